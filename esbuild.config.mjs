@@ -1,0 +1,28 @@
+/**
+ * Builds what Node runs: one file per program in dist/, the packages of node_modules left outside.
+ */
+import { existsSync } from "node:fs";
+import { build } from "esbuild";
+
+/** Program in dist/ -> its entry point. */
+const programs = {
+  lngate: "gateway/cli/main.ts",
+  demo: "scripts/demo.ts",
+  bench: "scripts/bench.ts",
+  peer: "scripts/peer.ts",
+};
+
+await build({
+  entryPoints: Object.entries(programs)
+    .filter(([, entry]) => existsSync(entry))
+    .map(([out, entry]) => ({ in: entry, out })),
+  outdir: "dist",
+  outExtension: { ".js": ".mjs" },
+  bundle: true,
+  platform: "node",
+  target: "node20",
+  format: "esm",
+  packages: "external",
+  sourcemap: true,
+  logLevel: "warning",
+});
