@@ -247,6 +247,21 @@ export function protocol<const K extends readonly MessageKind<string, Fields>[]>
   };
 }
 
+/** One value without a message around it: what a device keeps in flash. */
+export function encodeValue<T>(kind: Kind<T>, value: T): Uint8Array {
+  const out: Uint8Array[] = [];
+  kind.write(value, out);
+  return concat(out);
+}
+
+/** Reads what `encodeValue` wrote, just as strictly as a message. */
+export function decodeValue<T>(kind: Kind<T>, encoded: Uint8Array): T {
+  const reader = new CborReader(encoded);
+  const value = kind.read(reader);
+  reader.end();
+  return value;
+}
+
 /** The fields by rising key. */
 type Layout = readonly { name: string; key: number; kind: Kind<unknown>; optional: boolean }[];
 

@@ -1,0 +1,188 @@
+/**
+ * What device and gateway say to each other once a session is up (docs/wire.md has the table).
+ *
+ * Everything is idempotent: each side may repeat its last message after a timeout, a restart or a reconnect.
+ * Commitments are numbered from 0 upwards. A `view` is a commitment as both sides see it, from the device's
+ * side: net values as they appear as outputs (0 where an output is trimmed or absent) and the HTLCs that have
+ * an output of their own.
+ */
+import {
+  bool,
+  bytes,
+  bytesUpTo,
+  list,
+  message,
+  optional,
+  protocol,
+  record,
+  text,
+  UINT16,
+  UINT32,
+  UINT53,
+  uint,
+} from "./schema.ts";
+
+/** Most HTLCs with an output of their own that a device follows in one commitment. */
+export const MAX_HTLCS = 12;
+/** Most deposits that one funding transaction spends. */
+export const MAX_DEPOSITS = 8;
+
+const hash = bytes(32);
+const point = bytes(33);
+const signature = bytes(64);
+
+const htlc = record({
+  paymentHash: [1, hash],
+  amountMsat: [2, uint(UINT53)],
+  cltvExpiry: [3, uint(UINT32)],
+  /** Offered by the bridge; absent: offered by us. */
+  incoming: optional([4, bool()]),
+});
+
+export const viewKind = record({
+  feeratePerKw: [1, uint(UINT32)],
+  ourSat: [2, uint(UINT53)],
+  theirSat: [3, uint(UINT53)],
+  htlcs: [4, list(htlc, MAX_HTLCS)],
+});
+
+/** One presignature's online message: s2 = w·z + v for record `id` (docs/threshold.md). */
+export const partialKind = record({ id: [1, uint(UINT32)], scalar: [2, bytes(32)] });
+
+/** The channel that the gateway proposes to fund, all in the bridge's words of open_channel and accept_channel. */
+export const proposalKind = record({
+  /** Number of the device's channel, as the device asked for it: it selects the per-commitment seed. */
+  index: [1, uint(UINT32)],
+  fundingKey: [2, point],
+  revocationBasepoint: [3, point],
+  paymentBasepoint: [4, point],
+  delayedPaymentBasepoint: [5, point],
+  htlcBasepoint: [6, point],
+  /** Deposits to spend: outputs with the device's own deposit script. */
+  deposits: [
+    7,
+    list(record({ txid: [1, hash], vout: [2, uint(UINT32)], valueSat: [3, uint(UINT53)] }), MAX_DEPOSITS),
+  ],
+  channelSat: [8, uint(UINT53)],
+  /** What goes back to the deposit script; 0: no such output. */
+  changeSat: [9, uint(UINT53)],
+  /** to_self_delay of our to_local, and of the bridge's. */
+  ourDelay: [10, uint(UINT16)],
+  theirDelay: [11, uint(UINT16)],
+  ourDustLimitSat: [12, uint(UINT53)],
+  theirDustLimitSat: [13, uint(UINT53)],
+  /** What the bridge wants us to keep on our side. */
+  reserveSat: [14, uint(UINT53)],
+});
+
+/** A partial for one input, or for one transaction. */
+const signedKind = record({
+  partials: [1, list(partialKind, MAX_DEPOSITS)],
+  /** Complete signatures with our HTLC key, one per HTLC of the bridge's commitment, in output order. */
+  htlcSignatures: optional([2, list(signature, MAX_HTLCS)]),
+});
+
+// ── device → gateway ─────────────────────────────────────────────────────────────────────────────────────
+
+/** First message of a session: where the device stands. */
+const hello = message(1, "hello", {
+  /** How often this flash was written: a smaller number than last time means an old image. */
+  generation: [1, uint(UINT53)],
+  phase: [2, text(16)],
+  index: [3, uint(UINT32)],
+  /** Newest numbers, where a channel exists. */
+  holderNumber: optional([4, uint(UINT53)]),
+  counterpartyNumber: optional([5, uint(UINT53)]),
+  /** Unused records of kinds A, B and H. */
+  recordsLeft: [6, list(uint(UINT32), 3)],
+});
+
+/** Asks for a channel to be funded from the deposit, with the first commitment points of channel `index`. */
+const open = message(2, "open", { index: [1, uint(UINT32)], points: [2, list(point, 8)] });
+
+/** Asks for a payment. The invoice is packed (BOLT #11 without its checksum characters). */
+const pay = message(3, "pay", { invoice: [1, bytesUpTo(1400)], maxFeeMsat: [2, uint(UINT53)] });
+
+/** Answers a `step`. */
+const stepped = message(4, "stepped", {
+  id: [1, uint(UINT32)],
+  /** Per-commitment secret of the holder commitment before the one in the step. */
+  secret: optional([2, bytes(32)]),
+  /** A commitment point further on. */
+  point: optional([3, record({ number: [1, uint(UINT53)], point: [2, point] })]),
+  signed: optional([4, signedKind]),
+  /** The step, or what is left of it, was refused: the code and a sentence. */
+  refused: optional([5, record({ code: [1, text(64)], sentence: [2, text(200)] })]),
+});
+
+/** Asks for a mutual close. */
+const close = message(5, "close", {});
+
+// ── gateway → device ─────────────────────────────────────────────────────────────────────────────────────
+
+/**
+ * The channel moves on. The parts that are there are processed in this order; the first that is refused ends
+ * the step, and `stepped` carries the answers to those before it.
+ */
+const step = message(16, "step", {
+  id: [1, uint(UINT32)],
+  /** Preimages that have arrived. */
+  preimages: optional([2, list(record({ preimage: [1, hash], feeMsat: [2, uint(UINT53)] }), MAX_HTLCS)]),
+  /** The bridge's per-commitment secret of its commitment `number`. */
+  revoked: optional([3, record({ number: [1, uint(UINT53)], secret: [2, bytes(32)] })]),
+  proposal: optional([4, proposalKind]),
+  /**
+   * A new commitment of ours, signed by the bridge. `view` is absent where it is that of the bridge's newest
+   * commitment. The partials (kind B) finish our own signature and, where no HTLC is pending, the anchor's.
+   */
+  holder: optional([
+    5,
+    record({
+      number: [1, uint(UINT53)],
+      view: optional([2, viewKind]),
+      signature: [3, signature],
+      htlcSignatures: optional([4, list(signature, MAX_HTLCS)]),
+      partial: [5, partialKind],
+      anchorPartial: optional([6, partialKind]),
+    }),
+  ]),
+  /** A new commitment of the bridge's to sign. `view` is absent where it is that of our newest commitment. */
+  counterparty: optional([
+    6,
+    record({ number: [1, uint(UINT53)], point: [2, point], view: optional([3, viewKind]) }),
+  ]),
+  /** Sign the funding transaction of the proposal. */
+  fund: optional([7, bool()]),
+  /** Sign a mutual close that pays us and the bridge this much. */
+  close: optional([
+    8,
+    record({ ourSat: [1, uint(UINT53)], theirSat: [2, uint(UINT53)], theirScript: [3, bytesUpTo(80)] }),
+  ]),
+});
+
+/** A payment has failed for good, or a request can't be served: the code says why. */
+const failed = message(17, "failed", {
+  /** Payment hash; absent: the request was `open` or `close`. */
+  paymentHash: optional([1, hash]),
+  code: [2, text(64)],
+  sentence: [3, text(200)],
+});
+
+/** How the channel stands, after `hello` and whenever it changes. */
+const channel = message(18, "channel", {
+  index: [1, uint(UINT32)],
+  /** `none`, `opening`, `ready` (payments can be made), `closing` or `closed`. */
+  state: [2, text(16)],
+  closeTxid: optional([3, hash]),
+});
+
+export const toGateway = protocol([hello, open, pay, stepped, close]);
+export const toDevice = protocol([step, failed, channel]);
+
+export type ToGateway = ReturnType<typeof toGateway.decode>;
+export type ToDevice = ReturnType<typeof toDevice.decode>;
+export type Step = Extract<ToDevice, { type: "step" }>;
+export type Stepped = Extract<ToGateway, { type: "stepped" }>;
+export type View = ReturnType<typeof viewKind.read>;
+export type Proposal = ReturnType<typeof proposalKind.read>;
+export type Partial2pe = ReturnType<typeof partialKind.read>;
