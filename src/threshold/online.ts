@@ -1,0 +1,117 @@
+/**
+ * The online half of the threshold signature: what happens during a payment. No elliptic curve is touched here,
+ * so this is all that a microcontroller needs; its cost is one multiplication and one addition modulo n.
+ *
+ * A presignature exists as two records, one per party. The *answering* party (P2) holds `w ‖ v` and answers a
+ * sighash z with s2 = w·z + v; the *completing* party (P1) holds `r ‖ κ ‖ c` and makes s = κ·s2 + c of it.
+ * For kind A the device answers, for kind B it completes. A third kind, H, is no threshold signature: a nonce
+ * prepared for the device's own key (`w ‖ r` with w = 1/k).
+ *
+ * Every record must serve one message only: two answers from one record give the whole key to the other side.
+ * This module cannot know what was used before; a record store (records.ts) must stand in front of it.
+ */
+import { concat, u32be } from "../bytes/bytes.ts";
+import { isLowS, isReducedScalar, isValidScalar, mulAddMod, mulMod, negate } from "../bytes/scalar.ts";
+import { lngateError } from "../errors.ts";
+
+/** Bytes of an answering record, `w ‖ v`. */
+export const ANSWERING_RECORD_BYTES = 64;
+/** Bytes of a completing record, `r ‖ κ ‖ c`. */
+export const COMPLETING_RECORD_BYTES = 96;
+/** Bytes of a prepared nonce, `w ‖ r`. */
+export const NONCE_RECORD_BYTES = 64;
+/** Bytes of an answer on the wire: record id (4, big-endian) ‖ s2 (32). */
+export const ANSWER_BYTES = 36;
+
+/**
+ * P2's step: s2 = w·z + v mod n, 32 bytes.
+ *
+ * @param record `w ‖ v`, 64 bytes
+ * @param sighash 32 bytes of the transaction that this party has built itself; taken modulo n
+ * @throws `bad-record`, `bad-sighash`
+ */
+export function answer(record: Uint8Array, sighash: Uint8Array): Uint8Array {
+  needRecord(record, ANSWERING_RECORD_BYTES);
+  needSighash(sighash);
+  const w = record.slice(0, 32);
+  const v = record.slice(32, 64);
+  const s2 = mulAddMod(w, sighash, v);
+  w.fill(0);
+  v.fill(0);
+  return s2;
+}
+
+/**
+ * P1's step: the signature `r ‖ s`, 64 bytes, s = κ·s2 + c mod n taken low. It is only as good as s2: whoever
+ * has a curve verifies it (signature.ts).
+ *
+ * @param record `r ‖ κ ‖ c`, 96 bytes
+ * @param s2 the other party's answer, 32 bytes
+ * @throws `bad-record`, `bad-answer` (s2 is no scalar, or leads to s = 0)
+ */
+export function complete(record: Uint8Array, s2: Uint8Array): Uint8Array {
+  needRecord(record, COMPLETING_RECORD_BYTES);
+  if (!isReducedScalar(s2)) throw lngateError("bad-answer", "the answer is no scalar below n");
+  const kappa = record.slice(32, 64);
+  const c = record.slice(64, 96);
+  const s = mulAddMod(kappa, s2, c);
+  kappa.fill(0);
+  c.fill(0);
+  return signature(record.slice(0, 32), s);
+}
+
+/**
+ * An ordinary ECDSA signature with a prepared nonce: `r ‖ s`, 64 bytes, s = w·(z + r·x) mod n taken low.
+ *
+ * @param record `w ‖ r`, 64 bytes
+ * @param privateKey x, 32 bytes
+ * @param sighash z, 32 bytes, taken modulo n
+ * @throws `bad-record`, `bad-key`, `bad-sighash`
+ */
+export function signWithNonce(record: Uint8Array, privateKey: Uint8Array, sighash: Uint8Array): Uint8Array {
+  needRecord(record, NONCE_RECORD_BYTES);
+  needSighash(sighash);
+  if (!isValidScalar(privateKey)) throw lngateError("bad-key", "the private key is no scalar");
+  const w = record.slice(0, 32);
+  const r = record.slice(32, 64);
+  const sum = mulAddMod(r, privateKey, sighash);
+  const s = mulMod(w, sum);
+  w.fill(0);
+  sum.fill(0);
+  return signature(r, s);
+}
+
+/** Record id and answer as they travel, 36 bytes. Throws `bad-answer` if they are none. */
+export function encodeAnswer(id: number, s2: Uint8Array): Uint8Array {
+  if (!(id >= 0 && id <= 0xffffffff && Math.floor(id) === id) || s2.length !== 32) {
+    throw lngateError("bad-answer", "an answer is a 32-bit record number and a scalar");
+  }
+  return concat([u32be(id), s2]);
+}
+
+/** Reads what encodeAnswer wrote. Throws `bad-answer` for another length or s2 ≥ n. */
+export function decodeAnswer(bytes: Uint8Array): { id: number; s2: Uint8Array } {
+  const s2 = bytes.slice(4);
+  if (bytes.length !== ANSWER_BYTES || !isReducedScalar(s2)) {
+    throw lngateError("bad-answer", "an answer is a record number and a scalar below n, 36 bytes");
+  }
+  const id = bytes[0]! * 16777216 + bytes[1]! * 65536 + bytes[2]! * 256 + bytes[3]!;
+  return { id, s2 };
+}
+
+/** r ‖ s with the low one of s and −s. */
+function signature(r: Uint8Array, s: Uint8Array): Uint8Array {
+  if (!isValidScalar(s)) throw lngateError("bad-answer", "the signature would be zero");
+  return concat([r, isLowS(s) ? s : negate(s)]);
+}
+
+function needRecord(record: Uint8Array, length: number): void {
+  // The first scalar (w or r) of a real record is never zero, that of an erased one is.
+  if (record.length !== length || !isValidScalar(record.slice(0, 32))) {
+    throw lngateError("bad-record", "the presignature record is erased or of another kind");
+  }
+}
+
+function needSighash(sighash: Uint8Array): void {
+  if (sighash.length !== 32) throw lngateError("bad-sighash", "a sighash has 32 bytes");
+}
