@@ -1,0 +1,456 @@
+/**
+ * The two ends of a link: keyed sessions, and inside a session delivery exactly once and in order over a
+ * broker that may lose, repeat, reorder, delay, change or invent frames. Pure machines: every input (bytes
+ * received, a message to send, a tick of the caller's clock, a transport that came up) returns the effects to
+ * carry out, in order.
+ *
+ * Sessions. The client (device or owner's computer) sends hello{nonceD}, the server (gateway) answers
+ * welcome{nonceG}, whose tag covers nonceD: the client knows that the answer is fresh. The server learns that
+ * the client is fresh from the first frame under the new keys, an empty message that every session begins
+ * with. Only then does the new session replace the old one, so a recorded hello disturbs nothing.
+ * A server that does not know a frame's session says so in a hint; the client treats it as no more than a
+ * reason to send a fresh hello, and keeps its session until the answer has been authenticated.
+ *
+ * Reliability. The counter of a data frame is its sequence number, every frame carries how many frames of the
+ * other direction were taken in order, unacknowledged frames are sent again, byte for byte, after a time that
+ * doubles. An acknowledgement travels alone only when no message went the same way within `ACK_DELAY_MS`.
+ * Between sessions nothing is guaranteed: after `up` the application repeats what matters to it, and its
+ * messages can bear being repeated.
+ *
+ * Times are milliseconds of any clock that never runs backwards.
+ */
+import { equal } from "../bytes/bytes.ts";
+import { codeOf, lngateError } from "../errors.ts";
+import {
+  ACK,
+  DATA,
+  type DirectionKeys,
+  decrypt,
+  frameKind,
+  frameSession,
+  HELLO,
+  handshakeKey,
+  type LinkCrypto,
+  NO_SESSION,
+  noSession,
+  openFrame,
+  openHello,
+  openWelcome,
+  sealAck,
+  sealData,
+  sealHello,
+  sealWelcome,
+  sessionKeys,
+  WELCOME,
+} from "./envelope.ts";
+
+/** Frames on the way without an acknowledgement, at most. */
+export const WINDOW = 8;
+/** Messages that wait for room in the window, at most. */
+export const QUEUE = 32;
+/** How long an acknowledgement waits for a message to ride on. */
+export const ACK_DELAY_MS = 500;
+/** Frames taken that are acknowledged at once, so that a sender with much to send never waits. */
+const ACK_AT_ONCE = WINDOW / 2;
+/** First waiting time before a frame is sent again; it doubles up to the longest. */
+export const RESEND_MS = 2000;
+const LONGEST_WAIT_MS = 30000;
+/** Bytes that one more millisecond of waiting is granted for, so that slow radios are not sent everything twice. */
+const BYTES_PER_MS = 64;
+/** A session is given up when so many repetitions in a row were not acknowledged (after about two minutes). */
+const MAX_RESENDS = 6;
+/** First waiting time before a hello is sent again; hints within it are ignored. */
+export const HELLO_MS = 1000;
+
+/** What the caller carries out, in order. */
+export type LinkEffect =
+  /** Publish these bytes. */
+  | { readonly kind: "send"; readonly bytes: Uint8Array }
+  /** A message of the other side, authentic, once and in order. */
+  | { readonly kind: "deliver"; readonly message: Uint8Array }
+  /** A new session; whatever an earlier one had not acknowledged is forgotten. */
+  | { readonly kind: "up"; readonly session: number }
+  /** The session was given up: `link-unanswered` or `link-exhausted`. Messages on the way are forgotten. */
+  | { readonly kind: "lost"; readonly code: string }
+  /** A frame was refused; for logs and counts. */
+  | { readonly kind: "rejected"; readonly code: string };
+
+export interface LinkOptions {
+  readonly crypto: LinkCrypto;
+  /** 32 bytes from pairing. */
+  readonly linkKey: Uint8Array;
+  /** Longest message in either direction. */
+  readonly maxMessageBytes: number;
+  /** Frames per direction before a session ends; the counter's width allows 2^24-1. */
+  readonly maxFrames?: number;
+}
+
+const NEVER = Number.POSITIVE_INFINITY;
+
+/** One session's two directions, once its keys are known. */
+class Channel {
+  readonly session: number;
+  private readonly options: LinkOptions;
+  private readonly outgoing: DirectionKeys;
+  private readonly incoming: DirectionKeys;
+  private readonly queue: Uint8Array[] = [];
+  /** Frames sent and not acknowledged; the last one has the counter `sent - 1`. */
+  private readonly flight: Uint8Array[] = [];
+  private sent = 0;
+  private taken = 0;
+  private takenSinceAck = 0;
+  private ackAt = NEVER;
+  private resends = 0;
+  private resendAt = NEVER;
+
+  constructor(options: LinkOptions, session: number, outgoing: DirectionKeys, incoming: DirectionKeys) {
+    this.options = options;
+    this.session = session;
+    this.outgoing = outgoing;
+    this.incoming = incoming;
+  }
+
+  /** When `tick` is due; Infinity when nothing is awaited. */
+  nextTick(): number {
+    return this.exhausted() ? 0 : Math.min(this.ackAt, this.resendAt);
+  }
+
+  /** Throws `link-busy` when window and queue are full. */
+  send(message: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
+    if (this.queue.length >= QUEUE) {
+      throw lngateError("link-busy", `${QUEUE} messages already wait for the other side`);
+    }
+    this.queue.push(message);
+    this.fillWindow(nowMs, effects);
+  }
+
+  /** Judges a data or ack frame of this session. Throws the reason when its message is not taken. */
+  receive(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
+    const { ack, counter, message } = openFrame(this.incoming, frame, this.options.maxMessageBytes);
+    if (ack > this.sent) throw lngateError("link-malformed", "a frame acknowledges what was never sent");
+    const next = message !== undefined && counter === this.taken && !this.exhausted();
+    if (next) {
+      this.taken++;
+      this.takenSinceAck++;
+      if (this.ackAt === NEVER) this.ackAt = nowMs + ACK_DELAY_MS;
+    }
+    this.acknowledged(ack, nowMs);
+    this.fillWindow(nowMs, effects);
+    if (this.takenSinceAck >= ACK_AT_ONCE) this.sendAck(effects);
+    if (next) {
+      // The empty message is the one that a session begins with.
+      if (message.length === 0) return;
+      effects.push({
+        kind: "deliver",
+        message: decrypt(this.options.crypto, this.incoming, counter, message),
+      });
+    } else if (message !== undefined) {
+      if (counter >= this.taken)
+        throw lngateError("link-out-of-order", "a frame came before its predecessor");
+      // The other side has not seen the acknowledgement.
+      this.sendAck(effects);
+      throw lngateError("link-repeated", "a frame came again");
+    }
+  }
+
+  /** Returns why the session must be given up, if it must. */
+  tick(nowMs: number, effects: LinkEffect[]): string | undefined {
+    if (this.exhausted()) return "link-exhausted";
+    if (nowMs >= this.ackAt) this.sendAck(effects);
+    if (nowMs >= this.resendAt) {
+      if (this.resends >= MAX_RESENDS) return "link-unanswered";
+      this.resends++;
+      this.resend(nowMs, effects);
+    }
+    return undefined;
+  }
+
+  /** The transport is back: sends everything unacknowledged again, or at least a sign of life. */
+  wake(nowMs: number, effects: LinkEffect[]): void {
+    if (this.flight.length === 0) this.sendAck(effects);
+    this.resends = 0;
+    this.resend(nowMs, effects);
+  }
+
+  /** A counter has reached the end of its width. */
+  private exhausted(): boolean {
+    const last = this.options.maxFrames ?? 0xffffff;
+    return this.sent >= last || this.taken >= last;
+  }
+
+  private acknowledged(ack: number, nowMs: number): void {
+    const news = ack - (this.sent - this.flight.length);
+    if (news <= 0) return;
+    this.flight.splice(0, news);
+    this.resends = 0;
+    this.restartClock(nowMs);
+  }
+
+  private fillWindow(nowMs: number, effects: LinkEffect[]): void {
+    while (this.flight.length < WINDOW && this.queue.length > 0 && !this.exhausted()) {
+      const { crypto } = this.options;
+      const message = this.queue.shift()!;
+      const frame = sealData(crypto, this.outgoing, this.session, this.sent, this.taken, message);
+      this.sent++;
+      this.flight.push(frame);
+      if (this.flight.length === 1) this.restartClock(nowMs);
+      this.ackCarried();
+      effects.push({ kind: "send", bytes: frame });
+    }
+  }
+
+  private resend(nowMs: number, effects: LinkEffect[]): void {
+    for (const frame of this.flight) effects.push({ kind: "send", bytes: frame });
+    this.restartClock(nowMs);
+  }
+
+  private restartClock(nowMs: number): void {
+    let bytes = 0;
+    for (const frame of this.flight) bytes += frame.length;
+    const wait = Math.min(RESEND_MS * (1 << this.resends), LONGEST_WAIT_MS) + bytes / BYTES_PER_MS;
+    this.resendAt = this.flight.length > 0 ? nowMs + wait : NEVER;
+  }
+
+  private sendAck(effects: LinkEffect[]): void {
+    this.ackCarried();
+    effects.push({ kind: "send", bytes: sealAck(this.outgoing, this.session, this.taken) });
+  }
+
+  private ackCarried(): void {
+    this.takenSinceAck = 0;
+    this.ackAt = NEVER;
+  }
+}
+
+/** The end that opens sessions: a device, or its owner's computer. */
+export class LinkClient {
+  private readonly options: LinkOptions;
+  private readonly handshakeKey: Uint8Array;
+  private channel: Channel | undefined = undefined;
+  /** The hello that awaits its answer. */
+  private hello: { readonly nonce: Uint8Array; readonly frame: Uint8Array; tries: number } | undefined =
+    undefined;
+  private helloAt = -NEVER;
+  private helloAgainAt = NEVER;
+
+  constructor(options: LinkOptions) {
+    this.options = options;
+    this.handshakeKey = handshakeKey(options.linkKey);
+  }
+
+  /** Whether messages can be sent. */
+  isUp(): boolean {
+    return this.channel !== undefined;
+  }
+
+  /** When `tick` is due; Infinity when nothing is awaited. */
+  nextTick(): number {
+    return Math.min(this.helloAgainAt, this.channel ? this.channel.nextTick() : NEVER);
+  }
+
+  /** The transport came up, for the first time or again. */
+  connected(nowMs: number): LinkEffect[] {
+    const effects: LinkEffect[] = [];
+    if (this.channel) this.channel.wake(nowMs, effects);
+    if (this.hello) this.hello.tries = 0;
+    if (this.hello || !this.channel) this.sendHello(nowMs, effects);
+    return effects;
+  }
+
+  /** Throws `link-down`, `link-busy`, `message-too-large`, `message-malformed` (empty). */
+  send(message: Uint8Array, nowMs: number): LinkEffect[] {
+    return sendOn(this.channel, this.options, message, nowMs);
+  }
+
+  receive(frame: Uint8Array, nowMs: number): LinkEffect[] {
+    return judge(effects => {
+      const kind = frameKind(frame);
+      if (kind === WELCOME) {
+        this.takeWelcome(frame, nowMs, effects);
+      } else if (kind === NO_SESSION) {
+        this.takeHint(frame, nowMs, effects);
+      } else if (kind === DATA || kind === ACK) {
+        if (!this.channel || frameSession(frame) !== this.channel.session) throw unknownSession();
+        this.channel.receive(frame, nowMs, effects);
+      } else {
+        throw unexpected();
+      }
+    });
+  }
+
+  tick(nowMs: number): LinkEffect[] {
+    const effects: LinkEffect[] = [];
+    const reason = this.channel ? this.channel.tick(nowMs, effects) : undefined;
+    if (reason !== undefined) {
+      this.channel = undefined;
+      effects.push({ kind: "lost", code: reason });
+    }
+    if (reason !== undefined || nowMs >= this.helloAgainAt) this.sendHello(nowMs, effects);
+    return effects;
+  }
+
+  private takeWelcome(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
+    if (!this.hello) throw unexpected();
+    const nonceG = openWelcome(this.handshakeKey, this.hello.nonce, frame);
+    const keys = sessionKeys(this.options.linkKey, this.hello.nonce, nonceG);
+    this.hello = undefined;
+    this.helloAgainAt = NEVER;
+    this.channel = new Channel(this.options, keys.session, keys.up, keys.down);
+    // Proves to the gateway that this side is fresh, too.
+    this.channel.send(new Uint8Array(0), nowMs, effects);
+    effects.push({ kind: "up", session: keys.session });
+  }
+
+  private takeHint(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
+    const session = frameSession(frame);
+    const concerned = this.channel !== undefined && (session === 0 || session === this.channel.session);
+    if (!concerned || this.hello || nowMs - this.helloAt < HELLO_MS) throw unexpected();
+    this.sendHello(nowMs, effects);
+  }
+
+  /** A fresh hello, or the one under way again. */
+  private sendHello(nowMs: number, effects: LinkEffect[]): void {
+    if (!this.hello) {
+      const nonce = this.options.crypto.random(16);
+      this.hello = { nonce, frame: sealHello(this.handshakeKey, nonce), tries: 0 };
+      this.helloAt = nowMs;
+    }
+    effects.push({ kind: "send", bytes: this.hello.frame });
+    this.helloAgainAt = nowMs + Math.min(HELLO_MS * (1 << this.hello.tries), LONGEST_WAIT_MS);
+    if (this.hello.tries < MAX_RESENDS) this.hello.tries++;
+  }
+}
+
+/** The end that answers: the gateway's, one for each device and one for each owner's computer. */
+export class LinkServer {
+  private readonly options: LinkOptions;
+  private readonly handshakeKey: Uint8Array;
+  private channel: Channel | undefined = undefined;
+  /** Answered, but the client has not shown yet that its hello was fresh. */
+  private pending:
+    | { readonly nonceD: Uint8Array; readonly welcome: Uint8Array; readonly channel: Channel }
+    | undefined = undefined;
+
+  constructor(options: LinkOptions) {
+    this.options = options;
+    this.handshakeKey = handshakeKey(options.linkKey);
+  }
+
+  /** Whether messages can be sent. */
+  isUp(): boolean {
+    return this.channel !== undefined;
+  }
+
+  /** When `tick` is due; Infinity when nothing is awaited. */
+  nextTick(): number {
+    return this.channel ? this.channel.nextTick() : NEVER;
+  }
+
+  /** The client's transport came up, or this gateway started. */
+  connected(nowMs: number): LinkEffect[] {
+    const effects: LinkEffect[] = [];
+    if (this.channel) this.channel.wake(nowMs, effects);
+    else effects.push({ kind: "send", bytes: noSession(0) });
+    return effects;
+  }
+
+  /** Throws `link-down`, `link-busy`, `message-too-large`, `message-malformed` (empty). */
+  send(message: Uint8Array, nowMs: number): LinkEffect[] {
+    return sendOn(this.channel, this.options, message, nowMs);
+  }
+
+  receive(frame: Uint8Array, nowMs: number): LinkEffect[] {
+    return judge(effects => {
+      const kind = frameKind(frame);
+      if (kind === HELLO) {
+        this.takeHello(frame, effects);
+      } else if (kind === DATA || kind === ACK) {
+        this.takeFrame(frame, nowMs, effects);
+      } else {
+        throw unexpected();
+      }
+    });
+  }
+
+  tick(nowMs: number): LinkEffect[] {
+    const effects: LinkEffect[] = [];
+    const reason = this.channel ? this.channel.tick(nowMs, effects) : undefined;
+    if (reason !== undefined) {
+      effects.push({ kind: "send", bytes: noSession(this.channel!.session) }, { kind: "lost", code: reason });
+      this.channel = undefined;
+    }
+    return effects;
+  }
+
+  private takeHello(frame: Uint8Array, effects: LinkEffect[]): void {
+    const nonceD = openHello(this.handshakeKey, frame);
+    if (!this.pending || !equal(this.pending.nonceD, nonceD)) {
+      const nonceG = this.options.crypto.random(16);
+      const keys = sessionKeys(this.options.linkKey, nonceD, nonceG);
+      this.pending = {
+        nonceD,
+        welcome: sealWelcome(this.handshakeKey, nonceD, nonceG),
+        channel: new Channel(this.options, keys.session, keys.down, keys.up),
+      };
+    }
+    effects.push({ kind: "send", bytes: this.pending.welcome });
+  }
+
+  private takeFrame(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
+    const session = frameSession(frame);
+    if (this.channel && session === this.channel.session) {
+      this.channel.receive(frame, nowMs, effects);
+    } else if (this.pending && session === this.pending.channel.session) {
+      const consequences: LinkEffect[] = [];
+      this.pending.channel.receive(frame, nowMs, consequences);
+      // Nobody could have made this frame before: the client is there.
+      this.channel = this.pending.channel;
+      this.pending = undefined;
+      effects.push({ kind: "up", session });
+      for (const effect of consequences) effects.push(effect);
+    } else {
+      effects.push({ kind: "send", bytes: noSession(session) });
+      throw unknownSession();
+    }
+  }
+}
+
+function sendOn(
+  channel: Channel | undefined,
+  options: LinkOptions,
+  message: Uint8Array,
+  nowMs: number,
+): LinkEffect[] {
+  if (message.length === 0) throw lngateError("message-malformed", "a message is empty");
+  if (message.length > options.maxMessageBytes) {
+    throw lngateError(
+      "message-too-large",
+      `a message has ${message.length} bytes, at most ${options.maxMessageBytes} are allowed`,
+    );
+  }
+  if (!channel) throw lngateError("link-down", "there is no session with the other side");
+  const effects: LinkEffect[] = [];
+  channel.send(message, nowMs, effects);
+  return effects;
+}
+
+/** Collects effects; an error with a code becomes the effect `rejected`. */
+function judge(step: (effects: LinkEffect[]) => void): LinkEffect[] {
+  const effects: LinkEffect[] = [];
+  try {
+    step(effects);
+  } catch (error) {
+    const code = codeOf(error);
+    if (code === undefined) throw error;
+    effects.push({ kind: "rejected", code });
+  }
+  return effects;
+}
+
+function unknownSession(): Error {
+  return lngateError("link-unknown-session", "a frame belongs to no session of ours");
+}
+
+function unexpected(): Error {
+  return lngateError("link-unexpected", "a frame was not asked for");
+}

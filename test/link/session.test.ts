@@ -1,0 +1,344 @@
+import { describe, expect, test } from "@jest/globals";
+import { ctr } from "@noble/ciphers/aes.js";
+import fc from "fast-check";
+import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
+import { concat, fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { codeOf } from "../../src/errors.ts";
+import { DATA_OVERHEAD, handshakeKey, sealWelcome } from "../../src/link/envelope.ts";
+import { hkdf } from "../../src/link/hkdf.ts";
+import { LinkClient, LinkServer, QUEUE, WINDOW } from "../../src/link/session.ts";
+import { type Move, type Side, World } from "./world.ts";
+
+const side = fc.constantFrom<Side>("client", "server");
+const at = fc.oneof(fc.constant(0), fc.nat(20));
+const moves: fc.Arbitrary<Move> = fc.oneof(
+  { weight: 8, arbitrary: fc.record({ kind: fc.constant("send" as const), side, length: fc.nat(60) }) },
+  { weight: 12, arbitrary: fc.record({ kind: fc.constant("deliver" as const), side, at }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ kind: fc.constantFrom("drop" as const, "repeat" as const), side, at }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constantFrom("flip" as const, "cut" as const),
+      side,
+      at,
+      bit: fc.nat(2000),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      kind: fc.constantFrom("replay" as const, "reflect" as const),
+      side,
+      at: fc.nat(1000),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("forge-hint" as const) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: fc.constantFrom("reboot" as const, "reconnect" as const), side }),
+  },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant("wait" as const), ms: fc.nat(4000) }) },
+);
+
+/** After whatever happened: both ends come to one session in which everything sent arrives. */
+function expectRecovery(world: World): void {
+  world.settle();
+  expect(world.session.client).toBeDefined();
+  // The server may not know yet that the client is gone, or the client that the server is: using the link tells.
+  world.send("client", 10);
+  world.settle();
+  expect(world.session.server).toBe(world.session.client);
+  expect(world.send("client", 10) && world.send("server", 10)).toBe(true);
+  world.settle();
+  expect([world.missing("client"), world.missing("server")]).toEqual([0, 0]);
+}
+
+describe("a link over a broker that cannot be trusted", () => {
+  test("delivers exactly once and in order within a session, nothing forged, and always recovers", () => {
+    fc.assert(
+      fc.property(fc.array(moves, { maxLength: 120 }), list => {
+        const world = new World();
+        for (const move of list) world.apply(move);
+        expectRecovery(world);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test("survives either side's restart between any two steps of a conversation", () => {
+    for (const rebooted of ["client", "server"] as const) {
+      for (let cut = 0; cut < 40; cut++) {
+        const world = new World();
+        for (let step = 0; step < 40; step++) {
+          if (step === cut) world.apply({ kind: "reboot", side: rebooted });
+          if (step % 4 === 0) world.send(step % 8 === 0 ? "client" : "server", 20);
+          world.apply({ kind: "deliver", side: step % 2 === 0 ? "server" : "client", at: 0 });
+        }
+        expectRecovery(world);
+      }
+    }
+  });
+});
+
+/** A world whose session is up and quiet. */
+function settled(options: { maxFrames?: number } = {}): World {
+  const world = new World(options);
+  world.settle();
+  expect(world.session.server).toBe(world.session.client);
+  return world;
+}
+
+describe("opening a session", () => {
+  test("takes three frames, and an acknowledgement when nothing follows", () => {
+    const world = settled();
+    expect(world.recorded.server.map(frame => frame.length)).toEqual([33, DATA_OVERHEAD]);
+    expect(world.recorded.client.map(frame => frame.length)).toEqual([33, 24]);
+  });
+
+  test("delivers nothing before the client has proved that it is fresh", () => {
+    const world = settled();
+    world.send("client", 10);
+    world.settle();
+    const recording = world.recorded.server.slice();
+    world.apply({ kind: "reboot", side: "server" });
+    for (const frame of recording) world.hand("server", frame);
+    expect(world.session.server).toBeUndefined();
+    expect(world.send("server", 10)).toBe(false);
+    expect(world.rejected["link-unknown-session"]).toBe(recording.length - 1);
+  });
+
+  test("by a recorded hello does not disturb the session that is up", () => {
+    const world = settled();
+    const session = world.session.server;
+    for (const frame of world.recorded.server.slice()) world.hand("server", frame);
+    world.travelling.client.length = 0;
+    world.send("server", 10);
+    world.send("client", 10);
+    world.settle();
+    expect([world.session.client, world.session.server]).toEqual([session, session]);
+    expect([world.missing("client"), world.missing("server")]).toEqual([0, 0]);
+  });
+
+  test("is not completed by a recorded answer", () => {
+    const world = settled();
+    const welcome = world.recorded.client[0]!;
+    world.apply({ kind: "reboot", side: "client" });
+    world.hand("client", welcome);
+    expect(world.rejected["link-bad-tag"]).toBe(1);
+    expect(world.session.client).toBeUndefined();
+  });
+
+  test("replaces the old session when the device restarts", () => {
+    const world = settled();
+    const old = world.session.server;
+    world.apply({ kind: "reboot", side: "client" });
+    world.settle();
+    expect(world.session.server).toBe(world.session.client);
+    expect(world.session.server).not.toBe(old);
+  });
+
+  test("follows the hint of a gateway that has restarted", () => {
+    const world = settled();
+    world.wait(5000);
+    world.apply({ kind: "reboot", side: "server" });
+    world.send("client", 10);
+    world.settle();
+    expect(world.session.server).toBe(world.session.client);
+  });
+
+  test("keeps the old session until the gateway has answered, whoever sent the hint", () => {
+    const world = settled();
+    const session = world.session.client;
+    world.wait(5000);
+    world.apply({ kind: "forge-hint" });
+    world.travelling.server.length = 0; // the fresh hello is lost
+    world.send("client", 10);
+    world.apply({ kind: "deliver", side: "server", at: 0 });
+    expect(world.deliveries).toBe(1);
+    expect(world.session.client).toBe(session);
+  });
+
+  test("is not repeated for a flood of forged hints", () => {
+    const world = settled();
+    world.wait(5000);
+    const before = world.framesSent;
+    for (let i = 0; i < 100; i++) world.apply({ kind: "forge-hint" });
+    expect(world.framesSent - before).toBe(1);
+  });
+
+  test("with another device's key is refused", () => {
+    const nonceD = new Uint8Array(16);
+    const options = { crypto: { ...nodeLinkCrypto, random: () => nonceD }, maxMessageBytes: 100 };
+    const ours = new LinkClient({ ...options, linkKey: new Uint8Array(32).fill(1) });
+    const server = new LinkServer({ ...options, linkKey: new Uint8Array(32).fill(2) });
+    const [hello] = ours.connected(0);
+    if (hello?.kind !== "send") throw new Error("no hello");
+    expect(server.receive(hello.bytes, 0)).toEqual([{ kind: "rejected", code: "link-bad-tag" }]);
+    const forged = sealWelcome(handshakeKey(new Uint8Array(32).fill(2)), nonceD, nonceD);
+    expect(ours.receive(forged, 0)).toEqual([{ kind: "rejected", code: "link-bad-tag" }]);
+  });
+});
+
+describe("inside a session", () => {
+  test("a conversation that alternates needs no frame but its messages", () => {
+    const world = settled();
+    const before = world.framesSent;
+    for (let i = 0; i < 10; i++) {
+      world.send(i % 2 === 0 ? "client" : "server", 100);
+      world.apply({ kind: "deliver", side: i % 2 === 0 ? "server" : "client", at: 0 });
+      world.wait(100);
+    }
+    expect(world.framesSent - before).toBe(10);
+    world.settle();
+    expect(world.framesSent - before).toBe(11);
+  });
+
+  test("a lost frame is sent again, the same bytes, later and later, until the session is given up", () => {
+    const world = settled();
+    const start = world.now;
+    world.send("client", 10);
+    const frame = world.travelling.server[0]!;
+    const times: number[] = [];
+    while (world.session.client !== undefined) {
+      world.travelling.server.length = 0;
+      world.wait(world.ends.client.nextTick() - world.now);
+      for (const again of world.travelling.server) if (again[0] === 0x13) expect(again).toEqual(frame);
+      times.push(Math.floor((world.now - start) / 1000));
+    }
+    expect(times).toEqual([2, 6, 14, 30, 60, 90, 120]);
+    expectRecovery(world);
+  });
+
+  test("at most a window is on the way, at most a queue waits, then the sender is told", () => {
+    const world = settled();
+    for (let i = 0; i < WINDOW + QUEUE; i++) expect(world.send("client", 10)).toBe(true);
+    expect(world.send("client", 10)).toBe(false);
+    expect(world.travelling.server).toHaveLength(WINDOW);
+    world.settle();
+    expect(world.missing("client")).toBe(0);
+  });
+
+  test("a sender with much to send waits for no delayed acknowledgement", () => {
+    const world = settled();
+    const start = world.now;
+    for (let i = 0; i < WINDOW + QUEUE; i++) world.send("client", 10);
+    while (world.travelling.server.length + world.travelling.client.length > 0) {
+      world.apply({ kind: "deliver", side: "server", at: 0 });
+      world.apply({ kind: "deliver", side: "client", at: 0 });
+    }
+    expect(world.missing("client")).toBe(0);
+    expect(world.now).toBe(start);
+  });
+
+  test("both sides begin a new session when a counter has reached its end", () => {
+    const world = settled({ maxFrames: 5 });
+    const first = world.session.client;
+    for (let i = 0; i < 10; i++) {
+      world.send("client", 10);
+      world.send("server", 10);
+      world.settle();
+    }
+    expect(world.session.client).not.toBe(first);
+    expect(world.session.server).toBe(world.session.client);
+  });
+
+  test("a message beyond the limit is refused before it is encrypted, and unopened when received", () => {
+    let encrypted = 0;
+    const crypto = {
+      ...nodeLinkCrypto,
+      aes256Ctr: (...given: Parameters<typeof nodeLinkCrypto.aes256Ctr>) => {
+        encrypted++;
+        return nodeLinkCrypto.aes256Ctr(...given);
+      },
+    };
+    const client = new LinkClient({ crypto, linkKey: new Uint8Array(32), maxMessageBytes: 100 });
+    expect(codeThrown(() => client.send(new Uint8Array(101), 0))).toBe("message-too-large");
+    expect(codeThrown(() => client.send(new Uint8Array(0), 0))).toBe("message-malformed");
+    expect(codeThrown(() => client.send(new Uint8Array(100), 0))).toBe("link-down");
+    const world = settled();
+    const frame = concat([world.recorded.server[1]!, new Uint8Array(world.maxMessageBytes + 1)]);
+    world.hand("server", frame);
+    expect(world.rejected["message-too-large"]).toBe(1);
+    expect(encrypted).toBe(0);
+  });
+
+  test("every changed bit and every cut of a frame is refused", () => {
+    const world = settled();
+    world.send("client", 4);
+    const frame = world.travelling.server.shift()!;
+    for (let bit = 0; bit < 8 * frame.length; bit++) {
+      const changed = frame.slice();
+      changed[bit >> 3]! ^= 1 << (bit & 7);
+      world.hand("server", changed);
+    }
+    for (let length = 0; length < frame.length; length++) world.hand("server", frame.slice(0, length));
+    expect(world.deliveries).toBe(0);
+    world.hand("server", frame);
+    expect(world.deliveries).toBe(1);
+  });
+
+  test("nothing readable travels, and nothing is encrypted twice alike", () => {
+    const world = settled();
+    for (let i = 0; i < 3; i++) world.send("client", 64);
+    const bodies = world.travelling.server.map(frame => toHex(frame.subarray(15, -16)));
+    expect(new Set(bodies).size).toBe(3);
+    for (const body of bodies) expect(body).not.toContain("0000000000");
+  });
+});
+
+function codeThrown(run: () => unknown): string | undefined {
+  try {
+    run();
+  } catch (error) {
+    return codeOf(error);
+  }
+  return undefined;
+}
+
+describe("the primitives under the link", () => {
+  // RFC 5869, appendix A: the three test cases for SHA-256.
+  test.each([
+    [
+      "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b",
+      "000102030405060708090a0b0c",
+      "f0f1f2f3f4f5f6f7f8f9",
+      "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865",
+    ],
+    [
+      span(0x00, 80),
+      span(0x60, 80),
+      span(0xb0, 80),
+      "b11e398dc80327a1c8e7f78c596a49344f012eda2d4efad8a050cc4c19afa97c59045a99cac7827271cb41c65e590e09da3275600c2f09b8367793a9aca3db71cc30c58179ec3e87c14c01d5c1f3434f1d87",
+    ],
+    [
+      "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b",
+      "",
+      "",
+      "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8",
+    ],
+  ])("HKDF gives the published output of case %#", (ikm, salt, info, okm) => {
+    expect(toHex(hkdf(fromHex(ikm), fromHex(salt), fromHex(info), okm.length / 2))).toBe(okm);
+  });
+
+  test("AES-256-CTR of Node is that of @noble/ciphers, also where the block counter carries over", () => {
+    fc.assert(
+      fc.property(
+        fc.uint8Array({ minLength: 32, maxLength: 32 }),
+        fc.oneof(fc.uint8Array({ minLength: 16, maxLength: 16 }), fc.constant(new Uint8Array(16).fill(255))),
+        fc.uint8Array({ maxLength: 100 }),
+        (key, iv, bytes) => {
+          expect(nodeLinkCrypto.aes256Ctr(key, iv, bytes)).toEqual(ctr(key, iv).encrypt(bytes));
+        },
+      ),
+      { numRuns: 50 },
+    );
+  });
+});
+
+/** Consecutive byte values as hex. */
+function span(first: number, count: number): string {
+  return toHex(Uint8Array.from({ length: count }, (_, i) => first + i));
+}
