@@ -1,0 +1,154 @@
+/** What both sides of a channel know about it from its opening on, and the scripts that follow from it. */
+
+import {
+  FALSE,
+  hash160,
+  multisig2of2,
+  OP_1,
+  OP_2,
+  OP_CHECKLOCKTIMEVERIFY,
+  OP_CHECKMULTISIG,
+  OP_CHECKSEQUENCEVERIFY,
+  OP_CHECKSIG,
+  OP_CHECKSIGVERIFY,
+  OP_DROP,
+  OP_DUP,
+  OP_ELSE,
+  OP_ENDIF,
+  OP_EQUAL,
+  OP_EQUALVERIFY,
+  OP_HASH160,
+  OP_IF,
+  OP_IFDUP,
+  OP_NOTIF,
+  OP_SIZE,
+  OP_SWAP,
+  type ScriptPart,
+  script,
+  scriptNumber,
+  sortsBefore,
+  witnessSignature,
+} from "../bitcoin/script.ts";
+import type { Outpoint } from "../bitcoin/transaction.ts";
+import { ripemd160 } from "../bytes/hash.ts";
+import type { Basepoints, CommitmentKeys } from "./keys.ts";
+
+/** One of the two sides, seen from here. */
+export type Side = "ours" | "theirs";
+
+/** One side's part of the channel parameters. */
+export interface ChannelParty {
+  /** 33 bytes. */
+  readonly fundingPubkey: Uint8Array;
+  readonly basepoints: Basepoints;
+  /** Blocks this side waits for what its own commitment pays it: the to_self_delay that the *other* side sent. */
+  readonly toLocalDelay: number;
+  /** Outputs below this are left out of this side's own commitment. */
+  readonly dustLimitSat: number;
+}
+
+/** An anchors channel (option_anchors, zero-fee HTLC transactions), the only kind there is here. */
+export interface ChannelParameters {
+  readonly funding: Outpoint;
+  readonly fundingSat: number;
+  readonly funder: Side;
+  readonly ours: ChannelParty;
+  readonly theirs: ChannelParty;
+}
+
+/** An HTLC as a commitment shows it. */
+export interface Htlc {
+  /** By the broadcaster of that commitment. */
+  readonly offered: boolean;
+  readonly amountMsat: number;
+  /** Block height. */
+  readonly cltvExpiry: number;
+  /** 32 bytes. */
+  readonly paymentHash: Uint8Array;
+}
+
+export function otherSide(side: Side): Side {
+  return side === "ours" ? "theirs" : "ours";
+}
+
+/** The witness script of the funding output. */
+export function fundingScript(channel: ChannelParameters): Uint8Array {
+  return multisig2of2(channel.ours.fundingPubkey, channel.theirs.fundingPubkey);
+}
+
+/** The witness that spends the funding output: commitment or mutual close. Compact signatures, SIGHASH_ALL. */
+export function fundingWitness(
+  channel: ChannelParameters,
+  ourSignature: Uint8Array,
+  theirSignature: Uint8Array,
+): Uint8Array[] {
+  const ours = witnessSignature(ourSignature);
+  const theirs = witnessSignature(theirSignature);
+  const oursFirst = sortsBefore(channel.ours.fundingPubkey, channel.theirs.fundingPubkey);
+  return [FALSE, oursFirst ? ours : theirs, oursFirst ? theirs : ours, fundingScript(channel)];
+}
+
+/** to_local, and the output of every HTLC transaction: revocation key at once, delayed key after `delay` blocks. */
+export function toLocalScript(keys: CommitmentKeys, delay: number): Uint8Array {
+  return script([
+    OP_IF,
+    keys.revocation,
+    OP_ELSE,
+    scriptNumber(delay),
+    OP_CHECKSEQUENCEVERIFY,
+    OP_DROP,
+    keys.delayed,
+    OP_ENDIF,
+    OP_CHECKSIG,
+  ]);
+}
+
+/** to_remote: the payment basepoint of the side that is not the broadcaster, one block later. */
+export function toRemoteScript(paymentBasepoint: Uint8Array): Uint8Array {
+  return script([paymentBasepoint, OP_CHECKSIGVERIFY, OP_1, OP_CHECKSEQUENCEVERIFY]);
+}
+
+/** An anchor: its side's funding key at once, anybody after 16 blocks. */
+export function anchorScript(fundingPubkey: Uint8Array): Uint8Array {
+  return script([
+    fundingPubkey,
+    OP_CHECKSIG,
+    OP_IFDUP,
+    OP_NOTIF,
+    scriptNumber(16),
+    OP_CHECKSEQUENCEVERIFY,
+    OP_ENDIF,
+  ]);
+}
+
+/** An HTLC output, offered or received by the broadcaster (BOLT #3, Offered and Received HTLC Outputs). */
+export function htlcScript(htlc: Htlc, keys: CommitmentKeys): Uint8Array {
+  const byPreimage = [OP_HASH160, ripemd160(htlc.paymentHash), OP_EQUALVERIFY];
+  const byBoth = [OP_2, OP_SWAP, keys.broadcasterHtlc, OP_2, OP_CHECKMULTISIG];
+  const afterExpiry = [OP_CHECKLOCKTIMEVERIFY, OP_DROP];
+  // The transactions of the broadcaster take both signatures, what the other side takes needs its own only.
+  const paths: ScriptPart[] = htlc.offered
+    ? [OP_NOTIF, OP_DROP, ...byBoth, OP_ELSE, ...byPreimage]
+    : [OP_IF, ...byPreimage, ...byBoth, OP_ELSE, OP_DROP, scriptNumber(htlc.cltvExpiry), ...afterExpiry];
+  return script([
+    OP_DUP,
+    OP_HASH160,
+    hash160(keys.revocation),
+    OP_EQUAL,
+    OP_IF,
+    OP_CHECKSIG,
+    OP_ELSE,
+    keys.countersignatoryHtlc,
+    OP_SWAP,
+    OP_SIZE,
+    scriptNumber(32),
+    OP_EQUAL,
+    ...paths,
+    OP_CHECKSIG,
+    OP_ENDIF,
+    OP_1,
+    OP_CHECKSEQUENCEVERIFY,
+    OP_DROP,
+    OP_ENDIF,
+  ]);
+}

@@ -1,0 +1,313 @@
+/**
+ * Commitment transactions of an anchors channel and what spends them, byte for byte as BOLT #3 describes them
+ * (option_anchors, HTLC transactions without a fee of their own).
+ */
+import { FALSE, p2wsh, witnessSignature } from "../bitcoin/script.ts";
+import { SIGHASH_SINGLE_ANYONECANPAY, sighash } from "../bitcoin/sighash.ts";
+import { compareOutputs, type Output, type Transaction, txidOf } from "../bitcoin/transaction.ts";
+import { concat } from "../bytes/bytes.ts";
+import { sha256 } from "../bytes/hash.ts";
+import { lngateError } from "../errors.ts";
+import {
+  anchorScript,
+  type ChannelParameters,
+  fundingScript,
+  fundingWitness,
+  type Htlc,
+  htlcScript,
+  otherSide,
+  type Side,
+  toLocalScript,
+  toRemoteScript,
+} from "./channel.ts";
+import type { CommitmentKeys } from "./keys.ts";
+
+/** What each anchor holds. */
+export const ANCHOR_SAT = 330;
+/** The weight that a commitment without HTLCs is expected to have. */
+export const COMMITMENT_WEIGHT = 1124;
+/** The weight that each untrimmed HTLC adds. */
+export const HTLC_OUTPUT_WEIGHT = 172;
+
+/** Lock times from here on are no block heights. */
+const HEIGHT_LIMIT = 500_000_000;
+
+/** 2^24: the 48 bits of a commitment number are spread over sequence and locktime in two halves. */
+const HALF = 16777216;
+
+/**
+ * What differs from one commitment of a channel to the next, as it appears in the outputs: fee and anchors are
+ * already taken from the funder's value, a trimmed output is 0, and only untrimmed HTLCs are listed.
+ */
+export interface CommitmentContent {
+  readonly feeratePerKw: number;
+  readonly toBroadcasterSat: number;
+  readonly toCountersignatorySat: number;
+  readonly htlcs: readonly Htlc[];
+}
+
+/** The balances behind a commitment: before fee and anchors, without what is in HTLCs; HTLCs include dust. */
+export interface CommitmentBalances {
+  readonly feeratePerKw: number;
+  readonly toBroadcasterMsat: number;
+  readonly toCountersignatoryMsat: number;
+  readonly htlcs: readonly Htlc[];
+}
+
+/** local is the broadcaster, remote the other side (as in BOLT #3). */
+export type OutputKind = "to-local" | "to-remote" | "local-anchor" | "remote-anchor" | "htlc";
+
+/** An output, with the witness script behind it. */
+export interface CommitmentOutput extends Output {
+  readonly kind: OutputKind;
+  readonly witnessScript: Uint8Array;
+  /** Present where kind is "htlc". */
+  readonly htlc?: Htlc;
+}
+
+export interface Commitment {
+  /** Unsigned. */
+  readonly transaction: Transaction;
+  readonly txid: Uint8Array;
+  /** What both funding keys sign. */
+  readonly sighash: Uint8Array;
+  /** The transaction's outputs in their order, so the index is the vout. */
+  readonly outputs: readonly CommitmentOutput[];
+  /** The second stage of each HTLC by vout: the order in which commitment_signed lists its signatures. */
+  readonly htlcs: readonly HtlcTransaction[];
+}
+
+/** HTLC-timeout (offered) or HTLC-success (received). */
+export interface HtlcTransaction {
+  readonly htlc: Htlc;
+  /** Of the commitment's output that it spends. */
+  readonly vout: number;
+  readonly valueSat: number;
+  readonly witnessScript: Uint8Array;
+  /** Unsigned. */
+  readonly transaction: Transaction;
+  /** What the countersignatory's HTLC key signs (SIGHASH_SINGLE | ANYONECANPAY). */
+  readonly sighash: Uint8Array;
+}
+
+/** The fee that the funder pays for a commitment, apart from its anchors, trimmed outputs and rounding. */
+export function commitmentFeeSat(feeratePerKw: number, untrimmedHtlcs: number): number {
+  return Math.floor((feeratePerKw * (COMMITMENT_WEIGHT + HTLC_OUTPUT_WEIGHT * untrimmedHtlcs)) / 1000);
+}
+
+/** True if an HTLC gets no output in the commitment of the side with this dust limit. */
+export function isDust(amountMsat: number, dustLimitSat: number): boolean {
+  return Math.floor(amountMsat / 1000) < dustLimitSat;
+}
+
+/**
+ * The content that balances lead to: HTLCs trimmed at the broadcaster's dust limit, the funder charged with the
+ * fee and both anchors (as far as it has that), what is then below the dust limit trimmed too.
+ */
+export function commitmentContent(
+  balances: CommitmentBalances,
+  dustLimitSat: number,
+  broadcasterIsFunder: boolean,
+): CommitmentContent {
+  const htlcs = balances.htlcs.filter(htlc => !isDust(htlc.amountMsat, dustLimitSat));
+  const cost = commitmentFeeSat(balances.feeratePerKw, htlcs.length) + 2 * ANCHOR_SAT;
+  const net = (msat: number, charge: number) => {
+    const sat = Math.floor(msat / 1000) - charge;
+    return sat < dustLimitSat || sat < 0 ? 0 : sat;
+  };
+  return {
+    feeratePerKw: balances.feeratePerKw,
+    toBroadcasterSat: net(balances.toBroadcasterMsat, broadcasterIsFunder ? cost : 0),
+    toCountersignatorySat: net(balances.toCountersignatoryMsat, broadcasterIsFunder ? 0 : cost),
+    htlcs,
+  };
+}
+
+/**
+ * Builds the commitment of `broadcaster` with this number (0, 1, 2 …). `keys` belong to that commitment's
+ * point. Throws `bad-commitment` for a content that no channel can have.
+ */
+export function buildCommitment(
+  channel: ChannelParameters,
+  broadcaster: Side,
+  commitmentNumber: number,
+  keys: CommitmentKeys,
+  content: CommitmentContent,
+): Commitment {
+  const local = channel[broadcaster];
+  const remote = channel[otherSide(broadcaster)];
+  const revocable = toLocalScript(keys, local.toLocalDelay);
+  const outputs: CommitmentOutput[] = [];
+  let leftSat = channel.fundingSat;
+
+  function add(kind: OutputKind, valueSat: number, witnessScript: Uint8Array, htlc?: Htlc): void {
+    leftSat -= valueSat;
+    const output = { kind, valueSat, script: p2wsh(witnessScript), witnessScript };
+    outputs.push(htlc ? { ...output, htlc } : output);
+  }
+
+  for (const htlc of content.htlcs) {
+    if (!isPossibleHtlc(htlc)) throw lngateError("bad-commitment", "an HTLC that no commitment can have");
+    add("htlc", Math.floor(htlc.amountMsat / 1000), htlcScript(htlc, keys), htlc);
+  }
+  const { toBroadcasterSat, toCountersignatorySat } = content;
+  if (toBroadcasterSat > 0) add("to-local", toBroadcasterSat, revocable);
+  if (toCountersignatorySat > 0) {
+    add("to-remote", toCountersignatorySat, toRemoteScript(remote.basepoints.payment));
+  }
+  // A side without anything to win from the commitment needs no anchor to hurry it.
+  const hasHtlcs = content.htlcs.length > 0;
+  if (toBroadcasterSat > 0 || hasHtlcs) add("local-anchor", ANCHOR_SAT, anchorScript(local.fundingPubkey));
+  if (toCountersignatorySat > 0 || hasHtlcs) {
+    add("remote-anchor", ANCHOR_SAT, anchorScript(remote.fundingPubkey));
+  }
+  if (!(leftSat >= 0 && toBroadcasterSat >= 0 && toCountersignatorySat >= 0 && outputs.length > 0)) {
+    throw lngateError("bad-commitment", "the outputs do not fit into the channel");
+  }
+  outputs.sort(
+    (a, b) => compareOutputs(a, b) || (a.htlc && b.htlc ? a.htlc.cltvExpiry - b.htlc.cltvExpiry : 0),
+  );
+
+  const obscured = obscuredNumber(channel, commitmentNumber);
+  const transaction: Transaction = {
+    version: 2,
+    inputs: [{ ...channel.funding, sequence: 0x80000000 + obscured.high }],
+    outputs,
+    locktime: 0x20000000 + obscured.low,
+  };
+  const txid = txidOf(transaction);
+  const htlcs: HtlcTransaction[] = [];
+  for (let vout = 0; vout < outputs.length; vout++) {
+    if (outputs[vout]!.htlc) htlcs.push(htlcTransaction(txid, vout, outputs[vout]!, revocable));
+  }
+  return {
+    transaction,
+    txid,
+    sighash: sighash(transaction, 0, fundingScript(channel), channel.fundingSat),
+    outputs,
+    htlcs,
+  };
+}
+
+function isPossibleHtlc(htlc: Htlc): boolean {
+  const { amountMsat, cltvExpiry, paymentHash } = htlc;
+  return (
+    amountMsat >= 1000 &&
+    Math.floor(amountMsat) === amountMsat &&
+    cltvExpiry > 0 &&
+    cltvExpiry < HEIGHT_LIMIT &&
+    Math.floor(cltvExpiry) === cltvExpiry &&
+    paymentHash.length === 32
+  );
+}
+
+/** The commitment number, hidden from those who do not know the payment basepoints (BOLT #3). */
+function obscuredNumber(channel: ChannelParameters, number: number): { high: number; low: number } {
+  if (!(number >= 0 && number < HALF * HALF && Math.floor(number) === number)) {
+    throw lngateError("bad-commitment", "a commitment number out of range");
+  }
+  const opener = channel[channel.funder].basepoints.payment;
+  const accepter = channel[otherSide(channel.funder)].basepoints.payment;
+  const mask = sha256(concat([opener, accepter]));
+  const mask24 = (at: number) => (mask[at]! << 16) | (mask[at + 1]! << 8) | mask[at + 2]!;
+  const high = Math.floor(number / HALF);
+  return { high: high ^ mask24(26), low: (number - high * HALF) ^ mask24(29) };
+}
+
+function htlcTransaction(
+  txid: Uint8Array,
+  vout: number,
+  output: CommitmentOutput,
+  revocable: Uint8Array,
+): HtlcTransaction {
+  const { valueSat, witnessScript } = output;
+  const htlc = output.htlc!;
+  const transaction: Transaction = {
+    version: 2,
+    inputs: [{ txid, vout, sequence: 1 }],
+    outputs: [{ valueSat, script: p2wsh(revocable) }],
+    locktime: htlc.offered ? htlc.cltvExpiry : 0,
+  };
+  const hash = sighash(transaction, 0, witnessScript, valueSat, SIGHASH_SINGLE_ANYONECANPAY);
+  return { htlc, vout, valueSat, witnessScript, transaction, sighash: hash };
+}
+
+function withWitness(transaction: Transaction, witness: Uint8Array[]): Transaction {
+  return { ...transaction, inputs: [{ ...transaction.inputs[0]!, witness }] };
+}
+
+/** The commitment ready to publish. Both signatures compact, over `commitment.sighash`. */
+export function signedCommitment(
+  channel: ChannelParameters,
+  commitment: Commitment,
+  ourSignature: Uint8Array,
+  theirSignature: Uint8Array,
+): Transaction {
+  return withWitness(commitment.transaction, fundingWitness(channel, ourSignature, theirSignature));
+}
+
+/**
+ * An HTLC transaction ready to publish, as it is (without an input for fees). The broadcaster's signature is over
+ * htlcSighashAll; `preimage` for a received HTLC, null for an offered one that timed out.
+ */
+export function signedHtlcTransaction(
+  htlc: HtlcTransaction,
+  broadcasterSignature: Uint8Array,
+  countersignatorySignature: Uint8Array,
+  preimage: Uint8Array | null,
+): Transaction {
+  return withWitness(htlc.transaction, [
+    FALSE,
+    witnessSignature(countersignatorySignature, SIGHASH_SINGLE_ANYONECANPAY),
+    witnessSignature(broadcasterSignature),
+    preimage || FALSE,
+    htlc.witnessScript,
+  ]);
+}
+
+/** What the broadcaster's HTLC key signs of an HTLC transaction that nothing was added to (SIGHASH_ALL). */
+export function htlcSighashAll(htlc: HtlcTransaction): Uint8Array {
+  return sighash(htlc.transaction, 0, htlc.witnessScript, htlc.valueSat);
+}
+
+/** One anchor turned into an output of the owner's, for the owner to add coins that pay a higher fee. */
+export interface AnchorBump {
+  /** Unsigned; anything may be added behind its one input and its one output. */
+  readonly transaction: Transaction;
+  readonly witnessScript: Uint8Array;
+  /** What the anchor's funding key signs (SIGHASH_SINGLE | ANYONECANPAY). */
+  readonly sighash: Uint8Array;
+}
+
+/**
+ * The spend of our anchor in a commitment: "local-anchor" in our own, "remote-anchor" in the other side's.
+ * Null if the commitment has no such output.
+ */
+export function anchorBump(
+  commitment: Commitment,
+  kind: "local-anchor" | "remote-anchor",
+  ownerScript: Uint8Array,
+): AnchorBump | null {
+  for (let vout = 0; vout < commitment.outputs.length; vout++) {
+    const { kind: found, witnessScript } = commitment.outputs[vout]!;
+    if (found !== kind) continue;
+    // Replaceable, so that the owner may raise the fee once more; signed, so it cannot be chosen later.
+    const transaction: Transaction = {
+      version: 2,
+      inputs: [{ txid: commitment.txid, vout, sequence: 0xfffffffd }],
+      outputs: [{ valueSat: ANCHOR_SAT, script: ownerScript }],
+      locktime: 0,
+    };
+    const hash = sighash(transaction, 0, witnessScript, ANCHOR_SAT, SIGHASH_SINGLE_ANYONECANPAY);
+    return { transaction, witnessScript, sighash: hash };
+  }
+  return null;
+}
+
+/** The bump with its signature; others' inputs and outputs may be appended before publishing. */
+export function signedAnchorBump(bump: AnchorBump, signature: Uint8Array): Transaction {
+  return withWitness(bump.transaction, [
+    witnessSignature(signature, SIGHASH_SINGLE_ANYONECANPAY),
+    bump.witnessScript,
+  ]);
+}
