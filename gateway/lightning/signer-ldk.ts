@@ -66,11 +66,7 @@ import {
   toLocalScript,
 } from "../../src/lightning/channel.ts";
 import { ANCHOR_SAT, buildCommitment, type Commitment } from "../../src/lightning/commitment.ts";
-import {
-  deriveCommitmentKeys,
-  derivePublicKey,
-  deriveRevocationPublicKey,
-} from "../../src/lightning/keys.ts";
+import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
 import {
   type DecodedCommitment,
   decodeClosing,

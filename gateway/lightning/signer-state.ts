@@ -37,10 +37,15 @@
 import type { SighashType } from "../../src/bitcoin/sighash.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { Htlc } from "../../src/lightning/channel.ts";
 import type { CommitmentContent } from "../../src/lightning/commitment.ts";
+import {
+  EMPTY_SECRET_STORE,
+  type SecretStore,
+  storedSecret,
+  storeSecret,
+} from "../../src/lightning/shachain.ts";
 
 /** A commitment of a channel: which one, and what it says. The HTLCs are in output order. */
 export interface CommitmentState {
@@ -185,7 +190,7 @@ export interface PlainBook {
   refusal: string | null;
   /** Ascending, from the first number whose secret is not released. */
   points: NumberedPoint[];
-  secrets: { readonly number: number; readonly secret: Uint8Array }[];
+  secrets: SecretStore;
   holder: HolderEntry[];
   counterparty: CounterpartyEntry[];
   /** All the bridge's commitments below are revoked. */
@@ -204,7 +209,7 @@ const emptyBook = (points: readonly NumberedPoint[]): PlainBook => ({
   version: 1,
   refusal: null,
   points: [...points],
-  secrets: [],
+  secrets: EMPTY_SECRET_STORE,
   holder: [],
   counterparty: [],
   counterpartyRevokedBelow: 0,
@@ -543,7 +548,7 @@ export class ChannelBook {
       if (book.points[book.points.length - 1]!.number < number + 3) {
         throw lngateError("bad-answer", `the answer to our state ${number} leaves too few commitment points`);
       }
-      insertSecret(book.secrets, number - 1, secret);
+      book.secrets = storeSecret(book.secrets, secret);
       book.points = book.points.filter(each => each.number >= number);
     }
     book.holder.find(entry => entry.number === number)!.answered = true;
@@ -566,7 +571,8 @@ export class ChannelBook {
   }
 
   private secretOf(number: number): Uint8Array | null {
-    return findSecret(this.book.secrets, number);
+    const { secrets } = this.book;
+    return number < secrets.count ? storedSecret(secrets, number) : null;
   }
 }
 
@@ -598,48 +604,4 @@ function checkedSignatures(answer: SigningAnswer, checks: readonly SignatureChec
     }
   });
   return signatures;
-}
-
-// ── released secrets, in the compact form of BOLT #3 (Efficient Per-commitment Secret Storage) ────────────
-
-type Secrets = PlainBook["secrets"];
-
-/** Index of BOLT #3's tree: it counts down while the numbers count up. */
-const treeIndex = (number: number) => 2 ** 48 - 1 - number;
-const bitOf = (index: number, bit: number) => Math.floor(index / 2 ** bit) % 2;
-
-/** Number of trailing zero bits: how much of the tree follows from the secret at this index. */
-function height(index: number): number {
-  let bit = 0;
-  while (bit < 48 && bitOf(index, bit) === 0) bit++;
-  return bit;
-}
-
-function descend(secret: Uint8Array, from: number, index: number): Uint8Array {
-  let value = secret;
-  for (let bit = from - 1; bit >= 0; bit--) {
-    if (bitOf(index, bit) === 0) continue;
-    const flipped = value.slice();
-    flipped[bit >> 3]! ^= 1 << (bit & 7);
-    value = sha256(flipped);
-  }
-  return value;
-}
-
-/** A later secret replaces those that follow from it. */
-function insertSecret(secrets: Secrets, number: number, secret: Uint8Array): void {
-  const rank = height(treeIndex(number));
-  const kept = secrets.filter(each => height(treeIndex(each.number)) > rank);
-  secrets.splice(0, secrets.length, ...kept, { number, secret });
-}
-
-function findSecret(secrets: Secrets, number: number): Uint8Array | null {
-  const index = treeIndex(number);
-  for (const known of secrets) {
-    const root = treeIndex(known.number);
-    const rank = height(root);
-    if (Math.floor(index / 2 ** rank) === Math.floor(root / 2 ** rank))
-      return descend(known.secret, rank, index);
-  }
-  return null;
 }
