@@ -1,0 +1,85 @@
+/**
+ * Per-commitment secrets (BOLT #3, Per-commitment Secret Requirements): all of one side's secrets follow from its
+ * seed, and the other side stores them in at most 49 entries, since later ones yield the earlier ones.
+ *
+ * Everything here counts commitments 0, 1, 2 …; BOLT's index I counts down from 2^48 − 1.
+ */
+import { equal } from "../bytes/bytes.ts";
+import { sha256 } from "../bytes/hash.ts";
+import { lngateError } from "../errors.ts";
+
+/** 2^24; a 48-bit index is handled as two such halves, since bit operations have 32 bits. */
+const HALF = 16777216;
+const INDEX_BITS = 48;
+
+/** The index of commitment `number`. Throws `bad-secret` for a number that has none. */
+function indexOf(number: number): number {
+  if (!(number >= 0 && number < HALF * HALF && Math.floor(number) === number)) {
+    throw lngateError("bad-secret", "a commitment number out of range");
+  }
+  return HALF * HALF - 1 - number;
+}
+
+function bitOf(index: number, bit: number): number {
+  return bit < 24 ? ((index % HALF) >> bit) & 1 : (Math.floor(index / HALF) >> (bit - 24)) & 1;
+}
+
+/** The secret one bit further down: that bit flipped, then hashed. */
+function step(secret: Uint8Array, bit: number): Uint8Array {
+  const flipped = secret.slice();
+  flipped[bit >> 3]! ^= 1 << (bit & 7);
+  return sha256(flipped);
+}
+
+/** The secret at `index` from one whose index agrees with it above the lowest `bits` bits and is 0 in those. */
+function derive(secret: Uint8Array, bits: number, index: number): Uint8Array {
+  let derived = secret;
+  for (let bit = bits - 1; bit >= 0; bit--) if (bitOf(index, bit)) derived = step(derived, bit);
+  return derived;
+}
+
+/** The secret of commitment `number` of the side that has this 32-byte seed. */
+export function commitmentSecret(seed: Uint8Array, number: number): Uint8Array {
+  return derive(seed, INDEX_BITS, indexOf(number));
+}
+
+/** The secrets of commitments 0 … count − 1, in the order they were revealed. Plain data; never changed in place. */
+export interface SecretStore {
+  readonly count: number;
+  /** At b: the latest secret whose index ends in exactly b zero bits. */
+  readonly secrets: readonly Uint8Array[];
+}
+
+export const EMPTY_SECRET_STORE: SecretStore = { count: 0, secrets: [] };
+
+/** The store with the secret of commitment `store.count` added. Throws `bad-secret` if earlier ones do not follow. */
+export function storeSecret(store: SecretStore, secret: Uint8Array): SecretStore {
+  const index = indexOf(store.count);
+  if (secret.length !== 32) throw lngateError("bad-secret", "a commitment secret must be 32 bytes");
+  let zeros = 0;
+  // Each entry below this one's place differs from it in a single bit, so that one step leads there.
+  while (zeros < INDEX_BITS && bitOf(index, zeros) === 0) {
+    if (!equal(step(secret, zeros), store.secrets[zeros]!)) {
+      throw lngateError("bad-secret", "this commitment secret does not belong to the earlier ones");
+    }
+    zeros++;
+  }
+  const secrets = store.secrets.slice();
+  secrets[zeros] = secret;
+  return { count: store.count + 1, secrets };
+}
+
+/** The secret of an earlier commitment. Throws `bad-secret` if it was not revealed yet. */
+export function storedSecret(store: SecretStore, number: number): Uint8Array {
+  const index = indexOf(number);
+  if (number >= store.count) throw lngateError("bad-secret", "this commitment secret is not known yet");
+  const lowest = indexOf(store.count - 1);
+  let bits = 0;
+  let size = 1;
+  // The entry at `bits` has the smallest index from `lowest` on with that many zero bits at its end.
+  for (; bits < INDEX_BITS; bits++, size *= 2) {
+    const entry = Math.ceil((lowest - size) / (2 * size)) * 2 * size + size;
+    if (index - (index % size) === entry) break;
+  }
+  return derive(store.secrets[bits]!, bits, index);
+}
