@@ -66,5 +66,11 @@ export interface DeviceIdentity {
   readonly depositDelay: number;
   /** scriptPubKey that every mutual close pays (upfront_shutdown_script). */
   readonly shutdownScript: Uint8Array;
+  /**
+   * The chain's height and the time (Unix seconds) when the device was paired: from these and its own clock it
+   * bounds how far ahead an HTLC may expire, without asking the gateway.
+   */
+  readonly birthHeight: number;
+  readonly birthTime: number;
   readonly policy: SpendingPolicy;
 }

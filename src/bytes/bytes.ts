@@ -24,6 +24,12 @@ export function equal(a: Uint8Array, b: Uint8Array): boolean {
   return difference === 0;
 }
 
+/** Order of two byte strings, byte by byte: negative, zero or positive. */
+export function compareBytes(a: Uint8Array, b: Uint8Array): number {
+  for (let i = 0; i < a.length && i < b.length; i++) if (a[i] !== b[i]) return a[i]! - b[i]!;
+  return a.length - b.length;
+}
+
 /** Lower-case hex. */
 export function toHex(bytes: Uint8Array): string {
   let out = "";

@@ -126,17 +126,18 @@ const close = message(5, "close", {});
  */
 const step = message(16, "step", {
   id: [1, uint(UINT32)],
-  /** Preimages that have arrived. */
-  preimages: optional([2, list(record({ preimage: [1, hash], feeMsat: [2, uint(UINT53)] }), MAX_HTLCS)]),
-  /** The bridge's per-commitment secret of its commitment `number`. */
-  revoked: optional([3, record({ number: [1, uint(UINT53)], secret: [2, bytes(32)] })]),
-  proposal: optional([4, proposalKind]),
+  /** The bridge's per-commitment secret of its commitment `number`, and its point for commitment number + 2. */
+  revoked: optional([
+    2,
+    record({ number: [1, uint(UINT53)], secret: [2, bytes(32)], nextPoint: optional([3, point]) }),
+  ]),
+  proposal: optional([3, proposalKind]),
   /**
    * A new commitment of ours, signed by the bridge. `view` is absent where it is that of the bridge's newest
    * commitment. The partials (kind B) finish our own signature and, where no HTLC is pending, the anchor's.
    */
   holder: optional([
-    5,
+    4,
     record({
       number: [1, uint(UINT53)],
       view: optional([2, viewKind]),
@@ -146,22 +147,31 @@ const step = message(16, "step", {
       anchorPartial: optional([6, partialKind]),
     }),
   ]),
-  /** A new commitment of the bridge's to sign. `view` is absent where it is that of our newest commitment. */
+  /**
+   * A new commitment of the bridge's to sign. `view` is absent where it is that of our newest commitment, `point`
+   * where it came with a revocation.
+   */
   counterparty: optional([
-    6,
-    record({ number: [1, uint(UINT53)], point: [2, point], view: optional([3, viewKind]) }),
+    5,
+    record({ number: [1, uint(UINT53)], point: optional([2, point]), view: optional([3, viewKind]) }),
   ]),
   /** Sign the funding transaction of the proposal. */
-  fund: optional([7, bool()]),
+  fund: optional([6, bool()]),
   /** Sign a mutual close that pays us and the bridge this much. */
   close: optional([
-    8,
+    7,
     record({ ourSat: [1, uint(UINT53)], theirSat: [2, uint(UINT53)], theirScript: [3, bytesUpTo(80)] }),
   ]),
 });
 
+/**
+ * A payment has arrived: the receipt. Not answered; it is sent again when the device asks for the payment again.
+ * It comes before the step that takes the HTLC out of the commitments, so that nobody waits for that.
+ */
+const paid = message(17, "paid", { preimage: [1, hash], feeMsat: [2, uint(UINT53)] });
+
 /** A payment has failed for good, or a request can't be served: the code says why. */
-const failed = message(17, "failed", {
+const failed = message(18, "failed", {
   /** Payment hash; absent: the request was `open` or `close`. */
   paymentHash: optional([1, hash]),
   code: [2, text(64)],
@@ -169,7 +179,7 @@ const failed = message(17, "failed", {
 });
 
 /** How the channel stands, after `hello` and whenever it changes. */
-const channel = message(18, "channel", {
+const channel = message(19, "channel", {
   index: [1, uint(UINT32)],
   /** `none`, `opening`, `ready` (payments can be made), `closing` or `closed`. */
   state: [2, text(16)],
@@ -177,7 +187,7 @@ const channel = message(18, "channel", {
 });
 
 export const toGateway = protocol([hello, open, pay, stepped, close]);
-export const toDevice = protocol([step, failed, channel]);
+export const toDevice = protocol([step, paid, failed, channel]);
 
 export type ToGateway = ReturnType<typeof toGateway.decode>;
 export type ToDevice = ReturnType<typeof toDevice.decode>;

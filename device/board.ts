@@ -1,0 +1,35 @@
+/** What the core needs of a board: one adapter each in boards/. The core knows no platform but through this. */
+import type { Curve } from "../src/bytes/curve.ts";
+import type { LinkCrypto } from "../src/link/envelope.ts";
+import type { Vault } from "./vault/vault.ts";
+
+export interface MqttOptions {
+  readonly url: string;
+  readonly username: string;
+  readonly password: string;
+  readonly publishTopic: string;
+  readonly subscribeTopic: string;
+  /** Connected and subscribed, for the first time or again. */
+  onOpen(): void;
+  onMessage(payload: Uint8Array): void;
+  onClose(reason: string): void;
+}
+
+/** A connection that reconnects by itself until it is closed. QoS 0: the link does not rely on more. */
+export interface MqttConnection {
+  /** Does nothing while there is no connection: the link sends again. */
+  publish(payload: Uint8Array): void;
+  close(): void;
+}
+
+export interface Board {
+  readonly vault: Vault;
+  /** Null where a point multiplication would take minutes. */
+  readonly curve: Curve | null;
+  readonly aes256Ctr: LinkCrypto["aes256Ctr"];
+  /** Unix milliseconds. */
+  now(): number;
+  /** Calls back once, later; returns what cancels it. */
+  after(ms: number, callback: () => void): () => void;
+  mqtt(options: MqttOptions): MqttConnection;
+}

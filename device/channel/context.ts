@@ -1,0 +1,65 @@
+/** What a transition may look at besides the state, and what it leaves to be done. */
+import type { Curve } from "../../src/bytes/curve.ts";
+import { lngateError } from "../../src/errors.ts";
+import type { CommitmentKeys } from "../../src/lightning/keys.ts";
+import type { Stepped, ToGateway } from "../../src/link/messages.ts";
+import type { DeviceIdentity } from "../identity.ts";
+import type { Change, ChannelState, Payment, Proposal, RecordKind } from "./state.ts";
+
+export interface Context {
+  readonly identity: DeviceIdentity;
+  /** Null on a board without curve arithmetic: then the exit is not verified here (docs/security.md). */
+  readonly curve: Curve | null;
+  readonly records: {
+    /** An unused record, or null where none is left from `cursor` on. */
+    read(kind: RecordKind, cursor: number): { readonly id: number; readonly bytes: Uint8Array } | null;
+    left(kind: RecordKind, cursor: number): number;
+  };
+  /** Per-commitment secret and point `number` of channel `index`. */
+  secretOf(index: number, number: number): Uint8Array;
+  pointOf(index: number, number: number): Uint8Array;
+  /** Keys of our commitment (`ours`) or the bridge's with this commitment point. */
+  keysFor(proposal: Proposal, ours: boolean, point: Uint8Array): CommitmentKeys;
+  readonly nowMs: number;
+}
+
+/** In the order in which they are to be carried out: what is persisted comes before what is sent. */
+export type Effect =
+  | { readonly type: "persist"; readonly changes: readonly Change[] }
+  | { readonly type: "erase"; readonly kind: RecordKind; readonly below: number }
+  | { readonly type: "send"; readonly message: ToGateway }
+  /** A payment is decided: paid if it has a preimage, otherwise failed. */
+  | { readonly type: "decided"; readonly payment: Payment }
+  /** The channel or the gateway's word on it has changed; `failure` answers a request that can't be served. */
+  | {
+      readonly type: "notice";
+      readonly state: string;
+      readonly failure?: { code: string; sentence: string };
+    };
+
+export interface Transition {
+  readonly state: ChannelState;
+  readonly effects: readonly Effect[];
+}
+
+/** The working copy of one transition: the state so far, and the answer that grows with it. */
+export interface Work {
+  state: ChannelState;
+  readonly context: Context;
+  readonly answer: { -readonly [K in keyof Omit<Stepped, "type" | "id">]: Stepped[K] };
+  readonly decided: Payment[];
+}
+
+/** Takes the next record of a kind: from here on its cursor has passed it. Throws `records-used-up`. */
+export function takeRecord(work: Work, kind: RecordKind): { id: number; bytes: Uint8Array } {
+  const books = work.state.books;
+  const record = work.context.records.read(kind, books.cursors[kind]);
+  if (record === null) {
+    throw lngateError(
+      "records-used-up",
+      `no record of kind ${kind} is left: charge the device (lngate device charge)`,
+    );
+  }
+  work.state = { ...work.state, books: { ...books, cursors: { ...books.cursors, [kind]: record.id + 1 } } };
+  return record;
+}

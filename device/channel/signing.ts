@@ -1,0 +1,48 @@
+/** The device's part of every signature: scalars only, one record each. */
+import { derivePrivateKey } from "../../src/lightning/keys.ts";
+import type { Partial2pe } from "../../src/link/messages.ts";
+import { answer, complete, signWithNonce } from "../../src/threshold/online.ts";
+import { takeRecord, type Work } from "./context.ts";
+import { refusal } from "./rules.ts";
+
+/** Our half of a signature by the funding key, for the gateway to complete (kind A). */
+export function partialFor(work: Work, sighash: Uint8Array): Partial2pe {
+  const record = takeRecord(work, "A");
+  const scalar = answer(record.bytes, sighash);
+  record.bytes.fill(0);
+  return { id: record.id, scalar };
+}
+
+/**
+ * Completes a signature by the funding key that stays here (kind B). The gateway names the record; those
+ * before it are given up. Tags: record-reuse, exit-before-revoke.
+ */
+export function finishOwn(work: Work, partial: Partial2pe, sighash: Uint8Array): Uint8Array {
+  const { books } = work.state;
+  if (partial.id < books.cursors.B) {
+    throw refusal("record-reuse", `record ${partial.id} has been used already`);
+  }
+  const record = work.context.records.read("B", partial.id);
+  if (record === null || record.id !== partial.id) {
+    throw refusal("record-reuse", `the device has no record ${partial.id} of kind B`);
+  }
+  work.state = { ...work.state, books: { ...books, cursors: { ...books.cursors, B: partial.id + 1 } } };
+  const signature = complete(record.bytes, partial.scalar);
+  record.bytes.fill(0);
+  const { curve, identity } = work.context;
+  if (curve !== null && !curve.verify(signature, sighash, identity.fundingKey)) {
+    throw refusal("exit-before-revoke", "the gateway's half of our own signature is wrong");
+  }
+  return signature;
+}
+
+/** A signature with our HTLC key on the bridge's HTLC transaction, with a prepared nonce (kind H). */
+export function htlcSignature(work: Work, sighash: Uint8Array, commitmentPoint: Uint8Array): Uint8Array {
+  const { identity } = work.context;
+  const key = derivePrivateKey(identity.htlcBasepointSecret, identity.htlcBasepoint, commitmentPoint);
+  const record = takeRecord(work, "H");
+  const signature = signWithNonce(record.bytes, key, sighash);
+  record.bytes.fill(0);
+  key.fill(0);
+  return signature;
+}

@@ -1,0 +1,214 @@
+/**
+ * All that a device remembers of its channel, as plain data, and how each part is written to flash.
+ *
+ * The parts are written independently: a transition returns a new state that shares the parts it did not
+ * touch, and `changesBetween` finds the ones to write, all in one atomic commit of the journal.
+ */
+
+import { lngateError } from "../../src/errors.ts";
+import {
+  MAX_DEPOSITS,
+  MAX_HTLCS,
+  type Proposal,
+  partialKind,
+  proposalKind,
+  type View,
+  viewKind,
+} from "../../src/link/messages.ts";
+import {
+  bool,
+  bytes,
+  bytesUpTo,
+  decodeValue,
+  encodeValue,
+  type Kind,
+  list,
+  optional,
+  record,
+  text,
+  UINT32,
+  UINT53,
+  uint,
+} from "../../src/link/schema.ts";
+
+export type { Proposal, View };
+
+/**
+ * none     no channel
+ * opening  the gateway's proposal is accepted and signed for, the funding transaction is not
+ * open     the funding transaction is signed: this is real money
+ * closing  a mutual close is signed: no further commitment will be
+ * exited   the exit has left the device: nothing of this channel is signed or revoked ever again
+ * locked   a used record was asked for again with another message: nothing is signed any more
+ */
+export const PHASES = ["none", "opening", "open", "closing", "exited", "locked"] as const;
+export type Phase = (typeof PHASES)[number];
+
+const kindOf = <T>(kind: Kind<T>): Kind<T> => kind;
+
+/** The exit: our newest commitment, completely signed. */
+const holderKind = record({
+  number: [1, uint(UINT53)],
+  view: [2, viewKind],
+  /** The bridge's signature and our own, compact. */
+  bridgeSignature: [3, bytes(64)],
+  ownSignature: [4, bytes(64)],
+  /** The bridge's signatures on our HTLC transactions, in output order. */
+  htlcSignatures: [5, list(bytes(64), MAX_HTLCS)],
+  /** Ours on the spend of our own anchor (SIGHASH_SINGLE|ANYONECANPAY), for a state without HTLCs. */
+  anchorSignature: optional([6, bytes(64)]),
+});
+export type Holder = ReturnType<typeof holderKind.read>;
+
+/** The answer to a counterparty part: kept, so that the same question gets the same answer. */
+const answerKind = record({
+  partials: [1, list(partialKind, MAX_DEPOSITS)],
+  htlcSignatures: optional([2, list(bytes(64), MAX_HTLCS)]),
+});
+
+/** The bridge's newest commitment that we signed. */
+const counterpartyKind = record({
+  number: [1, uint(UINT53)],
+  view: [2, viewKind],
+  point: [3, bytes(33)],
+  /** All numbers below are revoked: `number` or `number - 1`. */
+  revokedBelow: [4, uint(UINT53)],
+  /** The commitment before it, while it is not revoked. */
+  previous: optional([5, record({ view: [1, viewKind], point: [2, bytes(33)] })]),
+  answer: [6, answerKind],
+  /** The bridge's point for its commitment number + 1, where it is known already. */
+  nextPoint: optional([7, bytes(33)]),
+});
+export type Counterparty = ReturnType<typeof counterpartyKind.read>;
+
+/** One payment that `pay()` authorised. */
+const paymentKind = record({
+  paymentHash: [1, bytes(32)],
+  amountMsat: [2, uint(UINT53)],
+  /** Amount plus the most that routing may cost. */
+  limitMsat: [3, uint(UINT53)],
+  /** Highest expiry that an HTLC of this payment may have, block height. */
+  maxCltvExpiry: [4, uint(UINT32)],
+  /** Unix seconds at which the invoice expires: the payment is remembered at least as long. */
+  expiresAt: [5, uint(UINT53)],
+  /** Unix milliseconds at which `pay()` was called. */
+  startedAtMs: [6, uint(UINT53)],
+  /** The packed invoice, while the payment is not decided: it is sent again after a restart. */
+  invoice: optional([7, bytesUpTo(1400)]),
+  /** Largest sum of this payment's HTLCs seen in a commitment. */
+  htlcMsat: [8, uint(UINT53)],
+  preimage: optional([9, bytes(32)]),
+  feeMsat: optional([10, uint(UINT53)]),
+  /** Time from `pay()` to the preimage. */
+  ms: optional([11, uint(UINT53)]),
+  /** The gateway's word that it failed; believed once the balance is whole. */
+  failure: optional([12, text(64)]),
+  /** No longer counted against the balance: paid and deducted, or failed and restored. */
+  settled: optional([13, bool()]),
+});
+export type Payment = ReturnType<typeof paymentKind.read>;
+
+const cursorsKind = record({ A: [1, uint(UINT32)], B: [2, uint(UINT32)], H: [3, uint(UINT32)] });
+export type Cursors = ReturnType<typeof cursorsKind.read>;
+export type RecordKind = keyof Cursors;
+
+const booksKind = record({
+  phase: [1, text(8)],
+  /** Number of the present channel, from 1 (0: there was none); selects the per-commitment seed. */
+  index: [2, uint(UINT32)],
+  /** Smallest record of each kind that is not used. */
+  cursors: [3, cursorsKind],
+  /** Our balance at rest, before the commitment fee and the anchors, sat. */
+  baseSat: [4, uint(UINT53)],
+  /** Spending windows: when each began (Unix seconds) and what was authorised in it. */
+  hour: [5, record({ startedAt: [1, uint(UINT53)], spentMsat: [2, uint(UINT53)] })],
+  day: [6, record({ startedAt: [1, uint(UINT53)], spentMsat: [2, uint(UINT53)] })],
+});
+type BooksData = ReturnType<typeof booksKind.read>;
+export type Books = Omit<BooksData, "phase"> & { readonly phase: Phase };
+
+/** The accepted proposal, and what was signed for it. */
+const parametersKind = record({
+  proposal: [1, proposalKind],
+  /** The signatures given for the funding transaction. */
+  funding: optional([2, answerKind]),
+  /** The mutual closes that were signed. */
+  closes: [3, list(record({ sighash: [1, bytes(32)], answer: [2, answerKind] }), 16)],
+});
+export type Parameters = ReturnType<typeof parametersKind.read>;
+
+export interface ChannelState {
+  readonly books: Books;
+  readonly parameters: Parameters | null;
+  readonly holder: Holder | null;
+  readonly counterparty: Counterparty | null;
+  /** By slot; a null is a free slot. */
+  readonly payments: readonly (Payment | null)[];
+}
+
+export const EMPTY: ChannelState = {
+  books: {
+    phase: "none",
+    index: 0,
+    cursors: { A: 0, B: 0, H: 0 },
+    baseSat: 0,
+    hour: { startedAt: 0, spentMsat: 0 },
+    day: { startedAt: 0, spentMsat: 0 },
+  },
+  parameters: null,
+  holder: null,
+  counterparty: null,
+  payments: [],
+};
+
+const KEY = { books: 1, parameters: 2, holder: 3, counterparty: 4, payments: 16 };
+
+function phaseOf(text: string): Phase {
+  for (const phase of PHASES) if (phase === text) return phase;
+  throw lngateError("vault-corrupt", "the channel's phase in flash is none that there is");
+}
+
+/** A value to write (null: to remove) under a key of the journal. */
+export interface Change {
+  readonly key: number;
+  readonly value: Uint8Array | null;
+}
+
+/** What has to be written so that `before` in flash becomes `after`. */
+export function changesBetween(before: ChannelState, after: ChannelState): Change[] {
+  const changes: Change[] = [];
+  function part<T>(key: number, kind: Kind<T>, old: T | null, now: T | null): void {
+    if (old !== now) changes.push({ key, value: now === null ? null : encodeValue(kind, now) });
+  }
+  part(KEY.books, kindOf<BooksData>(booksKind), before.books, after.books);
+  part(KEY.parameters, parametersKind, before.parameters, after.parameters);
+  part(KEY.holder, holderKind, before.holder, after.holder);
+  part(KEY.counterparty, counterpartyKind, before.counterparty, after.counterparty);
+  const slots = Math.max(before.payments.length, after.payments.length);
+  for (let i = 0; i < slots; i++) {
+    part(KEY.payments + i, paymentKind, before.payments[i] || null, after.payments[i] || null);
+  }
+  return changes;
+}
+
+/** The state that is in flash. Throws `vault-corrupt` or a decoding code where a value is none of ours. */
+export function readState(journal: { keys(): number[]; get(key: number): Uint8Array | null }): ChannelState {
+  function part<T>(key: number, kind: Kind<T>): T | null {
+    const value = journal.get(key);
+    return value === null ? null : decodeValue(kind, value);
+  }
+  const payments: (Payment | null)[] = [];
+  for (const key of journal.keys()) {
+    if (key < KEY.payments) continue;
+    while (payments.length <= key - KEY.payments) payments.push(null);
+    payments[key - KEY.payments] = part(key, paymentKind);
+  }
+  const books = part(KEY.books, booksKind);
+  return {
+    books: books === null ? EMPTY.books : { ...books, phase: phaseOf(books.phase) },
+    parameters: part(KEY.parameters, parametersKind),
+    holder: part(KEY.holder, holderKind),
+    counterparty: part(KEY.counterparty, counterpartyKind),
+    payments,
+  };
+}

@@ -1,0 +1,432 @@
+/**
+ * The device: what an application on the board calls. It carries out the effects of the channel's state machine
+ * (channel/machine.ts) in their order, keeps the link alive and joins requests with their outcome.
+ *
+ *     const device = openDevice(board);
+ *     device.connect().then(() => device.pay(invoice, { maxFeeMsat: 1000 })).then(receipt => openTheGate());
+ */
+import { ascii, concat, equal, toHex, u32be } from "../src/bytes/bytes.ts";
+import { hmacSha256 } from "../src/bytes/hash.ts";
+import { codeOf, lngateError } from "../src/errors.ts";
+import { decodeInvoice, packInvoice, requirePayable } from "../src/lightning/bolt11.ts";
+import { deriveCommitmentKeys } from "../src/lightning/keys.ts";
+import { commitmentSecret } from "../src/lightning/shachain.ts";
+import { type Step, type ToDevice, toDevice, toGateway } from "../src/link/messages.ts";
+import { LinkClient, type LinkEffect } from "../src/link/session.ts";
+import { ourBasepoints, theirBasepoints } from "../src/link/transactions.ts";
+import type { Board, MqttConnection } from "./board.ts";
+import type { Context, Effect } from "./channel/context.ts";
+import { type Input, transition } from "./channel/machine.ts";
+import { POINTS_AHEAD } from "./channel/normal.ts";
+import { knownPayment, spendableMsat } from "./channel/paying.ts";
+import { type ChannelState, type Payment, readState } from "./channel/state.ts";
+import type { DeviceIdentity } from "./identity.ts";
+
+/** Longest message on a device's link. */
+export const MAX_MESSAGE_BYTES = 4096;
+
+export interface Receipt {
+  /** Payment hash and preimage, hex: SHA256(preimage) = hash proves the payment. */
+  readonly hash: string;
+  readonly preimage: string;
+  readonly amountMsat: number;
+  /** Routing fee paid on top. */
+  readonly feeMsat: number;
+  /** From `pay()` to the preimage. */
+  readonly ms: number;
+}
+
+export interface PayOptions {
+  /** Most that routing may cost; default: 1 % of the amount, at least 1 sat. */
+  readonly maxFeeMsat?: number;
+  /** When to give up waiting (`payment-pending`); the payment itself goes on, and `pay()` again joins it. */
+  readonly timeoutMs?: number;
+}
+
+export interface Balance {
+  /** Ours in the channel at rest, before the commitment fee, sat. */
+  readonly balanceSat: number;
+  /** What can be paid now, fees included, msat. */
+  readonly spendableMsat: number;
+  readonly phase: string;
+  readonly recordsLeft: { readonly A: number; readonly B: number; readonly H: number };
+}
+
+interface Waiter<T> {
+  resolve(value: T): void;
+  reject(error: Error): void;
+}
+
+const LONGEST_TICK_MS = 60000;
+/** How long `pay()` waits for its outcome if not told otherwise. */
+const PAY_TIMEOUT_MS = 60000;
+/** How often `open` is asked for again while the deposit is not confirmed. */
+const OPEN_AGAIN_MS = 20000;
+
+/** Opens the device that lives in the board's vault. */
+export function openDevice(board: Board): Device {
+  return new Device(board);
+}
+
+export class Device {
+  private readonly board: Board;
+  private readonly context: Context;
+  private state: ChannelState;
+  private readonly link: LinkClient;
+  private mqtt: MqttConnection | null = null;
+  private cancelTick: () => void = () => {};
+  /** What the gateway last said of the channel. */
+  private channelState = "unknown";
+  private closeTxid: Uint8Array | null = null;
+  private connecting: Waiter<void>[] = [];
+  private paying: { hash: Uint8Array; waiter: Waiter<Receipt> }[] = [];
+  private readying: Waiter<void>[] = [];
+  private closing: Waiter<{ txid: string }>[] = [];
+  private cancelOpen: () => void = () => {};
+
+  constructor(board: Board) {
+    this.board = board;
+    this.state = readState(board.vault.journal);
+    this.context = contextOf(board);
+    this.link = new LinkClient({
+      crypto: { aes256Ctr: board.aes256Ctr, random: length => board.vault.drbg.generate(length) },
+      linkKey: board.vault.identity.linkKey,
+      maxMessageBytes: MAX_MESSAGE_BYTES,
+    });
+  }
+
+  get id(): string {
+    return this.board.vault.identity.deviceId;
+  }
+
+  /** Connects to the gateway and stays connected. Resolves with the first session. */
+  connect(): Promise<void> {
+    if (this.mqtt === null) {
+      const { identity } = this.board.vault;
+      const topic = `lngate/1/${identity.deviceId}/`;
+      this.mqtt = this.board.mqtt({
+        url: identity.brokerUrl,
+        username: identity.deviceId,
+        password: identity.brokerPassword,
+        publishTopic: `${topic}up`,
+        subscribeTopic: `${topic}down`,
+        onOpen: () => this.linked(this.link.connected(this.board.now())),
+        onMessage: payload => this.linked(this.link.receive(payload, this.board.now())),
+        onClose: () => {},
+      });
+    }
+    if (this.link.isUp()) return Promise.resolve();
+    return new Promise((resolve, reject) => this.connecting.push({ resolve, reject }));
+  }
+
+  /**
+   * Asks for a channel funded from the deposit, and waits until it can be used. Asks again until the deposit is
+   * there. Errors: `gateway-unreachable`, `records-used-up`.
+   */
+  openChannel(): Promise<void> {
+    const { phase } = this.state.books;
+    if (phase === "open" && this.channelState === "ready") return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      this.readying.push({ resolve, reject });
+      this.askToOpen();
+    });
+  }
+
+  /**
+   * Pays a BOLT #11 invoice. Idempotent by payment hash: paid before, it resolves with the same receipt; under
+   * way, it joins. Rejects with a stable code: `invoice-…` (malformed, wrong-network, amountless, expired, …),
+   * `policy-…` (the owner's limits), `balance-too-low`, `records-used-up`, `gateway-unreachable`,
+   * `channel-not-open`, `payment-…` and `no-route` (the gateway's word), `payment-pending` (not decided yet).
+   */
+  pay(invoice: string, options: PayOptions = {}): Promise<Receipt> {
+    return new Promise((resolve, reject) => {
+      const order = this.orderOf(invoice, options);
+      const known = knownPayment(this.state, order.paymentHash);
+      if (known?.preimage) return resolve(receiptOf(known));
+      if (!known || known.settled) {
+        requirePayable(order.decoded, Math.floor(this.board.now() / 1000));
+        if (!this.link.isUp()) {
+          throw lngateError("gateway-unreachable", "there is no connection to the gateway: nothing was paid");
+        }
+      }
+      const cancel = this.board.after(options.timeoutMs || PAY_TIMEOUT_MS, () => {
+        this.paying = this.paying.filter(entry => entry.waiter !== waiter);
+        reject(
+          lngateError("payment-pending", "the payment is not decided yet: pay() again tells how it ended"),
+        );
+      });
+      const waiter: Waiter<Receipt> = {
+        resolve: receipt => {
+          cancel();
+          resolve(receipt);
+        },
+        reject: error => {
+          cancel();
+          reject(error);
+        },
+      };
+      this.paying.push({ hash: order.paymentHash, waiter });
+      if (known && !known.settled) return;
+      try {
+        this.run({ type: "pay", order });
+      } catch (error) {
+        this.paying = this.paying.filter(entry => entry.waiter !== waiter);
+        waiter.reject(error as Error);
+      }
+    });
+  }
+
+  balance(): Balance {
+    const { books } = this.state;
+    const left = (kind: "A" | "B" | "H") => this.context.records.left(kind, books.cursors[kind]);
+    return {
+      balanceSat: books.phase === "none" ? 0 : books.baseSat,
+      spendableMsat: spendableMsat(this.state),
+      phase: books.phase,
+      recordsLeft: { A: left("A"), B: left("B"), H: left("H") },
+    };
+  }
+
+  /** Asks for a mutual close to the owner's address. Resolves with the closing transaction's id when it is confirmed. */
+  close(): Promise<{ txid: string }> {
+    return new Promise((resolve, reject) => {
+      if (!this.link.isUp())
+        throw lngateError("gateway-unreachable", "there is no connection to the gateway");
+      this.closing.push({ resolve, reject });
+      try {
+        this.run({ type: "close" });
+      } catch (error) {
+        this.closing = this.closing.filter(waiter => waiter.reject !== reject);
+        throw error;
+      }
+    });
+  }
+
+  /** Ends the connection. What is under way goes on at the next `connect()`. */
+  disconnect(): void {
+    this.cancelTick();
+    this.cancelOpen();
+    if (this.mqtt !== null) this.mqtt.close();
+    this.mqtt = null;
+  }
+
+  private orderOf(invoice: string, options: PayOptions) {
+    const { identity } = this.board.vault;
+    const decoded = decodeInvoice(invoice, identity.network, this.board.curve);
+    const amountMsat = decoded.amountMsat || 0;
+    const asked = options.maxFeeMsat;
+    if (asked !== undefined && !(asked >= 0 && asked <= 1e15 && Math.floor(asked) === asked)) {
+      throw lngateError("bad-argument", "maxFeeMsat is a whole number of msat");
+    }
+    return {
+      decoded,
+      paymentHash: decoded.paymentHash,
+      amountMsat,
+      maxFeeMsat: asked === undefined ? Math.max(1000, Math.ceil(amountMsat / 100)) : asked,
+      payee: decoded.payee,
+      maxCltvExpiry: highestExpiry(identity, this.board.now()),
+      expiresAt: decoded.timestamp + decoded.expirySeconds,
+      invoice: packInvoice(invoice),
+    };
+  }
+
+  private askToOpen(): void {
+    this.cancelOpen();
+    if (this.readying.length === 0) return;
+    this.cancelOpen = this.board.after(OPEN_AGAIN_MS, () => this.askToOpen());
+    const { phase } = this.state.books;
+    if (!this.link.isUp() || (phase !== "none" && phase !== "opening")) return;
+    try {
+      this.run({ type: "open" });
+    } catch (error) {
+      settleAll(this.readying.splice(0), waiter => waiter.reject(error as Error));
+    }
+  }
+
+  /** Carries out what the link asks for, and sees to its clock. */
+  private linked(effects: readonly LinkEffect[]): void {
+    for (const effect of effects) {
+      if (effect.kind === "send") {
+        if (this.mqtt !== null) this.mqtt.publish(effect.bytes);
+      } else if (effect.kind === "up") {
+        this.run({ type: "connected", generation: this.board.vault.journal.generation });
+        settleAll(this.connecting.splice(0), waiter => waiter.resolve());
+        this.askToOpen();
+        if (this.closing.length > 0) this.run({ type: "close" });
+      } else if (effect.kind === "deliver") {
+        this.take(effect.message);
+      }
+    }
+    this.cancelTick();
+    const due = this.link.nextTick();
+    if (due === Number.POSITIVE_INFINITY) return;
+    const wait = Math.max(0, Math.min(due - this.board.now(), LONGEST_TICK_MS));
+    this.cancelTick = this.board.after(wait, () => this.linked(this.link.tick(this.board.now())));
+  }
+
+  private take(encoded: Uint8Array): void {
+    let message: ToDevice;
+    try {
+      message = toDevice.decode(encoded);
+    } catch (error) {
+      // A gateway that talks nonsense gets no answer; it is authentic, so repeating would not help.
+      if (codeOf(error) === undefined) throw error;
+      return;
+    }
+    this.run({ type: "message", message });
+    if (message.type === "channel") {
+      this.channelState = message.state;
+      this.closeTxid = message.closeTxid || null;
+      this.noticed();
+    } else if (message.type === "step") {
+      const step = message;
+      this.board.after(0, () => this.prepare(step));
+    }
+  }
+
+  /** Runs a transition and carries out its effects in their order. */
+  private run(input: Input): void {
+    const { state, effects } = transition(this.state, this.context, input);
+    for (const effect of effects) this.carryOut(effect, state);
+    this.state = state;
+  }
+
+  private carryOut(effect: Effect, state: ChannelState): void {
+    const { vault } = this.board;
+    switch (effect.type) {
+      case "persist":
+        vault.journal.commit(effect.changes);
+        this.state = state;
+        return;
+      case "erase":
+        vault.records.erase(effect.kind, effect.below);
+        return;
+      case "send":
+        // What cannot be sent now is sent again when a session begins.
+        if (this.link.isUp()) this.linked(this.link.send(toGateway.encode(effect.message), this.board.now()));
+        return;
+      case "decided":
+        this.decided(effect.payment);
+        return;
+      case "notice":
+        if (effect.failure) this.failed(effect.failure);
+        return;
+    }
+  }
+
+  private decided(payment: Payment): void {
+    const mine = this.paying.filter(entry => equal(entry.hash, payment.paymentHash));
+    this.paying = this.paying.filter(entry => mine.indexOf(entry) < 0);
+    for (const { waiter } of mine) {
+      if (payment.preimage) waiter.resolve(receiptOf(payment));
+      else
+        waiter.reject(
+          lngateError(payment.failure || "payment-failed", "the payment failed; nothing was paid"),
+        );
+    }
+  }
+
+  private failed(failure: { code: string; sentence: string }): void {
+    const error = lngateError(failure.code, failure.sentence);
+    // A deposit that is not there yet is waited for.
+    if (failure.code === "deposit-missing") return;
+    const { phase } = this.state.books;
+    const waiters: { reject(error: Error): void }[] =
+      phase === "none" || phase === "opening" ? this.readying.splice(0) : this.closing.splice(0);
+    settleAll(waiters, waiter => waiter.reject(error));
+  }
+
+  private noticed(): void {
+    if (this.channelState === "ready") settleAll(this.readying.splice(0), waiter => waiter.resolve());
+    if (this.channelState === "closed" && this.closeTxid !== null) {
+      const txid = toHex(this.closeTxid.slice().reverse());
+      settleAll(this.closing.splice(0), waiter => waiter.resolve({ txid }));
+    }
+  }
+
+  /** In idle time: the points and keys that the next step will need. */
+  private prepare(step: Step): void {
+    const { books, holder, parameters } = this.state;
+    if (this.board.curve === null || parameters === null) return;
+    if (step.holder && holder !== null) {
+      this.context.pointOf(books.index, holder.number + 1 + POINTS_AHEAD);
+      this.context.keysFor(parameters.proposal, true, this.context.pointOf(books.index, holder.number + 1));
+    }
+    const next = this.state.counterparty?.nextPoint;
+    if (step.revoked && next) this.context.keysFor(parameters.proposal, false, next);
+  }
+}
+
+function settleAll<T>(waiters: readonly T[], settle: (waiter: T) => void): void {
+  for (const waiter of waiters) settle(waiter);
+}
+
+function receiptOf(payment: Payment): Receipt {
+  return {
+    hash: toHex(payment.paymentHash),
+    preimage: toHex(payment.preimage!),
+    amountMsat: payment.amountMsat,
+    feeMsat: payment.feeMsat || 0,
+    ms: payment.ms || 0,
+  };
+}
+
+/** Blocks come every ten minutes, give or take; the chain's height is bounded from the device's own clock. */
+function highestExpiry(identity: DeviceIdentity, nowMs: number): number {
+  const seconds = Math.max(0, nowMs / 1000 - identity.birthTime);
+  const height = identity.birthHeight + 144 + Math.ceil((seconds / 600) * 1.25);
+  return height + identity.policy.maxCltvExpiryDelta;
+}
+
+/** Keeps the last few results of a costly function. */
+function remember<A extends readonly unknown[], T>(
+  keep: number,
+  keyOf: (...args: A) => string,
+  make: (...args: A) => T,
+): (...args: A) => T {
+  let kept: { key: string; value: T }[] = [];
+  return (...args) => {
+    const key = keyOf(...args);
+    for (const entry of kept) if (entry.key === key) return entry.value;
+    const value = make(...args);
+    kept = [{ key, value }].concat(kept.slice(0, keep - 1));
+    return value;
+  };
+}
+
+/** What the board offers, as the state machine sees it. */
+function contextOf(board: Board): Context {
+  const { vault, curve } = board;
+  const { identity } = vault;
+  function needCurve() {
+    if (curve === null) throw lngateError("board-without-curve", "this board has no points prepared for it");
+    return curve;
+  }
+  function secretOf(index: number, number: number): Uint8Array {
+    const seed = hmacSha256(identity.commitmentMaster, concat([ascii("shachain"), u32be(index)]));
+    return commitmentSecret(seed, number);
+  }
+  return {
+    identity,
+    curve,
+    records: vault.records,
+    secretOf,
+    pointOf: remember(
+      16,
+      (index: number, number: number) => `${index}/${number}`,
+      (index, number) => needCurve().publicKey(secretOf(index, number)),
+    ),
+    keysFor: remember(
+      4,
+      (_, ours: boolean, point) => `${ours}/${toHex(point)}`,
+      (proposal, ours, point) => {
+        const sides = [ourBasepoints(identity), theirBasepoints(proposal)] as const;
+        const [broadcaster, other] = ours ? sides : [sides[1], sides[0]];
+        return deriveCommitmentKeys(needCurve(), point, broadcaster, other);
+      },
+    ),
+    get nowMs() {
+      return board.now();
+    },
+  };
+}

@@ -1,0 +1,170 @@
+/**
+ * The channel's transactions as both ends of the link make them from the same few fields: the device to sign
+ * nothing that it has not built itself, the gateway to check what the bridge and the device have signed.
+ */
+import { depositScript } from "../bitcoin/deposit.ts";
+import { multisig2of2, p2wsh } from "../bitcoin/script.ts";
+import { SIGHASH_SINGLE_ANYONECANPAY, sighash } from "../bitcoin/sighash.ts";
+import { type Transaction, txidOf } from "../bitcoin/transaction.ts";
+import { compareBytes } from "../bytes/bytes.ts";
+import { type ChannelParameters, fundingScript } from "../lightning/channel.ts";
+import { closingTransaction } from "../lightning/closing.ts";
+import { buildCommitment, type Commitment, type CommitmentContent } from "../lightning/commitment.ts";
+import type { Basepoints, CommitmentKeys } from "../lightning/keys.ts";
+import type { Proposal, Step, View } from "./messages.ts";
+
+/** The public keys and scripts of a device, from its pairing. Points 33 B. */
+export interface DeviceKeys {
+  readonly fundingKey: Uint8Array;
+  readonly revocationBasepoint: Uint8Array;
+  readonly paymentBasepoint: Uint8Array;
+  readonly delayedPaymentBasepoint: Uint8Array;
+  readonly htlcBasepoint: Uint8Array;
+  readonly depositOwnerKey: Uint8Array;
+  readonly depositDelay: number;
+  readonly shutdownScript: Uint8Array;
+}
+
+export function ourBasepoints(keys: DeviceKeys): Basepoints {
+  return {
+    revocation: keys.revocationBasepoint,
+    payment: keys.paymentBasepoint,
+    delayed: keys.delayedPaymentBasepoint,
+    htlc: keys.htlcBasepoint,
+  };
+}
+
+export function theirBasepoints(proposal: Proposal): Basepoints {
+  return {
+    revocation: proposal.revocationBasepoint,
+    payment: proposal.paymentBasepoint,
+    delayed: proposal.delayedPaymentBasepoint,
+    htlc: proposal.htlcBasepoint,
+  };
+}
+
+/** The unsigned funding transaction: output 0 is the channel's, output 1 the change if there is any. */
+export function fundingTransaction(keys: DeviceKeys, proposal: Proposal): Transaction {
+  const outputs = [{ valueSat: proposal.channelSat, script: p2wsh(fundingScriptOf(keys, proposal)) }];
+  if (proposal.changeSat > 0)
+    outputs.push({ valueSat: proposal.changeSat, script: p2wsh(depositScriptOf(keys)) });
+  return {
+    version: 2,
+    inputs: proposal.deposits.map(({ txid, vout }) => ({ txid, vout, sequence: 0xfffffffd })),
+    outputs,
+    locktime: 0,
+  };
+}
+
+/** What the funding key signs for each deposit that the funding transaction spends. */
+export function fundingSighashes(keys: DeviceKeys, proposal: Proposal): Uint8Array[] {
+  const transaction = fundingTransaction(keys, proposal);
+  const script = depositScriptOf(keys);
+  return proposal.deposits.map((deposit, i) => sighash(transaction, i, script, deposit.valueSat));
+}
+
+export function depositScriptOf(keys: DeviceKeys): Uint8Array {
+  return depositScript(keys.fundingKey, keys.depositOwnerKey, keys.depositDelay);
+}
+
+function fundingScriptOf(keys: DeviceKeys, proposal: Proposal): Uint8Array {
+  return multisig2of2(keys.fundingKey, proposal.fundingKey);
+}
+
+/** The channel of a proposal. Its funding transaction is segwit only, so its txid is final before it is signed. */
+export function channelOf(keys: DeviceKeys, proposal: Proposal): ChannelParameters {
+  return {
+    funding: { txid: txidOf(fundingTransaction(keys, proposal)), vout: 0 },
+    fundingSat: proposal.channelSat,
+    funder: "ours",
+    ours: {
+      fundingPubkey: keys.fundingKey,
+      basepoints: ourBasepoints(keys),
+      toLocalDelay: proposal.ourDelay,
+      dustLimitSat: proposal.ourDustLimitSat,
+    },
+    theirs: {
+      fundingPubkey: proposal.fundingKey,
+      basepoints: theirBasepoints(proposal),
+      toLocalDelay: proposal.theirDelay,
+      dustLimitSat: proposal.theirDustLimitSat,
+    },
+  };
+}
+
+/** A view as the content of our commitment (`ours`) or of the bridge's. */
+export function contentOf(view: View, ours: boolean): CommitmentContent {
+  return {
+    feeratePerKw: view.feeratePerKw,
+    toBroadcasterSat: ours ? view.ourSat : view.theirSat,
+    toCountersignatorySat: ours ? view.theirSat : view.ourSat,
+    htlcs: view.htlcs.map(htlc => ({
+      offered: htlc.incoming ? !ours : ours,
+      amountMsat: htlc.amountMsat,
+      cltvExpiry: htlc.cltvExpiry,
+      paymentHash: htlc.paymentHash,
+    })),
+  };
+}
+
+/** The content of our commitment (`ours`) or of the bridge's as a view. HTLCs are put in an order of their own. */
+export function viewOf(content: CommitmentContent, ours: boolean): View {
+  const htlcs = content.htlcs.slice();
+  htlcs.sort((a, b) => compareBytes(a.paymentHash, b.paymentHash) || a.amountMsat - b.amountMsat);
+  return {
+    feeratePerKw: content.feeratePerKw,
+    ourSat: ours ? content.toBroadcasterSat : content.toCountersignatorySat,
+    theirSat: ours ? content.toCountersignatorySat : content.toBroadcasterSat,
+    htlcs: htlcs.map(htlc => ({
+      paymentHash: htlc.paymentHash,
+      amountMsat: htlc.amountMsat,
+      cltvExpiry: htlc.cltvExpiry,
+      ...(htlc.offered === ours ? {} : { incoming: true }),
+    })),
+  };
+}
+
+export function commitmentOf(
+  channel: ChannelParameters,
+  ours: boolean,
+  number: number,
+  keys: CommitmentKeys,
+  view: View,
+): Commitment {
+  return buildCommitment(channel, ours ? "ours" : "theirs", number, keys, contentOf(view, ours));
+}
+
+/**
+ * What our funding key signs so that the owner can spend our anchor of this commitment of ours to their own
+ * script and add any input of their own (SIGHASH_SINGLE|ANYONECANPAY). Null where our anchor is absent.
+ */
+export function anchorSighash(keys: DeviceKeys, commitment: Commitment): Uint8Array | null {
+  for (let vout = 0; vout < commitment.outputs.length; vout++) {
+    const output = commitment.outputs[vout]!;
+    if (output.kind !== "local-anchor") continue;
+    const transaction: Transaction = {
+      version: 2,
+      inputs: [{ txid: commitment.txid, vout, sequence: 0xfffffffd }],
+      outputs: [{ valueSat: output.valueSat, script: keys.shutdownScript }],
+      locktime: 0,
+    };
+    return sighash(transaction, 0, output.witnessScript, output.valueSat, SIGHASH_SINGLE_ANYONECANPAY);
+  }
+  return null;
+}
+
+/** What both funding keys sign to close the channel. */
+export function closingSighash(
+  keys: DeviceKeys,
+  proposal: Proposal,
+  close: NonNullable<Step["close"]>,
+): Uint8Array {
+  const channel = channelOf(keys, proposal);
+  const transaction = closingTransaction(channel, {
+    ourSat: close.ourSat,
+    theirSat: close.theirSat,
+    ourScript: keys.shutdownScript,
+    theirScript: close.theirScript,
+  });
+  return sighash(transaction, 0, fundingScript(channel), channel.fundingSat);
+}
