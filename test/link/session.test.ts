@@ -4,68 +4,69 @@ import fc from "fast-check";
 import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
 import { concat, fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
-import { DATA_OVERHEAD, handshakeKey, sealWelcome } from "../../src/link/envelope.ts";
+import { DATA_OVERHEAD, handshakeKey, sealAck, sealWelcome, sessionKeys } from "../../src/link/envelope.ts";
 import { hkdf } from "../../src/link/hkdf.ts";
-import { LinkClient, LinkServer, QUEUE, WINDOW } from "../../src/link/session.ts";
+import { ACK_DELAY_MS, LinkClient, LinkServer, QUEUE, RESEND_MS, WINDOW } from "../../src/link/session.ts";
 import { type Move, type Side, World } from "./world.ts";
+
+/** Random histories of a link in the everyday suite. */
+const RUNS = 200;
 
 const side = fc.constantFrom<Side>("client", "server");
 const at = fc.oneof(fc.constant(0), fc.nat(20));
-const moves: fc.Arbitrary<Move> = fc.oneof(
-  { weight: 8, arbitrary: fc.record({ kind: fc.constant("send" as const), side, length: fc.nat(60) }) },
-  { weight: 12, arbitrary: fc.record({ kind: fc.constant("deliver" as const), side, at }) },
-  {
-    weight: 3,
-    arbitrary: fc.record({ kind: fc.constantFrom("drop" as const, "repeat" as const), side, at }),
-  },
-  {
-    weight: 2,
-    arbitrary: fc.record({
-      kind: fc.constantFrom("flip" as const, "cut" as const),
-      side,
-      at,
-      bit: fc.nat(2000),
-    }),
-  },
-  {
-    weight: 4,
-    arbitrary: fc.record({
-      kind: fc.constantFrom("replay" as const, "reflect" as const),
-      side,
-      at: fc.nat(1000),
-    }),
-  },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant("forge-hint" as const) }) },
-  {
-    weight: 2,
-    arbitrary: fc.record({ kind: fc.constantFrom("reboot" as const, "reconnect" as const), side }),
-  },
-  { weight: 4, arbitrary: fc.record({ kind: fc.constant("wait" as const), ms: fc.nat(4000) }) },
-);
+function move<K extends string, T extends object>(weight: number, kinds: readonly K[], rest: T) {
+  return { weight, arbitrary: fc.record({ kind: fc.constantFrom(...kinds), ...rest }) };
+}
+const moves = fc.oneof(
+  move(16, ["send"], { side, length: fc.nat(60) }),
+  move(8, ["deliver"], { side, at }),
+  move(12, ["flow"], { frames: fc.nat(10) }),
+  move(3, ["drop"], { side, at }),
+  move(3, ["repeat"], { side, at }),
+  move(2, ["flip"], { side, at, bit: fc.nat(2000) }),
+  move(1, ["cut"], { side, at, bit: fc.nat(200) }),
+  move(2, ["replay"], { side, at: fc.nat(1000) }),
+  move(2, ["reflect"], { side, at: fc.nat(1000) }),
+  move(1, ["forge-hint"], {}),
+  move(1, ["reboot"], { side }),
+  move(1, ["reconnect"], { side }),
+  move(8, ["wait"], { ms: fc.nat(4000) }),
+) as fc.Arbitrary<Move>;
 
-/** After whatever happened: both ends come to one session in which everything sent arrives. */
+/** After whatever happened, on an honest transport: one session, in which everything sent has arrived. */
 function expectRecovery(world: World): void {
+  const givenUp = world.lost.length;
   world.settle();
   expect(world.session.client).toBeDefined();
+  if (world.session.client === world.session.server) expectNothingMissing(world);
   // The server may not know yet that the client is gone, or the client that the server is: using the link tells.
   world.send("client", 10);
   world.settle();
   expect(world.session.server).toBe(world.session.client);
   expect(world.send("client", 10) && world.send("server", 10)).toBe(true);
   world.settle();
+  expectNothingMissing(world);
+  expect(world.lost.slice(givenUp)).toEqual([]);
+}
+
+function expectNothingMissing(world: World): void {
   expect([world.missing("client"), world.missing("server")]).toEqual([0, 0]);
 }
 
 describe("a link over a broker that cannot be trusted", () => {
   test("delivers exactly once and in order within a session, nothing forged, and always recovers", () => {
+    let deliveries = 0;
     fc.assert(
-      fc.property(fc.array(moves, { maxLength: 120 }), list => {
+      fc.property(fc.array(moves, { minLength: 1, maxLength: 200, size: "max" }), list => {
         const world = new World();
         for (const move of list) world.apply(move);
+        deliveries += world.deliveries;
         expectRecovery(world);
       }),
-      { numRuns: 300 },
+      { numRuns: RUNS },
     );
+    // The moves let conversations happen: otherwise nothing was shown.
+    expect(deliveries).toBeGreaterThan(10 * RUNS);
   });
 
   test("survives either side's restart between any two steps of a conversation", () => {
@@ -119,7 +120,7 @@ describe("opening a session", () => {
     world.send("client", 10);
     world.settle();
     expect([world.session.client, world.session.server]).toEqual([session, session]);
-    expect([world.missing("client"), world.missing("server")]).toEqual([0, 0]);
+    expectNothingMissing(world);
   });
 
   test("is not completed by a recorded answer", () => {
@@ -159,6 +160,48 @@ describe("opening a session", () => {
     world.apply({ kind: "deliver", side: "server", at: 0 });
     expect(world.deliveries).toBe(1);
     expect(world.session.client).toBe(session);
+  });
+
+  test("is tried again with the same hello, and at once when the transport is back", () => {
+    const world = new World();
+    const [hello] = world.travelling.server;
+    world.travelling.server.length = 0;
+    for (const wait of [1000, 2000, 4000]) {
+      world.wait(wait - 1);
+      expect(world.travelling.server).toEqual([]);
+      world.wait(1);
+      expect(world.travelling.server).toEqual([hello]);
+      world.travelling.server.length = 0;
+    }
+    world.apply({ kind: "reconnect", side: "client" });
+    expect(world.travelling.server).toEqual([hello]);
+  });
+
+  test("a fresh hello is repeated at once, too, when the transport is back while the old session lives", () => {
+    const world = settled();
+    world.wait(5000);
+    world.apply({ kind: "forge-hint" });
+    const hello = world.travelling.server.shift()!;
+    world.apply({ kind: "reconnect", side: "client" });
+    expect(world.travelling.server).toContainEqual(hello);
+  });
+
+  test("gets the same answer however often the hello arrives", () => {
+    const world = new World();
+    const hello = world.travelling.server.shift()!;
+    world.hand("server", hello);
+    world.hand("server", hello);
+    expect(world.travelling.client[1]).toEqual(world.travelling.client[0]);
+  });
+
+  test("follows a restart of the gateway at the first sign of life, without a message to send", () => {
+    const world = settled();
+    world.wait(5000);
+    world.apply({ kind: "reboot", side: "server" });
+    world.travelling.client.length = 0; // its announcement is lost
+    world.apply({ kind: "reconnect", side: "client" });
+    world.settle();
+    expect(world.session.server).toBe(world.session.client);
   });
 
   test("is not repeated for a flood of forged hints", () => {
@@ -202,7 +245,7 @@ describe("inside a session", () => {
     world.send("client", 10);
     const frame = world.travelling.server[0]!;
     const times: number[] = [];
-    while (world.session.client !== undefined) {
+    while (world.session.client !== undefined && times.length < 10) {
       world.travelling.server.length = 0;
       world.wait(world.ends.client.nextTick() - world.now);
       for (const again of world.travelling.server) if (again[0] === 0x13) expect(again).toEqual(frame);
@@ -210,6 +253,55 @@ describe("inside a session", () => {
     }
     expect(times).toEqual([2, 6, 14, 30, 60, 90, 120]);
     expectRecovery(world);
+  });
+
+  test("recorded acknowledgements do not put off that a lost frame is sent again", () => {
+    const world = settled();
+    const ack = world.recorded.client[1]!;
+    world.send("client", 10);
+    world.travelling.server.length = 0;
+    for (let i = 0; i < 20; i++) {
+      world.hand("client", ack);
+      world.wait(RESEND_MS / 10);
+    }
+    expect(world.travelling.server).toHaveLength(1);
+  });
+
+  test("messages that follow do not put off an acknowledgement", () => {
+    const world = settled();
+    for (let i = 0; i < 2; i++) {
+      world.send("client", 10);
+      world.apply({ kind: "deliver", side: "server", at: 0 });
+      world.wait(ACK_DELAY_MS - 100);
+    }
+    expect(world.travelling.client).toHaveLength(1);
+  });
+
+  test("an acknowledgement of what was never sent is refused, also with the right key", () => {
+    const [nonceD, nonceG, linkKey] = [new Uint8Array(16), new Uint8Array(16).fill(3), new Uint8Array(32)];
+    const crypto = { ...nodeLinkCrypto, random: () => nonceD };
+    const client = new LinkClient({ crypto, linkKey, maxMessageBytes: 100 });
+    client.connected(0);
+    client.receive(sealWelcome(handshakeKey(linkKey), nonceD, nonceG), 0);
+    const { session, down } = sessionKeys(linkKey, nonceD, nonceG);
+    expect(client.receive(sealAck(down, session, 2), 0)).toEqual([
+      { kind: "rejected", code: "link-malformed" },
+    ]);
+    expect(client.receive(sealAck(down, session, 1), 0)).toEqual([]);
+    expect(client.nextTick()).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  test("a frame that comes again, because its acknowledgement was lost, is acknowledged again", () => {
+    const world = settled();
+    world.send("client", 10);
+    world.apply({ kind: "deliver", side: "server", at: 0 });
+    world.wait(ACK_DELAY_MS);
+    world.travelling.client.length = 0;
+    const sent = world.framesSent;
+    world.settle();
+    expect(world.framesSent - sent).toBe(2);
+    expect(world.rejected["link-repeated"]).toBe(1);
+    expect(world.lost).toEqual([]);
   });
 
   test("at most a window is on the way, at most a queue waits, then the sender is told", () => {

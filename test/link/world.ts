@@ -22,8 +22,11 @@ export type Move =
   | { readonly kind: "replay" | "reflect"; readonly side: Side; readonly at: number }
   | { readonly kind: "invent"; readonly side: Side; readonly bytes: Uint8Array }
   | { readonly kind: "forge-hint" }
-  | { readonly kind: "reboot" | "reconnect"; readonly side: Side }
-  | { readonly kind: "wait"; readonly ms: number };
+  | { readonly kind: "reboot"; readonly side: Side }
+  | { readonly kind: "reconnect"; readonly side: Side }
+  | { readonly kind: "wait"; readonly ms: number }
+  /** So many frames arrive in order. */
+  | { readonly kind: "flow"; readonly frames: number };
 
 /** Bytes that never repeat, the same in every run. */
 export function countingCrypto(label: string): LinkCrypto {
@@ -46,6 +49,8 @@ export class World {
   readonly recorded: Record<Side, Uint8Array[]> = { client: [], server: [] };
   readonly session: Record<Side, number | undefined> = { client: undefined, server: undefined };
   readonly rejected: Record<string, number> = {};
+  /** Codes with which a side gave up a session. */
+  readonly lost: string[] = [];
   framesSent = 0;
   deliveries = 0;
   private readonly sent: Record<Side, Map<number, Uint8Array[]>> = { client: new Map(), server: new Map() };
@@ -64,6 +69,7 @@ export class World {
   apply(move: Move): void {
     if (move.kind === "send") this.send(move.side, move.length);
     else if (move.kind === "wait") this.wait(move.ms);
+    else if (move.kind === "flow") this.flow(move.frames);
     else if (move.kind === "invent") this.hand(move.side, move.bytes);
     else if (move.kind === "forge-hint") {
       const live = this.session.client ?? 0;
@@ -111,6 +117,13 @@ export class World {
   wait(ms: number): void {
     this.now += ms;
     for (const side of ["client", "server"] as const) this.tickIfDue(side);
+  }
+
+  private flow(frames: number): void {
+    for (let i = 0; i < frames; i++) {
+      const side = this.travelling.client.length > this.travelling.server.length ? "client" : "server";
+      this.apply({ kind: "deliver", side, at: 0 });
+    }
   }
 
   /** Honest transport: hands over everything in order and lets timers run until nothing is left to happen. */
@@ -167,6 +180,7 @@ export class World {
         this.sent[side].set(effect.session, []);
       } else if (effect.kind === "lost") {
         this.session[side] = undefined;
+        this.lost.push(effect.code);
       } else if (effect.kind === "rejected") {
         this.rejected[effect.code] = (this.rejected[effect.code] ?? 0) + 1;
       } else {
