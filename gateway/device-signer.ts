@@ -1,0 +1,266 @@
+/**
+ * The device as LDK's signer: parts that the signer's book wants become `step` messages, and what the device
+ * answers becomes the book's answers. One step is on the way at a time; what comes up meanwhile goes into the next.
+ */
+import { toHex } from "../src/bytes/bytes.ts";
+import { nobleCurve } from "../src/bytes/curve.ts";
+import { codeOf, lngateError } from "../src/errors.ts";
+import { type CommitmentKeys, deriveCommitmentKeys } from "../src/lightning/keys.ts";
+import type { Partial2pe, Proposal, Step, Stepped, View } from "../src/link/messages.ts";
+import { viewKind } from "../src/link/messages.ts";
+import { encodeValue } from "../src/link/schema.ts";
+import {
+  anchorSighash,
+  channelOf,
+  closingSighash,
+  commitmentOf,
+  type DeviceKeys,
+  fundingSighashes,
+  ourBasepoints,
+  theirBasepoints,
+  viewOf,
+} from "../src/link/transactions.ts";
+import type { NumberedPoint, SigningAnswer, SigningPart } from "./lightning/signer-state.ts";
+
+/** The gateway's presignature records of one device. */
+export interface ThresholdRecords {
+  /** Kind B: binds the next record to this sighash, durably; the same sighash gets the same answer. Throws `records-used-up`. */
+  answer(sighash: Uint8Array): Partial2pe;
+  /** Kind A: binds the record that the device named to this sighash, durably, and completes the signature. */
+  complete(partial: Partial2pe, sighash: Uint8Array): Uint8Array;
+}
+
+export interface DeviceSignerOptions {
+  readonly keys: DeviceKeys;
+  readonly records: ThresholdRecords;
+  /** The proposal of the channel with this keys id. */
+  proposal(keysId: Uint8Array): Proposal;
+  /** Sends a step; false if the device is not there (it is asked again when it is back). */
+  send(step: Step): boolean;
+  answer(keysId: Uint8Array, answers: readonly SigningAnswer[]): void;
+  problem(code: string, sentence: string): void;
+}
+
+interface Sent {
+  readonly id: number;
+  readonly keysId: Uint8Array;
+  readonly step: Step;
+  readonly parts: readonly SigningPart[];
+  /** What our part completes: sighashes of the answer's partials. */
+  readonly sighashes: readonly Uint8Array[];
+  readonly views: Partial<Views>;
+}
+
+/** What the device knows already, so that it need not be said again. */
+interface Views {
+  holder: string;
+  counterparty: string;
+  nextPoint: string;
+}
+
+export class DeviceSigner {
+  private readonly options: DeviceSignerOptions;
+  private readonly pending = new Map<string, { keysId: Uint8Array; part: SigningPart }>();
+  private sent: Sent | null = null;
+  private nextId = 1;
+  private known: Partial<Views> = {};
+
+  constructor(options: DeviceSignerOptions) {
+    this.options = options;
+  }
+
+  /** LDK's book wants these parts answered. */
+  ask(keysId: Uint8Array, parts: readonly SigningPart[]): void {
+    for (const part of parts) this.pending.set(`${toHex(keysId)}/${part.id}`, { keysId, part });
+    this.sendNext();
+  }
+
+  /** A new session: whatever was on the way is forgotten, the book will hand over again what is unanswered. */
+  restart(): void {
+    this.pending.clear();
+    this.sent = null;
+    this.known = {};
+  }
+
+  /** True while an answer of the device is awaited. */
+  get waiting(): boolean {
+    return this.sent !== null || this.pending.size > 0;
+  }
+
+  /** The device's answer. One to another step than the one on the way is no news. */
+  stepped(answer: Stepped): void {
+    const { sent } = this;
+    if (sent === null || sent.id !== answer.id) return;
+    this.sent = null;
+    const answers: SigningAnswer[] = [];
+    try {
+      for (const part of sent.parts) {
+        const one = this.answerFor(sent, part, answer);
+        if (one !== null) answers.push(one);
+      }
+      if (!answer.refused) Object.assign(this.known, sent.views);
+    } catch (error) {
+      if (codeOf(error) === undefined) throw error;
+      this.options.problem(codeOf(error)!, (error as Error).message);
+    }
+    if (answer.refused) {
+      this.known = {};
+      this.options.problem(answer.refused.code, answer.refused.sentence);
+    }
+    this.options.answer(sent.keysId, answers);
+    this.sendNext();
+  }
+
+  private answerFor(sent: Sent, part: SigningPart, answer: Stepped): SigningAnswer | null {
+    const { id } = part;
+    const points: NumberedPoint[] = answer.point ? [answer.point] : [];
+    switch (part.kind) {
+      case "revocation":
+        return { id };
+      case "holder":
+        if (answer.point) return { id, points, ...(answer.secret ? { secret: answer.secret } : {}) };
+        break;
+      default:
+        if (answer.signed) {
+          const { partials, htlcSignatures } = answer.signed;
+          if (partials.length !== sent.sighashes.length) {
+            throw lngateError(
+              "bad-answer",
+              `the device answered ${id} with ${partials.length} partial signatures`,
+            );
+          }
+          const signatures = partials.map((partial, i) =>
+            this.options.records.complete(partial, sent.sighashes[i]!),
+          );
+          return { id, signatures: [...signatures, ...(htlcSignatures ?? [])] };
+        }
+    }
+    // A device without records is asked again when it has been charged; any other refusal is final.
+    if (!answer.refused || answer.refused.code === "records-used-up") return null;
+    return { id, refused: answer.refused.code };
+  }
+
+  private sendNext(): void {
+    if (this.sent !== null || this.pending.size === 0) return;
+    let next: Sent | null = null;
+    try {
+      next = this.compose();
+    } catch (error) {
+      const code = codeOf(error);
+      if (code === undefined) throw error;
+      this.pending.clear();
+      this.options.problem(code, (error as Error).message);
+    }
+    if (next === null) return;
+    this.sent = next;
+    if (!this.options.send(next.step)) this.restart();
+  }
+
+  /** The next step: the bridge's revocation, one state of ours and one thing to sign, as they come. */
+  private compose(): Sent | null {
+    const keysId = [...this.pending.values()][0]!.keysId;
+    const chosen: SigningPart[] = [];
+    const step: { -readonly [K in keyof Step]: Step[K] } = { type: "step", id: this.nextId };
+    const views: Partial<Views> = {};
+    let sighashes: Uint8Array[] = [];
+    const proposal = this.options.proposal(keysId);
+    const { keys, records } = this.options;
+    const channel = channelOf(keys, proposal);
+    let toSign = 0;
+
+    for (const [key, entry] of this.pending) {
+      if (entry.keysId !== keysId && toHex(entry.keysId) !== toHex(keysId)) continue;
+      const { part } = entry;
+      switch (part.kind) {
+        case "revocation": {
+          if (step.revoked) continue;
+          const { number, secret, nextPoint } = part;
+          step.revoked = { number, secret, ...(nextPoint ? { nextPoint } : {}) };
+          if (nextPoint) views.nextPoint = pointKey(number + 2, nextPoint);
+          break;
+        }
+        case "holder": {
+          if (step.holder) continue;
+          const view = viewOf(part.content, true);
+          const commitment = commitmentOf(
+            channel,
+            true,
+            part.number,
+            this.keysOf(proposal, true, part.content),
+            view,
+          );
+          const anchor = view.htlcs.length === 0 ? anchorSighash(keys, commitment) : null;
+          const same = viewKey(view) === this.known.counterparty;
+          step.holder = {
+            number: part.number,
+            ...(same ? {} : { view }),
+            signature: part.counterpartySignature,
+            ...(part.counterpartyHtlcSignatures.length > 0
+              ? { htlcSignatures: [...part.counterpartyHtlcSignatures] }
+              : {}),
+            partial: records.answer(commitment.sighash),
+            ...(anchor ? { anchorPartial: records.answer(anchor) } : {}),
+          };
+          views.holder = viewKey(view);
+          break;
+        }
+        case "counterparty": {
+          if (toSign++ > 0) continue;
+          const view = viewOf(part.content, false);
+          const { point } = part;
+          const same = viewKey(view) === (views.holder ?? this.known.holder);
+          const announced = pointKey(part.number, point) === (views.nextPoint ?? this.known.nextPoint);
+          const theirs = this.keysOf(proposal, false, point);
+          sighashes = [commitmentOf(channel, false, part.number, theirs, view).sighash];
+          if (part.number === 0) step.proposal = proposal;
+          step.counterparty = {
+            number: part.number,
+            ...(announced ? {} : { point }),
+            ...(same && part.number > 0 ? {} : { view }),
+          };
+          views.counterparty = viewKey(view);
+          break;
+        }
+        case "funding":
+          if (toSign++ > 0) continue;
+          sighashes = fundingSighashes(keys, proposal);
+          step.fund = true;
+          break;
+        case "closing": {
+          if (toSign++ > 0) continue;
+          const close = {
+            ourSat: part.toHolderSat,
+            theirSat: part.toCounterpartySat,
+            theirScript: part.counterpartyScript,
+          };
+          sighashes = [closingSighash(keys, proposal, close)];
+          step.close = close;
+          break;
+        }
+        default:
+          this.options.problem("force-close", `the device is not asked for its signature of ${part.id}`);
+          this.pending.delete(key);
+          continue;
+      }
+      chosen.push(part);
+      this.pending.delete(key);
+    }
+    if (chosen.length === 0) return null;
+    this.nextId++;
+    return { id: step.id, keysId, step, parts: chosen, sighashes, views };
+  }
+
+  private keysOf(proposal: Proposal, ours: boolean, point: Uint8Array): CommitmentKeys {
+    const sides = [ourBasepoints(this.options.keys), theirBasepoints(proposal)] as const;
+    const [broadcaster, other] = ours ? sides : [sides[1], sides[0]];
+    return deriveCommitmentKeys(nobleCurve, point, broadcaster, other);
+  }
+}
+
+function viewKey(view: View): string {
+  return toHex(encodeValue(viewKind, view));
+}
+
+function pointKey(number: number, point: Uint8Array): string {
+  return `${number}/${toHex(point)}`;
+}
