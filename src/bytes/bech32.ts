@@ -1,0 +1,112 @@
+/** Bech32 and Bech32m (BIP 173, BIP 350): a prefix, 5-bit words and a checksum of six characters. */
+import { lngateError } from "../errors.ts";
+
+const ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+const GENERATOR = [0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3];
+const CHECKSUM_LENGTH = 6;
+
+/** The constants that tell the two encodings apart. */
+export const BECH32 = 1;
+export const BECH32M = 0x2bc830a3;
+
+export interface Bech32 {
+  /** Lower case. */
+  readonly prefix: string;
+  /** Each 0 … 31, without the checksum. */
+  readonly words: Uint8Array;
+}
+
+function bad(sentence: string): never {
+  throw lngateError("bad-bech32", sentence);
+}
+
+function polymod(checksum: number, word: number): number {
+  const top = checksum >>> 25;
+  let next = ((checksum & 0x1ffffff) << 5) ^ word;
+  for (let i = 0; i < 5; i++) if ((top >> i) & 1) next ^= GENERATOR[i]!;
+  return next;
+}
+
+function remainder(prefix: string, words: Uint8Array): number {
+  let checksum = 1;
+  for (let i = 0; i < prefix.length; i++) checksum = polymod(checksum, prefix.charCodeAt(i) >> 5);
+  checksum = polymod(checksum, 0);
+  for (let i = 0; i < prefix.length; i++) checksum = polymod(checksum, prefix.charCodeAt(i) & 31);
+  for (let i = 0; i < words.length; i++) checksum = polymod(checksum, words[i]!);
+  return checksum;
+}
+
+/** The text, in lower case. `variant` is BECH32 or BECH32M. */
+export function encodeBech32(prefix: string, words: Uint8Array, variant: number): string {
+  const all = new Uint8Array(words.length + CHECKSUM_LENGTH);
+  all.set(words);
+  const checksum = remainder(prefix, all) ^ variant;
+  for (let i = 0; i < CHECKSUM_LENGTH; i++) all[words.length + i] = (checksum >>> (25 - 5 * i)) & 31;
+  let text = `${prefix}1`;
+  for (let i = 0; i < all.length; i++) text += ALPHABET.charAt(all[i]!);
+  return text;
+}
+
+/**
+ * Reads a text of at most `maxLength` characters, all of one case. Throws `bad-bech32` for anything else,
+ * a wrong checksum of this variant included.
+ */
+export function decodeBech32(text: string, variant: number, maxLength: number): Bech32 {
+  if (text.length > maxLength) bad(`longer than ${maxLength} characters`);
+  for (let i = 0; i < text.length; i++) {
+    // Before the case is changed: some letters beyond ASCII would become ordinary ones.
+    const code = text.charCodeAt(i);
+    if (code < 33 || code > 126) bad("a character that no Bech32 text may have");
+  }
+  const lower = text.toLowerCase();
+  if (text !== lower && text !== text.toUpperCase()) bad("upper and lower case are mixed");
+  const separator = lower.lastIndexOf("1");
+  if (separator < 1 || lower.length - separator - 1 < CHECKSUM_LENGTH) bad("no prefix or no checksum");
+  const words = new Uint8Array(lower.length - separator - 1);
+  for (let i = 0; i < words.length; i++) {
+    const word = ALPHABET.indexOf(lower.charAt(separator + 1 + i));
+    if (word < 0) bad("a character that is not of the alphabet");
+    words[i] = word;
+  }
+  const prefix = lower.slice(0, separator);
+  if (remainder(prefix, words) !== variant) bad("the checksum is wrong");
+  return { prefix, words: words.slice(0, words.length - CHECKSUM_LENGTH) };
+}
+
+/** Bytes as 5-bit words, the last one filled up with zero bits. */
+export function wordsOf(bytes: Uint8Array): Uint8Array {
+  return regroup(bytes, 8, 5, Math.ceil((bytes.length * 8) / 5));
+}
+
+/** Words as bytes, the last byte filled up with zero bits. */
+export function packWords(words: Uint8Array): Uint8Array {
+  return regroup(words, 5, 8, Math.ceil((words.length * 5) / 8));
+}
+
+/** The bytes that were made words: the inverse of wordsOf. Throws `bad-bech32` for bits left over that are not zero. */
+export function bytesOfWords(words: Uint8Array): Uint8Array {
+  const bytes = regroup(words, 5, 8, Math.floor((words.length * 5) / 8));
+  const left = (words.length * 5) % 8;
+  if (left >= 5 || (left > 0 && (words[words.length - 1]! & ((1 << left) - 1)) !== 0)) {
+    bad("the words are no whole bytes");
+  }
+  return bytes;
+}
+
+/** Cuts the bits of `input` anew into `count` groups; a last group is filled up with zero bits. */
+function regroup(input: Uint8Array, from: number, to: number, count: number): Uint8Array {
+  const out = new Uint8Array(count);
+  let buffer = 0;
+  let bits = 0;
+  let at = 0;
+  for (let i = 0; i < input.length; i++) {
+    buffer = ((buffer << from) | input[i]!) & 0xfff;
+    bits += from;
+    while (bits >= to) {
+      bits -= to;
+      out[at++] = (buffer >> bits) & ((1 << to) - 1);
+    }
+  }
+  if (at < count) out[at] = (buffer << (to - bits)) & ((1 << to) - 1);
+  return out;
+}
