@@ -6,25 +6,34 @@ export { isLowS, isReducedScalar, isValidScalar } from "./scalar-order.ts";
 /** n, the order of secp256k1. */
 export const N = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
 
-/** 32 bytes, big-endian, as a number. Throws `bad-scalar` for another length. */
-export function toBigInt(bytes: Uint8Array): bigint {
-  if (bytes.length !== 32) throw lngateError("bad-scalar", "a scalar has 32 bytes");
-  const view = new DataView(bytes.buffer, bytes.byteOffset, 32);
+/** The 32 bytes at `at`, big-endian, as a number. */
+export function readScalar(view: DataView, at: number): bigint {
   return (
-    (view.getBigUint64(0) << 192n) |
-    (view.getBigUint64(8) << 128n) |
-    (view.getBigUint64(16) << 64n) |
-    view.getBigUint64(24)
+    (view.getBigUint64(at) << 192n) |
+    (view.getBigUint64(at + 8) << 128n) |
+    (view.getBigUint64(at + 16) << 64n) |
+    view.getBigUint64(at + 24)
   );
 }
 
-/** A number of 0 to 2^256 − 1 as 32 bytes, big-endian; `out` takes them at `at` when given. */
-export function fromBigInt(value: bigint, out = new Uint8Array(32), at = 0): Uint8Array {
-  const view = new DataView(out.buffer, out.byteOffset + at, 32);
-  view.setBigUint64(0, value >> 192n);
-  view.setBigUint64(8, value >> 128n);
-  view.setBigUint64(16, value >> 64n);
-  view.setBigUint64(24, value);
+/** Writes a number of 0 to 2^256 − 1 as 32 bytes, big-endian, at `at`. */
+export function writeScalar(view: DataView, at: number, value: bigint): void {
+  view.setBigUint64(at, value >> 192n);
+  view.setBigUint64(at + 8, value >> 128n);
+  view.setBigUint64(at + 16, value >> 64n);
+  view.setBigUint64(at + 24, value);
+}
+
+/** 32 bytes, big-endian, as a number. Throws `bad-scalar` for another length. */
+export function toBigInt(bytes: Uint8Array): bigint {
+  if (bytes.length !== 32) throw lngateError("bad-scalar", "a scalar has 32 bytes");
+  return readScalar(new DataView(bytes.buffer, bytes.byteOffset, 32), 0);
+}
+
+/** A number of 0 to 2^256 − 1 as 32 bytes, big-endian. */
+export function fromBigInt(value: bigint): Uint8Array {
+  const out = new Uint8Array(32);
+  writeScalar(new DataView(out.buffer), 0, value);
   return out;
 }
 

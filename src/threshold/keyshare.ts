@@ -1,0 +1,113 @@
+/** One party's half of a channel's funding key. */
+import { concat, equal, u32be } from "../bytes/bytes.ts";
+import { fromBigInt, isValidScalar, N, toBigInt } from "../bytes/scalar-bigint.ts";
+import { lngateError } from "../errors.ts";
+import { decodePoint, encodePoints, G, POINT_BYTES, type Point } from "./points.ts";
+import { Fields } from "./steps.ts";
+
+export type Role = "gateway" | "device";
+
+/** The share x_own of x = x_own + x_peer; the whole x exists nowhere. */
+export interface KeyShare {
+  readonly role: Role;
+  /** Names the key generation, 32 bytes; the same on both sides. */
+  readonly sid: Uint8Array;
+  /** Rises with every refresh and every restored backup. Presignatures and OT setups belong to one epoch. */
+  readonly epoch: number;
+  /** 32 bytes, secret. */
+  readonly secret: Uint8Array;
+  /** x_own·G, compressed. */
+  readonly own: Uint8Array;
+  /** x_peer·G, compressed. */
+  readonly peer: Uint8Array;
+  /** Q = x·G, the funding key, compressed. */
+  readonly joint: Uint8Array;
+}
+
+/** Bytes of an encoded share. */
+export const KEY_SHARE_BYTES = 1 + 1 + 32 + 4 + 32 + POINT_BYTES + POINT_BYTES;
+const VERSION = 1;
+
+/**
+ * Puts a share together and checks it: Q must be the sum of both points. Throws `bad-key-share`.
+ */
+export function makeKeyShare(
+  role: Role,
+  sid: Uint8Array,
+  epoch: number,
+  secret: bigint,
+  peer: Point,
+  joint: Point,
+): KeyShare {
+  const own = G.multiply(secret);
+  if (!own.add(peer).equals(joint) || joint.is0()) {
+    throw lngateError("bad-key-share", "the shares of this key do not add up to it");
+  }
+  const [ownBytes, peerBytes, jointBytes] = encodePoints([own, peer, joint]);
+  return {
+    role,
+    sid: sid.slice(),
+    epoch,
+    secret: fromBigInt(secret),
+    own: ownBytes!,
+    peer: peerBytes!,
+    joint: jointBytes!,
+  };
+}
+
+/**
+ * For storage, and the device's is also the owner's backup. A backup holds the share and nothing else: a
+ * presignature or an OT setup brought back from a copy gives the key away.
+ */
+export function encodeKeyShare(share: KeyShare): Uint8Array {
+  const role = share.role === "gateway" ? 0 : 1;
+  const head = new Uint8Array([VERSION, role]);
+  return concat([head, share.sid, u32be(share.epoch), share.secret, share.peer, share.joint]);
+}
+
+/** Reads encodeKeyShare's bytes. Throws `bad-key-share` for anything else, an inconsistent share included. */
+export function decodeKeyShare(bytes: Uint8Array): KeyShare {
+  if (bytes.length !== KEY_SHARE_BYTES || bytes[0] !== VERSION || bytes[1]! > 1) {
+    throw lngateError("bad-key-share", "these bytes are no key share of a known version");
+  }
+  const fields = new Fields("key share", bytes, KEY_SHARE_BYTES);
+  const role = fields.take(2)[1] === 0 ? "gateway" : "device";
+  const sid = fields.take(32);
+  const epoch = fields.number(4);
+  const secret = fields.take(32);
+  if (!isValidScalar(secret)) throw lngateError("bad-key-share", "the secret of a key share is no scalar");
+  let points: [Point, Point];
+  try {
+    points = [decodePoint(fields.take(POINT_BYTES)), decodePoint(fields.take(POINT_BYTES))];
+  } catch {
+    throw lngateError("bad-key-share", "a point of a key share is not on the curve");
+  }
+  return makeKeyShare(role, sid, epoch, toBigInt(secret), ...points);
+}
+
+/**
+ * The same share in a later epoch, for a restored backup: both sides take an epoch that neither has used, and
+ * start with new OT setups and no presignatures. Throws `threshold-old-epoch` unless `epoch` is later.
+ */
+export function enterEpoch(share: KeyShare, epoch: number): KeyShare {
+  if (!(Number.isInteger(epoch) && epoch > share.epoch && epoch <= 0xffffffff)) {
+    throw lngateError("threshold-old-epoch", `epoch ${epoch} does not come after epoch ${share.epoch}`);
+  }
+  return { ...share, epoch };
+}
+
+/** Moves `tweak` between the shares (gateway + tweak, device − tweak): the key stays, the halves change. */
+export function shiftShare(share: KeyShare, tweak: bigint): KeyShare {
+  const own = share.role === "gateway" ? tweak : N - tweak;
+  const secret = (toBigInt(share.secret) + own) % N;
+  const peer = decodePoint(share.peer).subtract(G.multiply(own));
+  if (secret === 0n || peer.is0()) {
+    throw lngateError("threshold-bad-message", "a refreshed share would be zero");
+  }
+  return makeKeyShare(share.role, share.sid, share.epoch + 1, secret, peer, decodePoint(share.joint));
+}
+
+/** True if both halves belong to the same key and epoch. */
+export function samePair(a: KeyShare, b: KeyShare): boolean {
+  return a.epoch === b.epoch && equal(a.sid, b.sid) && equal(a.own, b.peer) && equal(a.peer, b.own);
+}

@@ -1,0 +1,120 @@
+/** Both parties of a key in one process, for the tests of this folder. */
+import { createHash } from "node:crypto";
+import { concat, u32be } from "../../src/bytes/bytes.ts";
+import { codeOf } from "../../src/errors.ts";
+import { keygenDevice, keygenGateway } from "../../src/threshold/keygen.ts";
+import { decodeKeyShare, type KeyShare } from "../../src/threshold/keyshare.ts";
+import { presignP1, presignP2 } from "../../src/threshold/presign.ts";
+import type { Batch } from "../../src/threshold/records.ts";
+import { type Kind, OtSetup, setupP1, setupP2, sideOf } from "../../src/threshold/setup.ts";
+import type { Random } from "../../src/threshold/steps.ts";
+
+/** Reproducible random bytes: a failing run fails again. */
+export function seededRandom(seed: string): Random {
+  let count = 0;
+  return length => {
+    const parts: Uint8Array[] = [];
+    for (let have = 0; have < length; have += 32) {
+      parts.push(createHash("sha256").update(seed).update(u32be(count++)).digest());
+    }
+    return concat(parts).slice(0, length);
+  };
+}
+
+export interface Pair {
+  readonly gateway: KeyShare;
+  readonly device: KeyShare;
+}
+
+const names = { gateway: new Uint8Array([1, 2, 3]), device: new Uint8Array([4, 5]) };
+
+export function generateKey(random: Random): Pair {
+  const begun = keygenGateway(names, random);
+  const d0 = keygenDevice(names, random).receive(begun.send);
+  const g1 = begun.next.receive(d0.send);
+  const d2 = d0.next.receive(g1.send);
+  const g3 = g1.next.receive(d2.send);
+  const d4 = d2.next.receive(g3.send);
+  const g4 = g3.next.receive(d4.send);
+  return { gateway: g4.share, device: d4.next.receive(g4.send).share };
+}
+
+/** Both halves of a key whose parts are known. */
+export function splitKey(gateway: KeyShare, device: KeyShare): Pair {
+  return { gateway: decodeKeyShare(encode(gateway)), device: decodeKeyShare(encode(device)) };
+}
+
+function encode(share: KeyShare): Uint8Array {
+  const role = new Uint8Array([1, share.role === "gateway" ? 0 : 1]);
+  return concat([role, share.sid, u32be(share.epoch), share.secret, share.peer, share.joint]);
+}
+
+export interface Setups {
+  readonly p1: OtSetup;
+  readonly p2: OtSetup;
+}
+
+/** The share that plays a side. */
+export function shareOf(pair: Pair, kind: Kind, side: "P1" | "P2"): KeyShare {
+  return sideOf("gateway", kind) === side ? pair.gateway : pair.device;
+}
+
+export function setUp(pair: Pair, kind: Kind, random: Random): Setups {
+  const begun = setupP1(shareOf(pair, kind, "P1"), kind, random);
+  const { send, setup } = setupP2(shareOf(pair, kind, "P2"), kind, random).receive(begun.send);
+  return { p1: begun.next.receive(send), p2: setup };
+}
+
+/** Setups as they come back from storage: what RESET destroys in one copy lives on in another. */
+export function copyOf({ p1, p2 }: Setups): Setups {
+  return { p1: OtSetup.fromBytes(p1.toBytes()), p2: OtSetup.fromBytes(p2.toBytes()) };
+}
+
+export interface Presigned {
+  /** P1's records, r ‖ κ ‖ c. */
+  readonly completing: Batch;
+  /** P2's records, w ‖ v. */
+  readonly answering: Batch;
+}
+
+/** May change a message on its way. */
+export type Tamper = (name: "S0" | "S1" | "S2" | "S3" | "S4", message: Uint8Array) => Uint8Array;
+
+export function presign(
+  pair: Pair,
+  setups: Setups,
+  count: number,
+  random: Random,
+  { firstId = 0, tamper = (_, message) => message }: { firstId?: number; tamper?: Tamper } = {},
+): Presigned {
+  const { kind } = setups.p1;
+  const p1 = presignP1({ share: shareOf(pair, kind, "P1"), setup: setups.p1, random }, firstId, count);
+  const p2 = presignP2({ share: shareOf(pair, kind, "P2"), setup: setups.p2, random }, firstId);
+  const s1 = p2.receive(tamper("S0", p1.send));
+  const s2 = p1.next.receive(tamper("S1", s1.send));
+  const s3 = s1.next.receive(tamper("S2", s2.send));
+  const s4 = s2.next.receive(tamper("S3", s3.send));
+  const done = s3.next.receive(tamper("S4", s4.send));
+  return { completing: s4.batch, answering: done.batch };
+}
+
+/** The i-th record of a batch. */
+export function recordAt({ records, count }: Batch, i: number): Uint8Array {
+  const size = records.length / count;
+  return records.slice(i * size, (i + 1) * size);
+}
+
+/** The stable code that an action throws. */
+export function codeThrown(action: () => unknown): string | undefined {
+  return thrown(action).code;
+}
+
+/** Code and message of what an action throws. */
+export function thrown(action: () => unknown): { code: string | undefined; message: string } {
+  try {
+    action();
+  } catch (error) {
+    return { code: codeOf(error), message: String(error) };
+  }
+  return { code: undefined, message: "" };
+}
