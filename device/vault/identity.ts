@@ -1,0 +1,103 @@
+/** A `DeviceIdentity` as bytes: one CBOR record, read as strictly as a message from outside. */
+
+import { lngateError } from "../../src/errors.ts";
+import {
+  bytes,
+  bytesUpTo,
+  decodeValue,
+  encodeValue,
+  list,
+  record,
+  text,
+  UINT32,
+  UINT53,
+  uint,
+} from "../../src/link/schema.ts";
+import type { DeviceIdentity, Network } from "../identity.ts";
+
+/** Most payees in a policy, and what an identity then takes at most. */
+export const MAX_PAYEES = 64;
+export const MAX_IDENTITY_BYTES = 3456;
+
+const NETWORKS: readonly Network[] = ["mainnet", "testnet", "signet", "regtest"];
+
+const policyKind = record({
+  perPaymentMsat: [1, uint(UINT53)],
+  perHourMsat: [2, uint(UINT53)],
+  perDayMsat: [3, uint(UINT53)],
+  payees: [4, list(bytes(33), MAX_PAYEES)],
+  minFeeratePerKw: [5, uint(UINT32)],
+  maxFeeratePerKw: [6, uint(UINT32)],
+  maxToSelfDelay: [7, uint(65535)],
+  maxCltvExpiryDelta: [8, uint(65535)],
+  maxDustSat: [9, uint(UINT53)],
+  maxCloseFeeSat: [10, uint(UINT53)],
+});
+
+const identityKind = record({
+  network: [1, text(8)],
+  deviceId: [2, text(8)],
+  brokerUrl: [3, text(255)],
+  brokerPassword: [4, text(128)],
+  linkKey: [5, bytes(32)],
+  drbgSeed: [6, bytes(32)],
+  commitmentMaster: [7, bytes(32)],
+  revocationBasepointSecret: [8, bytes(32)],
+  htlcBasepointSecret: [9, bytes(32)],
+  revocationBasepoint: [10, bytes(33)],
+  htlcBasepoint: [11, bytes(33)],
+  paymentBasepoint: [12, bytes(33)],
+  delayedPaymentBasepoint: [13, bytes(33)],
+  fundingKey: [14, bytes(33)],
+  depositOwnerKey: [15, bytes(33)],
+  depositDelay: [16, uint(65535)],
+  shutdownScript: [17, bytesUpTo(42)],
+  policy: [18, policyKind],
+  birthHeight: [19, uint(UINT32)],
+  birthTime: [20, uint(UINT53)],
+});
+
+/** The one encoding of an identity. Throws `identity-malformed`. */
+export function encodeIdentity(identity: DeviceIdentity): Uint8Array {
+  try {
+    return encodeValue(identityKind, checked(identity));
+  } catch (error) {
+    throw malformed(error);
+  }
+}
+
+/** Throws `identity-malformed` for anything `encodeIdentity` would not have made. */
+export function decodeIdentity(encoded: Uint8Array): DeviceIdentity {
+  try {
+    const identity = decodeValue(identityKind, encoded);
+    const network = NETWORKS[NETWORKS.indexOf(identity.network as Network)];
+    if (network === undefined) throw new Error(".network is no network");
+    return checked({ ...identity, network });
+  } catch (error) {
+    throw malformed(error);
+  }
+}
+
+function checked(identity: DeviceIdentity): DeviceIdentity {
+  if (NETWORKS.indexOf(identity.network) < 0) throw new Error(".network is no network");
+  if (!/^[a-z2-7]{8}$/.test(identity.deviceId)) throw new Error(".deviceId is not eight of a-z and 2-7");
+  const { policy } = identity;
+  const keys: Uint8Array[] = [
+    identity.revocationBasepoint,
+    identity.htlcBasepoint,
+    identity.paymentBasepoint,
+    identity.delayedPaymentBasepoint,
+    identity.fundingKey,
+    identity.depositOwnerKey,
+  ];
+  for (const key of keys.concat(policy.payees)) {
+    if (key[0] !== 2 && key[0] !== 3) throw new Error("holds a public key that is not compressed");
+  }
+  if (policy.minFeeratePerKw > policy.maxFeeratePerKw)
+    throw new Error(".policy has no feerate that it allows");
+  return identity;
+}
+
+function malformed(error: unknown): Error {
+  return lngateError("identity-malformed", `the device's identity ${(error as Error).message}`);
+}
