@@ -130,7 +130,8 @@ export interface SignedNode {
 
 /** The user_channel_id to pass to create_channel, which ties it to the channel announced by addChannel. */
 export function userChannelIdOf(keysId: Uint8Array): bigint {
-  return BigInt(`0x${toHex(keysId.subarray(0, 16))}`);
+  // 120 bits: LDK's binding takes no number of 2^124 or more for a u128.
+  return BigInt(`0x${toHex(keysId.subarray(0, 15))}`);
 }
 
 interface Entry {
