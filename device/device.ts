@@ -8,7 +8,7 @@
 import { ascii, concat, equal, toHex, u32be } from "../src/bytes/bytes.ts";
 import { hmacSha256 } from "../src/bytes/hash.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
-import { decodeInvoice, packInvoice, requirePayable } from "../src/lightning/bolt11.ts";
+import { checkPayable, decodeInvoice, packInvoice } from "../src/lightning/bolt11.ts";
 import { deriveCommitmentKeys } from "../src/lightning/keys.ts";
 import { commitmentSecret } from "../src/lightning/shachain.ts";
 import { type Step, type ToDevice, toDevice, toGateway } from "../src/link/messages.ts";
@@ -144,7 +144,7 @@ export class Device {
       const known = knownPayment(this.state, order.paymentHash);
       if (known?.preimage) return resolve(receiptOf(known));
       if (!known || known.settled) {
-        requirePayable(order.decoded, Math.floor(this.board.now() / 1000));
+        checkPayable(order.decoded, this.board.vault.identity.network, Math.floor(this.board.now() / 1000));
         if (!this.link.isUp()) {
           throw lngateError("gateway-unreachable", "there is no connection to the gateway: nothing was paid");
         }
@@ -212,7 +212,7 @@ export class Device {
 
   private orderOf(invoice: string, options: PayOptions) {
     const { identity } = this.board.vault;
-    const decoded = decodeInvoice(invoice, identity.network, this.board.curve);
+    const decoded = decodeInvoice(invoice, this.board.curve);
     const amountMsat = decoded.amountMsat || 0;
     const asked = options.maxFeeMsat;
     if (asked !== undefined && !(asked >= 0 && asked <= 1e15 && Math.floor(asked) === asked)) {

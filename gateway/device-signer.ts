@@ -15,7 +15,7 @@ import {
   closingSighash,
   commitmentOf,
   type DeviceKeys,
-  fundingSighashes,
+  fundingOf,
   ourBasepoints,
   theirBasepoints,
   viewOf,
@@ -162,7 +162,7 @@ export class DeviceSigner {
     const chosen: SigningPart[] = [];
     const step: { -readonly [K in keyof Step]: Step[K] } = { type: "step", id: this.nextId };
     const views: Partial<Views> = {};
-    let sighashes: Uint8Array[] = [];
+    let sighashes: readonly Uint8Array[] = [];
     const proposal = this.options.proposal(keysId);
     const { keys, records } = this.options;
     const channel = channelOf(keys, proposal);
@@ -186,7 +186,7 @@ export class DeviceSigner {
             channel,
             true,
             part.number,
-            this.keysOf(proposal, true, part.content),
+            this.keysOf(proposal, true, part.point),
             view,
           );
           const anchor = view.htlcs.length === 0 ? anchorSighash(keys, commitment) : null;
@@ -223,7 +223,7 @@ export class DeviceSigner {
         }
         case "funding":
           if (toSign++ > 0) continue;
-          sighashes = fundingSighashes(keys, proposal);
+          sighashes = fundingOf(keys, proposal).sighashes;
           step.fund = true;
           break;
         case "closing": {

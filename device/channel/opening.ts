@@ -6,7 +6,7 @@
 import { equal } from "../../src/bytes/bytes.ts";
 import { proposalKind } from "../../src/link/messages.ts";
 import { encodeValue } from "../../src/link/schema.ts";
-import { fundingSighashes } from "../../src/link/transactions.ts";
+import { fundingOf } from "../../src/link/transactions.ts";
 import type { Work } from "./context.ts";
 import { signCounterparty } from "./normal.ts";
 import { checkProposal, checkView, refusal } from "./rules.ts";
@@ -57,7 +57,7 @@ export function fund(work: Work): void {
   if (books.phase !== "opening" || parameters === null || holder === null) {
     throw refusal("funding", "the funding transaction is signed only when our own commitment 0 is held");
   }
-  const partials = fundingSighashes(work.context.identity, parameters.proposal).map(sighash =>
+  const partials = fundingOf(work.context.identity, parameters.proposal).sighashes.map(sighash =>
     partialFor(work, sighash),
   );
   const signed = { partials };

@@ -12,7 +12,8 @@ export interface PaymentOrder {
   readonly paymentHash: Uint8Array;
   readonly amountMsat: number;
   readonly maxFeeMsat: number;
-  readonly payee: Uint8Array;
+  /** Null where the invoice's signature could not be checked. */
+  readonly payee: Uint8Array | null;
   readonly maxCltvExpiry: number;
   readonly expiresAt: number;
   /** Packed (src/lightning/bolt11.ts). */
@@ -65,7 +66,8 @@ export function authorise(work: Work, order: PaymentOrder): Payment {
       `${limitMsat} msat with fees is over the owner's limit of ${policy.perPaymentMsat}`,
     );
   }
-  if (policy.payees.length > 0 && !policy.payees.some(payee => equal(payee, order.payee))) {
+  const { payee } = order;
+  if (policy.payees.length > 0 && !(payee !== null && policy.payees.some(allowed => equal(allowed, payee)))) {
     throw refusal("payee", "the owner's list of payees does not have this one");
   }
   const hour = windowAt(books.hour, nowSeconds, 3600);

@@ -3,13 +3,14 @@
  * nothing that it has not built itself, the gateway to check what the bridge and the device have signed.
  */
 import { depositScript } from "../bitcoin/deposit.ts";
-import { multisig2of2, p2wsh } from "../bitcoin/script.ts";
+import { multisig2of2 } from "../bitcoin/script.ts";
 import { SIGHASH_SINGLE_ANYONECANPAY, sighash } from "../bitcoin/sighash.ts";
-import { type Transaction, txidOf } from "../bitcoin/transaction.ts";
+import type { Transaction } from "../bitcoin/transaction.ts";
 import { compareBytes } from "../bytes/bytes.ts";
-import { type ChannelParameters, fundingScript } from "../lightning/channel.ts";
-import { closingTransaction } from "../lightning/closing.ts";
+import type { ChannelParameters } from "../lightning/channel.ts";
+import { buildClosing } from "../lightning/closing.ts";
 import { buildCommitment, type Commitment, type CommitmentContent } from "../lightning/commitment.ts";
+import { buildFunding, FUNDING_VOUT, type Funding } from "../lightning/funding.ts";
 import type { Basepoints, CommitmentKeys } from "../lightning/keys.ts";
 import type { Proposal, Step, View } from "./messages.ts";
 
@@ -43,38 +44,22 @@ export function theirBasepoints(proposal: Proposal): Basepoints {
   };
 }
 
-/** The unsigned funding transaction: output 0 is the channel's, output 1 the change if there is any. */
-export function fundingTransaction(keys: DeviceKeys, proposal: Proposal): Transaction {
-  const outputs = [{ valueSat: proposal.channelSat, script: p2wsh(fundingScriptOf(keys, proposal)) }];
-  if (proposal.changeSat > 0)
-    outputs.push({ valueSat: proposal.changeSat, script: p2wsh(depositScriptOf(keys)) });
-  return {
-    version: 2,
-    inputs: proposal.deposits.map(({ txid, vout }) => ({ txid, vout, sequence: 0xfffffffd })),
-    outputs,
-    locktime: 0,
-  };
+/** The funding transaction of a proposal. */
+export function fundingOf(keys: DeviceKeys, proposal: Proposal): Funding {
+  const channelScript = multisig2of2(keys.fundingKey, proposal.fundingKey);
+  const { deposits, channelSat, changeSat } = proposal;
+  return buildFunding(deposits, depositScriptOf(keys), channelScript, channelSat, changeSat);
 }
 
-/** What the funding key signs for each deposit that the funding transaction spends. */
-export function fundingSighashes(keys: DeviceKeys, proposal: Proposal): Uint8Array[] {
-  const transaction = fundingTransaction(keys, proposal);
-  const script = depositScriptOf(keys);
-  return proposal.deposits.map((deposit, i) => sighash(transaction, i, script, deposit.valueSat));
-}
-
+/** The witness script that deposits pay to. */
 export function depositScriptOf(keys: DeviceKeys): Uint8Array {
   return depositScript(keys.fundingKey, keys.depositOwnerKey, keys.depositDelay);
-}
-
-function fundingScriptOf(keys: DeviceKeys, proposal: Proposal): Uint8Array {
-  return multisig2of2(keys.fundingKey, proposal.fundingKey);
 }
 
 /** The channel of a proposal. Its funding transaction is segwit only, so its txid is final before it is signed. */
 export function channelOf(keys: DeviceKeys, proposal: Proposal): ChannelParameters {
   return {
-    funding: { txid: txidOf(fundingTransaction(keys, proposal)), vout: 0 },
+    funding: { txid: fundingOf(keys, proposal).txid, vout: FUNDING_VOUT },
     fundingSat: proposal.channelSat,
     funder: "ours",
     ours: {
@@ -159,12 +144,10 @@ export function closingSighash(
   proposal: Proposal,
   close: NonNullable<Step["close"]>,
 ): Uint8Array {
-  const channel = channelOf(keys, proposal);
-  const transaction = closingTransaction(channel, {
+  return buildClosing(channelOf(keys, proposal), {
     ourSat: close.ourSat,
     theirSat: close.theirSat,
     ourScript: keys.shutdownScript,
     theirScript: close.theirScript,
-  });
-  return sighash(transaction, 0, fundingScript(channel), channel.fundingSat);
+  }).sighash;
 }
