@@ -20,19 +20,15 @@ import {
   theirBasepoints,
   viewOf,
 } from "../src/link/transactions.ts";
+import { answer } from "../src/threshold/online.ts";
+import type { RecordStore } from "../src/threshold/records.ts";
+import { completeVerified } from "../src/threshold/signature.ts";
 import type { NumberedPoint, SigningAnswer, SigningPart } from "./lightning/signer-state.ts";
-
-/** The gateway's presignature records of one device. */
-export interface ThresholdRecords {
-  /** Kind B: binds the next record to this sighash, durably; the same sighash gets the same answer. Throws `records-used-up`. */
-  answer(sighash: Uint8Array): Partial2pe;
-  /** Kind A: binds the record that the device named to this sighash, durably, and completes the signature. */
-  complete(partial: Partial2pe, sighash: Uint8Array): Uint8Array;
-}
 
 export interface DeviceSignerOptions {
   readonly keys: DeviceKeys;
-  readonly records: ThresholdRecords;
+  /** The gateway's half of the presignatures. */
+  readonly records: RecordStore;
   /** The proposal of the channel with this keys id. */
   proposal(keysId: Uint8Array): Proposal;
   /** Sends a step; false if the device is not there (it is asked again when it is back). */
@@ -88,56 +84,54 @@ export class DeviceSigner {
   }
 
   /** The device's answer. One to another step than the one on the way is no news. */
-  stepped(answer: Stepped): void {
+  stepped(stepped: Stepped): void {
     const { sent } = this;
-    if (sent === null || sent.id !== answer.id) return;
+    if (sent === null || sent.id !== stepped.id) return;
     this.sent = null;
     const answers: SigningAnswer[] = [];
     try {
       for (const part of sent.parts) {
-        const one = this.answerFor(sent, part, answer);
+        const one = this.answerFor(sent, part, stepped);
         if (one !== null) answers.push(one);
       }
-      if (!answer.refused) Object.assign(this.known, sent.views);
+      if (!stepped.refused) Object.assign(this.known, sent.views);
     } catch (error) {
       if (codeOf(error) === undefined) throw error;
       this.options.problem(codeOf(error)!, (error as Error).message);
     }
-    if (answer.refused) {
+    if (stepped.refused) {
       this.known = {};
-      this.options.problem(answer.refused.code, answer.refused.sentence);
+      this.options.problem(stepped.refused.code, stepped.refused.sentence);
     }
     this.options.answer(sent.keysId, answers);
     this.sendNext();
   }
 
-  private answerFor(sent: Sent, part: SigningPart, answer: Stepped): SigningAnswer | null {
+  private answerFor(sent: Sent, part: SigningPart, stepped: Stepped): SigningAnswer | null {
     const { id } = part;
-    const points: NumberedPoint[] = answer.point ? [answer.point] : [];
+    const points: NumberedPoint[] = stepped.point ? [stepped.point] : [];
     switch (part.kind) {
       case "revocation":
         return { id };
       case "holder":
-        if (answer.point) return { id, points, ...(answer.secret ? { secret: answer.secret } : {}) };
+        if (stepped.point) return { id, points, ...(stepped.secret ? { secret: stepped.secret } : {}) };
         break;
       default:
-        if (answer.signed) {
-          const { partials, htlcSignatures } = answer.signed;
+        if (stepped.signed) {
+          const { partials, htlcSignatures } = stepped.signed;
           if (partials.length !== sent.sighashes.length) {
             throw lngateError(
               "bad-answer",
               `the device answered ${id} with ${partials.length} partial signatures`,
             );
           }
-          const signatures = partials.map((partial, i) =>
-            this.options.records.complete(partial, sent.sighashes[i]!),
-          );
+          const signatures = partials.map((partial, i) => this.completed(partial, sent.sighashes[i]!));
           return { id, signatures: [...signatures, ...(htlcSignatures ?? [])] };
         }
     }
     // A device without records is asked again when it has been charged; any other refusal is final.
-    if (!answer.refused || answer.refused.code === "records-used-up") return null;
-    return { id, refused: answer.refused.code };
+    if (!stepped.refused || stepped.refused.code === "records-used-up") return null;
+    return { id, refused: stepped.refused.code };
   }
 
   private sendNext(): void {
@@ -198,8 +192,8 @@ export class DeviceSigner {
             ...(part.counterpartyHtlcSignatures.length > 0
               ? { htlcSignatures: [...part.counterpartyHtlcSignatures] }
               : {}),
-            partial: records.answer(commitment.sighash),
-            ...(anchor ? { anchorPartial: records.answer(anchor) } : {}),
+            partial: this.ourHalf(commitment.sighash),
+            ...(anchor ? { anchorPartial: this.ourHalf(anchor) } : {}),
           };
           views.holder = viewKey(view);
           break;
@@ -248,6 +242,20 @@ export class DeviceSigner {
     if (chosen.length === 0) return null;
     this.nextId++;
     return { id: step.id, keysId, step, parts: chosen, sighashes, views };
+  }
+
+  /** Kind B: the device finishes this signature itself, and keeps it. */
+  private ourHalf(sighash: Uint8Array): Partial2pe {
+    const { id, answer: scalar } = this.options.records.take("B", sighash, record => answer(record, sighash));
+    return { id, scalar };
+  }
+
+  /** Kind A: the signature that the device's half and ours make. */
+  private completed(partial: Partial2pe, sighash: Uint8Array): Uint8Array {
+    const { keys, records } = this.options;
+    return records.use("A", partial.id, sighash, record =>
+      completeVerified(record, partial.scalar, sighash, keys.fundingKey),
+    ).answer;
   }
 
   private keysOf(proposal: Proposal, ours: boolean, point: Uint8Array): CommitmentKeys {
