@@ -158,7 +158,7 @@ export class DeviceSigner {
     const views: Partial<Views> = {};
     let sighashes: readonly Uint8Array[] = [];
     const proposal = this.options.proposal(keysId);
-    const { keys, records } = this.options;
+    const { keys } = this.options;
     const channel = channelOf(keys, proposal);
     let toSign = 0;
 
