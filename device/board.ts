@@ -29,6 +29,8 @@ export interface Board {
   readonly aes256Ctr: LinkCrypto["aes256Ctr"];
   /** Unix milliseconds. */
   now(): number;
+  /** Milliseconds of a clock that never runs backwards. */
+  ticks(): number;
   /** Calls back once, later; returns what cancels it. */
   after(ms: number, callback: () => void): () => void;
   mqtt(options: MqttOptions): MqttConnection;

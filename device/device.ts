@@ -74,6 +74,8 @@ export class Device {
   private state: ChannelState;
   private readonly link: LinkClient;
   private mqtt: MqttConnection | null = null;
+  /** The broker is reached; whether the gateway is, the link knows. */
+  private online = false;
   private cancelTick: () => void = () => {};
   /** What the gateway last said of the channel. */
   private channelState = "unknown";
@@ -110,13 +112,22 @@ export class Device {
         password: identity.brokerPassword,
         publishTopic: `${topic}up`,
         subscribeTopic: `${topic}down`,
-        onOpen: () => this.linked(this.link.connected(this.board.now())),
-        onMessage: payload => this.linked(this.link.receive(payload, this.board.now())),
-        onClose: () => {},
+        onOpen: () => {
+          this.online = true;
+          this.linked(this.link.connected(this.board.ticks()));
+        },
+        onMessage: payload => this.linked(this.link.receive(payload, this.board.ticks())),
+        onClose: () => {
+          this.online = false;
+        },
       });
     }
-    if (this.link.isUp()) return Promise.resolve();
+    if (this.isConnected()) return Promise.resolve();
     return new Promise((resolve, reject) => this.connecting.push({ resolve, reject }));
+  }
+
+  isConnected(): boolean {
+    return this.online && this.link.isUp();
   }
 
   /**
@@ -145,7 +156,7 @@ export class Device {
       if (known?.preimage) return resolve(receiptOf(known));
       if (!known || known.settled) {
         checkPayable(order.decoded, this.board.vault.identity.network, Math.floor(this.board.now() / 1000));
-        if (!this.link.isUp()) {
+        if (!this.isConnected()) {
           throw lngateError("gateway-unreachable", "there is no connection to the gateway: nothing was paid");
         }
       }
@@ -260,8 +271,8 @@ export class Device {
     this.cancelTick();
     const due = this.link.nextTick();
     if (due === Number.POSITIVE_INFINITY) return;
-    const wait = Math.max(0, Math.min(due - this.board.now(), LONGEST_TICK_MS));
-    this.cancelTick = this.board.after(wait, () => this.linked(this.link.tick(this.board.now())));
+    const wait = Math.max(0, Math.min(due - this.board.ticks(), LONGEST_TICK_MS));
+    this.cancelTick = this.board.after(wait, () => this.linked(this.link.tick(this.board.ticks())));
   }
 
   private take(encoded: Uint8Array): void {
@@ -303,7 +314,8 @@ export class Device {
         return;
       case "send":
         // What cannot be sent now is sent again when a session begins.
-        if (this.link.isUp()) this.linked(this.link.send(toGateway.encode(effect.message), this.board.now()));
+        if (this.link.isUp())
+          this.linked(this.link.send(toGateway.encode(effect.message), this.board.ticks()));
         return;
       case "decided":
         this.decided(effect.payment);

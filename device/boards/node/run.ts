@@ -1,0 +1,68 @@
+/**
+ * Runs the device of the node board: connects, opens its channel when there is a deposit, and takes commands a line
+ * each. Every answer is a line of JSON, so that a program can drive it as well as a person:
+ *
+ *     pay <invoice> [maxFeeMsat]    the receipt
+ *     balance                       what there is
+ *     close                         a mutual close to the owner
+ */
+import { createInterface } from "node:readline";
+import { codeOf } from "../../../src/errors.ts";
+import { type Device, openDevice } from "../../device.ts";
+import { openNodeBoard } from "./board.ts";
+
+export interface RunOptions {
+  readonly folder: string;
+  readonly input: NodeJS.ReadableStream;
+  print(line: string): void;
+}
+
+/** Resolves when the input ends. Throws what `openNodeBoard` throws. */
+export async function runDevice(options: RunOptions): Promise<void> {
+  const board = openNodeBoard(options.folder);
+  const device = openDevice(board);
+  const say = (answer: object) => options.print(JSON.stringify(answer));
+  const tell = (event: string, more: object = {}) => say({ event, device: device.id, ...more });
+
+  device.connect().then(
+    () => tell("connected", device.balance()),
+    error => tell("error", described(error)),
+  );
+  const { phase } = device.balance();
+  if (phase === "none" || phase === "opening" || phase === "open") {
+    device.openChannel().then(
+      () => tell("ready", device.balance()),
+      error => tell("error", described(error)),
+    );
+  }
+  for await (const line of createInterface({ input: options.input })) {
+    const [command, ...args] = line.trim().split(/\s+/);
+    if (!command) continue;
+    // Commands run side by side: a payment does not wait for the one before.
+    run(device, command, args).then(
+      answer => say({ command, ...answer }),
+      error => say({ command, error: described(error) }),
+    );
+  }
+  device.disconnect();
+  board.close();
+}
+
+async function run(device: Device, command: string, args: string[]): Promise<object> {
+  switch (command) {
+    case "pay": {
+      const [invoice = "", maxFeeMsat] = args;
+      return device.pay(invoice, maxFeeMsat === undefined ? {} : { maxFeeMsat: Number(maxFeeMsat) });
+    }
+    case "balance":
+      return device.balance();
+    case "close":
+      return device.close();
+    default:
+      return { error: { code: "unknown-command", sentence: "the commands are: pay, balance, close" } };
+  }
+}
+
+function described(error: unknown): { code: string; sentence: string } {
+  return { code: codeOf(error) ?? "internal", sentence: (error as Error).message };
+}
