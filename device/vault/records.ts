@@ -17,23 +17,18 @@
  */
 import { ascii, concat, equal, u32be } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
+import type { Batch, RecordKind } from "../../src/threshold/records.ts";
 import { clear, erasePage, type Flash, isAll, shortHash, u16At, u16be, u32At, write } from "./flash.ts";
 
-/** A: `w ‖ v`, 64 B. B: `r ‖ κ ‖ c`, 96 B. H (nonces for the device's own HTLC key): `w ‖ r`, 64 B. */
-export type RecordKind = "A" | "B" | "H";
+export type { Batch, RecordKind };
 export const RECORD_KINDS: readonly RecordKind[] = ["A", "B", "H"];
 
-/** Bytes of one record of a kind. */
+/**
+ * Bytes of one record as the device holds it: A `w ‖ v`, 64. B `r ‖ κ ‖ c`, 96. H (nonces for the device's own
+ * HTLC key) `w ‖ r`, 64.
+ */
 export function recordBytes(kind: RecordKind): number {
   return kind === "B" ? 96 : 64;
-}
-
-/** Records of one kind with rising ids, as the owner's computer adds them. */
-export interface RecordBatch {
-  readonly kind: RecordKind;
-  readonly epoch: number;
-  readonly firstId: number;
-  readonly records: readonly Uint8Array[];
 }
 
 export interface RecordBank {
@@ -51,12 +46,13 @@ export interface RecordBank {
    */
   erase(kind: RecordKind, below: number): void;
   /**
-   * Adds records, page by page. A higher epoch than before ends the older one: its records are destroyed.
-   * Throws before anything is written: `records-full`, `records-order` (ids that are not above all earlier
-   * ones, an older epoch), `records-malformed`.
+   * Adds records, page by page: best all of a charging at once, since every batch begins a page. A higher epoch
+   * than before ends the older one: its records are destroyed, ids begin anew. Throws before anything is
+   * written: `records-full`, `records-order` (ids that are not above all earlier ones of the epoch, an older
+   * epoch), `records-malformed`.
    */
-  append(batch: RecordBatch): void;
-  /** The id after the last that is known here: where the next batch of this kind may begin. */
+  append(batch: Batch): void;
+  /** The id after the last of the newest epoch: from there on a further batch of this kind may begin. */
   end(kind: RecordKind): number;
   /** The newest epoch; 0 if there was none. */
   epoch(): number;
@@ -248,28 +244,32 @@ export function openRecords(flash: Flash, firstPage: number, pageCount: number):
     append: batch => {
       const pages = pagesFor(batch);
       const perPage = recordsPerPage(batch.kind, flash.pageBytes);
-      let after = endOfKind(batch.kind);
+      let after = endOfKind(batch.kind, batch.epoch);
       let sequence = newest().sequence;
       for (let i = 0; i < pages.length; i++) {
-        const records = batch.records.slice(i * perPage, (i + 1) * perPage);
-        const first = batch.firstId + i * perPage;
+        const from = i * perPage;
+        const count = Math.min(perPage, batch.count - from);
         sequence++;
-        writePage(pages[i]!, { ...batch, records, firstId: first }, after, sequence);
-        after = first + records.length;
+        writePage(pages[i]!, batch, from, count, after, sequence);
+        after = batch.firstId + from + count;
+      }
+      if (batch.epoch > epoch) {
+        for (const kind of RECORD_KINDS) floors[kind] = 0;
       }
       scan();
     },
 
-    end: kind => endOfKind(kind),
+    end: kind => endOfKind(kind, epoch),
     epoch: () => epoch,
     capacity: kind => freePages().length * recordsPerPage(kind, flash.pageBytes),
   };
 
-  function endOfKind(kind: RecordKind): number {
+  function endOfKind(kind: RecordKind, of: number): number {
     let end = 0;
     for (let page = 0; page < pageCount; page++) {
       const head = headOf(page);
-      if (head !== null && head.kind === kind) end = Math.max(end, head.first + head.count);
+      if (head === null || head.kind !== kind || head.epoch !== of) continue;
+      end = Math.max(end, head.first + head.count);
     }
     return end;
   }
@@ -296,50 +296,49 @@ export function openRecords(flash: Flash, firstPage: number, pageCount: number):
   }
 
   /** The pages that a batch will fill; throws if it must not be added. */
-  function pagesFor(batch: RecordBatch): number[] {
-    const { kind, firstId, records } = batch;
-    const lastId = firstId + records.length - 1;
-    if (records.length === 0 || !(firstId >= 0 && lastId < 0xffffffff) || !(batch.epoch <= 0xffffffff)) {
-      throw lngateError("records-malformed", "a batch has no records, or numbers that are too large");
+  function pagesFor(batch: Batch): number[] {
+    const { kind, firstId, count } = batch;
+    const whole = count > 0 && firstId >= 0 && firstId + count <= 0xffffffff && batch.epoch <= 0xffffffff;
+    if (!whole || batch.records.length !== count * recordBytes(kind)) {
+      throw lngateError("records-malformed", `records of kind ${kind} have ${recordBytes(kind)} bytes each`);
     }
-    for (const record of records) {
-      if (record.length !== recordBytes(kind) || isAll(record, 0)) {
-        throw lngateError("records-malformed", `a record of kind ${kind} has ${recordBytes(kind)} bytes`);
-      }
-    }
-    if (batch.epoch < epoch || firstId < Math.max(endOfKind(kind), floors[kind])) {
+    if (
+      batch.epoch < epoch ||
+      (batch.epoch === epoch && firstId < Math.max(endOfKind(kind, epoch), floors[kind]))
+    ) {
       throw lngateError("records-order", `records of kind ${kind} do not follow those that are there`);
     }
     const pages = freePages();
-    const needed = Math.ceil(records.length / recordsPerPage(kind, flash.pageBytes));
+    const needed = Math.ceil(count / recordsPerPage(kind, flash.pageBytes));
     if (needed > pages.length) {
-      throw lngateError(
-        "records-full",
-        `${records.length} records of kind ${kind} do not fit into the flash`,
-      );
+      throw lngateError("records-full", `${count} records of kind ${kind} do not fit into the flash`);
     }
     return pages.slice(0, needed);
   }
 
-  function writePage(page: number, batch: RecordBatch, after: number, sequence: number): void {
-    const { kind, firstId } = batch;
+  /** Writes `count` records of the batch, from the one at `from` on. */
+  function writePage(
+    page: number,
+    batch: Batch,
+    from: number,
+    count: number,
+    after: number,
+    sequence: number,
+  ): void {
+    const { kind, epoch: of, records } = batch;
+    const first = batch.firstId + from;
+    const size = recordBytes(kind);
     // Whatever is in a free page: erased only now, as a page that looks blank may be half erased.
     erasePage(flash, firstPage + page);
     const slots: Uint8Array[] = [];
-    for (let i = 0; i < batch.records.length; i++) {
-      const record = batch.records[i]!;
-      slots.push(record, checkOf(kind, batch.epoch, firstId + i, record));
+    for (let i = 0; i < count; i++) {
+      const record = records.subarray((from + i) * size, (from + i + 1) * size);
+      slots.push(record, checkOf(kind, of, first + i, record));
     }
     write(flash, start(page) + SLOTS, concat(slots));
-    const head = concat([
-      u32be(MAGIC),
-      new Uint8Array([RECORD_KINDS.indexOf(kind) + 1, 0]),
-      u16be(batch.records.length),
-      u32be(batch.epoch),
-      u32be(firstId),
-      u32be(after),
-      u32be(sequence),
-    ]);
+    const kindByte = new Uint8Array([RECORD_KINDS.indexOf(kind) + 1, 0]);
+    const numbers = concat([u32be(of), u32be(first), u32be(after), u32be(sequence)]);
+    const head = concat([u32be(MAGIC), kindByte, u16be(count), numbers]);
     write(flash, start(page), concat([head, shortHash(head)]));
   }
 }

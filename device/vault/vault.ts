@@ -103,7 +103,7 @@ export function wipeVault(flash: Flash): void {
  * that was never written, `vault-corrupt` for one that holds no whole vault; then nothing is written.
  * @param entropy more randomness if the board has any: mixed in, never relied on
  */
-export function openVault(flash: Flash, entropy = new Uint8Array(0)): Vault {
+export function openVault(flash: Flash, entropy: Uint8Array = new Uint8Array(0)): Vault {
   const meter = metered(flash);
   const { identity, layout, pageCount } = readHead(flash);
   const { identityPages, areaPages, recordsPage } = layout;

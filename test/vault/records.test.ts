@@ -1,0 +1,324 @@
+import { describe, expect, test } from "@jest/globals";
+import fc from "fast-check";
+import { type MemoryFlash, memoryFlash } from "../../device/vault/memory-flash.ts";
+import {
+  type Batch,
+  openRecords,
+  RECORD_KINDS,
+  type RecordBank,
+  type RecordKind,
+  recordBytes,
+  recordsPerPage,
+} from "../../device/vault/records.ts";
+import { concat, u32be } from "../../src/bytes/bytes.ts";
+import { sha256 } from "../../src/bytes/hash.ts";
+import { codeFrom, contains, powerFails, powerOn, randomBytes, seeded } from "./tools.ts";
+
+const PAGE = 512;
+const FIRST = 1;
+const PAGES = 10;
+
+const freshFlash = () => memoryFlash(PAGE, FIRST + PAGES + 1);
+const open = (flash: MemoryFlash) => openRecords(flash, FIRST, PAGES);
+
+/** The one record of this kind, epoch and id. */
+function recordOf(kind: RecordKind, id: number, epoch = 1): Uint8Array {
+  const seed = concat([new Uint8Array([kind.charCodeAt(0)]), u32be(epoch), u32be(id)]);
+  const parts = [0, 1, 2].map(part => sha256(concat([seed, u32be(part)])));
+  return concat(parts).slice(0, recordBytes(kind));
+}
+
+function batchOf(kind: RecordKind, firstId: number, count: number, epoch = 1): Batch {
+  const records = Array.from({ length: count }, (_, i) => recordOf(kind, firstId + i, epoch));
+  return { kind, epoch, firstId, count, records: concat(records) };
+}
+
+describe("The record bank", () => {
+  test("gives out every record of several chargings once and in order", () => {
+    const flash = freshFlash();
+    open(flash).append(batchOf("A", 0, 10));
+    open(flash).append(batchOf("B", 0, 9));
+    const bank = open(flash);
+    bank.append(batchOf("H", 0, 2));
+    bank.append(batchOf("A", 10, 3));
+    for (const [kind, count] of [
+      ["A", 13],
+      ["B", 9],
+      ["H", 2],
+    ] as const) {
+      for (let id = 0; id < count; id++) {
+        expect(bank.left(kind, id)).toBe(count - id);
+        expect(bank.read(kind, id)).toEqual({ id, bytes: recordOf(kind, id) });
+        bank.erase(kind, id + 1);
+      }
+      expect(bank.read(kind, count)).toBeNull();
+      expect(bank.left(kind, count)).toBe(0);
+    }
+  });
+
+  test("never goes below a cursor it was given, nor below what was erased", () => {
+    const bank = open(freshFlash());
+    bank.append(batchOf("A", 0, 10));
+    bank.read("A", 4);
+    expect(codeFrom(() => bank.read("A", 3))).toBe("policy-record-reuse");
+    bank.erase("A", 6);
+    expect(codeFrom(() => bank.read("A", 5))).toBe("policy-record-reuse");
+    expect(bank.read("A", 6)?.id).toBe(6);
+  });
+
+  test("leaves nothing of a used record in the chip, and everything of the next", () => {
+    const flash = freshFlash();
+    const bank = open(flash);
+    bank.append(batchOf("B", 0, 8));
+    bank.erase("B", 5);
+    for (let id = 0; id < 8; id++) {
+      expect(contains(flash, recordOf("B", id).slice(0, 20))).toBe(id >= 5);
+      expect(contains(flash, recordOf("B", id).slice(70))).toBe(id >= 5);
+    }
+  });
+
+  test("clears the bits of a record with one program", () => {
+    const flash = freshFlash();
+    const bank = open(flash);
+    bank.append(batchOf("A", 0, 7));
+    const before = flash.operations();
+    bank.erase("A", 1);
+    bank.erase("A", 1);
+    expect(flash.operations() - before).toBe(1);
+  });
+
+  test("uses the pages of spent records again, all of them equally", () => {
+    const flash = freshFlash();
+    const bank = open(flash);
+    const capacity = bank.capacity("A");
+    expect(capacity).toBe(PAGES * recordsPerPage("A", PAGE));
+    let id = 0;
+    for (let charging = 0; charging < 30; charging++) {
+      bank.append(batchOf("A", id, 20));
+      id += 20;
+      bank.erase("A", id - 3);
+    }
+    bank.erase("A", id);
+    expect(bank.capacity("A")).toBe(capacity);
+    const erases = Array.from({ length: PAGES }, (_, page) => flash.erasesOf(FIRST + page));
+    expect(Math.min(...erases)).toBeGreaterThan(5);
+    expect(Math.max(...erases) - Math.min(...erases)).toBeLessThanOrEqual(1);
+    expect(flash.erasesOf(0) + flash.erasesOf(FIRST + PAGES)).toBe(0);
+  });
+
+  test("refuses what does not fit or follow, and stays as it was", () => {
+    const flash = freshFlash();
+    const bank = open(flash);
+    bank.append(batchOf("A", 5, 10, 3));
+    const image = flash.image();
+    const refusals: [string, Batch][] = [
+      ["records-full", batchOf("B", 0, 100, 3)],
+      ["records-order", batchOf("A", 14, 1, 3)],
+      ["records-order", batchOf("A", 15, 1, 2)],
+      ["records-malformed", batchOf("A", 15, 0, 3)],
+      ["records-malformed", { ...batchOf("A", 15, 2, 3), count: 1 }],
+      ["records-malformed", { ...batchOf("A", 15, 2, 3), kind: "B" }],
+      ["records-malformed", { ...batchOf("A", 15, 1, 3), firstId: 2 ** 32 - 1 }],
+    ];
+    for (const [code, batch] of refusals) expect(codeFrom(() => bank.append(batch))).toBe(code);
+    expect(Buffer.compare(flash.image(), image)).toBe(0);
+    expect(bank.end("A")).toBe(15);
+    expect(bank.read("A", 0)?.id).toBe(5);
+  });
+
+  test("skips ids that never came, and a record that rotted", () => {
+    const flash = freshFlash();
+    open(flash).append(batchOf("A", 0, 3));
+    open(flash).append(batchOf("A", 8, 3));
+    const image = flash.image();
+    image[Buffer.from(image).indexOf(recordOf("A", 8)) + 5]! ^= 1;
+    const bank = open(memoryFlash(PAGE, FIRST + PAGES + 1, image));
+    expect(bank.read("A", 2)?.id).toBe(2);
+    expect(bank.read("A", 3)?.id).toBe(9);
+    expect(bank.left("A", 3)).toBe(3);
+  });
+
+  test("destroys all records of an epoch when the next one begins", () => {
+    const flash = freshFlash();
+    const bank = open(flash);
+    for (const kind of RECORD_KINDS) bank.append(batchOf(kind, 0, 9, 1));
+    bank.erase("A", 4);
+    bank.append(batchOf("A", 0, 9, 2));
+    expect(bank.epoch()).toBe(2);
+    expect(bank.read("A", 0)).toEqual({ id: 0, bytes: recordOf("A", 0, 2) });
+    expect(bank.read("B", 0)).toBeNull();
+    for (const kind of RECORD_KINDS) {
+      for (let id = 0; id < 9; id++) expect(contains(flash, recordOf(kind, id, 1).slice(0, 20))).toBe(false);
+    }
+  });
+});
+
+describe("A record bank whose power is cut", () => {
+  /** A used bank: chargings, uses with their cursors, as a device and its owner would. */
+  function live(
+    flash: MemoryFlash,
+    random: () => number,
+    steps: number,
+    cursors: Record<RecordKind, number>,
+  ) {
+    const bank = open(flash);
+    for (let step = 0; step < steps; step++) {
+      const kind = RECORD_KINDS[Math.floor(random() * 3)]!;
+      const left = bank.left(kind, cursors[kind]);
+      const used = Math.min(left, 1 + Math.floor(random() * 3));
+      if (used > 0) {
+        // The commit of the journal: from here on these are used, whatever happens to their bits.
+        cursors[kind] = bank.read(kind, cursors[kind])!.id + used;
+        bank.erase(kind, cursors[kind]);
+      } else {
+        const firstId = Math.max(bank.end(kind), cursors[kind]);
+        const count = 1 + Math.floor(random() * 12);
+        if (
+          Math.ceil(count / recordsPerPage(kind, PAGE)) * recordsPerPage(kind, PAGE) <=
+          bank.capacity(kind)
+        ) {
+          bank.append(batchOf(kind, firstId, count));
+        }
+      }
+    }
+  }
+
+  function judge(bank: RecordBank, flash: MemoryFlash, cursors: Record<RecordKind, number>) {
+    for (const kind of RECORD_KINDS) {
+      bank.erase(kind, cursors[kind]);
+      for (let id = Math.max(0, cursors[kind] - 20); id < cursors[kind]; id++) {
+        expect(contains(flash, recordOf(kind, id).slice(0, 20))).toBe(false);
+        expect(codeFrom(() => bank.read(kind, id))).toBe("policy-record-reuse");
+      }
+      let id = cursors[kind];
+      for (let left = bank.left(kind, id); left > 0; left--) {
+        const record = bank.read(kind, id)!;
+        expect(record).toEqual({ id: record.id, bytes: recordOf(kind, record.id) });
+        id = record.id + 1;
+      }
+      expect(bank.read(kind, id)).toBeNull();
+    }
+  }
+
+  test("gives only genuine unused records afterwards, and clears what was used", () => {
+    fc.assert(
+      fc.property(fc.integer(), seed => {
+        const random = seeded(seed);
+        let flash = freshFlash();
+        const cursors = { A: 0, B: 0, H: 0 };
+        for (let life = 0; life < 4; life++) {
+          flash.cutDuring(flash.operations() + Math.floor(random() * 30), random);
+          if (!powerFails(() => live(flash, random, 25, cursors))) continue;
+          flash = powerOn(flash);
+          // The next boot may be cut short as well.
+          flash.cutDuring(Math.floor(random() * 4), random);
+          powerFails(() => {
+            const bank = open(flash);
+            for (const kind of RECORD_KINDS) bank.erase(kind, cursors[kind]);
+          });
+          flash = powerOn(flash);
+          judge(open(flash), flash, cursors);
+        }
+      }),
+      { numRuns: 80 },
+    );
+  });
+
+  test("at any operation of a change of epochs, still destroys the whole old epoch", () => {
+    const rehearsal = freshFlash();
+    const prepare = (flash: MemoryFlash) => {
+      const bank = open(flash);
+      for (const kind of RECORD_KINDS) bank.append(batchOf(kind, 0, 9, 1));
+      return bank;
+    };
+    const bank = prepare(rehearsal);
+    const start = rehearsal.operations();
+    bank.append(batchOf("A", 0, 9, 2));
+    const operations = rehearsal.operations() - start;
+    for (let cut = 0; cut < operations; cut++) {
+      for (let seed = 0; seed < 5; seed++) {
+        let flash = freshFlash();
+        const cutBank = prepare(flash);
+        flash.cutDuring(start + cut, seeded(100 * cut + seed));
+        expect(powerFails(() => cutBank.append(batchOf("A", 0, 9, 2)))).toBe(true);
+        flash = powerOn(flash);
+        const reopened = open(flash);
+        const old = reopened.epoch() === 1;
+        for (const kind of RECORD_KINDS) {
+          for (let id = 0; id < 9; id++) {
+            expect(contains(flash, recordOf(kind, id, 1).slice(0, 20))).toBe(old);
+          }
+        }
+        expect(reopened.read("A", 0)?.bytes).toEqual(recordOf("A", 0, reopened.epoch()));
+      }
+    }
+  });
+});
+
+describe("An old image of the flash", () => {
+  test("of the journal alone is recognised: its cursor calls records unused that are gone", () => {
+    for (const [used, older] of [
+      [1, 0],
+      [5, 4],
+      [6, 2],
+      [14, 13],
+      [20, 0],
+      [20, 19],
+    ] as const) {
+      const flash = freshFlash();
+      const bank = open(flash);
+      bank.append(batchOf("A", 0, 20));
+      bank.erase("A", used);
+      const again = open(flash);
+      again.erase("A", older);
+      expect(codeFrom(() => again.read("A", older))).toBe("vault-rolled-back");
+    }
+  });
+
+  test("of the journal alone is recognised when the used pages were written again since", () => {
+    const flash = freshFlash();
+    const bank = open(flash);
+    let end = 0;
+    for (let charging = 0; charging < 8; charging++) {
+      bank.append(batchOf("A", end, 21));
+      end += 21;
+      bank.erase("A", end - 1);
+    }
+    for (const older of [0, 21, 40, end - 22, end - 2]) {
+      expect(codeFrom(() => open(flash).read("A", older))).toBe("vault-rolled-back");
+    }
+    expect(open(flash).read("A", end - 1)?.id).toBe(end - 1);
+  });
+
+  test("of the records alone gives nothing back: what the journal calls used is cleared again", () => {
+    const flash = freshFlash();
+    const bank = open(flash);
+    bank.append(batchOf("A", 0, 12));
+    bank.erase("A", 2);
+    const old = flash.image();
+    bank.erase("A", 9);
+    const restored = memoryFlash(PAGE, FIRST + PAGES + 1, old);
+    const again = open(restored);
+    again.erase("A", 9);
+    expect(again.read("A", 9)?.id).toBe(9);
+    for (let id = 0; id < 9; id++) expect(contains(restored, recordOf("A", id).slice(0, 20))).toBe(false);
+  });
+});
+
+test("Random flash holds no records", () => {
+  fc.assert(
+    fc.property(fc.integer(), seed => {
+      const random = seeded(seed);
+      const image = randomBytes(random, (FIRST + PAGES + 1) * PAGE);
+      // Heads that are genuine, over random records.
+      const genuine = freshFlash();
+      open(genuine).append(batchOf("A", 0, 10));
+      const headed = random() < 0.5;
+      if (headed) image.set(genuine.read(FIRST * PAGE, 36), FIRST * PAGE);
+      const bank = open(memoryFlash(PAGE, FIRST + PAGES + 1, image));
+      for (const kind of RECORD_KINDS) expect(bank.read(kind, 0)).toBeNull();
+      expect(bank.left("A", 0)).toBe(headed ? recordsPerPage("A", PAGE) : 0);
+    }),
+    { numRuns: 100 },
+  );
+});
