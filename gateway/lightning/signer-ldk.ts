@@ -65,6 +65,7 @@ import {
   type Side,
   toLocalScript,
 } from "../../src/lightning/channel.ts";
+import { buildClosing } from "../../src/lightning/closing.ts";
 import { ANCHOR_SAT, buildCommitment, type Commitment } from "../../src/lightning/commitment.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
 import {
@@ -520,13 +521,18 @@ export class RemoteSigner {
       sign_closing_transaction: closing =>
         single(() => {
           const parameters = provided(entry);
-          const hash = closing
-            .trust()
-            .get_sighash_all(fundingScript(parameters), BigInt(parameters.fundingSat));
-          return book.closingSignature(decodeClosing(closing), {
-            publicKey: parameters.ours.fundingPubkey,
-            hash,
+          const content = decodeClosing(closing);
+          const { sighash: hash } = buildClosing(parameters, {
+            ourSat: content.toHolderSat,
+            theirSat: content.toCounterpartySat,
+            ourScript: content.holderScript,
+            theirScript: content.counterpartyScript,
           });
+          const script = fundingScript(parameters);
+          if (!equal(hash, closing.trust().get_sighash_all(script, BigInt(parameters.fundingSat)))) {
+            throw lngateError("closing-mismatch", "the mutual close is not as LDK has built it");
+          }
+          return book.closingSignature(content, { publicKey: parameters.ours.fundingPubkey, hash });
         }),
       sign_holder_htlc_transaction: (transaction, input, descriptor) =>
         single(() => {

@@ -21,11 +21,11 @@ import { nobleCurve } from "../../src/bytes/curve.ts";
 import {
   anchorScript,
   type ChannelParameters,
-  fundingScript,
   htlcScript,
   type Side,
   toLocalScript,
 } from "../../src/lightning/channel.ts";
+import { buildClosing } from "../../src/lightning/closing.ts";
 import { buildCommitment, type Commitment } from "../../src/lightning/commitment.ts";
 import {
   type CommitmentKeys,
@@ -66,6 +66,7 @@ export class TestDevice implements SigningPeer {
   private readonly contents = new Map<string, string>();
   private readonly random: () => number;
   private exited = false;
+  private channel: ChannelParameters | null = null;
 
   constructor(seed: string) {
     const names = ["funding", "revocation", "payment", "delayed", "htlc", "commitments"] as const;
@@ -108,7 +109,9 @@ export class TestDevice implements SigningPeer {
   }
 
   private answerTo(keysId: Uint8Array, part: SigningPart): SigningAnswer {
-    const channel = this.parametersOf(keysId);
+    // As a real device keeps what was proposed to it.
+    this.channel ??= this.parametersOf(keysId);
+    const { channel } = this;
     if (!channel) throw new Error("the device was asked before the channel had parameters");
     switch (part.kind) {
       case "revocation":
@@ -137,19 +140,13 @@ export class TestDevice implements SigningPeer {
         this.exited = true;
         return { id: part.id, signatures: [this.exits.get(part.number)!] };
       case "closing": {
-        // Both outputs' values are LDK's; the script is built by BOLT #3's rules for a closing transaction.
-        const outputs = [
-          { valueSat: part.toHolderSat, script: part.holderScript },
-          { valueSat: part.toCounterpartySat, script: part.counterpartyScript },
-        ].filter(output => output.valueSat > 0);
-        outputs.sort((a, b) => a.valueSat - b.valueSat || (toHex(a.script) < toHex(b.script) ? -1 : 1));
-        const hash = sighash(
-          { version: 2, inputs: [{ ...channel.funding, sequence: 0xffffffff }], outputs, locktime: 0 },
-          0,
-          fundingScript(channel),
-          channel.fundingSat,
-        );
-        return { id: part.id, signatures: [nobleCurve.sign(hash, this.secrets.funding)] };
+        const closing = buildClosing(channel, {
+          ourSat: part.toHolderSat,
+          theirSat: part.toCounterpartySat,
+          ourScript: part.holderScript,
+          theirScript: part.counterpartyScript,
+        });
+        return { id: part.id, signatures: [nobleCurve.sign(closing.sighash, this.secrets.funding)] };
       }
       case "funding": {
         if (!this.exits.has(0)) throw new Error("the device was asked to fund before it had an exit");

@@ -1,6 +1,5 @@
 /** A device's node, a bridge and a destination on one regtest chain; the last two are plain LDK. */
 import { createHash } from "node:crypto";
-import * as cbor from "cbor-x";
 import * as ldk from "lightningdevkit";
 import { RemoteSigner, type SignerChannel, userChannelIdOf } from "../../gateway/lightning/signer-ldk.ts";
 import type { ChannelBook } from "../../gateway/lightning/signer-state.ts";
@@ -89,8 +88,6 @@ export class World {
       from.pump();
       funded = true;
     };
-    const { ChannelId } = ldk;
-    void ChannelId;
     const result = from.manager.create_channel(to.id, BigInt(sat), BigInt(pushMsat), 1n, null, null);
     if (!result.is_ok()) throw new Error("no channel");
     from.pump();
@@ -325,6 +322,3 @@ export class World {
     await this.chain.stop();
   }
 }
-
-/** A book as a store would keep it. */
-export const throughCbor = <T>(value: T): T => cbor.decode(cbor.encode(value)) as T;
