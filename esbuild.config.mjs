@@ -1,12 +1,13 @@
 /**
  * Builds what Node runs: one file per program in dist/, the packages of node_modules left outside.
  */
-import { existsSync } from "node:fs";
+import { chmodSync, existsSync } from "node:fs";
 import { build } from "esbuild";
 
 /** Program in dist/ -> its entry point. */
 const programs = {
   lngate: "gateway/cli/main.ts",
+  "threshold-worker": "gateway/charging-worker.ts",
   demo: "scripts/demo.ts",
   bench: "scripts/bench.ts",
   peer: "scripts/peer.ts",
@@ -26,3 +27,6 @@ await build({
   sourcemap: true,
   logLevel: "warning",
 });
+
+// `npx lngate` in a clone starts the file itself (its first line says with what).
+if (existsSync("dist/lngate.mjs")) chmodSync("dist/lngate.mjs", 0o755);

@@ -24,6 +24,7 @@ import { generateMnemonic, mnemonicToSeedSync, validateMnemonic } from "@scure/b
 import { wordlist } from "@scure/bip39/wordlists/english.js";
 import type { Network } from "../device/identity.ts";
 import { ascii, concat } from "../src/bytes/bytes.ts";
+import { nobleCurve } from "../src/bytes/curve.ts";
 import { ripemd160, sha256 } from "../src/bytes/hash.ts";
 import { lngateError } from "../src/errors.ts";
 
@@ -115,7 +116,7 @@ export function deviceSecrets(
   fundingKey: Uint8Array,
   fresh: Uint8Array,
 ): DeviceSecrets {
-  const wide = (label: string, more = new Uint8Array(0)) =>
+  const wide = (label: string, more: Uint8Array = new Uint8Array(0)) =>
     hmac(sha512, hotSecret, concat([ascii(`lngate/1/${label}`), fundingKey, more]));
   const scalar = (label: string) => {
     // 512 bits mod n: the bias is 2^-256.
@@ -129,8 +130,8 @@ export function deviceSecrets(
     commitmentMaster: wide("commitment").slice(0, 32),
     revocationBasepointSecret,
     htlcBasepointSecret,
-    revocationBasepoint: secp256k1.getPublicKey(revocationBasepointSecret, true),
-    htlcBasepoint: secp256k1.getPublicKey(htlcBasepointSecret, true),
+    revocationBasepoint: nobleCurve.publicKey(revocationBasepointSecret),
+    htlcBasepoint: nobleCurve.publicKey(htlcBasepointSecret),
     drbgSeed: wide("drbg", fresh).slice(0, 32),
   };
 }

@@ -1,0 +1,349 @@
+/**
+ * The gateway's devices, in its lmdb store: who they are, how they log in, and the gateway's halves of their keys.
+ * Secrets are in here and nowhere else. Another process (`lngate gateway add-device`) may write while the gateway
+ * runs: nothing is cached.
+ */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { type Database, open, type RootDatabase } from "lmdb";
+import { MAX_MESSAGE_BYTES } from "../device/device.ts";
+import { ascii, concat } from "../src/bytes/bytes.ts";
+import { sha256 } from "../src/bytes/hash.ts";
+import { lngateError } from "../src/errors.ts";
+import { OWNER_MAX_MESSAGE_BYTES } from "../src/link/owner-messages.ts";
+import { deviceIdFrom } from "../src/link/pairing-code.ts";
+import { pairingKeys } from "../src/link/pairing-keys.ts";
+import {
+  bool,
+  bytes,
+  bytesUpTo,
+  decodeValue,
+  encodeValue,
+  type Kind,
+  optional,
+  record,
+  text,
+  UINT16,
+  UINT32,
+  UINT53,
+  uint,
+} from "../src/link/schema.ts";
+import type { DeviceKeys } from "../src/link/transactions.ts";
+import { GOOD_STANDING, type Standing } from "../src/threshold/abort.ts";
+import { decodeKeyShare, encodeKeyShare, KEY_SHARE_BYTES, type KeyShare } from "../src/threshold/keyshare.ts";
+import { type Batch, decodeBatch, encodeBatch } from "../src/threshold/records.ts";
+import { OtSetup, type Kind as PresignKind } from "../src/threshold/setup.ts";
+import type { LinkAccount } from "./link-server.ts";
+
+const hash = bytes(32);
+const point = bytes(33);
+
+/** An invitation: what the pairing code stands for. It stays after its use, to say that it was used. */
+const invitationKind = record({
+  /** Key of the pairing link, and SHA-256 of its broker password: both follow from the code's secret. */
+  linkKey: [1, bytes(32)],
+  passwordHash: [2, hash],
+  /** The code's secret, until it is used. */
+  secret: optional([3, bytes(16)]),
+  /** Unix seconds. */
+  expiresAt: [4, uint(UINT53)],
+  /** Set when the code was used: the confirmation that its pairing ended with. */
+  usedBy: optional([5, hash]),
+});
+
+const keysKind = record({
+  fundingKey: [1, point],
+  revocationBasepoint: [2, point],
+  paymentBasepoint: [3, point],
+  delayedPaymentBasepoint: [4, point],
+  htlcBasepoint: [5, point],
+  depositOwnerKey: [6, point],
+  depositDelay: [7, uint(UINT16)],
+  shutdownScript: [8, bytesUpTo(42)],
+});
+
+const pairingKind = record({
+  /** Unix seconds. */
+  pairedAt: [1, uint(UINT53)],
+  devicePasswordHash: [2, hash],
+  ownerPasswordHash: [3, hash],
+  deviceLinkKey: [4, bytes(32)],
+  ownerLinkKey: [5, bytes(32)],
+  keys: [6, keysKind],
+  /** The gateway's `KeyShare`. */
+  share: [7, bytes(KEY_SHARE_BYTES)],
+});
+
+const deviceKind = record({
+  name: [1, text(64)],
+  createdAt: [2, uint(UINT53)],
+  invitation: optional([3, invitationKind]),
+  pairing: optional([4, pairingKind]),
+});
+
+const standingKind: Kind<Standing> = record({
+  resets: [1, uint(UINT32)],
+  spoilt: [2, uint(UINT32)],
+  awaitingOwner: [3, bool()],
+  locked: [4, bool()],
+});
+
+export type Invitation = ReturnType<typeof invitationKind.read>;
+type PairingRow = ReturnType<typeof pairingKind.read>;
+type DeviceRow = ReturnType<typeof deviceKind.read>;
+
+/** What pairing left on the gateway. */
+export interface Pairing extends Omit<PairingRow, "share" | "keys"> {
+  readonly keys: DeviceKeys;
+  readonly share: KeyShare;
+}
+
+export interface RegisteredDevice {
+  readonly id: string;
+  readonly name: string;
+  /** Unix seconds. */
+  readonly createdAt: number;
+  readonly state: "invited" | "paired";
+  readonly invitation?: Invitation;
+  readonly pairing?: Pairing;
+}
+
+/** Oblivious transfers, and the fingerprint by which both sides know that they hold the same: SHA256(E1 ‖ E2). */
+export interface StoredSetup {
+  readonly setup: OtSetup;
+  readonly fingerprint: Uint8Array;
+}
+
+/** What a completed pairing stores. */
+export interface NewPairing {
+  readonly devicePassword: string;
+  readonly ownerPassword: string;
+  readonly deviceLinkKey: Uint8Array;
+  readonly ownerLinkKey: Uint8Array;
+  readonly keys: DeviceKeys;
+  readonly share: KeyShare;
+  readonly setups: readonly StoredSetup[];
+  readonly confirmation: Uint8Array;
+}
+
+export interface Registry {
+  /** Every device, by name. */
+  devices(): RegisteredDevice[];
+  /** Throws `device-unknown`. */
+  device(id: string): RegisteredDevice;
+  find(id: string): RegisteredDevice | undefined;
+  /**
+   * A new device. One with this name that was never paired gives way to it, and its code with it. Throws
+   * `device-name-taken`, `device-name-invalid`. `random` makes unpredictable bytes.
+   */
+  invite(
+    name: string,
+    lifetimeSeconds: number,
+    random: (length: number) => Uint8Array,
+  ): { readonly deviceId: string; readonly secret: Uint8Array; readonly expiresAt: number };
+  /** Removes a device that was never paired. Throws `device-unknown`, `device-paired`. */
+  cancelInvitation(id: string): void;
+  /**
+   * What an identity of the link (`<id>`, `<id>.owner`, `<id>.pair`) logs in with; for `GatewayLinks`. The last of
+   * the three works on after the code is used, to say just that.
+   */
+  account(identity: string): LinkAccount | undefined;
+  /** Every identity that has an account. */
+  identities(): string[];
+
+  /** In one durable step: the code is used, the device is paired. Throws `pairing-code-used`. */
+  completePairing(id: string, pairing: NewPairing): void;
+
+  setup(id: string, kind: PresignKind): StoredSetup | undefined;
+  putSetup(id: string, stored: StoredSetup): void;
+  standing(id: string): Standing;
+  /** Durable before it returns; `destroySetup` goes in the same step. */
+  putStanding(id: string, standing: Standing, destroySetup?: PresignKind): void;
+  /** A batch that is finished here but not known to be in the device's flash. */
+  preparedBatch(id: string): Batch | undefined;
+  putPreparedBatch(id: string, batch: Batch): void;
+  dropPreparedBatch(id: string): void;
+}
+
+/** The one lmdb environment of a data folder. Every transaction is on disk when it returns. */
+export function openStore(dataDir: string): RootDatabase<unknown, string> {
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  return open({
+    path: join(dataDir, "store"),
+    maxDbs: 64,
+    // A commit that an fsync has not confirmed may be lost with the power, and with it money.
+    overlappingSync: false,
+  });
+}
+
+export function openRegistry(
+  store: RootDatabase<unknown, string>,
+  now = () => Math.floor(Date.now() / 1000),
+): Registry {
+  const table = (name: string): Database<Uint8Array, string> => store.openDB({ name, encoding: "binary" });
+  const devices = table("devices");
+  const setups = table("ot-setups");
+  const standings = table("standings");
+  const prepared = table("prepared-batches");
+
+  function read<T>(from: Database<Uint8Array, string>, key: string, kind: Kind<T>): T | undefined {
+    const stored = from.get(key);
+    return stored === undefined ? undefined : decodeValue(kind, new Uint8Array(stored));
+  }
+  function row(id: string): DeviceRow | undefined {
+    return read(devices, id, deviceKind);
+  }
+  function putRow(id: string, value: DeviceRow): void {
+    devices.putSync(id, encodeValue(deviceKind, value));
+  }
+  function toDevice(id: string, { name, createdAt, invitation, pairing }: DeviceRow): RegisteredDevice {
+    return {
+      id,
+      name,
+      createdAt,
+      state: pairing ? "paired" : "invited",
+      ...(invitation ? { invitation } : {}),
+      ...(pairing ? { pairing: { ...pairing, share: decodeKeyShare(pairing.share) } } : {}),
+    };
+  }
+  function putSetup(id: string, { setup, fingerprint }: StoredSetup): void {
+    setups.putSync(`${id}/${setup.kind}`, concat([fingerprint, setup.toBytes()]));
+  }
+  function find(id: string): RegisteredDevice | undefined {
+    const found = row(id);
+    return found && toDevice(id, found);
+  }
+  function rows(): { id: string; row: DeviceRow }[] {
+    return [...devices.getKeys()].map(id => ({ id, row: row(id)! }));
+  }
+  function unknown(id: string): Error {
+    return lngateError("device-unknown", `there is no device "${id}"; \`lngate gateway devices\` lists them`);
+  }
+
+  return {
+    devices: () =>
+      rows()
+        .map(({ id, row }) => toDevice(id, row))
+        .sort((a, b) => (a.name < b.name ? -1 : 1)),
+    find,
+    device(id) {
+      const found = find(id);
+      if (!found) throw unknown(id);
+      return found;
+    },
+
+    invite(name, lifetimeSeconds, random) {
+      if (!/^[\p{L}\p{N}][\p{L}\p{N} ._-]{0,31}$/u.test(name))
+        throw lngateError(
+          "device-name-invalid",
+          "a device's name has 1 to 32 letters, digits, spaces, dots, dashes or underscores and starts with a letter or digit",
+        );
+      return store.transactionSync(() => {
+        const known = rows().find(({ row }) => row.name === name);
+        if (known?.row.pairing)
+          throw lngateError("device-name-taken", `a device named "${name}" is paired already (${known.id})`);
+        if (known) devices.removeSync(known.id);
+        let deviceId = deviceIdFrom(random(5));
+        while (row(deviceId)) deviceId = deviceIdFrom(random(5));
+        const secret = random(16);
+        const { linkKey, password } = pairingKeys(secret, deviceId);
+        const expiresAt = now() + lifetimeSeconds;
+        putRow(deviceId, {
+          name,
+          createdAt: now(),
+          invitation: { linkKey, passwordHash: sha256(ascii(password)), secret, expiresAt },
+        });
+        return { deviceId, secret, expiresAt };
+      });
+    },
+
+    cancelInvitation(id) {
+      store.transactionSync(() => {
+        const found = row(id);
+        if (!found) throw unknown(id);
+        if (found.pairing)
+          throw lngateError("device-paired", `${id} is paired: its channel and keys can't be forgotten`);
+        devices.removeSync(id);
+      });
+    },
+
+    account(identity) {
+      const [, id, role] = /^([a-z2-7]{8})(?:\.(owner|pair))?$/.exec(identity) ?? [];
+      const { invitation, pairing } = (id !== undefined && row(id)) || {};
+      if (role === "pair") {
+        if (!invitation) return undefined;
+        const { passwordHash, linkKey } = invitation;
+        return { passwordHash, linkKey, maxMessageBytes: OWNER_MAX_MESSAGE_BYTES };
+      }
+      if (!pairing) return undefined;
+      return role === "owner"
+        ? {
+            passwordHash: pairing.ownerPasswordHash,
+            linkKey: pairing.ownerLinkKey,
+            maxMessageBytes: OWNER_MAX_MESSAGE_BYTES,
+          }
+        : {
+            passwordHash: pairing.devicePasswordHash,
+            linkKey: pairing.deviceLinkKey,
+            maxMessageBytes: MAX_MESSAGE_BYTES,
+          };
+    },
+
+    identities: () =>
+      rows().flatMap(({ id, row }) => [
+        ...(row.pairing ? [id, `${id}.owner`] : []),
+        ...(row.invitation ? [`${id}.pair`] : []),
+      ]),
+
+    completePairing(id, made) {
+      store.transactionSync(() => {
+        const found = row(id);
+        if (!found) throw unknown(id);
+        const { invitation } = found;
+        if (found.pairing || !invitation?.secret)
+          throw lngateError("pairing-code-used", "this pairing code has been used");
+        const { linkKey, passwordHash, expiresAt } = invitation;
+        putRow(id, {
+          name: found.name,
+          createdAt: found.createdAt,
+          invitation: { linkKey, passwordHash, expiresAt, usedBy: made.confirmation },
+          pairing: {
+            pairedAt: now(),
+            devicePasswordHash: sha256(ascii(made.devicePassword)),
+            ownerPasswordHash: sha256(ascii(made.ownerPassword)),
+            deviceLinkKey: made.deviceLinkKey,
+            ownerLinkKey: made.ownerLinkKey,
+            keys: made.keys,
+            share: encodeKeyShare(made.share),
+          },
+        });
+        for (const stored of made.setups) putSetup(id, stored);
+      });
+    },
+
+    setup(id, kind) {
+      const stored = setups.get(`${id}/${kind}`);
+      if (!stored) return undefined;
+      const bytes = new Uint8Array(stored);
+      return { fingerprint: bytes.slice(0, 32), setup: OtSetup.fromBytes(bytes.subarray(32)) };
+    },
+    putSetup,
+    standing: id => read(standings, id, standingKind) ?? GOOD_STANDING,
+    putStanding(id, standing, destroySetup) {
+      store.transactionSync(() => {
+        standings.putSync(id, encodeValue(standingKind, standing));
+        if (destroySetup) setups.removeSync(`${id}/${destroySetup}`);
+      });
+    },
+    preparedBatch(id) {
+      const stored = prepared.get(id);
+      return stored && decodeBatch(new Uint8Array(stored));
+    },
+    putPreparedBatch(id, batch) {
+      prepared.putSync(id, encodeBatch(batch));
+    },
+    dropPreparedBatch(id) {
+      prepared.removeSync(id);
+    },
+  };
+}

@@ -1,0 +1,148 @@
+/** The owner's computer as a client of the gateway: one question, one answer, over the authenticated link. */
+import { type OpenLink, openLink } from "../device/boards/node/link.ts";
+import { codeOf, lngateError } from "../src/errors.ts";
+import {
+  type FromOwner,
+  fromOwner,
+  inPieces,
+  OWNER_MAX_MESSAGE_BYTES,
+  Pieces,
+  type ToOwner,
+  toOwner,
+} from "../src/link/owner-messages.ts";
+
+export interface ConnectionOptions {
+  /** `mqtt://host:port`. */
+  readonly brokerUrl: string;
+  /** `<device>.owner` or `<device>.pair`. */
+  readonly identity: string;
+  readonly password: string;
+  readonly linkKey: Uint8Array;
+  /** What a refused login means: code and sentence. */
+  readonly refusedLogin: readonly [code: string, sentence: string];
+  /** How long to wait for the session, and for an answer, ms. */
+  readonly connectTimeoutMs?: number;
+  readonly answerTimeoutMs?: number;
+}
+
+type AnswerTo<T extends ToOwner["type"]> = Extract<ToOwner, { type: T }>;
+
+export interface OwnerConnection {
+  /**
+   * Rejects with the code of a `refused` answer; with `gateway-unreachable` when an answer fails to come and
+   * `message-…` when it can't be read: then the connection is closed.
+   */
+  ask<T extends ToOwner["type"]>(question: FromOwner, expected: T): Promise<AnswerTo<T>>;
+  /** MQTT bytes so far, both ways, headers included. */
+  readonly bytes: number;
+  close(): void;
+}
+
+const CONNECT_TIMEOUT_MS = 15_000;
+/** Presigning on a small gateway takes seconds per batch, and so do oblivious transfers. */
+const ANSWER_TIMEOUT_MS = 180_000;
+
+interface Waiter<T> {
+  resolve(value: T): void;
+  reject(error: Error): void;
+}
+
+/** Opens the link and waits for its session. Rejects with `gateway-unreachable` or the code of `refusedLogin`. */
+export function connectOwner(options: ConnectionOptions): Promise<OwnerConnection> {
+  const pieces = new Pieces();
+  let opening: Waiter<OwnerConnection> | undefined;
+  let waiting: Waiter<ToOwner> | undefined;
+  let ended: Error | undefined;
+  let timer: NodeJS.Timeout | undefined;
+
+  /** Nothing follows; whoever waits hears why. */
+  function end(why: Error): void {
+    if (ended) return;
+    ended = why;
+    clearTimeout(timer);
+    link.close();
+    opening?.reject(why);
+    waiting?.reject(why);
+  }
+  function unreachable(why: string): Error {
+    return lngateError(
+      "gateway-unreachable",
+      `the gateway at ${new URL(options.brokerUrl).host} can't be reached (${why}); is it running, and is this computer in its network?`,
+    );
+  }
+  function endAfter(ms: number, why: () => Error): void {
+    clearTimeout(timer);
+    timer = setTimeout(() => end(why()), ms);
+  }
+
+  function stateChanged(state: "up" | "down", reason: string): void {
+    if (state === "up") {
+      // A second session: whatever was agreed on in the first is void on the other side.
+      if (!opening) end(unreachable("the connection broke off"));
+      clearTimeout(timer);
+      opening?.resolve(connection);
+      opening = undefined;
+    } else if (/not authorized|bad user name/i.test(reason)) {
+      end(lngateError(...options.refusedLogin));
+    } else if (opening || reason.startsWith("link-")) {
+      end(unreachable(reason.startsWith("link-") ? "the connection broke off" : reason));
+    }
+    // Otherwise the broker is away while a session is up: it is dialled again, and the session goes on.
+  }
+
+  function received(message: Uint8Array): void {
+    try {
+      const whole = pieces.add(message);
+      if (!whole) return;
+      const answer = toOwner.decode(whole);
+      if (!waiting) throw lngateError("message-malformed", `"${answer.type}" answers nothing that was asked`);
+      clearTimeout(timer);
+      const waiter = waiting;
+      waiting = undefined;
+      waiter.resolve(answer);
+    } catch (error) {
+      if (codeOf(error) === undefined) throw error;
+      end(error as Error);
+    }
+  }
+
+  const link: OpenLink = openLink({
+    url: options.brokerUrl,
+    identity: options.identity,
+    password: options.password,
+    linkKey: options.linkKey,
+    maxMessageBytes: OWNER_MAX_MESSAGE_BYTES,
+    onMessage: received,
+    onState: stateChanged,
+  });
+
+  const connection: OwnerConnection = {
+    async ask(question, expected) {
+      const answer = await new Promise<ToOwner>((resolve, reject) => {
+        if (ended) return reject(ended);
+        if (waiting) return reject(lngateError("link-busy", "the gateway has not answered the last question yet"));
+        waiting = { resolve, reject };
+        endAfter(options.answerTimeoutMs ?? ANSWER_TIMEOUT_MS, () => unreachable("it does not answer"));
+        try {
+          for (const piece of inPieces(fromOwner.encode(question))) link.send(piece);
+        } catch (error) {
+          end(codeOf(error) === "link-down" ? unreachable("the connection broke off") : (error as Error));
+        }
+      });
+      if (answer.type === "refused") throw lngateError(answer.code, answer.sentence);
+      if (answer.type === expected) return answer as AnswerTo<typeof expected>;
+      const wrong = lngateError("message-malformed", `"${answer.type}" is no answer to "${question.type}"`);
+      end(wrong);
+      throw wrong;
+    },
+    get bytes() {
+      return link.traffic.bytesUp + link.traffic.bytesDown;
+    },
+    close: () => end(lngateError("link-down", "this connection was closed")),
+  };
+
+  return new Promise((resolve, reject) => {
+    opening = { resolve, reject };
+    endAfter(options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS, () => unreachable("it does not answer"));
+  });
+}

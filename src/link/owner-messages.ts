@@ -1,0 +1,258 @@
+/**
+ * What the owner's computer and the gateway say to each other: pairing, charging, and requests about the channel.
+ * The owner asks, the gateway answers, one question at a time; any question may be answered by `refused`. Pairing
+ * runs on a link of its own, whose key comes from the pairing code; the rest on the link whose key pairing made.
+ *
+ * A question or answer may be larger than a broker likes, so it travels in pieces: each message of the link is
+ * one byte (1 for the last piece, 0 for the others) and a part of the whole. The link delivers in order and once.
+ */
+import { concat } from "../bytes/bytes.ts";
+import { lngateError } from "../errors.ts";
+import {
+  bool,
+  bytes,
+  bytesUpTo,
+  list,
+  message,
+  optional,
+  protocol,
+  record,
+  text,
+  UINT16,
+  UINT32,
+  UINT53,
+  uint,
+} from "./schema.ts";
+
+/** Longest message of the owner's link: one piece. */
+export const OWNER_MAX_MESSAGE_BYTES = 32768;
+/** Longest question or answer. Below the link's own limit of messages that wait. */
+export const OWNER_MAX_BYTES = 900_000;
+
+const point = bytes(33);
+const points = 2 * 128 * 33;
+const MAX_CEREMONY = OWNER_MAX_BYTES - 100;
+
+/** `A` or `B`. */
+const kind = text(1);
+const recordCounts = record({ A: [1, uint(UINT32)], B: [2, uint(UINT32)] });
+
+/** What the device's other public keys are, and how its deposit is made. */
+export const deviceKeysKind = record({
+  revocationBasepoint: [1, point],
+  htlcBasepoint: [2, point],
+  paymentBasepoint: [3, point],
+  delayedPaymentBasepoint: [4, point],
+  depositOwnerKey: [5, point],
+  /** Blocks after which the owner alone may take a deposit back. */
+  depositDelay: [6, uint(UINT16)],
+  shutdownScript: [7, bytesUpTo(34)],
+});
+
+// ── the owner asks ───────────────────────────────────────────────────────────────────────────────────────
+
+/** Starts (or, with `completed`, asks about) a pairing; `ecdh` is an ephemeral public key. */
+const pair = message(1, "pair", {
+  version: [1, uint(255)],
+  ecdh: [2, point],
+  /** Confirmation of an earlier attempt whose end the owner did not see. */
+  completed: optional([3, bytes(32)]),
+});
+/** K0' of docs/threshold.md. */
+const pairNonce = message(2, "pair-nonce", { k0: [1, bytes(32)] });
+/** K2. */
+const pairShare = message(3, "pair-share", { k2: [1, bytes(98)] });
+/** K4, and E1 of kind B. */
+const pairAgree = message(4, "pair-agree", { k4: [1, bytes(32)], e1: [2, bytes(points)] });
+/** E2 of kind A, the device's keys, and the proof that both sides derived the same link keys. The owner has stored everything. */
+const pairComplete = message(5, "pair-complete", {
+  e2: [1, bytes(points)],
+  keys: [2, deviceKeysKind],
+  confirmation: [3, bytes(32)],
+});
+
+/** How does the device stand? */
+const status = message(16, "status", {});
+/** Where do deposits go? */
+const fund = message(17, "fund", {});
+/** Close the channel with the bridge's consent; the money goes to the owner's address. */
+const close = message(18, "close", {});
+
+/** Charging begins: what is in the device's flash. The gateway forgets what is not. */
+const charge = message(32, "charge", {
+  epoch: [1, uint(UINT32)],
+  /** The id after the last record of each kind that the flash was given in this epoch. */
+  installed: [2, recordCounts],
+  /** Fingerprints of the oblivious transfers that the owner holds: SHA256(E1 ‖ E2). */
+  setupA: optional([3, bytes(32)]),
+  setupB: optional([4, bytes(32)]),
+  /** The owner's word to go on after a failed check. */
+  confirmReset: optional([5, bool()]),
+});
+/** New oblivious transfers, after a RESET or where the two sides do not hold the same. Kind B carries E1. */
+const setup = message(33, "setup", { kind: [1, kind], e1: optional([2, bytes(points)]) });
+/** Kind A: E2, which answers the gateway's E1. */
+const setupAnswer = message(34, "setup-answer", { kind: [1, kind], e2: [2, bytes(points)] });
+/** A new batch. Kind B carries S0 and the id of its first record; kind A asks the gateway for them. */
+const presign = message(35, "presign", {
+  kind: [1, kind],
+  size: [2, uint(64)],
+  firstId: optional([3, uint(UINT32)]),
+  s0: optional([4, bytesUpTo(64)]),
+});
+/** The owner's next message of the batch: S1 and S3 of kind A, S2 and S4 of kind B. */
+const presignStep = message(36, "presign-step", { step: [1, text(2)], body: [2, bytesUpTo(MAX_CEREMONY)] });
+/** The batch with this first id is in the device's flash. */
+const installed = message(37, "installed", { kind: [1, kind], firstId: [2, uint(UINT32)] });
+/** A check failed on the owner's side: code of the error. The gateway draws the same consequence. */
+const aborted = message(38, "aborted", { kind: [1, kind], code: [2, text(64)] });
+
+// ── the gateway answers ──────────────────────────────────────────────────────────────────────────────────
+
+const refused = message(1, "refused", { code: [1, text(64)], sentence: [2, text(600)] });
+
+/** K0, and the gateway's ephemeral public key. */
+const pairing = message(2, "pairing", {
+  network: [1, text(8)],
+  name: [2, text(64)],
+  ecdh: [3, point],
+  k0: [4, bytes(32)],
+});
+/** K1. */
+const pairCommitted = message(3, "pair-committed", { k1: [1, bytes(32)] });
+/** K3. */
+const pairOpened = message(4, "pair-opened", { k3: [1, bytes(130)] });
+/** K4, E2 of kind B, E1 of kind A. */
+const pairAgreed = message(5, "pair-agreed", {
+  k4: [1, bytes(32)],
+  e2: [2, bytes(points)],
+  e1: [3, bytes(points)],
+});
+/** The code is used up; the gateway's proof that it derived the same keys. */
+const paired = message(6, "paired", { confirmation: [1, bytes(32)] });
+
+/** How the device and its channel stand, as the gateway sees it. */
+const standing = message(16, "standing", {
+  name: [1, text(64)],
+  /** A device session is up. */
+  online: [2, bool()],
+  /** `none`, `opening`, `ready`, `closing`, `closed`. */
+  channel: [3, text(16)],
+  /** Confirmed and unconfirmed deposits that are not spent, sat. */
+  depositSat: [4, uint(UINT53)],
+  depositUnconfirmedSat: [5, uint(UINT53)],
+  /** The device's side of the channel, sat. */
+  balanceSat: optional([6, uint(UINT53)]),
+  /** Presignatures the gateway holds and has not used. */
+  records: [7, recordCounts],
+  fundingTxid: optional([8, bytes(32)]),
+  closeTxid: optional([9, bytes(32)]),
+  /** Set after a failed check while presigning: `awaiting-owner` or `locked`. */
+  trouble: optional([10, text(32)]),
+});
+/** The deposit address as the gateway computes it; the owner computes it too and compares. */
+const deposit = message(17, "deposit", {
+  address: [1, text(100)],
+  /** Smallest deposit from which a channel is opened, sat. */
+  minimumSat: [2, uint(UINT53)],
+  confirmations: [3, uint(UINT16)],
+});
+/** The close has been asked for; `status` tells how it goes on. */
+const closingStarted = message(18, "closing", {
+  channel: [1, text(16)],
+  closeTxid: optional([2, bytes(32)]),
+});
+
+/** The gateway's view at the start of charging. */
+const charging = message(32, "charging", {
+  /** Least id that a new batch of each kind may begin with. */
+  nextId: [1, recordCounts],
+  /** Kinds that need new oblivious transfers. */
+  needSetup: [2, list(kind, 2)],
+});
+/** E1 of kind A, or E2 of kind B. */
+const setupStep = message(33, "setup-step", { body: [1, bytes(points)] });
+/** The gateway's next message of the batch: S0, S2, S4 of kind A; S1, S3 of kind B. */
+const presigned = message(34, "presigned", { step: [1, text(2)], body: [2, bytesUpTo(MAX_CEREMONY)] });
+const done = message(35, "done", {});
+
+export const fromOwner = protocol([
+  pair,
+  pairNonce,
+  pairShare,
+  pairAgree,
+  pairComplete,
+  status,
+  fund,
+  close,
+  charge,
+  setup,
+  setupAnswer,
+  presign,
+  presignStep,
+  installed,
+  aborted,
+]);
+export const toOwner = protocol([
+  refused,
+  pairing,
+  pairCommitted,
+  pairOpened,
+  pairAgreed,
+  paired,
+  standing,
+  deposit,
+  closingStarted,
+  charging,
+  setupStep,
+  presigned,
+  done,
+]);
+
+export type FromOwner = ReturnType<typeof fromOwner.decode>;
+export type ToOwner = ReturnType<typeof toOwner.decode>;
+export type DeviceKeys = ReturnType<typeof deviceKeysKind.read>;
+
+/** Cuts a question or answer into the link's messages. */
+export function inPieces(whole: Uint8Array): Uint8Array[] {
+  if (whole.length > OWNER_MAX_BYTES)
+    throw lngateError("message-too-large", `${whole.length} bytes are too many`);
+  const room = OWNER_MAX_MESSAGE_BYTES - 1;
+  const pieces: Uint8Array[] = [];
+  for (let at = 0; at === 0 || at < whole.length; at += room) {
+    const last = at + room >= whole.length;
+    pieces.push(concat([new Uint8Array([last ? 1 : 0]), whole.subarray(at, at + room)]));
+  }
+  return pieces;
+}
+
+/** Puts the pieces of one direction together again. */
+export class Pieces {
+  private parts: Uint8Array[] = [];
+  private length = 0;
+
+  /** The whole, once its last piece is there. Throws `message-malformed`, `message-too-large`; then nothing is kept. */
+  add(piece: Uint8Array): Uint8Array | undefined {
+    const last = piece[0];
+    this.length += piece.length - 1;
+    if (last !== 0 && last !== 1) throw this.refuse("message-malformed", "a piece has no number");
+    if (this.length > OWNER_MAX_BYTES)
+      throw this.refuse("message-too-large", "a message has too many pieces");
+    this.parts.push(piece.subarray(1));
+    if (last === 0) return undefined;
+    const whole = concat(this.parts);
+    this.clear();
+    return whole;
+  }
+
+  /** Forgets what came so far: a new session begins with a new message. */
+  clear(): void {
+    this.parts = [];
+    this.length = 0;
+  }
+
+  private refuse(code: string, sentence: string): Error {
+    this.clear();
+    return lngateError(code, sentence);
+  }
+}
