@@ -59,7 +59,7 @@ const LONGEST_WAIT_MS = 30000;
 const BYTES_PER_MS = 64;
 /** A session is given up when so many repetitions in a row were not acknowledged (after about two minutes). */
 const MAX_RESENDS = 6;
-/** First waiting time before a hello is sent again; hints within it are ignored. */
+/** First waiting time before a hello is sent again; a hint brings about no new one earlier than this after the last. */
 export const HELLO_MS = 1000;
 
 /** What the caller carries out, in order. */
@@ -231,6 +231,7 @@ export class LinkClient {
   private hello: { readonly nonce: Uint8Array; readonly frame: Uint8Array; tries: number } | undefined =
     undefined;
   private helloAt = -NEVER;
+  /** When a hello is due: again, or because of a hint. */
   private helloAgainAt = NEVER;
 
   constructor(options: LinkOptions) {
@@ -304,8 +305,9 @@ export class LinkClient {
   private takeHint(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
     const session = frameSession(frame);
     const concerned = this.channel !== undefined && (session === 0 || session === this.channel.session);
-    if (!concerned || this.hello || nowMs - this.helloAt < HELLO_MS) throw unexpected();
-    this.sendHello(nowMs, effects);
+    if (!concerned || this.helloAgainAt !== NEVER) throw unexpected();
+    if (nowMs - this.helloAt >= HELLO_MS) this.sendHello(nowMs, effects);
+    else this.helloAgainAt = this.helloAt + HELLO_MS;
   }
 
   /** A fresh hello, or the one under way again. */

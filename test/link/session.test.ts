@@ -6,7 +6,15 @@ import { concat, fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
 import { DATA_OVERHEAD, handshakeKey, sealAck, sealWelcome, sessionKeys } from "../../src/link/envelope.ts";
 import { hkdf } from "../../src/link/hkdf.ts";
-import { ACK_DELAY_MS, LinkClient, LinkServer, QUEUE, RESEND_MS, WINDOW } from "../../src/link/session.ts";
+import {
+  ACK_DELAY_MS,
+  HELLO_MS,
+  LinkClient,
+  LinkServer,
+  QUEUE,
+  RESEND_MS,
+  WINDOW,
+} from "../../src/link/session.ts";
 import { type Move, type Side, World } from "./world.ts";
 
 /** Random histories of a link in the everyday suite. */
@@ -210,6 +218,15 @@ describe("opening a session", () => {
     const before = world.framesSent;
     for (let i = 0; i < 100; i++) world.apply({ kind: "forge-hint" });
     expect(world.framesSent - before).toBe(1);
+  });
+
+  test("waits, but not for ever, when the hint comes right after a session began", () => {
+    const world = settled();
+    const began = world.now;
+    world.apply({ kind: "reboot", side: "server" });
+    world.settle();
+    expect(world.session.server).toBe(world.session.client);
+    expect(world.now - began).toBeLessThanOrEqual(HELLO_MS + ACK_DELAY_MS);
   });
 
   test("with another device's key is refused", () => {

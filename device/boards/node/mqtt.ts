@@ -97,7 +97,7 @@ export function dialMqtt(options: MqttDialOptions): MqttDial {
       });
     });
     current.on("message", (topic, payload) => {
-      if (open) options.onMessage(topic, new Uint8Array(payload.buffer, payload.byteOffset, payload.length));
+      options.onMessage(topic, new Uint8Array(payload.buffer, payload.byteOffset, payload.length));
     });
     current.on("error", error => {
       reason = error.message;
