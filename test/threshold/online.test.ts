@@ -6,8 +6,8 @@ import fc from "fast-check";
 import { bundleOnline } from "../../scripts/bench/online-bundle.ts";
 import { concat, fromHex } from "../../src/bytes/bytes.ts";
 import * as limbs from "../../src/bytes/scalar-limbs.ts";
-import { codeOf } from "../../src/errors.ts";
 import * as onlineByBigInt from "../../src/threshold/online.ts";
+import { codeThrownBy } from "../thrown.ts";
 
 const Fn = secp256k1.Point.Fn;
 const N = Fn.ORDER;
@@ -30,15 +30,6 @@ function records(x: bigint, k1: bigint, k2: bigint, x1: bigint) {
     answering: concat([bytes(w), bytes(Fn.mul(Fn.mul(w, r), x2))]),
     completing: concat([bytes(r), bytes(kappa), bytes(Fn.mul(Fn.mul(kappa, r), x1))]),
   };
-}
-
-function codeThrown(action: () => unknown): string | undefined {
-  try {
-    action();
-  } catch (error) {
-    return codeOf(error);
-  }
-  return undefined;
 }
 
 describe.each([
@@ -85,7 +76,7 @@ describe.each([
       [() => online.signWithNonce(answering, bytes(0n), z), "bad-key"],
       [() => online.signWithNonce(answering, z, new Uint8Array(33)), "bad-sighash"],
     ];
-    for (const [action, code] of refusals) expect(codeThrown(action)).toBe(code);
+    for (const [action, code] of refusals) expect(codeThrownBy(action)).toBe(code);
   });
 
   test("a completion that would have s = 0 is refused", () => {
@@ -93,7 +84,7 @@ describe.each([
     const kappa = BigInt(`0x${Buffer.from(completing.slice(32, 64)).toString("hex")}`);
     const c = BigInt(`0x${Buffer.from(completing.slice(64)).toString("hex")}`);
     const toZero = bytes(Fn.mul(Fn.neg(c), Fn.inv(kappa)));
-    expect(codeThrown(() => online.complete(completing, toZero))).toBe("bad-answer");
+    expect(codeThrownBy(() => online.complete(completing, toZero))).toBe("bad-answer");
   });
 
   test("answers travel as number and scalar, and nothing else is read as one", () => {
@@ -106,10 +97,10 @@ describe.each([
     );
     const wire = online.encodeAnswer(1, bytes(2n));
     for (const bad of [wire.subarray(1), concat([wire, wire]), concat([wire.subarray(0, 4), bytes(N)])]) {
-      expect(codeThrown(() => online.decodeAnswer(bad))).toBe("bad-answer");
+      expect(codeThrownBy(() => online.decodeAnswer(bad))).toBe("bad-answer");
     }
     for (const id of [-1, 0.5, 2 ** 32, Number.NaN]) {
-      expect(codeThrown(() => online.encodeAnswer(id, bytes(2n)))).toBe("bad-answer");
+      expect(codeThrownBy(() => online.encodeAnswer(id, bytes(2n)))).toBe("bad-answer");
     }
   });
 });

@@ -1,13 +1,18 @@
 /** Both parties of a key in one process, for the tests of this folder. */
 import { createHash } from "node:crypto";
+import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { concat, u32be } from "../../src/bytes/bytes.ts";
-import { codeOf } from "../../src/errors.ts";
+import { addMod } from "../../src/bytes/scalar.ts";
+import { toBigInt } from "../../src/bytes/scalar-bigint.ts";
 import { keygenDevice, keygenGateway } from "../../src/threshold/keygen.ts";
-import { decodeKeyShare, type KeyShare } from "../../src/threshold/keyshare.ts";
+import { type KeyShare, makeKeyShare } from "../../src/threshold/keyshare.ts";
+import { G, randomScalar } from "../../src/threshold/points.ts";
 import { presignP1, presignP2 } from "../../src/threshold/presign.ts";
 import type { Batch } from "../../src/threshold/records.ts";
 import { type Kind, OtSetup, setupP1, setupP2, sideOf } from "../../src/threshold/setup.ts";
 import type { Random } from "../../src/threshold/steps.ts";
+
+const { Fn } = secp256k1.Point;
 
 /** Reproducible random bytes: a failing run fails again. */
 export function seededRandom(seed: string): Random {
@@ -21,6 +26,7 @@ export function seededRandom(seed: string): Random {
   };
 }
 
+/** Both halves of one key. */
 export interface Pair {
   readonly gateway: KeyShare;
   readonly device: KeyShare;
@@ -39,16 +45,24 @@ export function generateKey(random: Random): Pair {
   return { gateway: g4.share, device: d4.next.receive(g4.send).share };
 }
 
-/** Both halves of a key whose parts are known. */
-export function splitKey(gateway: KeyShare, device: KeyShare): Pair {
-  return { gateway: decodeKeyShare(encode(gateway)), device: decodeKeyShare(encode(device)) };
+/** A private key that is known, split in two as nobody should ever have to. */
+export function splitKey(privateKey: Uint8Array, random: Random, epoch = 0): Pair {
+  const sid = random(32);
+  const xG = randomScalar(random);
+  const xD = Fn.sub(toBigInt(privateKey), xG);
+  const joint = G.multiply(toBigInt(privateKey));
+  return {
+    gateway: makeKeyShare("gateway", sid, epoch, xG, G.multiply(xD), joint),
+    device: makeKeyShare("device", sid, epoch, xD, G.multiply(xG), joint),
+  };
 }
 
-function encode(share: KeyShare): Uint8Array {
-  const role = new Uint8Array([1, share.role === "gateway" ? 0 : 1]);
-  return concat([role, share.sid, u32be(share.epoch), share.secret, share.peer, share.joint]);
+/** The whole key, which only a test may know. */
+export function wholeKey({ gateway, device }: Pair): Uint8Array {
+  return addMod(gateway.secret, device.secret);
 }
 
+/** Both halves of one kind's oblivious transfers. */
 export interface Setups {
   readonly p1: OtSetup;
   readonly p2: OtSetup;
@@ -102,19 +116,4 @@ export function presign(
 export function recordAt({ records, count }: Batch, i: number): Uint8Array {
   const size = records.length / count;
   return records.slice(i * size, (i + 1) * size);
-}
-
-/** The stable code that an action throws. */
-export function codeThrown(action: () => unknown): string | undefined {
-  return thrown(action).code;
-}
-
-/** Code and message of what an action throws. */
-export function thrown(action: () => unknown): { code: string | undefined; message: string } {
-  try {
-    action();
-  } catch (error) {
-    return { code: codeOf(error), message: String(error) };
-  }
-  return { code: undefined, message: "" };
 }

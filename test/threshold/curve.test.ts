@@ -1,0 +1,229 @@
+import { describe, expect, test } from "@jest/globals";
+import { secp256k1 } from "@noble/curves/secp256k1.js";
+import { ascii, fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { nobleCurve } from "../../src/bytes/curve.ts";
+import { sha256 } from "../../src/bytes/hash.ts";
+import { fromBigInt, N } from "../../src/bytes/scalar-bigint.ts";
+import { RepeatedHash, tagged, taggedScalar } from "../../src/threshold/hash.ts";
+import {
+  decodePoint,
+  decodeScalar,
+  encodePoints,
+  G,
+  hashToCurve,
+  multiply,
+  prove,
+  sumOfProducts,
+  verifyProofs,
+  xsModN,
+} from "../../src/threshold/points.ts";
+import { codeThrownBy } from "../thrown.ts";
+import { describeVectors } from "../vectors.ts";
+import { seededRandom } from "./parties.ts";
+
+const random = seededRandom("curve");
+const P = 2n ** 256n - 2n ** 32n - 977n;
+
+describe("encodings", () => {
+  test("a point is compressed, on the curve and not infinity", () => {
+    const point = secp256k1.Point.BASE.multiply(7n);
+    expect(decodePoint(point.toBytes()).equals(point)).toBe(true);
+    const offCurve = [1n, 2n, 3n, 4n, 5n, 6n, 7n, 8n].map(fromBigInt).filter(x => {
+      const candidate = new Uint8Array([2, ...x]);
+      return !nobleCurve.isPoint(candidate);
+    });
+    expect(offCurve.length).toBeGreaterThan(0);
+    const bad = [
+      ...offCurve.map(x => new Uint8Array([2, ...x])),
+      new Uint8Array(0),
+      new Uint8Array(1),
+      new Uint8Array(33),
+      new Uint8Array([0, ...point.toBytes().subarray(1)]),
+      new Uint8Array([4, ...point.toBytes().subarray(1)]),
+      new Uint8Array([2, ...fromBigInt(P)]),
+      new Uint8Array([2, ...fromBigInt(P + 1n)]),
+      point.toBytes(false),
+      new Uint8Array([...point.toBytes(), 0]),
+      point.toBytes().subarray(0, 32),
+    ];
+    for (const bytes of bad) expect(codeThrownBy(() => decodePoint(bytes))).toBe("threshold-bad-message");
+    const infinity = secp256k1.Point.ZERO;
+    expect(codeThrownBy(() => encodePoints([point, infinity]))).toBe("threshold-bad-message");
+    expect(codeThrownBy(() => xsModN([infinity]))).toBe("threshold-bad-message");
+    expect(codeThrownBy(() => multiply(infinity, 1n))).toBe("threshold-bad-message");
+    expect(codeThrownBy(() => multiply(point, 0n))).toBe("threshold-bad-message");
+  });
+
+  test("a scalar is below n", () => {
+    expect(decodeScalar(fromBigInt(N - 1n))).toBe(N - 1n);
+    expect(decodeScalar(new Uint8Array(32))).toBe(0n);
+    for (const value of [N, N + 1n, 2n ** 256n - 1n]) {
+      expect(codeThrownBy(() => decodeScalar(fromBigInt(value)))).toBe("threshold-bad-message");
+    }
+  });
+});
+
+describe("proofs of knowledge", () => {
+  const sid = random(32);
+  const claims = [5n, 6n, 7n].map((secret, i) => {
+    const decoded = G.multiply(secret);
+    const statement = { sid, role: i === 0 ? "P1" : "P2", point: decoded.toBytes() };
+    return { ...statement, decoded, proof: prove([{ ...statement, secret }], random)[0]! };
+  });
+
+  test("verify together and alone", () => {
+    verifyProofs(claims, random);
+    for (const claim of claims) verifyProofs([claim], random);
+  });
+
+  test("one false proof among good ones is found, whatever is false about it", () => {
+    const [first, second] = [claims[0]!, claims[1]!];
+    const twice = first.proof.slice();
+    twice[64] = twice[64]! ^ 1;
+    const falsified = [
+      { ...first, proof: twice },
+      { ...first, proof: second.proof },
+      { ...first, role: "P2" },
+      { ...first, sid: random(32) },
+      { ...first, point: second.point, decoded: second.decoded },
+    ];
+    for (const claim of falsified) {
+      expect(codeThrownBy(() => verifyProofs([second, claim], random))).toBe("threshold-bad-proof");
+    }
+    const tooBig = new Uint8Array([...first.proof.subarray(0, 33), ...fromBigInt(N)]);
+    const offCurve = new Uint8Array([5, ...first.proof.subarray(1)]);
+    for (const proof of [tooBig, offCurve]) {
+      expect(codeThrownBy(() => verifyProofs([{ ...first, proof }], random))).toBe("threshold-bad-message");
+    }
+  });
+
+  test("two false proofs whose errors cancel out do not pass together", () => {
+    const shift = (claim: (typeof claims)[number], by: bigint) => {
+      const z = BigInt(`0x${toHex(claim.proof.subarray(33))}`);
+      return {
+        ...claim,
+        proof: new Uint8Array([...claim.proof.subarray(0, 33), ...fromBigInt((z + by) % N)]),
+      };
+    };
+    const both = [shift(claims[0]!, 1n), shift(claims[1]!, N - 1n)];
+    expect(codeThrownBy(() => verifyProofs(both, random))).toBe("threshold-bad-proof");
+  });
+
+  test("sums of products are what they say", () => {
+    const point = G.multiply(9n);
+    expect(sumOfProducts([G, point], [4n, N - 1n]).equals(G.multiply(N - 5n))).toBe(true);
+    expect(sumOfProducts([G, point.negate()], [9n, 1n]).is0()).toBe(true);
+  });
+});
+
+describe("tagged hashing", () => {
+  test("is SHA-256 over the doubled hash of the tag and the length-prefixed fields", () => {
+    const tag = sha256(ascii("2pe/v1/some"));
+    const expected = sha256(new Uint8Array([...tag, ...tag, 0, 0, 0, 2, 7, 8, 0, 0, 0, 0]));
+    expect(tagged("some", new Uint8Array([7, 8]), new Uint8Array(0))).toEqual(expected);
+  });
+
+  test("repeated hashing gives the same as hashing anew, wherever the block boundary falls", () => {
+    for (const [first, second] of [
+      [0, 0],
+      [32, 4],
+      [60, 25],
+      [60, 0],
+      [59, 50],
+      [200, 13],
+    ] as const) {
+      const fields = [random(first), new Uint8Array(second)] as const;
+      const hash = new RepeatedHash("many", ...fields);
+      const at = (4 + first + 4) % 64;
+      for (let round = 0; round < 3; round++) {
+        fields[1].set(random(second));
+        // The block only holds what fits after the last whole one.
+        if (second > 0 && at + second < 56) hash.block.set(fields[1], at);
+        else if (second > 0) continue;
+        const out = new Uint8Array(40);
+        hash.into(new DataView(out.buffer), 8);
+        expect(toHex(out.subarray(8))).toBe(toHex(tagged("many", ...fields)));
+        expect(hash.scalar()).toBe(taggedScalar("many", ...fields));
+      }
+    }
+  });
+});
+
+interface HashToCurve {
+  readonly dst: string;
+  readonly vectors: readonly {
+    readonly msg: string;
+    readonly P: { readonly x: string; readonly y: string };
+  }[];
+}
+
+describeVectors<HashToCurve>("RFC 9380", "h2c-secp256k1-sswu-ro.json", ({ dst, vectors }) => {
+  test.each(vectors.map(vector => ({ ...vector, name: vector.msg.slice(0, 20) })))(
+    "hashes “$name…” to its point",
+    ({ msg, P }) => {
+      const { x, y } = hashToCurve(ascii(msg), ascii(dst)).toAffine();
+      expect([x, y]).toEqual([BigInt(P.x), BigInt(P.y)]);
+    },
+  );
+});
+
+interface Wycheproof {
+  readonly testGroups: readonly {
+    readonly publicKey: { readonly uncompressed: string };
+    readonly tests: readonly {
+      readonly tcId: number;
+      readonly comment: string;
+      readonly msg: string;
+      readonly sig: string;
+      readonly result: "valid" | "invalid";
+    }[];
+  }[];
+}
+
+describeVectors<Wycheproof>("Wycheproof ECDSA", "wycheproof-ecdsa-secp256k1-bitcoin.json", vectors => {
+  const cases = vectors.testGroups.flatMap(({ publicKey, tests }) =>
+    tests.map(each => ({ ...each, key: secp256k1.Point.fromHex(publicKey.uncompressed).toBytes() })),
+  );
+
+  /** r ‖ s of a strict DER signature, without a look at ranges: undefined where it is no DER or too long. */
+  function compact(der: Uint8Array): Uint8Array | undefined {
+    const integer = (at: number): Uint8Array | undefined => {
+      const length = der[at + 1]!;
+      const value = der.subarray(at + 2, at + 2 + length);
+      const canonical =
+        der[at] === 2 &&
+        length > 0 &&
+        value.length === length &&
+        value[0]! < 128 &&
+        (length === 1 || value[0] !== 0 || value[1]! > 127);
+      return canonical ? value : undefined;
+    };
+    const r = integer(2);
+    if (der[0] !== 0x30 || der[1] !== der.length - 2 || r === undefined) return undefined;
+    const s = integer(4 + r.length);
+    if (s === undefined || 6 + r.length + s.length !== der.length) return undefined;
+    const out = new Uint8Array(64);
+    for (const [value, end] of [
+      [r, 32],
+      [s, 64],
+    ] as const) {
+      const stripped = value[0] === 0 ? value.subarray(1) : value;
+      if (stripped.length > 32) return undefined;
+      out.set(stripped, end - stripped.length);
+    }
+    return out;
+  }
+
+  test("every signature is judged as the file says", () => {
+    let decidedByUs = 0;
+    for (const { tcId, msg, sig, result, key, comment } of cases) {
+      const signature = compact(fromHex(sig));
+      if (signature !== undefined && result === "invalid") decidedByUs++;
+      const valid = signature !== undefined && nobleCurve.verify(signature, sha256(fromHex(msg)), key);
+      expect({ tcId, comment, valid }).toEqual({ tcId, comment, valid: result === "valid" });
+    }
+    expect(cases.length).toBe(463);
+    // Enough of them are well-formed, so that it is the rules for r and s that refuse.
+    expect(decidedByUs).toBeGreaterThan(20);
+  });
+});
