@@ -1,0 +1,176 @@
+/**
+ * Payments of one device, by payment hash: asked for once, made once. The row is durable before LDK is asked to
+ * pay, and a device that asks again is told what became of it.
+ */
+import type { Database } from "lmdb";
+import type { Network } from "../device/identity.ts";
+import { toHex } from "../src/bytes/bytes.ts";
+import { nobleCurve } from "../src/bytes/curve.ts";
+import { codeOf, lngateError } from "../src/errors.ts";
+import { checkPayable, decodeInvoice, type Invoice, unpackInvoice } from "../src/lightning/bolt11.ts";
+import type { ToDevice } from "../src/link/messages.ts";
+import {
+  bytes,
+  bytesUpTo,
+  decodeValue,
+  encodeValue,
+  optional,
+  record,
+  text,
+  UINT32,
+  UINT53,
+  uint,
+} from "../src/link/schema.ts";
+
+const rowKind = record({
+  invoice: [1, bytesUpTo(1400)],
+  amountMsat: [2, uint(UINT53)],
+  maxFeeMsat: [3, uint(UINT53)],
+  /** Unix milliseconds. */
+  askedAt: [4, uint(UINT53)],
+  /** How often LDK was asked; part of its payment id. */
+  attempt: [5, uint(UINT32)],
+  preimage: optional([6, bytes(32)]),
+  feeMsat: optional([7, uint(UINT53)]),
+  /** Set when it has failed for good. */
+  failure: optional([8, text(64)]),
+});
+export type PaymentRow = ReturnType<typeof rowKind.read>;
+
+export interface PaymentsOptions {
+  readonly deviceId: string;
+  readonly network: Network;
+  readonly table: Database<Uint8Array, string>;
+  /** Sends to the device; what does not arrive, the device asks for again. */
+  send(message: ToDevice): void;
+  /** Asks LDK to pay. Throws a stable code if it does not even try. */
+  start(invoice: Invoice, text: string, paymentId: Uint8Array, maxFeeMsat: number): void;
+  /** Whether LDK still has this payment under way. */
+  underWay(paymentId: Uint8Array): boolean;
+  /** Unix milliseconds. */
+  now(): number;
+}
+
+export class Payments {
+  private readonly options: PaymentsOptions;
+
+  constructor(options: PaymentsOptions) {
+    this.options = options;
+  }
+
+  /** The device asks for a payment, for the first time or again. */
+  asked(packed: Uint8Array, maxFeeMsat: number): void {
+    const { network, send, now } = this.options;
+    let text: string;
+    let invoice: Invoice;
+    try {
+      text = unpackInvoice(packed);
+      invoice = decodeInvoice(text, nobleCurve);
+    } catch (error) {
+      send({
+        type: "failed",
+        code: codeOf(error) ?? "invoice-malformed",
+        sentence: (error as Error).message.slice(0, 200),
+      });
+      return;
+    }
+    const { paymentHash } = invoice;
+    const row = this.row(paymentHash);
+    if (row?.preimage) {
+      this.report(paymentHash, row);
+      return;
+    }
+    if (row && !row.failure && this.options.underWay(paymentIdOf(paymentHash, row.attempt))) return;
+    // Not known, failed before (the device has authorised it anew), or lost on the way to LDK.
+    const next: PaymentRow = {
+      invoice: packed,
+      amountMsat: invoice.amountMsat ?? 0,
+      maxFeeMsat,
+      askedAt: now(),
+      attempt: (row?.attempt ?? 0) + 1,
+    };
+    this.put(paymentHash, next);
+    try {
+      checkPayable(invoice, network, Math.floor(now() / 1000));
+      this.options.start(invoice, text, paymentIdOf(paymentHash, next.attempt), maxFeeMsat);
+    } catch (error) {
+      const code = codeOf(error);
+      if (code === undefined) throw error;
+      this.failed(paymentHash, code);
+    }
+  }
+
+  /** LDK has the preimage. */
+  sent(paymentHash: Uint8Array, preimage: Uint8Array, feeMsat: number): void {
+    const row = this.row(paymentHash);
+    if (!row || row.preimage) return;
+    const { failure: _, ...rest } = row;
+    const paid = { ...rest, preimage, feeMsat };
+    // The device waits for this: what LDK has stored already can be stored here afterwards.
+    this.report(paymentHash, paid);
+    this.put(paymentHash, paid);
+  }
+
+  /** LDK has given up, and no HTLC of it is left. */
+  failed(paymentHash: Uint8Array, code: string): void {
+    const row = this.row(paymentHash);
+    if (!row || row.preimage) return;
+    const failed = { ...row, failure: code };
+    this.put(paymentHash, failed);
+    this.report(paymentHash, failed);
+  }
+
+  /** The latest first. */
+  list(): { readonly paymentHash: string; readonly row: PaymentRow }[] {
+    const prefix = `${this.options.deviceId}/`;
+    const rows: { paymentHash: string; row: PaymentRow }[] = [];
+    for (const { key, value } of this.options.table.getRange({ start: prefix, end: `${prefix}~` })) {
+      rows.push({ paymentHash: key.slice(prefix.length), row: decodeValue(rowKind, new Uint8Array(value)) });
+    }
+    return rows.sort((a, b) => b.row.askedAt - a.row.askedAt);
+  }
+
+  private report(paymentHash: Uint8Array, row: PaymentRow): void {
+    const { send } = this.options;
+    if (row.preimage) send({ type: "paid", preimage: row.preimage, feeMsat: row.feeMsat ?? 0 });
+    else if (row.failure)
+      send({
+        type: "failed",
+        paymentHash,
+        code: row.failure,
+        sentence: SENTENCES[row.failure] ?? row.failure,
+      });
+  }
+
+  private row(paymentHash: Uint8Array): PaymentRow | undefined {
+    const stored = this.options.table.get(this.key(paymentHash));
+    return stored && decodeValue(rowKind, new Uint8Array(stored));
+  }
+
+  private put(paymentHash: Uint8Array, row: PaymentRow): void {
+    this.options.table.putSync(this.key(paymentHash), encodeValue(rowKind, row));
+  }
+
+  private key(paymentHash: Uint8Array): string {
+    return `${this.options.deviceId}/${toHex(paymentHash)}`;
+  }
+}
+
+const SENTENCES: { readonly [code: string]: string } = {
+  "no-route": "no way to the payee was found within the fee limit",
+  "payment-rejected": "the payee did not take the payment",
+  "payment-expired": "the invoice expired before the payment arrived",
+  "payment-failed": "the payment failed on its way",
+  "channel-not-ready": "the channel cannot be used now",
+};
+
+/** LDK's id of one attempt: a payment that failed may be tried again under another. */
+function paymentIdOf(paymentHash: Uint8Array, attempt: number): Uint8Array {
+  const id = paymentHash.slice();
+  new DataView(id.buffer).setUint32(28, attempt);
+  return id;
+}
+
+export function channelNotReady(): Error {
+  return lngateError("channel-not-ready", SENTENCES["channel-not-ready"]!);
+}
