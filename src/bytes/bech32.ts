@@ -20,6 +20,10 @@ function bad(sentence: string): never {
   throw lngateError("bad-bech32", sentence);
 }
 
+function badText(): never {
+  bad("this is no Bech32 text");
+}
+
 function polymod(checksum: number, word: number): number {
   const top = checksum >>> 25;
   let next = ((checksum & 0x1ffffff) << 5) ^ word;
@@ -52,20 +56,20 @@ export function encodeBech32(prefix: string, words: Uint8Array, variant: number)
  * a wrong checksum of this variant included.
  */
 export function decodeBech32(text: string, variant: number, maxLength: number): Bech32 {
-  if (text.length > maxLength) bad(`longer than ${maxLength} characters`);
+  if (text.length > maxLength) bad("this text is too long");
   for (let i = 0; i < text.length; i++) {
     // Before the case is changed: some letters beyond ASCII would become ordinary ones.
     const code = text.charCodeAt(i);
-    if (code < 33 || code > 126) bad("a character that no Bech32 text may have");
+    if (code < 33 || code > 126) badText();
   }
   const lower = text.toLowerCase();
-  if (text !== lower && text !== text.toUpperCase()) bad("upper and lower case are mixed");
+  if (text !== lower && text !== text.toUpperCase()) badText();
   const separator = lower.lastIndexOf("1");
-  if (separator < 1 || lower.length - separator - 1 < CHECKSUM_LENGTH) bad("no prefix or no checksum");
+  if (separator < 1 || lower.length - separator - 1 < CHECKSUM_LENGTH) badText();
   const words = new Uint8Array(lower.length - separator - 1);
   for (let i = 0; i < words.length; i++) {
     const word = ALPHABET.indexOf(lower.charAt(separator + 1 + i));
-    if (word < 0) bad("a character that is not of the alphabet");
+    if (word < 0) badText();
     words[i] = word;
   }
   const prefix = lower.slice(0, separator);

@@ -77,6 +77,14 @@ function malformed(sentence: string): never {
   throw lngateError("invoice-malformed", sentence);
 }
 
+function cutOff(): never {
+  malformed("a field of the invoice is cut off");
+}
+
+function noAmount(): never {
+  malformed("the amount is none that can be paid");
+}
+
 /** Numbers and features must be written the short way. */
 function checkShort(words: Uint8Array): void {
   if (words.length > 0 && words[0] === 0) malformed("a field of the invoice is longer than it needs to be");
@@ -120,19 +128,19 @@ function amountOf(text: string): number | null {
   const letter = text.charAt(text.length - 1);
   const unit = UNITS[letter];
   const digits = unit ? text.slice(0, -1) : text;
-  if (digits === "" || digits.charAt(0) === "0" || digits.length > 15) malformed("the amount is no number");
+  if (digits === "" || digits.charAt(0) === "0" || digits.length > 15) noAmount();
   let amount = 0;
   for (let i = 0; i < digits.length; i++) {
     const digit = digits.charCodeAt(i) - 48;
-    if (digit < 0 || digit > 9) malformed("the amount is no number");
+    if (digit < 0 || digit > 9) noAmount();
     amount = amount * 10 + digit;
   }
   if (letter === "p") {
-    if (amount % 10 !== 0) malformed("the amount has a part of a millisatoshi");
+    if (amount % 10 !== 0) noAmount();
     return amount / 10;
   }
   const msat = amount * (unit || 1e11);
-  if (msat > 9007199254740991) malformed("the amount is larger than any that can be paid");
+  if (msat > 9007199254740991) noAmount();
   return msat;
 }
 
@@ -189,11 +197,11 @@ function decode(text: string, curve: Curve | null): Invoice {
   const routeHints: Uint8Array[] = [];
   let at = TIMESTAMP_WORDS;
   while (at < signed) {
-    if (signed - at < 3) malformed("a field of the invoice is cut off");
+    if (signed - at < 3) cutOff();
     const type = words[at]!;
     const length = words[at + 1]! * 32 + words[at + 2]!;
     at += 3;
-    if (signed - at < length) malformed("a field of the invoice is cut off");
+    if (signed - at < length) cutOff();
     const data = words.slice(at, at + length);
     at += length;
     const fixed =
