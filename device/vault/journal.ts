@@ -61,7 +61,10 @@ export interface JournalPlace {
 }
 
 const MAGIC = 0x4c474a31;
-/** Mark of an area that was erased completely and not written since; cleared when it is put to use. */
+/**
+ * Mark of an area that was erased completely and not written since; cleared when it is put to use. (An area
+ * that only looks blank may have been erased by half.)
+ */
 const CLEAN = 0x5ac369f0;
 const AREA_HEAD = 20;
 const ENTRY_HEAD = 16;
@@ -210,11 +213,10 @@ export function openJournal(flash: Flash, place: JournalPlace): Journal {
     }
   }
 
-  /** Copies the living values to the other area and goes on there. */
+  /** Copies the living values to the other area, which is clean, and goes on there. */
   function compact(): void {
     const from = start(active);
     const to = 1 - active;
-    if (!isClean(to)) makeClean(to);
     write(flash, start(to), u32be(0));
     const items: Uint8Array[] = [];
     let valueBytes = 0;

@@ -43,6 +43,22 @@ export function memoryFlash(pageBytes: number, pageCount: number, content?: Uint
     off = operations++ === cutAt;
     return off;
   }
+  /**
+   * The bits of every byte that change before the power is gone: all of them up to some place, none from a
+   * second place on, and in between (which may be everything) each with the same chance.
+   */
+  function changesBeforeCut(length: number): Uint8Array {
+    const anywhere = random() < 0.4;
+    const from = anywhere ? 0 : Math.floor(random() * (length + 1));
+    const to = anywhere ? length : Math.min(length, from + Math.floor(random() * 16));
+    const chance = random();
+    const changes = new Uint8Array(length);
+    for (let i = 0; i < to; i++) {
+      if (i < from) changes[i] = 255;
+      else for (let bit = 1; bit < 256; bit *= 2) if (random() < chance) changes[i] = changes[i]! | bit;
+    }
+    return changes;
+  }
   function inside(offset: number, length: number): void {
     if (!(offset >= 0 && length >= 0 && offset + length <= cells.length)) {
       throw lngateError("flash-geometry", `${length} bytes at ${offset} are outside of the flash`);
@@ -70,11 +86,9 @@ export function memoryFlash(pageBytes: number, pageCount: number, content?: Uint
         if ((bytes[i]! & ~cells[offset + i]!) !== 0) throw notErased(offset + i);
       }
       const torn = begins();
-      // Sometimes nothing happened yet, sometimes all of it, mostly something in between.
-      const share = torn ? random() * 1.5 - 0.25 : 1;
+      const changes = torn ? changesBeforeCut(bytes.length) : null;
       for (let i = 0; i < bytes.length; i++) {
-        let keep = 0;
-        for (let bit = 1; torn && bit < 256; bit *= 2) if (random() >= share) keep |= bit;
+        const keep = changes === null ? 0 : ~changes[i]! & 255;
         cells[offset + i] = cells[offset + i]! & (bytes[i]! | keep);
       }
       if (torn) throw powerCut();
@@ -82,12 +96,12 @@ export function memoryFlash(pageBytes: number, pageCount: number, content?: Uint
     erase: page => {
       inside(page * pageBytes, pageBytes);
       const torn = begins();
-      const share = torn ? random() * 1.5 - 0.25 : 1;
+      const changes = torn ? changesBeforeCut(pageBytes) : null;
       const garbage = torn && random() < 0.3;
-      for (let at = page * pageBytes; at < (page + 1) * pageBytes; at++) {
-        let set = torn ? 0 : 255;
-        for (let bit = 1; torn && bit < 256; bit *= 2) if (random() < share) set |= bit;
-        cells[at] = garbage ? Math.floor(random() * 256) : cells[at]! | set;
+      for (let i = 0; i < pageBytes; i++) {
+        const at = page * pageBytes + i;
+        const set = changes === null ? 255 : changes[i]!;
+        cells[at] = garbage && set > 0 ? Math.floor(random() * 256) : cells[at]! | set;
       }
       erases[page] = erases[page]! + 1;
       if (torn) throw powerCut();

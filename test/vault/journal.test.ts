@@ -1,8 +1,9 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
+import { shortHash } from "../../device/vault/flash.ts";
 import { type Change, formatJournal, type Journal, openJournal } from "../../device/vault/journal.ts";
 import { type MemoryFlash, memoryFlash } from "../../device/vault/memory-flash.ts";
-import { toHex } from "../../src/bytes/bytes.ts";
+import { concat, toHex, u32be } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
 import { codeFrom, contains, powerFails, powerOn, randomBytes, seeded } from "./tools.ts";
 
@@ -318,6 +319,22 @@ describe("A damaged flash", () => {
       }),
       { numRuns: 300 },
     );
+  });
+
+  test("whose hashes are right but whose lengths are not is refused", () => {
+    for (const [valueBytes, claimed] of [
+      [8, 9],
+      [8, 2 ** 32 - 8],
+      [2 ** 32 - 4, 2 ** 32 - 4],
+      [PAGE * 6, PAGE * 6],
+    ] as const) {
+      const flash = freshFlash();
+      const item = concat([Uint8Array.of(0, 1, 0, 0), u32be(claimed), shortHash(new Uint8Array(8))]);
+      const covered = concat([Uint8Array.of(0, 1, 0, 0), u32be(valueBytes), u32be(1), item]);
+      const at = PAGE + 20 + 24;
+      flash.program(at, concat([u32be(0), covered, shortHash(covered), new Uint8Array(8)]));
+      expect(codeFrom(() => openJournal(flash, PLACE))).toBe("vault-corrupt");
+    }
   });
 
   test("that no longer takes what is written is reported before a commit counts", () => {
