@@ -145,6 +145,8 @@ interface Entry {
   /** The book's revision that was last given away for storing. */
   storedRevision: number;
   unblocks: Unblocks[];
+  /** This channel, for ChannelManager.signer_unblocked. */
+  target: Option_C2Tuple_PublicKeyChannelIdZZ | null;
 }
 
 export class RemoteSigner {
@@ -156,6 +158,7 @@ export class RemoteSigner {
   private readonly shutdownScript: ShutdownScript;
   private node: SignedNode | null = null;
   private turnPending = false;
+  private readonly everyChannel = Option_C2Tuple_PublicKeyChannelIdZZ.constructor_none();
 
   constructor(options: RemoteSignerOptions) {
     this.options = options;
@@ -214,6 +217,7 @@ export class RemoteSigner {
       handedOver: new Set(),
       storedRevision,
       unblocks: [],
+      target: null,
     });
     return book;
   }
@@ -266,6 +270,17 @@ export class RemoteSigner {
       }
     }
     this.turn();
+  }
+
+  /**
+   * The bridge's revoke_and_ack has arrived, and LDK will see it next. With it the device is told the bridge's
+   * next point ahead of time; a gateway that does not call this loses nothing but that time.
+   */
+  revokeAndAck(channelId: Uint8Array, secret: Uint8Array, nextPoint: Uint8Array): void {
+    for (const { parameters, book } of this.entries.values()) {
+      if (parameters && equal(channelIdOf(parameters).get_a(), channelId))
+        book.announcedPoint(secret, nextPoint);
+    }
   }
 
   /** Asks the device to sign the funding transaction, as soon as it holds exit 0. Throws `content-conflict`. */
@@ -347,18 +362,11 @@ export class RemoteSigner {
     const unblocks = entry.unblocks;
     if (node === null || unblocks.length === 0) return;
     entry.unblocks = [];
-    const outpoint =
-      entry.parameters &&
-      OutPoint.constructor_new(entry.parameters.funding.txid, entry.parameters.funding.vout);
     if (unblocks.includes("manager")) {
-      const target = outpoint
-        ? Option_C2Tuple_PublicKeyChannelIdZZ.constructor_some(
-            TwoTuple_PublicKeyChannelIdZ.constructor_new(
-              entry.channel.bridge,
-              ChannelId.constructor_v1_from_funding_outpoint(outpoint),
-            ),
-          )
-        : Option_C2Tuple_PublicKeyChannelIdZZ.constructor_none();
+      const { parameters } = entry;
+      // One object per channel: the manager's binding keeps every object that was ever passed to it.
+      if (parameters) entry.target ??= targetOf(entry.channel.bridge, channelIdOf(parameters));
+      const target = entry.target ?? this.everyChannel;
       node.channelManager.signer_unblocked(target);
     }
     if (unblocks.includes("monitor")) node.chainMonitor.signer_unblocked(null);
@@ -400,6 +408,7 @@ export class RemoteSigner {
       handedOver: new Set<string>(),
       storedRevision: 0,
       unblocks: [],
+      target: null,
     };
     this.options.problem(
       keysId,
@@ -710,6 +719,16 @@ const NOT_KNOWN_TO_SIGNERS = 0;
 function provided(entry: Entry): ChannelParameters {
   if (entry.parameters) return entry.parameters;
   throw lngateError(entry.book.refusal ?? "no-parameters", "LDK has not provided usable channel parameters");
+}
+
+function channelIdOf({ funding }: ChannelParameters): ChannelId {
+  return ChannelId.constructor_v1_from_funding_outpoint(OutPoint.constructor_new(funding.txid, funding.vout));
+}
+
+function targetOf(bridge: Uint8Array, channelId: ChannelId): Option_C2Tuple_PublicKeyChannelIdZZ {
+  return Option_C2Tuple_PublicKeyChannelIdZZ.constructor_some(
+    TwoTuple_PublicKeyChannelIdZ.constructor_new(bridge, channelId),
+  );
 }
 
 function satOf(htlc: Htlc): number {

@@ -181,7 +181,7 @@ interface CounterpartyEntry extends SignedEntry<CommitmentState> {
 interface Revocation {
   readonly number: number;
   readonly secret: Uint8Array;
-  nextPoint: Uint8Array | null;
+  readonly nextPoint: Uint8Array | null;
 }
 
 /** A book as plain data (numbers, strings, byte arrays, lists), for any codec. */
@@ -224,6 +224,9 @@ export class ChannelBook {
   private readonly book: PlainBook;
   /** Counts changes, so that a store can tell whether there is anything to write. */
   revision = 0;
+
+  /** Not kept: a revocation follows at once or never. */
+  private announced: { readonly secret: Uint8Array; readonly nextPoint: Uint8Array } | null = null;
 
   private constructor(book: PlainBook) {
     this.book = book;
@@ -364,18 +367,20 @@ export class ChannelBook {
     const { book } = this;
     const seen = book.revocations.find(each => each.number === number);
     if (seen || number < book.counterpartyRevokedBelow) return;
-    book.revocations.push({ number, secret, nextPoint: null });
+    const { announced } = this;
+    const nextPoint = announced && equal(announced.secret, secret) ? announced.nextPoint : null;
+    book.revocations.push({ number, secret, nextPoint });
     book.counterpartyRevokedBelow = number + 1;
     book.counterparty = book.counterparty.filter(entry => entry.content.number > number);
     this.revision++;
   }
 
-  /** The bridge's point that came with the revocation of its state `number`. */
-  counterpartyPoint(number: number, nextPoint: Uint8Array): void {
-    const revocation = this.book.revocations.find(each => each.number === number);
-    if (!revocation) return;
-    revocation.nextPoint = nextPoint;
-    this.revision++;
+  /**
+   * The bridge's next point came in one message with this secret. LDK does not show it to its signer before the
+   * next state is signed, but a device can prepare for it; optional.
+   */
+  announcedPoint(secret: Uint8Array, nextPoint: Uint8Array): void {
+    this.announced = { secret, nextPoint };
   }
 
   /** The signatures of the bridge's state, as `checks` orders them. Null: not yet. */

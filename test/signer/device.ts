@@ -58,6 +58,8 @@ export class TestDevice implements SigningPeer {
   readonly asked: string[][] = [];
   /** Numbers of the holder states it has finished, with its own signature. */
   readonly exits = new Map<number, Uint8Array>();
+  /** The points of the bridge's states that it signed. */
+  readonly points = new Map<number, Uint8Array>();
   /** How many commitments were rebuilt and found to be what the bridge signed or LDK asked for. */
   rebuilt = 0;
   /** How the answers of one message go out. */
@@ -126,6 +128,7 @@ export class TestDevice implements SigningPeer {
       case "counterparty": {
         if (this.exited) throw new Error("the device was asked for a state after its exit");
         const { commitment } = this.rebuild(channel, "theirs", part);
+        this.points.set(part.number, part.point);
         const htlcKey = derivePrivateKey(this.secrets.htlc, this.publicKeys.basepoints.htlc, part.point);
         return {
           id: part.id,

@@ -8,6 +8,7 @@ import { connect as connectTcp, createServer, type Server, type Socket } from "n
 import * as cbor from "cbor-x";
 import * as ldk from "lightningdevkit";
 import type { RemoteSigner } from "../../gateway/lightning/signer-ldk.ts";
+import { watchedMessages } from "../../gateway/lightning/signer-messages.ts";
 import type { PlainBook } from "../../gateway/lightning/signer-state.ts";
 import type { Regtest } from "../../scripts/bitcoind.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
@@ -261,7 +262,7 @@ export class TestNode {
     }
     const ignoring = keep(ldk.IgnoringMessageHandler.constructor_new());
     this.peers = ldk.PeerManager.constructor_new(
-      this.manager.as_ChannelMessageHandler(),
+      this.signer ? watchedMessages(this.manager, this.signer) : this.manager.as_ChannelMessageHandler(),
       ignoring.as_RoutingMessageHandler(),
       ignoring.as_OnionMessageHandler(),
       ignoring.as_CustomMessageHandler(),

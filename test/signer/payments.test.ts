@@ -157,6 +157,20 @@ describe("a channel between a device that answers late and an LDK peer", () => {
     expect(world.book.toPlain().counterparty[0]!.content.content.feeratePerKw).toBe(1500);
   });
 
+  test("tells the device the bridge's next point together with the bridge's secret", async () => {
+    const told = () => world.book.wants().flatMap(part => (part.kind === "revocation" ? [part] : []));
+    await world.pay(3_000_000);
+    const [revocation] = told();
+    expect(revocation!.number).toBe(world.book.counterpartyNumber - 1);
+    // Nothing waits for it, so that it may be told when the device is idle …
+    expect(world.book.wants().some(isQuestion)).toBe(false);
+    world.signer.tell(world.channel.keysId);
+    await until("acknowledged", () => told().length === 0);
+    // … and it is the point of the bridge's next state.
+    await world.pay(3_000_000);
+    expect(world.device.points.get(revocation!.number + 2)).toEqual(revocation!.nextPoint);
+  });
+
   test("has had every commitment rebuilt by the device, and none was different from LDK's", () => {
     // The device signs what it rebuilt; the book takes a signature only for LDK's own transaction.
     expect(world.device.rebuilt).toBeGreaterThan(40);

@@ -1,0 +1,42 @@
+/**
+ * The one thing about a channel's state that LDK learns and does not show its signer in time: the bridge's next
+ * per-commitment point, which comes with every revoke_and_ack. This handler stands between LDK's PeerManager and
+ * ChannelManager, passes everything on, and tells the signer of that point.
+ */
+import {
+  type ChannelManager,
+  ChannelMessageHandler,
+  type ChannelMessageHandlerInterface,
+  type RevokeAndACK,
+} from "lightningdevkit";
+import type { RemoteSigner } from "./signer-ldk.ts";
+
+/** To be given to PeerManager in the place of `channelManager.as_ChannelMessageHandler()`. */
+export function watchedMessages(channelManager: ChannelManager, signer: RemoteSigner): ChannelMessageHandler {
+  // A new wrapper for each call: a binding keeps every message that was passed to it for as long as it lives.
+  const inner = () => channelManager.as_ChannelMessageHandler();
+  const watched: Partial<ChannelMessageHandlerInterface> = {
+    handle_revoke_and_ack(peer: Uint8Array, message: RevokeAndACK): void {
+      signer.revokeAndAck(
+        message.get_channel_id().get_a(),
+        message.get_per_commitment_secret(),
+        message.get_next_per_commitment_point(),
+      );
+      inner().handle_revoke_and_ack(peer, message);
+    },
+  };
+  const passedOn = new Proxy(watched, {
+    get(target, name) {
+      const own = Reflect.get(target, name);
+      if (own) return own;
+      return (...args: unknown[]) => {
+        const handler = inner();
+        return Reflect.apply(Reflect.get(handler, name), handler, args);
+      };
+    },
+  });
+  return ChannelMessageHandler.new_impl(passedOn as ChannelMessageHandlerInterface, {
+    get_and_clear_pending_msg_events: () =>
+      channelManager.as_MessageSendEventsProvider().get_and_clear_pending_msg_events(),
+  });
+}
