@@ -3,8 +3,8 @@
  *
  * A used record together with what the gateway knows is the whole key, so a record is read for one message,
  * and after the commit that holds the answer its bits are cleared. What is used is decided by a cursor per
- * kind (the smallest id that is not used), which belongs to the channel's state in the journal and is passed
- * in: "used, for this message" and the answer are one commit. The bank never goes below a cursor it was given.
+ * kind (the smallest id that is not used), which belongs to the channel's state in the journal: "used, for this
+ * message" and the answer are one commit. The bank is told the cursor by `erase` and never goes below it.
  *
  * Every page is a region of its own: records of one kind with consecutive ids.
  *
@@ -33,16 +33,16 @@ export function recordBytes(kind: RecordKind): number {
 
 export interface RecordBank {
   /**
-   * The first unused record from `cursor` on, or null. Throws `policy-record-reuse` for a cursor below one
-   * given before, `vault-rolled-back` if records that the cursor calls unused are gone: the journal is older
+   * The first unused record from `cursor` on, or null. Throws `policy-record-reuse` for a cursor below what was
+   * erased, `vault-rolled-back` if records that the cursor calls unused are gone: the journal is older
    * than the bank, so an old image was put back.
    */
   read(kind: RecordKind, cursor: number): { readonly id: number; readonly bytes: Uint8Array } | null;
   /** How many records there are from `cursor` on. */
   left(kind: RecordKind, cursor: number): number;
   /**
-   * Clears the bits of every record below this id; after the commit that used them, and for every kind after
-   * each boot, which completes what a power cut interrupted.
+   * Clears the bits of every record below this id, the kind's cursor: after the commit that moved it, and for
+   * every kind after each boot, which completes what a power cut interrupted.
    */
   erase(kind: RecordKind, below: number): void;
   /**
@@ -172,13 +172,6 @@ export function openRecords(flash: Flash, firstPage: number, pageCount: number):
     return found;
   }
 
-  function needFloor(kind: RecordKind, cursor: number): void {
-    if (cursor < floors[kind]) {
-      throw lngateError("policy-record-reuse", `record ${cursor} of kind ${kind} was used before`);
-    }
-    floors[kind] = cursor;
-  }
-
   function rolledBack(kind: RecordKind, id: number): Error {
     return lngateError(
       "vault-rolled-back",
@@ -199,7 +192,9 @@ export function openRecords(flash: Flash, firstPage: number, pageCount: number):
   scan();
   return {
     read: (kind, cursor) => {
-      needFloor(kind, cursor);
+      if (cursor < floors[kind]) {
+        throw lngateError("policy-record-reuse", `record ${cursor} of kind ${kind} was used before`);
+      }
       let id = cursor;
       for (;;) {
         const page = pageFrom(kind, id);
