@@ -21,6 +21,7 @@ import { POINTS_AHEAD } from "./channel/normal.ts";
 import { knownPayment, spendableMsat } from "./channel/paying.ts";
 import { type ChannelState, type Payment, readState } from "./channel/state.ts";
 import type { DeviceIdentity } from "./identity.ts";
+import { RECORD_KINDS } from "./vault/records.ts";
 
 /** Longest message on a device's link. */
 export const MAX_MESSAGE_BYTES = 4096;
@@ -89,6 +90,9 @@ export class Device {
   constructor(board: Board) {
     this.board = board;
     this.state = readState(board.vault.journal);
+    // Clears the bits of records that were used when the power failed before they were cleared.
+    const { cursors } = this.state.books;
+    for (const kind of RECORD_KINDS) board.vault.records.erase(kind, cursors[kind]);
     this.context = contextOf(board);
     this.link = new LinkClient({
       crypto: { aes256Ctr: board.aes256Ctr, random: length => board.vault.drbg.generate(length) },

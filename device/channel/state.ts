@@ -172,13 +172,16 @@ function phaseOf(text: string): Phase {
 export interface Change {
   readonly key: number;
   readonly value: Uint8Array | null;
+  /** The bits of this value are cleared once it is superseded: a revoked exit is poison. */
+  readonly secret: boolean;
 }
 
 /** What has to be written so that `before` in flash becomes `after`. */
 export function changesBetween(before: ChannelState, after: ChannelState): Change[] {
   const changes: Change[] = [];
   function part<T>(key: number, kind: Kind<T>, old: T | null, now: T | null): void {
-    if (old !== now) changes.push({ key, value: now === null ? null : encodeValue(kind, now) });
+    if (old === now) return;
+    changes.push({ key, value: now === null ? null : encodeValue(kind, now), secret: key === KEY.holder });
   }
   part(KEY.books, kindOf<BooksData>(booksKind), before.books, after.books);
   part(KEY.parameters, parametersKind, before.parameters, after.parameters);
