@@ -138,11 +138,6 @@ export function compareOutputs(a: Output, b: Output): number {
   return a.valueSat - b.valueSat || compareBytes(a.script, b.script);
 }
 
-/** The order of inputs by BIP 69: txid as explorers show it, then index. */
-export function compareOutpoints(a: Outpoint, b: Outpoint): number {
-  return compareBytes(a.txid.slice().reverse(), b.txid.slice().reverse()) || a.vout - b.vout;
-}
-
 /** The smallest input and output there are: what bounds a count that has not been read yet. */
 const SMALLEST_INPUT = 41;
 const SMALLEST_OUTPUT = 9;

@@ -411,6 +411,17 @@ describe("a packed invoice", () => {
     );
   });
 
+  test("is not made of any other text", () => {
+    fc.assert(
+      fc.property(fc.string(), text => {
+        expect(codeThrownBy(() => packInvoice(text))).toBe("invoice-malformed");
+      }),
+    );
+    expect(codeThrownBy(() => packInvoice("lnbc1".padEnd(MAX_INVOICE_LENGTH + 1, "q")))).toBe(
+      "invoice-malformed",
+    );
+  });
+
   test.each([
     ["nothing", ""],
     ["no prefix", "00ff"],
