@@ -31,7 +31,7 @@ const TWO_32 = 4294967296;
 /** The first bytes of an item: its major type and argument in the shortest form. Throws `cbor-bad-value`. */
 export function cborHead(major: number, argument: number): Uint8Array {
   if (!(argument >= 0 && argument <= LARGEST && Math.floor(argument) === argument)) {
-    throw lngateError("cbor-bad-value", "only whole numbers from 0 to 2^53-1 can be encoded");
+    throw lngateError("cbor-bad-value", "a number is not in 0 to 2^53-1");
   }
   const lead = major << 5;
   if (argument < 24) return new Uint8Array([lead | argument]);
@@ -50,74 +50,82 @@ export function cborHead(major: number, argument: number): Uint8Array {
 }
 
 /** Reads items one after the other. Every method throws `cbor-…` and never reads beyond the end. */
-export class CborReader {
-  private readonly bytes: Uint8Array;
-  private at: number;
-
-  constructor(bytes: Uint8Array) {
-    this.bytes = bytes;
-    this.at = 0;
-  }
-
+export interface CborReader {
   /** The major type of the next item, which is not consumed. */
-  major(): number {
-    if (this.at >= this.bytes.length) throw truncated();
-    return this.bytes[this.at]! >> 5;
+  major(): number;
+  /** Consumes the head of the next item: a number, a length, a count, or one of false, true, null. */
+  argument(): number;
+  /** The bytes after the head of a byte string or text, as a copy. */
+  take(length: number): Uint8Array;
+  /** `take`, as text. */
+  takeText(length: number): string;
+  /** The next key of a map; keys must rise. `previous` is the key before it, -1 at the start. */
+  key(previous: number): number;
+  /** Nothing may follow. */
+  end(): void;
+}
+
+export function cborReader(bytes: Uint8Array): CborReader {
+  let at = 0;
+
+  function major(): number {
+    need(1);
+    return bytes[at]! >> 5;
   }
 
-  /** Consumes the head of the next item: a number, a length, a count, or one of false, true, null. */
-  argument(): number {
-    const major = this.major();
-    const info = this.bytes[this.at]! & 31;
-    if (major === 1 || major === 6 || info > 27 || (major === 7 && (info < CBOR_FALSE || info > CBOR_NULL))) {
-      throw lngateError(
-        "cbor-unsupported",
-        "negative numbers, tags, floats, indefinite lengths and other simple values are not used here",
-      );
+  function argument(): number {
+    const type = major();
+    const info = bytes[at++]! & 31;
+    if (type === 1 || type === 6 || info > 27 || (type === 7 && (info < CBOR_FALSE || info > CBOR_NULL))) {
+      // Negative numbers, tags, floats, other simple values, indefinite lengths.
+      throw lngateError("cbor-unsupported", "an item is of a kind that is not used");
     }
-    this.at++;
     if (info < 24) return info;
     const width = 1 << (info - 24);
-    if (this.bytes.length - this.at < width) throw truncated();
     let value = 0;
-    for (let i = 0; i < width; i++) value = value * 256 + this.bytes[this.at++]!;
+    for (const digit of take(width)) value = value * 256 + digit;
     if (value > LARGEST) throw lngateError("cbor-too-large", "a number is above 2^53-1");
-    const smallest = width === 1 ? 24 : width === 2 ? 0x100 : width === 4 ? 0x10000 : TWO_32;
-    if (value < smallest) throw lngateError("cbor-not-shortest", "a number is not in its shortest form");
+    // The next shorter form holds numbers below 24, or of half as many bytes.
+    if (value < (width === 1 ? 24 : width === 2 ? 0x100 : width === 4 ? 0x10000 : TWO_32)) {
+      throw lngateError("cbor-not-shortest", "a number is not in its shortest form");
+    }
     return value;
   }
 
-  /** The bytes after the head of a byte string or text, as a copy. */
-  take(length: number): Uint8Array {
-    if (this.bytes.length - this.at < length) throw truncated();
+  function take(length: number): Uint8Array {
+    need(length);
     const out = new Uint8Array(length);
-    out.set(this.bytes.subarray(this.at, this.at + length));
-    this.at += length;
+    out.set(bytes.subarray(at, at + length));
+    at += length;
     return out;
   }
 
-  /** `take`, as text. */
-  takeText(length: number): string {
-    const bytes = this.take(length);
-    try {
-      return fromUtf8(bytes);
-    } catch {
-      throw lngateError("cbor-bad-text", "a text is not UTF-8");
-    }
+  function need(length: number): void {
+    if (bytes.length - at < length) throw lngateError("cbor-truncated", "bytes end in the middle of an item");
   }
 
-  /** The next key of a map; keys must rise. `previous` is the key before it, -1 at the start. */
-  key(previous: number): number {
-    if (this.major() !== CBOR_UINT) throw lngateError("cbor-bad-key", "a key is no unsigned number");
-    const key = this.argument();
-    if (key <= previous) throw lngateError("cbor-unsorted", "a map's keys are unsorted or occur twice");
-    return key;
-  }
-
-  /** Nothing may follow. */
-  end(): void {
-    if (this.at !== this.bytes.length) throw lngateError("cbor-trailing", "bytes follow the end of the item");
-  }
+  return {
+    major,
+    argument,
+    take,
+    takeText(length) {
+      const text = take(length);
+      try {
+        return fromUtf8(text);
+      } catch {
+        throw lngateError("cbor-bad-text", "a text is not UTF-8");
+      }
+    },
+    key(previous) {
+      if (major() !== CBOR_UINT) throw lngateError("cbor-bad-key", "a key is no unsigned number");
+      const key = argument();
+      if (key <= previous) throw lngateError("cbor-unsorted", "keys are unsorted or occur twice");
+      return key;
+    },
+    end() {
+      if (at < bytes.length) throw lngateError("cbor-trailing", "bytes follow the end of the item");
+    },
+  };
 }
 
 /** What `encodeCbor` takes and `decodeCbor` returns. */
@@ -164,7 +172,7 @@ function writeValue(value: Cbor, out: Uint8Array[]): void {
 /** Reads one value of at most `maxBytes` bytes, nested at most `maxDepth` deep. Throws `cbor-…`. */
 export function decodeCbor(bytes: Uint8Array, maxBytes = 65536, maxDepth = 8): Cbor {
   if (bytes.length > maxBytes) throw lngateError("cbor-too-large", `more than ${maxBytes} bytes`);
-  const reader = new CborReader(bytes);
+  const reader = cborReader(bytes);
   const value = readValue(reader, maxDepth);
   reader.end();
   return value;
@@ -190,8 +198,4 @@ function readValue(reader: CborReader, depth: number): Cbor {
     map[key] = readValue(reader, depth - 1);
   }
   return map;
-}
-
-function truncated(): Error {
-  return lngateError("cbor-truncated", "the bytes end in the middle of an item");
 }

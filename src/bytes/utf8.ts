@@ -6,28 +6,20 @@ export function utf8(text: string): Uint8Array {
   const out: number[] = [];
   for (let i = 0; i < text.length; i++) {
     let code = text.charCodeAt(i);
-    if (code >= 0xd800 && code < 0xe000) {
-      const low = i + 1 < text.length ? text.charCodeAt(i + 1) : 0;
-      if (code >= 0xdc00 || low < 0xdc00 || low >= 0xe000) {
-        throw lngateError("bad-text", "text has half a surrogate pair");
-      }
+    if (isSurrogate(code)) {
+      // At the end of the text this is NaN, and NaN >> 10 is 0.
+      const low = text.charCodeAt(++i);
+      if (code > 0xdbff || low >> 10 !== 0xdc00 >> 10) throw badText();
       code = 0x10000 + (code - 0xd800) * 0x400 + (low - 0xdc00);
-      i++;
     }
     if (code < 0x80) {
       out.push(code);
-    } else if (code < 0x800) {
-      out.push(0xc0 | (code >> 6), 0x80 | (code & 63));
-    } else if (code < 0x10000) {
-      out.push(0xe0 | (code >> 12), 0x80 | ((code >> 6) & 63), 0x80 | (code & 63));
-    } else {
-      out.push(
-        0xf0 | (code >> 18),
-        0x80 | ((code >> 12) & 63),
-        0x80 | ((code >> 6) & 63),
-        0x80 | (code & 63),
-      );
+      continue;
     }
+    let more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+    // The lead byte: as many ones as there are bytes, a zero, the highest bits.
+    out.push(((0xff80 >> more) & 0xff) | (code >> (6 * more)));
+    while (more-- > 0) out.push(0x80 | ((code >> (6 * more)) & 0x3f));
   }
   return new Uint8Array(out);
 }
@@ -36,31 +28,31 @@ export function utf8(text: string): Uint8Array {
 export function fromUtf8(bytes: Uint8Array): string {
   let out = "";
   for (let i = 0; i < bytes.length; ) {
-    const lead = bytes[i++]!;
-    if (lead < 0x80) {
-      out += String.fromCharCode(lead);
-      continue;
+    let code = bytes[i++]!;
+    if (code >= 0x80) {
+      const more = code < 0xe0 ? 1 : code < 0xf0 ? 2 : 3;
+      if (code < 0xc2 || code > 0xf4 || i + more > bytes.length) throw badText();
+      code &= 0x3f >> more;
+      for (let left = more; left > 0; left--) {
+        const next = bytes[i++]!;
+        if (next >> 6 !== 2) throw badText();
+        code = code * 64 + (next & 0x3f);
+      }
+      const smallest = more === 1 ? 0x80 : more === 2 ? 0x800 : 0x10000;
+      if (code < smallest || code > 0x10ffff || isSurrogate(code)) throw badText();
     }
-    const more = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : 1;
-    if (lead < 0xc2 || lead > 0xf4 || i + more > bytes.length) throw badUtf8();
-    let code = lead & (0x3f >> more);
-    for (let k = 0; k < more; k++) {
-      const next = bytes[i++]!;
-      if ((next & 0xc0) !== 0x80) throw badUtf8();
-      code = code * 64 + (next & 63);
-    }
-    const smallest = more === 1 ? 0x80 : more === 2 ? 0x800 : 0x10000;
-    if (code < smallest || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) throw badUtf8();
-    if (code < 0x10000) {
-      out += String.fromCharCode(code);
-    } else {
-      const rest = code - 0x10000;
-      out += String.fromCharCode(0xd800 + (rest >> 10), 0xdc00 + (rest & 1023));
-    }
+    out +=
+      code < 0x10000
+        ? String.fromCharCode(code)
+        : String.fromCharCode(0xd7c0 + (code >> 10), 0xdc00 + (code & 0x3ff));
   }
   return out;
 }
 
-function badUtf8(): Error {
-  return lngateError("bad-text", "bytes are no UTF-8 text");
+function isSurrogate(code: number): boolean {
+  return code >> 11 === 0xd800 >> 11;
+}
+
+function badText(): Error {
+  return lngateError("bad-text", "text is no valid Unicode");
 }

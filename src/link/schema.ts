@@ -25,8 +25,9 @@ import {
   CBOR_TEXT,
   CBOR_TRUE,
   CBOR_UINT,
-  CborReader,
+  type CborReader,
   cborHead,
+  cborReader,
 } from "../bytes/cbor.ts";
 import { utf8 } from "../bytes/utf8.ts";
 import { codeOf, lngateError } from "../errors.ts";
@@ -102,60 +103,37 @@ export function bytesUpTo(max: number): Kind<Uint8Array> {
 }
 
 function byteString(min: number, max: number): Kind<Uint8Array> {
-  function check(length: number): void {
-    if (length < min || length > max) {
-      throw malformed(`has ${length} bytes instead of ${min === max ? "" : "at most "}${max}`);
-    }
-  }
   return {
     write: (value, out) => {
       if (!(value instanceof Uint8Array)) throw malformed("is no byte string");
-      check(value.length);
-      out.push(cborHead(CBOR_BYTES, value.length), value);
+      out.push(cborHead(CBOR_BYTES, within(value.length, min, max)), value);
     },
-    read: reader => {
-      const length = argumentOf(reader, CBOR_BYTES, "byte string");
-      check(length);
-      return reader.take(length);
-    },
+    read: reader => reader.take(within(argumentOf(reader, CBOR_BYTES, "byte string"), min, max)),
   };
 }
 
 /** Text of at most `maxBytes` bytes of UTF-8. */
 export function text(maxBytes: number): Kind<string> {
-  function check(length: number): void {
-    if (length > maxBytes) throw malformed(`has ${length} bytes instead of at most ${maxBytes}`);
-  }
   return {
     write: (value, out) => {
       if (typeof value !== "string") throw malformed("is no text");
       const encoded = utf8(value);
-      check(encoded.length);
-      out.push(cborHead(CBOR_TEXT, encoded.length), encoded);
+      out.push(cborHead(CBOR_TEXT, within(encoded.length, 0, maxBytes)), encoded);
     },
-    read: reader => {
-      const length = argumentOf(reader, CBOR_TEXT, "text");
-      check(length);
-      return reader.takeText(length);
-    },
+    read: reader => reader.takeText(within(argumentOf(reader, CBOR_TEXT, "text"), 0, maxBytes)),
   };
 }
 
 /** 0 to `maxItems` values of one kind. */
 export function list<T>(item: Kind<T>, maxItems: number): Kind<readonly T[]> {
-  function check(length: number): void {
-    if (length > maxItems) throw malformed(`has ${length} items instead of at most ${maxItems}`);
-  }
   return {
     write: (values, out) => {
       if (!Array.isArray(values)) throw malformed("is no list");
-      check(values.length);
-      out.push(cborHead(CBOR_ARRAY, values.length));
+      out.push(cborHead(CBOR_ARRAY, within(values.length, 0, maxItems)));
       for (let i = 0; i < values.length; i++) inside(`[${i}]`, () => item.write(values[i]!, out));
     },
     read: reader => {
-      const length = argumentOf(reader, CBOR_ARRAY, "list");
-      check(length);
+      const length = within(argumentOf(reader, CBOR_ARRAY, "list"), 0, maxItems);
       const values: T[] = [];
       for (let i = 0; i < length; i++) values.push(inside(`[${i}]`, () => item.read(reader)));
       return values;
@@ -232,7 +210,7 @@ export function protocol<const K extends readonly MessageKind<string, Fields>[]>
       return concat(out);
     },
     decode: encoded => {
-      const reader = new CborReader(encoded);
+      const reader = cborReader(encoded);
       const count = inside("message", () => argumentOf(reader, CBOR_MAP, "record"));
       if (count === 0 || reader.key(-1) !== 0) throw lngateError("message-malformed", "message has no type");
       const number = inside("message.type", () => argumentOf(reader, CBOR_UINT, "number"));
@@ -256,7 +234,7 @@ export function encodeValue<T>(kind: Kind<T>, value: T): Uint8Array {
 
 /** Reads what `encodeValue` wrote, just as strictly as a message. */
 export function decodeValue<T>(kind: Kind<T>, encoded: Uint8Array): T {
-  const reader = new CborReader(encoded);
+  const reader = cborReader(encoded);
   const value = kind.read(reader);
   reader.end();
   return value;
@@ -322,6 +300,12 @@ function missing(field: Layout[number]): void {
 function argumentOf(reader: CborReader, major: number, what: string): number {
   if (reader.major() !== major) throw malformed(`is no ${what}`);
   return reader.argument();
+}
+
+/** A length within its bounds. */
+function within(length: number, min: number, max: number): number {
+  if (length < min || length > max) throw malformed(`has length ${length}, not ${min} to ${max}`);
+  return length;
 }
 
 function malformed(what: string): Error {

@@ -80,23 +80,23 @@ describe("messages described as data", () => {
     [
       "bytes are too few",
       { 0: 1, 1: "h:010203", 3: 1 },
-      "message-malformed: pay.id has 3 bytes instead of 4",
+      "message-malformed: pay.id has length 3, not 4 to 4",
     ],
     ["bytes are text", { 0: 1, 1: "abcd", 3: 1 }, "message-malformed: pay.id is no byte string"],
     [
       "text is too long",
       { 0: 1, 1: "h:01020304", 2: "123456789", 3: 1 },
-      "message-malformed: pay.note has 9 bytes instead of at most 8",
+      "message-malformed: pay.note has length 9, not 0 to 8",
     ],
     [
       "a list is too long",
       { 0: 2, 1: true, 2: ["h:", "h:", "h:", "h:"] },
-      "message-malformed: advance.signatures has 4 items instead of at most 3",
+      "message-malformed: advance.signatures has length 4, not 0 to 3",
     ],
     [
       "an item is too long",
       { 0: 2, 1: true, 2: ["h:", "h:010203040506070809"] },
-      "message-malformed: advance.signatures[1] has 9 bytes instead of at most 8",
+      "message-malformed: advance.signatures[1] has length 9, not 0 to 8",
     ],
     [
       "a nested field is out of range",
