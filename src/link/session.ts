@@ -88,138 +88,139 @@ export interface LinkOptions {
 const NEVER = Number.POSITIVE_INFINITY;
 
 /** One session's two directions, once its keys are known. */
-class Channel {
+interface Channel {
   readonly session: number;
-  private readonly options: LinkOptions;
-  private readonly outgoing: DirectionKeys;
-  private readonly incoming: DirectionKeys;
-  private readonly queue: Uint8Array[] = [];
-  /** Frames sent and not acknowledged; the last one has the counter `sent - 1`. */
-  private readonly flight: Uint8Array[] = [];
-  private sent = 0;
-  private taken = 0;
-  private takenSinceAck = 0;
-  private ackAt = NEVER;
-  private resends = 0;
-  private resendAt = NEVER;
-
-  constructor(options: LinkOptions, session: number, outgoing: DirectionKeys, incoming: DirectionKeys) {
-    this.options = options;
-    this.session = session;
-    this.outgoing = outgoing;
-    this.incoming = incoming;
-  }
-
   /** When `tick` is due; Infinity when nothing is awaited. */
-  nextTick(): number {
-    return this.exhausted() ? 0 : Math.min(this.ackAt, this.resendAt);
-  }
-
+  nextTick(): number;
   /** Throws `link-busy` when window and queue are full. */
-  send(message: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
-    if (this.queue.length >= QUEUE) {
-      throw lngateError("link-busy", `${QUEUE} messages already wait for the other side`);
-    }
-    this.queue.push(message);
-    this.fillWindow(nowMs, effects);
-  }
-
+  send(message: Uint8Array, nowMs: number, effects: LinkEffect[]): void;
   /** Judges a data or ack frame of this session. Throws the reason when its message is not taken. */
-  receive(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
-    const { ack, counter, message } = openFrame(this.incoming, frame, this.options.maxMessageBytes);
-    if (ack > this.sent) throw lngateError("link-malformed", "a frame acknowledges what was never sent");
-    const next = message !== undefined && counter === this.taken && !this.exhausted();
-    if (next) {
-      this.taken++;
-      this.takenSinceAck++;
-      if (this.ackAt === NEVER) this.ackAt = nowMs + ACK_DELAY_MS;
-    }
-    this.acknowledged(ack, nowMs);
-    this.fillWindow(nowMs, effects);
-    if (this.takenSinceAck >= ACK_AT_ONCE) this.sendAck(effects);
-    if (next) {
-      // The empty message is the one that a session begins with.
-      if (message.length === 0) return;
-      effects.push({
-        kind: "deliver",
-        message: decrypt(this.options.crypto, this.incoming, counter, message),
-      });
-    } else if (message !== undefined) {
-      if (counter >= this.taken)
-        throw lngateError("link-out-of-order", "a frame came before its predecessor");
-      // The other side has not seen the acknowledgement.
-      this.sendAck(effects);
-      throw lngateError("link-repeated", "a frame came again");
-    }
-  }
-
+  receive(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void;
   /** Returns why the session must be given up, if it must. */
-  tick(nowMs: number, effects: LinkEffect[]): string | undefined {
-    if (this.exhausted()) return "link-exhausted";
-    if (nowMs >= this.ackAt) this.sendAck(effects);
-    if (nowMs >= this.resendAt) {
-      if (this.resends >= MAX_RESENDS) return "link-unanswered";
-      this.resends++;
-      this.resend(nowMs, effects);
-    }
-    return undefined;
-  }
-
+  tick(nowMs: number, effects: LinkEffect[]): string | undefined;
   /** The transport is back: sends everything unacknowledged again, or at least a sign of life. */
-  wake(nowMs: number, effects: LinkEffect[]): void {
-    if (this.flight.length === 0) this.sendAck(effects);
-    this.resends = 0;
-    this.resend(nowMs, effects);
-  }
+  wake(nowMs: number, effects: LinkEffect[]): void;
+}
+
+function openChannel(
+  options: LinkOptions,
+  session: number,
+  outgoing: DirectionKeys,
+  incoming: DirectionKeys,
+): Channel {
+  const { crypto, maxMessageBytes } = options;
+  const lastFrame = options.maxFrames ?? 0xffffff;
+  const queue: Uint8Array[] = [];
+  /** Frames sent and not acknowledged; the last one has the counter `sent - 1`. */
+  const flight: Uint8Array[] = [];
+  let sent = 0;
+  let taken = 0;
+  let takenSinceAck = 0;
+  let ackAt = NEVER;
+  let resends = 0;
+  let resendAt = NEVER;
 
   /** A counter has reached the end of its width. */
-  private exhausted(): boolean {
-    const last = this.options.maxFrames ?? 0xffffff;
-    return this.sent >= last || this.taken >= last;
+  function exhausted(): boolean {
+    return sent >= lastFrame || taken >= lastFrame;
   }
 
-  private acknowledged(ack: number, nowMs: number): void {
-    const news = ack - (this.sent - this.flight.length);
+  function restartClock(nowMs: number): void {
+    let bytes = 0;
+    for (const frame of flight) bytes += frame.length;
+    const wait = Math.min(RESEND_MS * (1 << resends), LONGEST_WAIT_MS) + bytes / BYTES_PER_MS;
+    resendAt = flight.length > 0 ? nowMs + wait : NEVER;
+  }
+
+  function acknowledged(ack: number, nowMs: number): void {
+    const news = ack - (sent - flight.length);
     if (news <= 0) return;
-    this.flight.splice(0, news);
-    this.resends = 0;
-    this.restartClock(nowMs);
+    flight.splice(0, news);
+    resends = 0;
+    restartClock(nowMs);
   }
 
-  private fillWindow(nowMs: number, effects: LinkEffect[]): void {
-    while (this.flight.length < WINDOW && this.queue.length > 0 && !this.exhausted()) {
-      const { crypto } = this.options;
-      const message = this.queue.shift()!;
-      const frame = sealData(crypto, this.outgoing, this.session, this.sent, this.taken, message);
-      this.sent++;
-      this.flight.push(frame);
-      if (this.flight.length === 1) this.restartClock(nowMs);
-      this.ackCarried();
+  /** The frame that is being sent tells how many were taken. */
+  function ackCarried(): void {
+    takenSinceAck = 0;
+    ackAt = NEVER;
+  }
+
+  function sendAck(effects: LinkEffect[]): void {
+    ackCarried();
+    effects.push({ kind: "send", bytes: sealAck(outgoing, session, taken) });
+  }
+
+  function fillWindow(nowMs: number, effects: LinkEffect[]): void {
+    while (flight.length < WINDOW && queue.length > 0 && !exhausted()) {
+      const frame = sealData(crypto, outgoing, session, sent, taken, queue.shift()!);
+      sent++;
+      flight.push(frame);
+      if (flight.length === 1) restartClock(nowMs);
+      ackCarried();
       effects.push({ kind: "send", bytes: frame });
     }
   }
 
-  private resend(nowMs: number, effects: LinkEffect[]): void {
-    for (const frame of this.flight) effects.push({ kind: "send", bytes: frame });
-    this.restartClock(nowMs);
+  function resend(nowMs: number, effects: LinkEffect[]): void {
+    for (const frame of flight) effects.push({ kind: "send", bytes: frame });
+    restartClock(nowMs);
   }
 
-  private restartClock(nowMs: number): void {
-    let bytes = 0;
-    for (const frame of this.flight) bytes += frame.length;
-    const wait = Math.min(RESEND_MS * (1 << this.resends), LONGEST_WAIT_MS) + bytes / BYTES_PER_MS;
-    this.resendAt = this.flight.length > 0 ? nowMs + wait : NEVER;
-  }
+  return {
+    session,
 
-  private sendAck(effects: LinkEffect[]): void {
-    this.ackCarried();
-    effects.push({ kind: "send", bytes: sealAck(this.outgoing, this.session, this.taken) });
-  }
+    nextTick: () => (exhausted() ? 0 : Math.min(ackAt, resendAt)),
 
-  private ackCarried(): void {
-    this.takenSinceAck = 0;
-    this.ackAt = NEVER;
-  }
+    send(message, nowMs, effects) {
+      if (queue.length >= QUEUE) {
+        throw lngateError("link-busy", `${QUEUE} messages already wait for the other side`);
+      }
+      queue.push(message);
+      fillWindow(nowMs, effects);
+    },
+
+    receive(frame, nowMs, effects) {
+      const { ack, counter, message } = openFrame(incoming, frame, maxMessageBytes);
+      if (ack > sent) throw lngateError("link-malformed", "a frame acknowledges what was never sent");
+      const next = message !== undefined && counter === taken && !exhausted();
+      if (next) {
+        taken++;
+        takenSinceAck++;
+        if (ackAt === NEVER) ackAt = nowMs + ACK_DELAY_MS;
+      }
+      acknowledged(ack, nowMs);
+      fillWindow(nowMs, effects);
+      if (takenSinceAck >= ACK_AT_ONCE) sendAck(effects);
+      if (next) {
+        // The empty message is the one that a session begins with.
+        if (message.length === 0) return;
+        effects.push({ kind: "deliver", message: decrypt(crypto, incoming, counter, message) });
+      } else if (message !== undefined) {
+        if (counter >= taken) throw lngateError("link-out-of-order", "a frame came before its predecessor");
+        // The other side has not seen the acknowledgement.
+        sendAck(effects);
+        throw lngateError("link-repeated", "a frame came again");
+      }
+    },
+
+    tick(nowMs, effects) {
+      if (exhausted()) return "link-exhausted";
+      if (nowMs >= ackAt) sendAck(effects);
+      if (nowMs >= resendAt) {
+        if (resends >= MAX_RESENDS) return "link-unanswered";
+        resends++;
+        resend(nowMs, effects);
+      }
+      return undefined;
+    },
+
+    wake(nowMs, effects) {
+      if (flight.length === 0) sendAck(effects);
+      resends = 0;
+      resend(nowMs, effects);
+    },
+  };
 }
 
 /** The end that opens sessions: a device, or its owner's computer. */
@@ -296,7 +297,7 @@ export class LinkClient {
     const keys = sessionKeys(this.options.linkKey, this.hello.nonce, nonceG);
     this.hello = undefined;
     this.helloAgainAt = NEVER;
-    this.channel = new Channel(this.options, keys.session, keys.up, keys.down);
+    this.channel = openChannel(this.options, keys.session, keys.up, keys.down);
     // Proves to the gateway that this side is fresh, too.
     this.channel.send(new Uint8Array(0), nowMs, effects);
     effects.push({ kind: "up", session: keys.session });
@@ -392,7 +393,7 @@ export class LinkServer {
       this.pending = {
         nonceD,
         welcome: sealWelcome(this.handshakeKey, nonceD, nonceG),
-        channel: new Channel(this.options, keys.session, keys.down, keys.up),
+        channel: openChannel(this.options, keys.session, keys.down, keys.up),
       };
     }
     effects.push({ kind: "send", bytes: this.pending.welcome });
