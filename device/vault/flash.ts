@@ -23,15 +23,15 @@ export interface Flash {
   erase(page: number): void;
 }
 
-const CHUNK = 512;
-const BLANK_CHUNK = sha256(filled(CHUNK, 255));
-
 /** Equal bytes. (`fill` is missing on some engines.) */
 export function filled(length: number, value: number): Uint8Array {
   const out = new Uint8Array(length);
   for (let i = 0; i < length; i++) out[i] = value;
   return out;
 }
+
+const CHUNK = 512;
+const BLANK_CHUNK = sha256(filled(CHUNK, 255));
 
 /** Whether every bit from `offset` on is still one. */
 export function isBlank(flash: Flash, offset: number, length: number): boolean {

@@ -213,10 +213,13 @@ describe("After a power cut", () => {
 
     const outcomes = { before: 0, after: 0 };
     for (let cut = 0; cut < operations; cut++) {
-      for (let seed = 0; seed < 3; seed++) {
+      for (let seed = 0; seed < 4; seed++) {
         const flash = freshFlash();
         const journal = openJournal(flash, PLACE);
-        flash.cutDuring(start + cut, seeded(1000 * cut + seed));
+        const random = seeded(1000 * cut + seed);
+        // Every fourth cut comes so early that only a bit here and there has changed, anywhere.
+        const faint = [0, 0.002];
+        flash.cutDuring(start + cut, () => (seed === 3 ? faint.shift() : undefined) ?? random());
         let state: State = new Map();
         for (const changes of commits) {
           if (powerFails(() => journal.commit(changes))) {
