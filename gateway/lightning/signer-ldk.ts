@@ -438,21 +438,18 @@ export class RemoteSigner {
    * happened is not known.
    */
   private guarded<T>(entry: Entry, body: () => T, otherwise: T): T {
-    const refusal = entry.book.refusal;
+    const { book } = entry;
+    const alreadyRefused = book.refusal !== null;
     let result = otherwise;
     try {
       result = body();
     } catch (error) {
-      entry.book.refuse(codeOf(error) ?? "internal");
-      this.options.problem(entry.channel.keysId, "signer-failed", messageOf(error));
+      book.refuse(codeOf(error) ?? "internal");
+      if (!alreadyRefused) this.options.problem(entry.channel.keysId, "signer-failed", messageOf(error));
     }
-    if (refusal === null && entry.book.refusal !== null) {
-      const { refusal: code } = entry.book;
-      this.options.problem(
-        entry.channel.keysId,
-        code,
-        `no signature will be given for this channel: ${code}`,
-      );
+    if (!alreadyRefused && book.refusal !== null) {
+      const sentence = `no signature will be given for this channel: ${book.refusal}`;
+      this.options.problem(entry.channel.keysId, book.refusal, sentence);
     }
     this.turn();
     return result;

@@ -84,6 +84,10 @@ export class TestNode {
   readonly closed: string[] = [];
   readonly broadcast: string[] = [];
   readonly log: string[] = [];
+  /** Publishes nothing. */
+  mute = false;
+  /** Resolves when bitcoind has answered to everything that was published. */
+  sends: Promise<void> = Promise.resolve();
   /** What bitcoind said to transactions it did not take. */
   readonly notTaken: string[] = [];
   readonly events: ldk.Event[] = [];
@@ -353,8 +357,13 @@ export class TestNode {
   }
 
   private send(hex: string): void {
+    if (this.mute) return;
     this.broadcast.push(hex);
-    this.chain.rpc("sendrawtransaction", [hex, 0]).catch(error => this.notTaken.push(String(error.message)));
+    const sent = this.chain
+      .rpc("sendrawtransaction", [hex, 0])
+      .then(() => {})
+      .catch(error => void this.notTaken.push(String(error.message)));
+    this.sends = this.sends.then(() => sent);
   }
 
   broadcastTransaction(transaction: Uint8Array): Promise<string> {
@@ -394,18 +403,20 @@ export class TestNode {
   // ── chain ─────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Reads the blocks that are new to this node. */
-  async sync(): Promise<void> {
+  private async sync(): Promise<void> {
     const tip = await this.chain.rpc<number>("getblockcount");
     while (this.height < tip) {
       const hash = await this.chain.rpc<string>("getblockhash", [this.height + 1]);
-      const block = fromHex(await this.chain.rpc<string>("getblock", [hash, 0]));
-      if (this.dead) return;
-      this.height++;
-      this.monitor.as_Listen().block_connected(block, this.height);
-      this.manager.as_Listen().block_connected(block, this.height);
-      this.pump();
+      this.connectBlock(fromHex(await this.chain.rpc<string>("getblock", [hash, 0])));
     }
-    await wait(1);
+  }
+
+  connectBlock(block: Uint8Array): void {
+    if (this.dead) return;
+    this.height++;
+    this.monitor.as_Listen().block_connected(block, this.height);
+    this.manager.as_Listen().block_connected(block, this.height);
+    this.pump();
   }
 
   // ── peers ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ import {
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
 import { TestDevice } from "./device.ts";
-import { type Hop, readBook, startLdk, TestNode, until, wait } from "./node.ts";
+import { type Hop, readBook, type Stored, startLdk, TestNode, until, wait } from "./node.ts";
 
 const hash = (text: string) => new Uint8Array(createHash("sha256").update(text).digest());
 
@@ -33,7 +33,7 @@ export class World {
   readonly chain: Regtest;
   readonly device: TestDevice;
   readonly channel: SignerChannel;
-  readonly bridge: TestNode;
+  bridge: TestNode;
   readonly shop: TestNode;
   readonly bridgePort: number;
   readonly problems: Problem[] = [];
@@ -42,11 +42,14 @@ export class World {
   signer!: RemoteSigner;
   node!: TestNode;
 
+  private readonly seed: string;
+
   private constructor(chain: Regtest, bridge: TestNode, bridgePort: number, shop: TestNode, seed: string) {
     this.chain = chain;
     this.bridge = bridge;
     this.bridgePort = bridgePort;
     this.shop = shop;
+    this.seed = seed;
     this.device = new TestDevice(seed);
     this.channel = {
       keysId: hash(`${seed}/channel 1`),
@@ -58,15 +61,15 @@ export class World {
   }
 
   /** bitcoind, a bridge, and a channel from the bridge to the shop. */
-  static async start(seed: string, shopPushMsat = 100_000_000): Promise<World> {
+  static async start(seed: string, anchors = true): Promise<World> {
     await startLdk();
     const chain = await startRegtest();
-    const bridge = await TestNode.start({ name: "bridge", chain, seed: hash(`${seed}/bridge`) });
+    const bridge = await TestNode.start({ name: "bridge", chain, seed: hash(`${seed}/bridge`), anchors });
     const shop = await TestNode.start({ name: "shop", chain, seed: hash(`${seed}/shop`) });
     const bridgePort = await bridge.listen();
     await shop.connect(bridge.id, bridgePort);
     const world = new World(chain, bridge, bridgePort, shop, seed);
-    await world.openFromWallet(bridge, shop, 5_000_000, shopPushMsat);
+    await world.openFromWallet(bridge, shop, 5_000_000, 100_000_000);
     return world;
   }
 
@@ -108,9 +111,12 @@ export class World {
   }
 
   async mine(blocks: number): Promise<void> {
-    for (let left = blocks; left > 0; left -= 10) {
-      await this.chain.mine(Math.min(left, 10));
-      await Promise.all(this.nodes.map(node => node.sync()));
+    for (const node of this.nodes) await node.sends;
+    const hashes = await this.chain.mine(blocks);
+    const raw = await Promise.all(hashes.map(each => this.chain.rpc<string>("getblock", [each, 0])));
+    for (const block of raw) {
+      for (const node of this.nodes) node.connectBlock(fromHex(block));
+      await wait(0);
     }
   }
 
@@ -195,6 +201,17 @@ export class World {
     return this.signer.book(this.channel.keysId)!;
   }
 
+  /** The bridge as it was at some earlier time, which it should not be any more. */
+  async bridgeFromThePast(stored: Stored): Promise<void> {
+    this.bridge.kill();
+    this.bridge = await TestNode.start({
+      name: "bridge",
+      chain: this.chain,
+      seed: hash(`${this.seed}/bridge`),
+      stored,
+    });
+  }
+
   async restartNode(): Promise<void> {
     this.node.kill();
     await until("the bridge has noticed", () => !this.bridge.isConnected(this.node.id));
@@ -205,7 +222,7 @@ export class World {
    * Opens the device's channel from a deposit: the funding transaction is signed last, when exit 0 is held.
    * Returns the funding transaction.
    */
-  async openChannel(): Promise<Transaction> {
+  async openChannel(ms?: number): Promise<Transaction> {
     const { node, signer, device, channel, chain } = this;
     const deposited = script([device.publicKeys.funding, OP_CHECKSIG]);
     const depositSat = CHANNEL_SAT + 50_000;
@@ -247,7 +264,7 @@ export class World {
     );
     if (!created.is_ok()) throw new Error("no channel");
     node.pump();
-    await until("LDK calls it safe to fund", () => safe);
+    await until("LDK calls it safe to fund", () => safe, ms);
     signer.askFunding(channel.keysId, {
       transaction: strippedBytes(funding!),
       inputs: [{ index: 0, amountSat: depositSat, witnessScript: deposited }],
@@ -274,8 +291,8 @@ export class World {
   private hops(from: TestNode, to: TestNode, amountMsat: number): Hop[] {
     const feeMsat = 1000 + Math.floor(amountMsat / 100);
     return [
-      { to: this.bridge.id, channel: from.scidWith(this.bridge.id), feeMsat, cltvDelta: 100 },
-      { to: to.id, channel: this.bridge.scidWith(to.id), feeMsat: amountMsat, cltvDelta: 80 },
+      { to: this.bridge.id, channel: from.scidWith(this.bridge.id), feeMsat, cltvDelta: 80 },
+      { to: to.id, channel: this.bridge.scidWith(to.id), feeMsat: amountMsat, cltvDelta: 30 },
     ];
   }
 
