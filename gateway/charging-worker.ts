@@ -94,14 +94,14 @@ function take(ceremony: number, outcome: unknown): StepResult {
     ceremonies.set(ceremony, outcome);
     return {};
   }
-  const { send, then, share, setup, batch } = outcome as {
+  const { send, next, share, setup, batch } = outcome as {
     send?: Uint8Array;
-    then?: AnyTurn;
+    next?: AnyTurn;
     share?: KeyShare;
     setup?: OtSetup;
     batch?: Batch;
   };
-  if (then) ceremonies.set(ceremony, then);
+  if (next) ceremonies.set(ceremony, next);
   return {
     ...(send ? { send } : {}),
     ...(share ? { share: encodeKeyShare(share) } : {}),

@@ -17,6 +17,7 @@ import { codeOf, lngateError } from "../src/errors.ts";
 import type { FromOwner, ToOwner } from "../src/link/owner-messages.ts";
 import { afterAbort, needGoodStanding, ownerConfirms } from "../src/threshold/abort.ts";
 import { encodeKeyShare, type KeyShare } from "../src/threshold/keyshare.ts";
+import { MAX_BATCH } from "../src/threshold/presign.ts";
 import type { RecordStore } from "../src/threshold/records.ts";
 import type { Kind } from "../src/threshold/setup.ts";
 import type { Ceremonies, Ceremony } from "./charging-ceremonies.ts";
@@ -34,9 +35,6 @@ export interface ChargingOptions {
   /** The key must not be used any more (third RESET, or a record asked for twice): its channel is to be closed. */
   locked(): void;
 }
-
-/** Largest batch that fits into one answer of the link. */
-const MAX_BATCH = 32;
 
 interface InFlight {
   readonly kind: Kind;

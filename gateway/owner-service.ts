@@ -50,6 +50,8 @@ export interface OwnerServiceOptions {
   readonly api: OwnerApi;
   readonly log: Log;
   readonly network: string;
+  /** Of the best chain. Rejects while bitcoind is away. */
+  blockHeight(): Promise<number>;
   /** The records of a paired device: the store that its payments use. */
   records(deviceId: string): RecordStore;
   /** `GatewayLinks.send`. */
@@ -161,9 +163,9 @@ export class OwnerService {
   }
 
   private async pair(link: OwnerLink, question: FromOwner, log: Log): Promise<ToOwner> {
-    const { registry, ceremonies, network, now = () => Math.floor(Date.now() / 1000) } = this.options;
+    const { registry, now = () => Math.floor(Date.now() / 1000) } = this.options;
     const { deviceId } = link;
-    link.pairing ??= new PairingAttempt({ registry, ceremonies, deviceId, network, now });
+    link.pairing ??= new PairingAttempt({ ...this.options, deviceId, now });
     const answer = await link.pairing.answer(question);
     if (question.type === "pair-complete") {
       log.info("paired", { name: registry.device(deviceId).name });

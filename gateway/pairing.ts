@@ -10,9 +10,9 @@ import { sha256 } from "../src/bytes/hash.ts";
 import { lngateError } from "../src/errors.ts";
 import type { FromOwner, ToOwner } from "../src/link/owner-messages.ts";
 import { fromOwner, toOwner } from "../src/link/owner-messages.ts";
-import { type LinkCredentials, lastingKeys, transcriptOf } from "../src/link/pairing-keys.ts";
+import { lastingKeys, transcriptOf } from "../src/link/pairing-keys.ts";
 import type { DeviceKeys } from "../src/link/transactions.ts";
-import { decodeKeyShare, type KeyShare } from "../src/threshold/keyshare.ts";
+import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../src/threshold/keyshare.ts";
 import { OtSetup } from "../src/threshold/setup.ts";
 import type { Ceremonies, Ceremony } from "./charging-ceremonies.ts";
 import type { Registry, StoredSetup } from "./registry.ts";
@@ -28,6 +28,8 @@ export interface PairingOptions {
   readonly ceremonies: Ceremonies;
   readonly deviceId: string;
   readonly network: string;
+  /** Of the best chain. Rejects while bitcoind is away. */
+  blockHeight(): Promise<number>;
   /** Unix seconds. */
   now(): number;
 }
@@ -39,9 +41,8 @@ interface Progress {
   keygen: Ceremony;
   transcript: Uint8Array[];
   share?: KeyShare;
-  setupB?: StoredSetup;
   transferA?: { readonly ceremony: Ceremony; readonly e1: Uint8Array };
-  credentials?: LinkCredentials;
+  setups?: readonly StoredSetup[];
 }
 
 /** One owner's attempt: answers its questions in their order. Throws a stable code, which ends the attempt. */
@@ -73,8 +74,10 @@ export class PairingAttempt {
       }
       case "pair-agree":
         return await this.agree(question, progress!);
+      case "pair-transfers":
+        return await this.transfer(question, progress!);
       case "pair-complete":
-        return await this.complete(question, progress!);
+        return this.complete(question, progress!);
       default:
         throw lngateError("pairing-out-of-order", `"${question.type}" is no part of pairing`);
     }
@@ -109,37 +112,52 @@ export class PairingAttempt {
     this.needUnexpired();
     const ecdhSecret = new Uint8Array(randomBytes(32));
     const ecdh = nobleCurve.publicKey(ecdhSecret);
+    const blockHeight = await this.options.blockHeight();
     const names = { gateway: GATEWAY_NAME, device: ascii(deviceId) };
     const { ceremony, send } = await ceremonies.begin({ what: "keygen", ...names });
     if (!nobleCurve.isPoint(question.ecdh)) throw lngateError("bad-point", "the owner's key is no point");
     this.progress = { ecdhSecret, ownerEcdh: question.ecdh, keygen: ceremony, transcript: [] };
-    return this.next("pair-nonce", question, { type: "pairing", network, name, ecdh, k0: send! });
+    return this.next("pair-nonce", question, {
+      type: "pairing",
+      network,
+      blockHeight,
+      name,
+      ecdh,
+      k0: send!,
+    });
   }
 
   private async agree(
     question: Extract<FromOwner, { type: "pair-agree" }>,
     progress: Progress,
   ): Promise<ToOwner> {
-    const { ceremonies } = this.options;
     const { send: k4, share } = await progress.keygen.receive(question.k4);
     progress.share = decodeKeyShare(share!);
-    const transferB = await ceremonies.begin({ what: "setup", kind: "B", share: share! });
-    const { send: e2, setup } = await transferB.ceremony.receive(question.e1);
-    progress.setupB = storedSetup(setup!, question.e1, e2!);
-    const transferA = await ceremonies.begin({ what: "setup", kind: "A", share: share! });
-    progress.transferA = { ceremony: transferA.ceremony, e1: transferA.send! };
-    return this.next("pair-complete", question, {
-      type: "pair-agreed",
-      k4: k4!,
-      e2: e2!,
-      e1: transferA.send!,
+    const { ceremony, send: e1 } = await this.options.ceremonies.begin({
+      what: "setup",
+      kind: "A",
+      share: share!,
     });
+    progress.transferA = { ceremony, e1: e1! };
+    return this.next("pair-transfers", question, { type: "pair-agreed", k4: k4!, e1: e1! });
   }
 
-  private async complete(
-    question: Extract<FromOwner, { type: "pair-complete" }>,
+  private async transfer(
+    question: Extract<FromOwner, { type: "pair-transfers" }>,
     progress: Progress,
   ): Promise<ToOwner> {
+    const a = await progress.transferA!.ceremony.receive(question.e2);
+    const share = encodeKeyShare(progress.share!);
+    const begun = await this.options.ceremonies.begin({ what: "setup", kind: "B", share });
+    const b = await begun.ceremony.receive(question.e1);
+    progress.setups = [
+      storedSetup(a.setup!, progress.transferA!.e1, question.e2),
+      storedSetup(b.setup!, question.e1, b.send!),
+    ];
+    return this.next("pair-complete", question, { type: "pair-transferred", e2: b.send! });
+  }
+
+  private complete(question: Extract<FromOwner, { type: "pair-complete" }>, progress: Progress): ToOwner {
     const { registry, deviceId } = this.options;
     const { invitation } = registry.device(deviceId);
     if (!invitation?.secret) throw lngateError("pairing-code-used", "this pairing code has been used");
@@ -151,14 +169,11 @@ export class PairingAttempt {
         "pairing-mismatch",
         "the two sides have seen different messages: somebody is in between",
       );
-    const { ceremony, e1 } = progress.transferA!;
-    const { setup } = await ceremony.receive(question.e2);
-    const keys = checkedKeys({ ...question.keys, fundingKey: progress.share!.joint });
     registry.completePairing(deviceId, {
       ...made,
-      keys,
+      keys: checkedKeys({ ...question.keys, fundingKey: progress.share!.joint }),
       share: progress.share!,
-      setups: [storedSetup(setup!, e1, question.e2), progress.setupB!],
+      setups: progress.setups!,
       confirmation: made.gatewayConfirmation,
     });
     this.progress = undefined;

@@ -32,10 +32,15 @@ export interface OwnerConnection {
    * Rejects with the code of a `refused` answer; with `gateway-unreachable` when an answer fails to come and
    * `message-…` when it can't be read: then the connection is closed.
    */
-  ask<T extends ToOwner["type"]>(question: FromOwner, expected: T): Promise<AnswerTo<T>>;
+  ask<T extends ToOwner["type"]>(question: FromOwner, ...expected: readonly T[]): Promise<AnswerTo<T>>;
   /** MQTT bytes so far, both ways, headers included. */
   readonly bytes: number;
   close(): void;
+}
+
+/** True for an error that the gateway answered with. */
+export function wasRefused(error: unknown): boolean {
+  return (error as { refused?: unknown } | null)?.refused === true;
 }
 
 const CONNECT_TIMEOUT_MS = 15_000;
@@ -117,10 +122,11 @@ export function connectOwner(options: ConnectionOptions): Promise<OwnerConnectio
   });
 
   const connection: OwnerConnection = {
-    async ask(question, expected) {
+    async ask<T extends ToOwner["type"]>(question: FromOwner, ...expected: readonly T[]) {
       const answer = await new Promise<ToOwner>((resolve, reject) => {
         if (ended) return reject(ended);
-        if (waiting) return reject(lngateError("link-busy", "the gateway has not answered the last question yet"));
+        if (waiting)
+          return reject(lngateError("link-busy", "the gateway has not answered the last question yet"));
         waiting = { resolve, reject };
         endAfter(options.answerTimeoutMs ?? ANSWER_TIMEOUT_MS, () => unreachable("it does not answer"));
         try {
@@ -129,8 +135,9 @@ export function connectOwner(options: ConnectionOptions): Promise<OwnerConnectio
           end(codeOf(error) === "link-down" ? unreachable("the connection broke off") : (error as Error));
         }
       });
-      if (answer.type === "refused") throw lngateError(answer.code, answer.sentence);
-      if (answer.type === expected) return answer as AnswerTo<typeof expected>;
+      if (answer.type === "refused")
+        throw Object.assign(lngateError(answer.code, answer.sentence), { refused: true });
+      if (expected.includes(answer.type as T)) return answer as AnswerTo<T>;
       const wrong = lngateError("message-malformed", `"${answer.type}" is no answer to "${question.type}"`);
       end(wrong);
       throw wrong;

@@ -25,9 +25,9 @@ import {
 } from "./schema.ts";
 
 /** Longest message of the owner's link: one piece. */
-export const OWNER_MAX_MESSAGE_BYTES = 32768;
-/** Longest question or answer. Below the link's own limit of messages that wait. */
-export const OWNER_MAX_BYTES = 900_000;
+export const OWNER_MAX_MESSAGE_BYTES = 65536;
+/** Longest question or answer: S2 of 64 presignatures. In pieces, fewer than the link lets wait. */
+export const OWNER_MAX_BYTES = 1_800_000;
 
 const point = bytes(33);
 const points = 2 * 128 * 33;
@@ -62,14 +62,12 @@ const pair = message(1, "pair", {
 const pairNonce = message(2, "pair-nonce", { k0: [1, bytes(32)] });
 /** K2. */
 const pairShare = message(3, "pair-share", { k2: [1, bytes(98)] });
-/** K4, and E1 of kind B. */
-const pairAgree = message(4, "pair-agree", { k4: [1, bytes(32)], e1: [2, bytes(points)] });
-/** E2 of kind A, the device's keys, and the proof that both sides derived the same link keys. The owner has stored everything. */
-const pairComplete = message(5, "pair-complete", {
-  e2: [1, bytes(points)],
-  keys: [2, deviceKeysKind],
-  confirmation: [3, bytes(32)],
-});
+/** K4. */
+const pairAgree = message(4, "pair-agree", { k4: [1, bytes(32)] });
+/** Oblivious transfers: E2 of kind A, E1 of kind B. */
+const pairTransfers = message(5, "pair-transfers", { e2: [1, bytes(points)], e1: [2, bytes(points)] });
+/** The device's keys, and the proof that both sides derived the same link keys. The owner has stored everything. */
+const pairComplete = message(6, "pair-complete", { keys: [1, deviceKeysKind], confirmation: [2, bytes(32)] });
 
 /** How does the device stand? */
 const status = message(16, "status", {});
@@ -111,25 +109,24 @@ const aborted = message(38, "aborted", { kind: [1, kind], code: [2, text(64)] })
 
 const refused = message(1, "refused", { code: [1, text(64)], sentence: [2, text(600)] });
 
-/** K0, and the gateway's ephemeral public key. */
+/** K0, the gateway's ephemeral public key, and where it is: the network, its height, the device's name. */
 const pairing = message(2, "pairing", {
   network: [1, text(8)],
-  name: [2, text(64)],
-  ecdh: [3, point],
-  k0: [4, bytes(32)],
+  blockHeight: [2, uint(UINT32)],
+  name: [3, text(64)],
+  ecdh: [4, point],
+  k0: [5, bytes(32)],
 });
 /** K1. */
 const pairCommitted = message(3, "pair-committed", { k1: [1, bytes(32)] });
 /** K3. */
 const pairOpened = message(4, "pair-opened", { k3: [1, bytes(130)] });
-/** K4, E2 of kind B, E1 of kind A. */
-const pairAgreed = message(5, "pair-agreed", {
-  k4: [1, bytes(32)],
-  e2: [2, bytes(points)],
-  e1: [3, bytes(points)],
-});
+/** K4, and E1 of kind A. */
+const pairAgreed = message(5, "pair-agreed", { k4: [1, bytes(32)], e1: [2, bytes(points)] });
+/** E2 of kind B. */
+const pairTransferred = message(6, "pair-transferred", { e2: [1, bytes(points)] });
 /** The code is used up; the gateway's proof that it derived the same keys. */
-const paired = message(6, "paired", { confirmation: [1, bytes(32)] });
+const paired = message(7, "paired", { confirmation: [1, bytes(32)] });
 
 /** How the device and its channel stand, as the gateway sees it. */
 const standing = message(16, "standing", {
@@ -181,6 +178,7 @@ export const fromOwner = protocol([
   pairNonce,
   pairShare,
   pairAgree,
+  pairTransfers,
   pairComplete,
   status,
   fund,
@@ -199,6 +197,7 @@ export const toOwner = protocol([
   pairCommitted,
   pairOpened,
   pairAgreed,
+  pairTransferred,
   paired,
   standing,
   deposit,

@@ -1,0 +1,274 @@
+/** `lngate device …`: what an owner does with a device. */
+import { runDevice } from "../../device/boards/node/run.ts";
+import { DEFAULT_POLICY, type SpendingPolicy } from "../../device/identity.ts";
+import { askClose, askDeposit, askStatus, closeAddress, depositAddress } from "../../owner/channel.ts";
+import { chargeDevice, paymentsFor, recordsFor, recordsInFlash } from "../../owner/charge.ts";
+import { readDeviceInfo } from "../../owner/device-files.ts";
+import { chooseDevice, deviceFolder, openOwner, pairedDevices } from "../../owner/folder.ts";
+import { DEFAULT_DEPOSIT_DELAY, pairDevice } from "../../owner/pair.ts";
+import { codeOf, lngateError } from "../../src/errors.ts";
+import type { Command, Given } from "./command.ts";
+import { DATA, ownerFolder } from "./owner-commands.ts";
+
+const DEVICE = {
+  ...DATA,
+  device: { value: "ID", help: "which device, if several are paired" },
+};
+
+/** The owner's folder and the device that is meant. */
+function target(given: Given): { folder: string; deviceId: string } {
+  const { folder } = openOwner(ownerFolder(given));
+  return { folder, deviceId: chooseDevice(folder, given.text("device")) };
+}
+
+const MAX_SAT = 21e14;
+
+const pair: Command = {
+  name: "device pair",
+  summary: "pair a device with the gateway that gave you a code",
+  help: `Makes the key that device and gateway share, so that each has half of it, and everything else that the device needs. It takes some seconds. If it is interrupted, give the same command again.
+
+The device is written to a file, flash.bin in its folder below the owner's, which \`lngate device run\` runs on this computer. Copy backup.json of that folder to a safe place: with your 24 words it is enough to recover the money, and it is as secret as they are.
+
+The limits are what the device will spend on its own. They can't be changed from afar.`,
+  positionals: [{ name: "CODE", help: "the pairing code; spaces don't matter", rest: true }],
+  options: {
+    ...DATA,
+    "max-payment": {
+      value: "SAT",
+      help: `most per payment (default: ${DEFAULT_POLICY.perPaymentMsat / 1000})`,
+    },
+    "max-hour": { value: "SAT", help: `most per hour (default: ${DEFAULT_POLICY.perHourMsat / 1000})` },
+    "max-day": { value: "SAT", help: `most per day (default: ${DEFAULT_POLICY.perDayMsat / 1000})` },
+    "deposit-delay": {
+      value: "BLOCKS",
+      help: `after how many blocks you alone may take a deposit back (default: ${DEFAULT_DEPOSIT_DELAY}, a week)`,
+    },
+    "flash-pages": { value: "N", help: "size of flash.bin in pages of 4 KiB (default: 256)" },
+  },
+  async run(given, terminal) {
+    const folder = ownerFolder(given);
+    const policy: { -readonly [K in keyof SpendingPolicy]?: SpendingPolicy[K] } = {};
+    const limits = [
+      ["max-payment", "perPaymentMsat"],
+      ["max-hour", "perHourMsat"],
+      ["max-day", "perDayMsat"],
+    ] as const;
+    for (const [option, key] of limits) {
+      const sat = given.number(option, 1, MAX_SAT);
+      if (sat !== undefined) policy[key] = sat * 1000;
+    }
+    const depositDelay = given.number("deposit-delay", 1, 65535);
+    const flashPages = given.number("flash-pages", 16, 65536);
+    const steps = {
+      connecting: "connecting to the gateway …",
+      keys: "making the shared key …",
+      transfers: "preparing for presignatures (some seconds) …",
+      storing: "writing everything down …",
+    };
+    const info = await pairDevice({
+      folder,
+      code: given.text("CODE")!,
+      policy,
+      ...(depositDelay === undefined ? {} : { depositDelay }),
+      ...(flashPages === undefined ? {} : { flashPages }),
+      onStep: step => terminal.progress(steps[step]),
+    });
+    const path = deviceFolder(folder, info.deviceId);
+    terminal.say(`"${info.name}" is paired: device ${info.deviceId}, in ${path}.`);
+    terminal.say("Copy backup.json from there to a safe place.");
+    terminal.say("Next: lngate device charge, then lngate device fund.");
+    terminal.result({ deviceId: info.deviceId, name: info.name, folder: path, network: info.network });
+  },
+};
+
+const charge: Command = {
+  name: "device charge",
+  summary: "make the device ready for a number of payments",
+  help: `A device does no heavy arithmetic when it pays: signatures are prepared in advance, together with the gateway, and written into the device. Each payment uses up two presignatures for the bridge's side of the channel (A) and three for the device's own (B); ${recordsFor(0).A} A and ${recordsFor(0).B} B more are kept to open and close the channel and for changes of the feerate.
+
+Stop the device first. After this command it can make N payments, those it was charged for before included. Ctrl-C stops after the batch at hand; nothing is lost, and the same command goes on from there.`,
+  options: {
+    ...DEVICE,
+    payments: { value: "N", help: "how many payments the device can make afterwards (default: 100)" },
+    "confirm-reset": { help: "go on after a failed check, once you know why it failed" },
+  },
+  async run(given, terminal) {
+    const { folder, deviceId } = target(given);
+    const payments = given.number("payments", 1, 1_000_000) ?? 100;
+    const stop = new AbortController();
+    const onSignal = () => {
+      if (stop.signal.aborted) process.exit(130);
+      stop.abort();
+      terminal.note("Stopping after this batch (Ctrl-C again: at once; nothing is lost either way).");
+    };
+    process.on("SIGINT", onSignal);
+    const started = performance.now();
+    try {
+      const result = await chargeDevice({
+        folder,
+        deviceId,
+        payments,
+        confirmReset: given.flag("confirm-reset"),
+        signal: stop.signal,
+        onProgress({ made, total, payments: now, bytes }) {
+          const part = total === 0 ? 1 : made / total;
+          const seconds = (performance.now() - started) / 1000;
+          const left = made === 0 ? "" : `, about ${Math.ceil((seconds / made) * (total - made))} s left`;
+          terminal.progress(
+            `${bar(part)} ${made}/${total} presignatures, good for ${now} payments, ${(bytes / 1e6).toFixed(1)} MB${left}`,
+          );
+        },
+      });
+      const { A, B } = result.added;
+      terminal.say(
+        A + B === 0
+          ? `The device is charged for ${result.payments} payments already.`
+          : `Made ${A} presignatures of kind A and ${B} of kind B: the device is charged for ${result.payments} payments.`,
+      );
+      if (result.interrupted) terminal.say("It was stopped early; the same command goes on.");
+      terminal.result(result);
+    } catch (error) {
+      if (codeOf(error) === "threshold-awaiting-owner")
+        throw lngateError(
+          "threshold-awaiting-owner",
+          "a check failed the last time: one side is faulty, or the gateway is hostile. If you know why, add --confirm-reset; after the third time the key is locked",
+        );
+      throw error;
+    } finally {
+      process.off("SIGINT", onSignal);
+    }
+  },
+};
+
+function bar(part: number): string {
+  const filled = Math.round(part * 20);
+  return `[${"#".repeat(filled)}${"-".repeat(20 - filled)}]`;
+}
+
+const fund: Command = {
+  name: "device fund",
+  summary: "show the address to which the device's money is sent",
+  help: `Shows the deposit address. When a deposit is confirmed and the device is running, a channel to the bridge opens by itself with it.
+
+The address belongs to device and gateway together, and after the delay to you alone: nobody's disappearance locks the money up. This computer makes the address itself and checks that the gateway means the same one.`,
+  options: DEVICE,
+  async run(given, terminal) {
+    const { folder, deviceId } = target(given);
+    const { address, minimumSat, confirmations, delay } = await askDeposit({ folder, deviceId });
+    terminal.say("Send the device's money to this address, from any wallet:");
+    terminal.say();
+    terminal.say(`    ${address}`);
+    terminal.say();
+    terminal.say(`At least ${minimumSat} sat. Smaller deposits wait until they add up to that.`);
+    terminal.say(
+      `After ${confirmations} confirmation${confirmations === 1 ? "" : "s"} the channel opens by itself, while the device is running.`,
+    );
+    terminal.say(`If that never happens, the money is yours alone ${delay} blocks after the deposit.`);
+    terminal.result({ deviceId, address, minimumSat, confirmations, delayBlocks: delay });
+  },
+};
+
+const CHANNEL: { readonly [state: string]: string } = {
+  none: "no channel yet",
+  opening: "the channel is being opened",
+  ready: "the channel is open: the device can pay",
+  closing: "the channel is being closed",
+  closed: "the channel is closed",
+};
+
+const status: Command = {
+  name: "device status",
+  summary: "show how the device and its channel stand",
+  help: "Asks the gateway how the channel stands; works while the device is running. What is in the device itself is shown when it is not running.",
+  options: DEVICE,
+  async run(given, terminal) {
+    const { folder, deviceId } = target(given);
+    const report = await askStatus({ folder, deviceId });
+    const path = deviceFolder(folder, deviceId);
+    let records: ReturnType<typeof recordsInFlash> | undefined;
+    try {
+      records = recordsInFlash(path);
+    } catch (error) {
+      if (codeOf(error) !== "device-in-use") throw error;
+    }
+    const payments = records && paymentsFor(records);
+    terminal.say(`${report.name} (${deviceId}): ${CHANNEL[report.channel] ?? report.channel}`);
+    terminal.say(`  device    ${report.online ? "connected to the gateway" : "not connected"}`);
+    if (report.depositSat + report.depositUnconfirmedSat > 0)
+      terminal.say(
+        `  deposit   ${report.depositSat} sat confirmed, ${report.depositUnconfirmedSat} sat on the way`,
+      );
+    if (report.balanceSat !== undefined) terminal.say(`  balance   ${report.balanceSat} sat`);
+    if (report.fundingTxid) terminal.say(`  funding   ${report.fundingTxid}`);
+    if (report.closeTxid) terminal.say(`  close     ${report.closeTxid}`);
+    terminal.say(
+      payments === undefined
+        ? `  charged   the device is running; the gateway has ${report.records.A} A and ${report.records.B} B`
+        : `  charged   for ${payments} payments`,
+    );
+    if (report.trouble)
+      terminal.say(
+        report.trouble === "locked"
+          ? "  TROUBLE   the key is locked after failed checks: close the channel"
+          : "  TROUBLE   a check failed while charging: charge again with --confirm-reset once you know why",
+      );
+    terminal.result({ deviceId, ...report, ...(payments === undefined ? {} : { payments, flash: records }) });
+  },
+};
+
+const close: Command = {
+  name: "device close",
+  summary: "close the channel; the money goes to your own address",
+  help: "Asks the gateway to close the channel together with the bridge. The device has to be running: it signs, and only a transaction that pays your address. The address is an ordinary one of your 24 words (BIP 84).",
+  options: DEVICE,
+  async run(given, terminal) {
+    const { folder, deviceId } = target(given);
+    const answer = await askClose({ folder, deviceId });
+    const address = closeAddress(readDeviceInfo(deviceFolder(folder, deviceId)));
+    terminal.say(`${CHANNEL[answer.channel] ?? answer.channel}; it pays ${address}.`);
+    if (answer.closeTxid) terminal.say(`Closing transaction: ${answer.closeTxid}`);
+    terminal.say("`lngate device status` tells how it goes on.");
+    terminal.result({ deviceId, ...answer, address });
+  },
+};
+
+const list: Command = {
+  name: "device list",
+  summary: "list the devices of this owner",
+  help: "Lists the paired devices in the owner's folder, without asking anybody.",
+  options: DATA,
+  async run(given, terminal) {
+    const { folder } = openOwner(ownerFolder(given));
+    const devices = pairedDevices(folder).map(id => {
+      const info = readDeviceInfo(deviceFolder(folder, id));
+      const { name, network, brokerUrl } = info;
+      return { deviceId: id, name, network, broker: brokerUrl, depositAddress: depositAddress(info) };
+    });
+    if (devices.length === 0) terminal.say("No device yet: lngate device pair CODE");
+    for (const { deviceId, name, network, broker } of devices)
+      terminal.say(`${deviceId}   ${name.padEnd(24)} ${network.padEnd(8)} ${broker}`);
+    terminal.result({ devices });
+  },
+};
+
+const run: Command = {
+  name: "device run",
+  summary: "run a device on this computer",
+  help: `Runs the device in its folder as a process: it connects to its gateway, opens its channel when there is a deposit, and pays. Commands are read from standard input, a line each; every answer is a line of JSON.
+
+    pay INVOICE [MAX_FEE_MSAT]
+    balance
+    close`,
+  options: DEVICE,
+  async run(given) {
+    const { folder, deviceId } = target(given);
+    await runDevice({
+      folder: deviceFolder(folder, deviceId),
+      input: process.stdin,
+      print: line => void process.stdout.write(`${line}\n`),
+    });
+  },
+};
+
+export const deviceCommands: readonly Command[] = [pair, charge, fund, status, close, list, run];

@@ -1,0 +1,20 @@
+#!/usr/bin/env node
+import { runCommandLine } from "./command.ts";
+/** The program `lngate`: for the operator of a gateway and for owners of devices. */
+import { deviceCommands } from "./device-commands.ts";
+import { gatewayCommands } from "./gateway-commands.ts";
+import { ownerCommands } from "./owner-commands.ts";
+
+const INTRO = `LNGate: Lightning payments for microcontrollers. The device holds half of its channel's key, the gateway
+runs the node; neither a stolen device nor a hacked gateway can move the money.`;
+
+process.exitCode = await runCommandLine(
+  [...gatewayCommands, ...ownerCommands, ...deviceCommands],
+  INTRO,
+  process.argv.slice(2),
+  {
+    out: text => void process.stdout.write(text),
+    err: text => void process.stderr.write(text),
+    interactive: process.stderr.isTTY === true,
+  },
+);

@@ -1,0 +1,99 @@
+/** What the owner asks of the gateway about a paired device's channel, whether the device is running or not. */
+import { scriptAddress } from "../src/bitcoin/address.ts";
+import { p2wsh } from "../src/bitcoin/script.ts";
+import { lngateError } from "../src/errors.ts";
+import type { FromOwner, ToOwner } from "../src/link/owner-messages.ts";
+import { depositScriptOf } from "../src/link/transactions.ts";
+import { connectToDevice } from "./charge.ts";
+import { type DeviceInfo, readDeviceInfo } from "./device-files.ts";
+import { deviceFolder } from "./folder.ts";
+
+export interface ChannelOptions {
+  /** The owner's folder. */
+  readonly folder: string;
+  readonly deviceId: string;
+  readonly connectTimeoutMs?: number;
+}
+
+export interface Deposit {
+  readonly address: string;
+  /** Smallest deposit from which a channel is opened. */
+  readonly minimumSat: number;
+  readonly confirmations: number;
+  /** Blocks after which the owner alone can take it back. */
+  readonly delay: number;
+}
+
+type Standing = Extract<ToOwner, { type: "standing" }>;
+export type DeviceReport = Omit<Standing, "type" | "fundingTxid" | "closeTxid"> & {
+  /** As explorers write them. */
+  readonly fundingTxid?: string;
+  readonly closeTxid?: string;
+};
+
+/** The address of deposits, made of the keys that this computer knows. */
+export function depositAddress({ keys, network }: DeviceInfo): string {
+  return scriptAddress(p2wsh(depositScriptOf(keys)), network);
+}
+
+/** Where mutual closes pay: an ordinary address of the owner's words. */
+export function closeAddress({ keys, network }: DeviceInfo): string {
+  return scriptAddress(keys.shutdownScript, network);
+}
+
+/** Throws `deposit-address-mismatch` if the gateway names another address, and `gateway-unreachable`. */
+export async function askDeposit(options: ChannelOptions): Promise<Deposit> {
+  const info = readDeviceInfo(deviceFolder(options.folder, options.deviceId));
+  const { address, minimumSat, confirmations } = await askOnce(options, info, { type: "fund" }, "deposit");
+  const own = depositAddress(info);
+  if (address !== own)
+    throw lngateError(
+      "deposit-address-mismatch",
+      "the gateway names another deposit address than this computer: pay nothing, the gateway is faulty or hostile",
+    );
+  return { address: own, minimumSat, confirmations, delay: info.keys.depositDelay };
+}
+
+/** How device and channel stand, as the gateway says. */
+export async function askStatus(options: ChannelOptions): Promise<DeviceReport> {
+  const info = readDeviceInfo(deviceFolder(options.folder, options.deviceId));
+  const {
+    type: _,
+    fundingTxid,
+    closeTxid,
+    ...rest
+  } = await askOnce(options, info, { type: "status" }, "standing");
+  return {
+    ...rest,
+    ...(fundingTxid ? { fundingTxid: displayed(fundingTxid) } : {}),
+    ...(closeTxid ? { closeTxid: displayed(closeTxid) } : {}),
+  };
+}
+
+/** Asks for a mutual close; the money goes to `closeAddress`. */
+export async function askClose(
+  options: ChannelOptions,
+): Promise<{ readonly channel: string; readonly closeTxid?: string }> {
+  const info = readDeviceInfo(deviceFolder(options.folder, options.deviceId));
+  const { channel, closeTxid } = await askOnce(options, info, { type: "close" }, "closing");
+  return { channel, ...(closeTxid ? { closeTxid: displayed(closeTxid) } : {}) };
+}
+
+async function askOnce<T extends ToOwner["type"]>(
+  options: ChannelOptions,
+  info: DeviceInfo,
+  question: FromOwner,
+  expected: T,
+): Promise<Extract<ToOwner, { type: T }>> {
+  const connection = await connectToDevice(info, options);
+  try {
+    return await connection.ask(question, expected);
+  } finally {
+    connection.close();
+  }
+}
+
+/** Transaction ids are shown with their bytes reversed. */
+function displayed(txid: Uint8Array): string {
+  return Buffer.from(txid).reverse().toString("hex");
+}
