@@ -8,7 +8,7 @@ import { identityOfUpTopic, linkTopic, UP_TOPICS } from "../src/link/topics.ts";
 import type { Transport, TransportEvents } from "./broker.ts";
 
 export interface ExternalBrokerOptions {
-  /** `mqtt://host:port` or `mqtts://host:port`. */
+  /** `mqtt://host:port`. */
   readonly url: string;
   readonly user?: string;
   readonly password?: string;

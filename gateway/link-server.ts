@@ -137,7 +137,9 @@ export class GatewayLinks {
     try {
       work();
     } catch (error) {
-      this.options.onRefused(codeOf(error) ?? `link-handler-failed: ${error}`, identity);
+      const code = codeOf(error);
+      if (code !== undefined) this.options.onRefused(code, identity);
+      else this.options.onRefused("link-handler-failed", `${identity} ${(error as Error).stack ?? error}`);
     }
   }
 }

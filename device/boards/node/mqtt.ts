@@ -1,6 +1,5 @@
 /** MQTT for Node: the board's adapter, over the package mqtt. */
-import { connect as connectTcp, type Socket } from "node:net";
-import { connect as connectTls } from "node:tls";
+import { connect } from "node:net";
 import mqtt from "mqtt";
 import { lngateError } from "../../../src/errors.ts";
 import type { MqttConnection, MqttOptions } from "../../board.ts";
@@ -16,7 +15,7 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const KEEPALIVE_S = 30;
 
 export interface MqttDialOptions {
-  /** `mqtt://host:port` or `mqtts://host:port`. */
+  /** `mqtt://host:port`; the port is 1883 unless given. */
   readonly url: string;
   readonly username?: string | undefined;
   readonly password?: string | undefined;
@@ -65,12 +64,7 @@ export function dialMqtt(options: MqttDialOptions): MqttDial {
     let reason = "the broker closed the connection";
     let openedAt = Number.POSITIVE_INFINITY;
     const current = new mqtt.MqttClient(
-      () => {
-        const socket: Socket = address.tls
-          ? connectTls({ host: address.host, port: address.port, servername: address.host })
-          : connectTcp({ host: address.host, port: address.port });
-        return new LimitedSocket(socket, options.maxPacketBytes ?? MAX_PACKET_BYTES);
-      },
+      () => new LimitedSocket(connect(address), options.maxPacketBytes ?? MAX_PACKET_BYTES),
       {
         protocolVersion: 4,
         clean: true,
@@ -130,15 +124,10 @@ export function dialMqtt(options: MqttDialOptions): MqttDial {
   };
 }
 
-function parseUrl(url: string): { host: string; port: number; tls: boolean } {
+function parseUrl(url: string): { host: string; port: number } {
   const parsed = URL.canParse(url) ? new URL(url) : undefined;
-  if (!parsed || (parsed.protocol !== "mqtt:" && parsed.protocol !== "mqtts:") || parsed.hostname === "") {
+  if (parsed?.protocol !== "mqtt:" || parsed.hostname === "") {
     throw lngateError("mqtt-bad-url", `"${url}" does not look like mqtt://host:port`);
   }
-  const tls = parsed.protocol === "mqtts:";
-  return {
-    host: parsed.hostname.replace(/^\[|\]$/g, ""),
-    port: parsed.port === "" ? (tls ? 8883 : 1883) : Number(parsed.port),
-    tls,
-  };
+  return { host: parsed.hostname.replace(/^\[|\]$/g, ""), port: Number(parsed.port || 1883) };
 }
