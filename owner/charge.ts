@@ -6,8 +6,8 @@
 import { nodeLinkCrypto } from "../device/boards/node/crypto.ts";
 import { openFileFlash } from "../device/boards/node/flash.ts";
 import { readState } from "../device/channel/state.ts";
-import { type RecordBank, recordsPerPage } from "../device/vault/records.ts";
-import { openVault } from "../device/vault/vault.ts";
+import { type ChargingBank, openVaultToCharge } from "../device/vault/charging.ts";
+import { recordsPerPage } from "../device/vault/records.ts";
 import { concat } from "../src/bytes/bytes.ts";
 import { sha256 } from "../src/bytes/hash.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
@@ -98,7 +98,7 @@ export async function chargeDevice(options: ChargeOptions): Promise<ChargeResult
   const info = readDeviceInfo(folder);
   const flash = openFlash(folder);
   try {
-    const { records, journal } = openVault(flash);
+    const { records, journal } = openVaultToCharge(flash);
     const { cursors } = readState(journal).books;
     const charger = new Charger(options, folder, info, records, cursors, flash.pageBytes);
     return await charger.run();
@@ -111,7 +111,7 @@ export async function chargeDevice(options: ChargeOptions): Promise<ChargeResult
 export function recordsInFlash(folder: string): Counts {
   const flash = openFlash(folder);
   try {
-    const { records, journal } = openVault(flash);
+    const { records, journal } = openVaultToCharge(flash);
     const { cursors } = readState(journal).books;
     return countsOf(kind => records.left(kind, cursors[kind]));
   } finally {
@@ -133,7 +133,7 @@ class Charger {
   private readonly options: ChargeOptions;
   private readonly folder: string;
   private readonly info: DeviceInfo;
-  private readonly records: RecordBank;
+  private readonly records: ChargingBank;
   private readonly cursors: Counts;
   private readonly pageBytes: number;
   private readonly share: KeyShare;
@@ -144,7 +144,7 @@ class Charger {
     options: ChargeOptions,
     folder: string,
     info: DeviceInfo,
-    records: RecordBank,
+    records: ChargingBank,
     cursors: Counts,
     pageBytes: number,
   ) {

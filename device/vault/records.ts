@@ -17,10 +17,10 @@
  */
 import { ascii, concat, equal, u32be } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
-import type { Batch, RecordKind } from "../../src/threshold/records.ts";
-import { clear, erasePage, type Flash, isAll, shortHash, u16At, u16be, u32At, write } from "./flash.ts";
+import type { RecordKind } from "../../src/threshold/records.ts";
+import { clear, type Flash, isAll, shortHash, u16At, u32At } from "./flash.ts";
 
-export type { Batch, RecordKind };
+export type { RecordKind };
 export const RECORD_KINDS: readonly RecordKind[] = ["A", "B", "H"];
 
 /**
@@ -45,28 +45,16 @@ export interface RecordBank {
    * every kind after each boot, which completes what a power cut interrupted.
    */
   erase(kind: RecordKind, below: number): void;
-  /**
-   * Adds records, page by page: best all of a charging at once, since every batch begins a page. A higher epoch
-   * than before ends the older one: its records are destroyed, ids begin anew. Throws before anything is
-   * written: `records-full`, `records-order` (ids that are not above all earlier ones of the epoch, an older
-   * epoch), `records-malformed`.
-   */
-  append(batch: Batch): void;
-  /** The id after the last of the newest epoch: from there on a further batch of this kind may begin. */
-  end(kind: RecordKind): number;
-  /** The newest epoch; 0 if there was none. */
-  epoch(): number;
-  /** How many records of a kind fit into the pages that are free now. */
-  capacity(kind: RecordKind): number;
 }
 
-const MAGIC = 0x4c475231;
+export const MAGIC = 0x4c475231;
 const HEAD = 24;
 const SPENT = 32;
-const SLOTS = 36;
+export const SLOTS = 36;
 const CHECK = 4;
 
-interface Page {
+/** What the head of a page says. */
+export interface PageHead {
   readonly kind: RecordKind;
   readonly count: number;
   readonly epoch: number;
@@ -74,6 +62,25 @@ interface Page {
   readonly after: number;
   readonly sequence: number;
   readonly spent: boolean;
+}
+
+/** The head of a page (counted from the start of the flash), or null if it is none. */
+export function pageHead(flash: Flash, page: number): PageHead | null {
+  const head = flash.read(page * flash.pageBytes, SLOTS);
+  const kind = RECORD_KINDS[head[4]! - 1];
+  if (kind === undefined || u32At(head, 0) !== MAGIC) return null;
+  if (!equal(shortHash(head.subarray(0, HEAD)), head.subarray(HEAD, SPENT))) return null;
+  const count = u16At(head, 6);
+  if (count > recordsPerPage(kind, flash.pageBytes)) return null;
+  return {
+    kind,
+    count,
+    epoch: u32At(head, 8),
+    first: u32At(head, 12),
+    after: u32At(head, 16),
+    sequence: u32At(head, 20),
+    spent: !isAll(head.subarray(SPENT), 255),
+  };
 }
 
 function slotBytes(kind: RecordKind): number {
@@ -85,7 +92,8 @@ export function recordsPerPage(kind: RecordKind, pageBytes: number): number {
   return Math.floor((pageBytes - SLOTS) / slotBytes(kind));
 }
 
-function checkOf(kind: RecordKind, epoch: number, id: number, record: Uint8Array): Uint8Array {
+/** The hash that follows a record in its slot. */
+export function checkOf(kind: RecordKind, epoch: number, id: number, record: Uint8Array): Uint8Array {
   return shortHash(concat([ascii(kind), u32be(epoch), u32be(id), record])).subarray(0, CHECK);
 }
 
@@ -103,22 +111,8 @@ export function openRecords(flash: Flash, firstPage: number, pageCount: number):
     return (firstPage + page) * flash.pageBytes;
   }
 
-  function headOf(page: number): Page | null {
-    const head = flash.read(start(page), SLOTS);
-    const kind = RECORD_KINDS[head[4]! - 1];
-    if (kind === undefined || u32At(head, 0) !== MAGIC) return null;
-    if (!equal(shortHash(head.subarray(0, HEAD)), head.subarray(HEAD, SPENT))) return null;
-    const count = u16At(head, 6);
-    if (count > recordsPerPage(kind, flash.pageBytes)) return null;
-    return {
-      kind,
-      count,
-      epoch: u32At(head, 8),
-      first: u32At(head, 12),
-      after: u32At(head, 16),
-      sequence: u32At(head, 20),
-      spent: !isAll(head.subarray(SPENT), 255),
-    };
+  function headOf(page: number): PageHead | null {
+    return pageHead(flash, firstPage + page);
   }
 
   function slotAt(page: number, id: number): number {
@@ -190,6 +184,7 @@ export function openRecords(flash: Flash, firstPage: number, pageCount: number):
   }
 
   scan();
+
   return {
     read: (kind, cursor) => {
       if (cursor < floors[kind]) {
@@ -235,105 +230,5 @@ export function openRecords(flash: Flash, firstPage: number, pageCount: number):
         if (end === endOf(page)) retire(page);
       }
     },
-
-    append: batch => {
-      const pages = pagesFor(batch);
-      const perPage = recordsPerPage(batch.kind, flash.pageBytes);
-      let after = endOfKind(batch.kind, batch.epoch);
-      let sequence = newest().sequence;
-      for (let i = 0; i < pages.length; i++) {
-        const from = i * perPage;
-        const count = Math.min(perPage, batch.count - from);
-        sequence++;
-        writePage(pages[i]!, batch, from, count, after, sequence);
-        after = batch.firstId + from + count;
-      }
-      if (batch.epoch > epoch) {
-        for (const kind of RECORD_KINDS) floors[kind] = 0;
-      }
-      scan();
-    },
-
-    end: kind => endOfKind(kind, epoch),
-    epoch: () => epoch,
-    capacity: kind => freePages().length * recordsPerPage(kind, flash.pageBytes),
   };
-
-  function endOfKind(kind: RecordKind, of: number): number {
-    let end = 0;
-    for (let page = 0; page < pageCount; page++) {
-      const head = headOf(page);
-      if (head === null || head.kind !== kind || head.epoch !== of) continue;
-      end = Math.max(end, head.first + head.count);
-    }
-    return end;
-  }
-
-  /** The page that was written last. */
-  function newest(): { page: number; sequence: number } {
-    let found = { page: -1, sequence: 0 };
-    for (let page = 0; page < pageCount; page++) {
-      const head = headOf(page);
-      if (head !== null && head.sequence > found.sequence) found = { page, sequence: head.sequence };
-    }
-    return found;
-  }
-
-  /** Free pages, beginning after the one that was written last: so they wear evenly. */
-  function freePages(): number[] {
-    const from = newest().page + 1;
-    const free: number[] = [];
-    for (let i = 0; i < pageCount; i++) {
-      const page = (from + i) % pageCount;
-      if (kinds[page] === 0) free.push(page);
-    }
-    return free;
-  }
-
-  /** The pages that a batch will fill; throws if it must not be added. */
-  function pagesFor(batch: Batch): number[] {
-    const { kind, firstId, count } = batch;
-    const whole = count > 0 && firstId >= 0 && firstId + count <= 0xffffffff && batch.epoch <= 0xffffffff;
-    if (!whole || batch.records.length !== count * recordBytes(kind)) {
-      throw lngateError("records-malformed", `records of kind ${kind} have ${recordBytes(kind)} bytes each`);
-    }
-    if (
-      batch.epoch < epoch ||
-      (batch.epoch === epoch && firstId < Math.max(endOfKind(kind, epoch), floors[kind]))
-    ) {
-      throw lngateError("records-order", `records of kind ${kind} do not follow those that are there`);
-    }
-    const pages = freePages();
-    const needed = Math.ceil(count / recordsPerPage(kind, flash.pageBytes));
-    if (needed > pages.length) {
-      throw lngateError("records-full", `${count} records of kind ${kind} do not fit into the flash`);
-    }
-    return pages.slice(0, needed);
-  }
-
-  /** Writes `count` records of the batch, from the one at `from` on. */
-  function writePage(
-    page: number,
-    batch: Batch,
-    from: number,
-    count: number,
-    after: number,
-    sequence: number,
-  ): void {
-    const { kind, epoch: of, records } = batch;
-    const first = batch.firstId + from;
-    const size = recordBytes(kind);
-    // Whatever is in a free page: erased only now, as a page that looks blank may be half erased.
-    erasePage(flash, firstPage + page);
-    const slots: Uint8Array[] = [];
-    for (let i = 0; i < count; i++) {
-      const record = records.subarray((from + i) * size, (from + i + 1) * size);
-      slots.push(record, checkOf(kind, of, first + i, record));
-    }
-    write(flash, start(page) + SLOTS, concat(slots));
-    const kindByte = new Uint8Array([RECORD_KINDS.indexOf(kind) + 1, 0]);
-    const numbers = concat([u32be(of), u32be(first), u32be(after), u32be(sequence)]);
-    const head = concat([u32be(MAGIC), kindByte, u16be(count), numbers]);
-    write(flash, start(page), concat([head, shortHash(head)]));
-  }
 }

@@ -1,6 +1,6 @@
 /**
- * The vault: all that a device keeps in its flash. The owner's computer makes and charges it with this same
- * code, on an image in memory or a file.
+ * The vault: all that a device keeps in its flash. The owner's computer makes it with this same code, on an
+ * image in memory or a file, and charges it (charging.ts).
  *
  *     pages   identity | journal, two areas | records …
  *
@@ -115,6 +115,12 @@ export function openVault(flash: Flash, entropy: Uint8Array = new Uint8Array(0))
   journal.commit([{ key: BOOTS_KEY, value: u32be(boots) }]);
   const drbg = hmacDrbg(identity.drbgSeed, u32be(boots), concat([ascii("lngate/vault/1"), entropy]));
   return { identity, journal: withoutReserved(journal), records, drbg, boots, flashUse: meter.use };
+}
+
+/** The pages of the record bank. Throws as `openVault` does. */
+export function recordPages(flash: Flash): { readonly first: number; readonly count: number } {
+  const { layout, pageCount } = readHead(flash);
+  return { first: layout.recordsPage, count: pageCount - layout.recordsPage };
 }
 
 function readHead(flash: Flash): { identity: DeviceIdentity; layout: Layout; pageCount: number } {

@@ -1,9 +1,8 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
+import { openCharging } from "../../device/vault/charging.ts";
 import { type MemoryFlash, memoryFlash } from "../../device/vault/memory-flash.ts";
 import {
-  type Batch,
-  openRecords,
   RECORD_KINDS,
   type RecordBank,
   type RecordKind,
@@ -12,6 +11,7 @@ import {
 } from "../../device/vault/records.ts";
 import { concat, u32be } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
+import type { Batch } from "../../src/threshold/records.ts";
 import { codeFrom, contains, powerFails, powerOn, randomBytes, seeded } from "./tools.ts";
 
 const PAGE = 512;
@@ -19,7 +19,7 @@ const FIRST = 1;
 const PAGES = 10;
 
 const freshFlash = () => memoryFlash(PAGE, FIRST + PAGES + 1);
-const open = (flash: MemoryFlash) => openRecords(flash, FIRST, PAGES);
+const open = (flash: MemoryFlash) => openCharging(flash, FIRST, PAGES);
 
 /** The one record of this kind, epoch and id. */
 function recordOf(kind: RecordKind, id: number, epoch = 1): Uint8Array {
@@ -286,6 +286,20 @@ describe("An old image of the flash", () => {
       bank.erase("A", end - 1);
     }
     for (const older of [0, 21, 40, end - 22, end - 2]) {
+      expect(codeFrom(() => open(flash).read("A", older))).toBe("vault-rolled-back");
+    }
+    expect(open(flash).read("A", end - 1)?.id).toBe(end - 1);
+  });
+
+  test("of the journal alone is recognised when every batch was a page and most are gone", () => {
+    const flash = freshFlash();
+    const bank = open(flash);
+    for (let id = 0; id < 5 * 3 * PAGES; id += 5) {
+      bank.append(batchOf("A", id, 5));
+      bank.erase("A", id + 4);
+    }
+    const end = bank.end("A");
+    for (const older of [0, 3, end - 40, end - 6, end - 5]) {
       expect(codeFrom(() => open(flash).read("A", older))).toBe("vault-rolled-back");
     }
     expect(open(flash).read("A", end - 1)?.id).toBe(end - 1);

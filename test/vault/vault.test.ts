@@ -1,8 +1,9 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
+import { openVaultToCharge } from "../../device/vault/charging.ts";
 import { encodeIdentity } from "../../device/vault/identity.ts";
 import { type MemoryFlash, memoryFlash } from "../../device/vault/memory-flash.ts";
-import { formatVault, openVault, RESERVED_KEYS, type Vault, wipeVault } from "../../device/vault/vault.ts";
+import { formatVault, openVault, RESERVED_KEYS, wipeVault } from "../../device/vault/vault.ts";
 import { concat, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
 import { codeFrom, contains, powerFails, powerOn, randomBytes, seeded, someIdentity } from "./tools.ts";
@@ -16,7 +17,8 @@ function freshVault(pageCount = 64): MemoryFlash {
 }
 
 /** Records that are nothing but random, `count` of A and H and half as many again of B. */
-function charge(vault: Vault, count: number, random = seeded(1)): void {
+function charge(flash: MemoryFlash, count: number, random = seeded(1)): void {
+  const vault = openVaultToCharge(flash);
   vault.records.append({ kind: "A", epoch: 1, firstId: 0, count, records: randomBytes(random, 64 * count) });
   const more = (count * 3) / 2;
   vault.records.append({
@@ -102,10 +104,10 @@ describe("A vault", () => {
   });
 
   test("of 256 kB holds the records of 380 payments and a state of 8 kB; of 1 MiB those of 1,600", () => {
-    const small = openVault(freshVault(64));
+    const small = freshVault(64);
     charge(small, 760);
-    small.journal.commit([{ key: 1, value: new Uint8Array(7900) }]);
-    charge(openVault(freshVault(256)), 3200);
+    openVault(small).journal.commit([{ key: 1, value: new Uint8Array(7900) }]);
+    charge(freshVault(256), 3200);
   });
 
   test("with any bit of its identity flipped, or of random content, is no vault and stays untouched", () => {
@@ -129,7 +131,7 @@ describe("A vault", () => {
 describe("A payment's writes", () => {
   test("use no more programs than two per commit, one per secret superseded and one per record", () => {
     const flash = freshVault();
-    charge(openVault(flash), 100);
+    charge(flash, 100);
     const vault = openVault(flash);
     const before = vault.flashUse();
     const cursors = { A: 0, B: 0, H: 0 };
@@ -157,7 +159,7 @@ describe("A device whose power is cut", () => {
       fc.property(fc.integer(), seed => {
         const random = seeded(seed);
         const prepared = freshVault(16);
-        charge(openVault(prepared), 20, seeded(7));
+        charge(prepared, 20, seeded(7));
         const records = openVault(powerOn(prepared)).records;
         const genuine: string[] = [];
         for (let id = 0; id < 20; id++) genuine.push(toHex(records.read("A", id)!.bytes));
