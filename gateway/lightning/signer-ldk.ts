@@ -172,7 +172,11 @@ export class RemoteSigner {
     this.signerProvider = SignerProvider.new_impl({
       generate_channel_keys_id: (inbound, _valueSat, userChannelId) =>
         this.keysIdFor(Boolean(inbound), userChannelId),
-      derive_channel_signer: (_valueSat, keysId) => this.channelSigner(this.entryFor(keysId)),
+      derive_channel_signer: (valueSat, keysId) => {
+        const entry = this.entryFor(keysId);
+        if (valueSat !== BigInt(entry.channel.fundingSat)) entry.book.refuse("policy-channel-parameters");
+        return this.channelSigner(entry);
+      },
       // Only for objects that LDK wrote before 2022.
       read_chan_signer: () =>
         Result_EcdsaChannelSignerDecodeErrorZ.constructor_err(DecodeError.constructor_invalid_value()),
@@ -377,11 +381,14 @@ export class RemoteSigner {
 
   /** LDK's user_channel_id may come back with its bytes reversed. */
   private keysIdFor(inbound: boolean, userChannelId: bigint): Uint8Array {
-    for (const { channel } of this.entries.values()) {
+    for (const { channel, book } of this.entries.values()) {
       const id = userChannelIdOf(channel.keysId);
-      if (!inbound && (id === userChannelId || reversed128(id) === userChannelId)) return channel.keysId;
+      const isMeant = id === userChannelId || reversed128(id) === userChannelId;
+      // A second channel with the same keys would be a second content for the same commitment numbers.
+      const isUnused = book.holderNumber < 0 && book.counterpartyNumber < 0;
+      if (!inbound && isMeant && isUnused) return channel.keysId;
     }
-    // Nobody announced it: it gets a signer that signs nothing (channelSigner).
+    // Nobody announced it: it gets a signer that signs nothing (entryFor).
     return new Uint8Array(randomBytes(32));
   }
 

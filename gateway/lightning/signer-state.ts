@@ -545,8 +545,7 @@ export class ChannelBook {
     const { book } = this;
     if (number > 0) {
       if (!secret) throw lngateError("bad-answer", `the answer to our state ${number} has no secret`);
-      const point = this.pointAt(number - 1);
-      if (secret.length !== 32 || !point || !equal(nobleCurve.publicKey(secret), point)) {
+      if (!isSecretOf(this.pointAt(number - 1), secret)) {
         throw lngateError("bad-secret", `the secret of our state ${number - 1} does not fit its point`);
       }
       // LDK needs the point two further on when the next state is validated, and does not wait for it gladly.
@@ -587,6 +586,15 @@ const exitId = (entry: HolderEntry) => `exit/${entry.number}`;
 function stateOf(entry: HolderEntry): HolderState {
   const { number, point, content, counterpartySignature, counterpartyHtlcSignatures } = entry;
   return { number, point, content, counterpartySignature, counterpartyHtlcSignatures };
+}
+
+function isSecretOf(point: Uint8Array | null, secret: Uint8Array): boolean {
+  try {
+    return point !== null && equal(nobleCurve.publicKey(secret), point);
+  } catch {
+    // What is no scalar is no secret of any point.
+    return false;
+  }
 }
 
 function checkedPoint(point: Uint8Array): Uint8Array {

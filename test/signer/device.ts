@@ -54,6 +54,8 @@ export class TestDevice implements SigningPeer {
   delayMs = 5;
   /** Switched off: nothing is answered; what was asked is lost. */
   silent = false;
+  /** Answers to parts of this kind are wrong. */
+  lieAbout: SigningPart["kind"] | null = null;
   /** What it was asked, one entry per message: the ids of the parts. */
   readonly asked: string[][] = [];
   /** Numbers of the holder states it has finished, with its own signature. */
@@ -101,7 +103,11 @@ export class TestDevice implements SigningPeer {
     const message = structuredClone(parts);
     setTimeout(() => {
       if (this.silent) return;
-      const answers = message.map(part => this.answerTo(keysId, part));
+      const answers = message.map(part => {
+        const answer = this.answerTo(keysId, part);
+        if (part.kind === this.lieAbout) for (const bytes of lies(answer)) bytes.fill(7);
+        return answer;
+      });
       answers.sort(() => this.random() - 0.5);
       for (const answer of answers) {
         this.deliver(keysId, [answer]);
@@ -242,3 +248,8 @@ export class TestDevice implements SigningPeer {
     }
   }
 }
+
+const lies = (answer: SigningAnswer) => [
+  ...(answer.signatures ?? []),
+  ...(answer.secret ? [answer.secret] : []),
+];

@@ -171,6 +171,26 @@ describe("a channel between a device that answers late and an LDK peer", () => {
     expect(world.device.points.get(revocation!.number + 2)).toEqual(revocation!.nextPoint);
   });
 
+  test("does not pass on a wrong signature or secret, and goes on when the device has come to its senses", async () => {
+    const { device, signer, channel } = world;
+    for (const [kind, code] of [
+      ["counterparty", "bad-signature"],
+      ["holder", "bad-secret"],
+    ] as const) {
+      device.lieAbout = kind;
+      const hash = world.startPayment(4_000_000);
+      await until("lied", () => world.problems.length > 0);
+      await wait(30);
+      expect(new Set(world.problems.map(problem => problem.code))).toEqual(new Set([code]));
+      world.problems.length = 0;
+      device.lieAbout = null;
+      signer.askAgain(channel.keysId);
+      await until("paid", () => world.node.has("sent", hash));
+      await world.rest();
+    }
+    expect(world.node.closed).toEqual([]);
+  });
+
   test("has had every commitment rebuilt by the device, and none was different from LDK's", () => {
     // The device signs what it rebuilt; the book takes a signature only for LDK's own transaction.
     expect(world.device.rebuilt).toBeGreaterThan(40);

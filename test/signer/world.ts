@@ -212,6 +212,14 @@ export class World {
     });
   }
 
+  /** The connection breaks, and is made again. */
+  async reconnect(): Promise<void> {
+    this.node.peers.disconnect_all_peers();
+    this.node.pump();
+    await until("the bridge has noticed", () => !this.bridge.isConnected(this.node.id));
+    await this.node.connect(this.bridge.id, this.bridgePort);
+  }
+
   async restartNode(): Promise<void> {
     this.node.kill();
     await until("the bridge has noticed", () => !this.bridge.isConnected(this.node.id));
