@@ -1,0 +1,93 @@
+/** What all Lightning nodes of one process share: LDK's WebAssembly, the network graph and the scorer. */
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import * as ldk from "lightningdevkit";
+import type { Network } from "../../device/identity.ts";
+import type { Log } from "../log.ts";
+
+let started: Promise<void> | undefined;
+
+/** Loads LDK, once per process. */
+export function startLdk(): Promise<void> {
+  started ??= (async () => {
+    const wasm = createRequire(import.meta.url).resolve("lightningdevkit/liblightningjs.wasm");
+    // LDK announces its version on standard output, which belongs to the program's results.
+    const { log } = console;
+    console.log = () => {};
+    try {
+      await ldk.initializeWasmFromBinary(readFileSync(wasm));
+    } finally {
+      console.log = log;
+    }
+  })();
+  return started;
+}
+
+/** What the chain does for LDK; calls come from LDK's callbacks and must neither throw nor call LDK. */
+export interface ChainServices {
+  /** sat per 1000 weight. */
+  feerate(target: ldk.ConfirmationTarget): number;
+  broadcast(transactions: readonly Uint8Array[]): void;
+}
+
+export interface LightningRuntime {
+  readonly network: Network;
+  readonly logger: ldk.Logger;
+  readonly feeEstimator: ldk.FeeEstimator;
+  readonly broadcaster: ldk.BroadcasterInterface;
+  readonly graph: ldk.NetworkGraph;
+  readonly gossip: ldk.P2PGossipSync;
+  readonly scorer: ldk.MultiThreadedLockableScore;
+  readonly services: ChainServices;
+}
+
+const NETWORKS: Readonly<Record<Network, ldk.Network>> = {
+  mainnet: ldk.Network.LDKNetwork_Bitcoin,
+  testnet: ldk.Network.LDKNetwork_Testnet,
+  signet: ldk.Network.LDKNetwork_Signet,
+  regtest: ldk.Network.LDKNetwork_Regtest,
+};
+
+export function ldkNetwork(network: Network): ldk.Network {
+  return NETWORKS[network];
+}
+
+/** One graph for all nodes: each reserves some 150 MB of WebAssembly memory, which ends at 2 GiB. */
+export async function startRuntime(
+  network: Network,
+  services: ChainServices,
+  log: Log,
+): Promise<LightningRuntime> {
+  await startLdk();
+  const logger = ldk.Logger.new_impl({
+    log: record => {
+      const level = record.get_level();
+      if (level === ldk.Level.LDKLevel_Error)
+        log.warn(record.get_args(), { module: record.get_module_path() });
+      else if (level >= ldk.Level.LDKLevel_Debug)
+        log.debug(record.get_args(), { module: record.get_module_path() });
+    },
+  });
+  const feeEstimator = ldk.FeeEstimator.new_impl({
+    get_est_sat_per_1000_weight: target => Math.max(253, Math.round(services.feerate(target))),
+  });
+  const broadcaster = ldk.BroadcasterInterface.new_impl({
+    broadcast_transactions: transactions => services.broadcast(transactions),
+  });
+  const graph = ldk.NetworkGraph.constructor_new(ldkNetwork(network), logger);
+  const scorer = ldk.ProbabilisticScorer.constructor_new(
+    ldk.ProbabilisticScoringDecayParameters.constructor_default(),
+    graph,
+    logger,
+  );
+  return {
+    network,
+    logger,
+    feeEstimator,
+    broadcaster,
+    graph,
+    gossip: ldk.P2PGossipSync.constructor_new(graph, ldk.Option_UtxoLookupZ.constructor_none(), logger),
+    scorer: ldk.MultiThreadedLockableScore.constructor_new(scorer.as_Score()),
+    services,
+  };
+}
