@@ -1,0 +1,599 @@
+/**
+ * One Lightning node: LDK's ChannelManager, ChainMonitor and PeerManager with a store, a place in the chain and
+ * peers. The gateway runs one per device with the device's remote signer; a plain node has LDK's own keys.
+ *
+ * LDK's callbacks only take notes; everything they lead to happens in `turn`, later, outside of LDK. A throw
+ * inside LDK, or a call into it from a callback, would leave its locks held for ever.
+ *
+ * What LDK wants stored is stored whole, manager, changed monitors and the caller's own rows in one transaction,
+ * and only then LDK may go on: a manager older than its monitor would mean a forced close at the next start.
+ */
+import { randomBytes } from "node:crypto";
+import * as ldk from "lightningdevkit";
+import { equal, toHex } from "../../src/bytes/bytes.ts";
+import { codeOf, lngateError } from "../../src/errors.ts";
+import type { Invoice } from "../../src/lightning/bolt11.ts";
+import type { BlockPoint, ChainClient, Follower, IndexedTransaction, Watching } from "../chain/follower.ts";
+import type { Log } from "../log.ts";
+import { type LightningRuntime, ldkNetwork } from "./runtime.ts";
+import { PeerSockets } from "./sockets.ts";
+
+export interface NodeKeys {
+  readonly entropySource: ldk.EntropySource;
+  readonly nodeSigner: ldk.NodeSigner;
+  readonly signerProvider: ldk.SignerProvider;
+}
+
+/** Rows of one node, by name. */
+export interface NodeStore {
+  get(key: string): Uint8Array | undefined;
+  /** Names that begin like this. */
+  keys(prefix: string): string[];
+  /** All rows (null: remove) or none, durable when it returns. */
+  write(rows: ReadonlyMap<string, Uint8Array | null>): void;
+}
+
+export interface NodeOptions {
+  readonly runtime: LightningRuntime;
+  readonly follower: Follower;
+  readonly keys: NodeKeys;
+  readonly store: NodeStore;
+  readonly log: Log;
+  /** Takes channels and forwards payments, as a bridge does. Otherwise nothing comes in but from our own channels. */
+  readonly routing: boolean;
+  /** LDK's events that are not this node's own business. */
+  onEvent(event: ldk.Event): void;
+  /** Rows of the caller's that are to be stored in the same transaction. */
+  extraRows?(): ReadonlyMap<string, Uint8Array | null>;
+  /** True while LDK's timer must stand still (a closing signature is awaited). */
+  holdTicks?(): boolean;
+  /** Puts something between LDK's peers and its channels. */
+  messages?(manager: ldk.ChannelManager): ldk.ChannelMessageHandler;
+  /** Called before anything is read from the store, and when the node can be used. */
+  attach?(node: LightningNode): void;
+  /** LDK is broken beyond repair: the process must be started anew. */
+  onFatal(error: unknown): void;
+}
+
+export interface Peer {
+  readonly nodeId: Uint8Array;
+  readonly host: string;
+  readonly port: number;
+}
+
+const MANAGER = "manager";
+const MONITOR = "monitor/";
+const CHANNEL_TICK_MS = 60_000;
+const PEER_TICK_MS = 10_000;
+const REBROADCAST_MS = 30_000;
+const RECONNECT_MS = 1_000;
+const LONGEST_RECONNECT_MS = 60_000;
+
+export class LightningNode {
+  private readonly options: NodeOptions;
+  manager!: ldk.ChannelManager;
+  monitor!: ldk.ChainMonitor;
+  private peers!: ldk.PeerManager;
+  private sockets!: PeerSockets;
+  private watching: Watching | undefined;
+  /** Watched before the node has joined the chain. */
+  private readonly early: ((watching: Watching) => void)[] = [];
+  /** LDK holds what is passed to it weakly. */
+  private readonly kept: unknown[] = [];
+  private readonly dirty = new Map<string, Uint8Array>();
+  private readonly archived = new Set<string>();
+  private pending: { outpoint: ldk.OutPoint; id: bigint }[] = [];
+  private readonly timers: NodeJS.Timeout[] = [];
+  private handler!: ldk.EventHandler;
+  private futureCallback!: ldk.FutureCallback;
+  private turnDue = false;
+  private stopped = false;
+  private peer: { readonly address: Peer; delay: number; timer: NodeJS.Timeout | undefined } | undefined;
+  private readonly waiting: { test: () => boolean; resolve: () => void }[] = [];
+
+  private constructor(options: NodeOptions) {
+    this.options = options;
+  }
+
+  /** Starts a node, from its store if there is one. Throws `store-damaged`. */
+  static async start(options: NodeOptions): Promise<LightningNode> {
+    const node = new LightningNode(options);
+    await node.build();
+    return node;
+  }
+
+  get nodeId(): Uint8Array {
+    return this.manager.get_our_node_id();
+  }
+
+  private keep<T>(value: T): T {
+    this.kept.push(value);
+    return value;
+  }
+
+  // ── building ──────────────────────────────────────────────────────────────────────────────────────────
+
+  private async build(): Promise<void> {
+    const { runtime, keys, store, follower } = this.options;
+    const { logger, feeEstimator, broadcaster, graph, scorer } = runtime;
+    const filter = this.keep(
+      ldk.Filter.new_impl({
+        register_tx: txid => this.watch(watching => watching.transaction(txid.slice())),
+        register_output: output => {
+          const outpoint = output.get_outpoint();
+          const txid = outpoint.get_txid();
+          const vout = outpoint.get_index();
+          this.watch(watching => watching.spendOf(txid, vout));
+        },
+      }),
+    );
+    const persister = this.keep(
+      ldk.Persist.new_impl({
+        persist_new_channel: (outpoint, monitor) => this.monitorChanged(outpoint, monitor),
+        update_persisted_channel: (outpoint, _update, monitor) => this.monitorChanged(outpoint, monitor),
+        archive_persisted_channel: outpoint => {
+          this.archived.add(monitorKey(outpoint));
+          this.wake();
+        },
+      }),
+    );
+    this.monitor = ldk.ChainMonitor.constructor_new(
+      ldk.Option_FilterZ.constructor_some(filter),
+      broadcaster,
+      logger,
+      feeEstimator,
+      persister,
+    );
+    const router = this.keep(
+      ldk.DefaultRouter.constructor_new(
+        graph,
+        logger,
+        keys.entropySource,
+        scorer.as_LockableScore(),
+        ldk.ProbabilisticScoringFeeParameters.constructor_default(),
+      ),
+    ).as_Router();
+    const messageRouter = this.keep(
+      ldk.DefaultMessageRouter.constructor_new(graph, keys.entropySource),
+    ).as_MessageRouter();
+    const config = this.config();
+    const stored = store.get(MANAGER);
+    if (stored) {
+      const monitors = store.keys(MONITOR).map(key => this.readMonitor(store.get(key)!));
+      const read = ldk.UtilMethods.constructor_C2Tuple_ThirtyTwoBytesChannelManagerZ_read(
+        stored,
+        keys.entropySource,
+        keys.nodeSigner,
+        keys.signerProvider,
+        feeEstimator,
+        this.monitor.as_Watch(),
+        broadcaster,
+        router,
+        messageRouter,
+        logger,
+        config,
+        monitors,
+      );
+      if (!(read instanceof ldk.Result_C2Tuple_ThirtyTwoBytesChannelManagerZDecodeErrorZ_OK)) {
+        throw lngateError("store-damaged", "the Lightning node's state in the store can't be read");
+      }
+      this.manager = read.res.get_b();
+      for (const monitor of monitors) {
+        monitor.load_outputs_to_watch(filter, logger);
+        const watched = this.monitor.as_Watch().watch_channel(monitor.get_funding_txo().get_a(), monitor);
+        if (!watched.is_ok()) throw lngateError("store-damaged", "a channel in the store can't be watched");
+      }
+    } else {
+      const tip = await follower.currentTip();
+      this.manager = ldk.ChannelManager.constructor_new(
+        feeEstimator,
+        this.monitor.as_Watch(),
+        broadcaster,
+        router,
+        messageRouter,
+        logger,
+        keys.entropySource,
+        keys.nodeSigner,
+        keys.signerProvider,
+        config,
+        ldk.ChainParameters.constructor_new(
+          ldkNetwork(runtime.network),
+          ldk.BestBlock.constructor_new(tip.hash, tip.height),
+        ),
+        Math.floor(Date.now() / 1000),
+      );
+    }
+    const messages = this.options.messages?.(this.manager) ?? this.manager.as_ChannelMessageHandler();
+    const ignoring = this.keep(ldk.IgnoringMessageHandler.constructor_new());
+    this.peers = ldk.PeerManager.constructor_new(
+      this.keep(messages),
+      runtime.gossip.as_RoutingMessageHandler(),
+      ignoring.as_OnionMessageHandler(),
+      ignoring.as_CustomMessageHandler(),
+      Math.floor(Date.now() / 1000),
+      new Uint8Array(randomBytes(32)),
+      logger,
+      keys.nodeSigner,
+    );
+    this.sockets = new PeerSockets(this.peers, () => this.wake());
+    this.handler = ldk.EventHandler.new_impl({
+      handle_event: event => {
+        setImmediate(() => this.guarded(() => this.handle(event)));
+        return ldk.Result_NoneReplayEventZ.constructor_ok();
+      },
+    });
+    this.futureCallback = ldk.FutureCallback.new_impl({
+      call: () => {
+        setImmediate(() => this.guarded(() => this.turn(true)));
+      },
+    });
+
+    this.watching = follower.join(this.chainClient());
+    for (const watch of this.early.splice(0)) watch(this.watching);
+    await follower.sync();
+    this.options.attach?.(this);
+    this.arm();
+    this.every(CHANNEL_TICK_MS, () => this.tick());
+    this.every(PEER_TICK_MS, () => this.peers.timer_tick_occurred());
+    this.every(REBROADCAST_MS, () => this.monitor.rebroadcast_pending_claims());
+    if (stored) {
+      this.monitor.rebroadcast_pending_claims();
+      this.monitor.signer_unblocked(null);
+    }
+    this.wake();
+  }
+
+  private config(): ldk.UserConfig {
+    const { routing } = this.options;
+    const config = ldk.UserConfig.constructor_default();
+    const handshake = config.get_channel_handshake_config();
+    handshake.set_negotiate_anchors_zero_fee_htlc_tx(true);
+    handshake.set_minimum_depth(this.options.runtime.network === "regtest" ? 1 : 3);
+    handshake.set_our_to_self_delay(144);
+    handshake.set_announce_for_forwarding(false);
+    handshake.set_commit_upfront_shutdown_pubkey(true);
+    if (!routing) handshake.set_our_max_accepted_htlcs(10);
+    config.set_channel_handshake_config(handshake);
+    const limits = config.get_channel_handshake_limits();
+    // A bridge may want public or private channels; what the peer does is its own matter here.
+    limits.set_force_announced_channel_preference(false);
+    config.set_channel_handshake_limits(limits);
+    config.set_manually_accept_inbound_channels(true);
+    config.set_accept_forwards_to_priv_channels(routing);
+    return config;
+  }
+
+  private readMonitor(bytes: Uint8Array): ldk.ChannelMonitor {
+    const { keys } = this.options;
+    const read = ldk.UtilMethods.constructor_C2Tuple_ThirtyTwoBytesChannelMonitorZ_read(
+      bytes,
+      keys.entropySource,
+      keys.signerProvider,
+    );
+    if (!(read instanceof ldk.Result_C2Tuple_ThirtyTwoBytesChannelMonitorZDecodeErrorZ_OK)) {
+      throw lngateError("store-damaged", "a channel's monitor in the store can't be read");
+    }
+    return read.res.get_b();
+  }
+
+  // ── turns ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** LDK may have something to say, to store or to handle. */
+  wake(): void {
+    if (this.turnDue || this.stopped) return;
+    this.turnDue = true;
+    setImmediate(() => this.guarded(() => this.turn(false)));
+  }
+
+  private turn(rearm: boolean): void {
+    this.turnDue = false;
+    if (this.stopped) return;
+    this.manager.as_EventsProvider().process_pending_events(this.handler);
+    this.monitor.as_EventsProvider().process_pending_events(this.handler);
+    this.persist();
+    this.peers.process_events();
+    if (this.pending.length > 0) this.wake();
+    if (rearm) this.arm();
+    for (const entry of [...this.waiting]) {
+      if (!entry.test()) continue;
+      this.waiting.splice(this.waiting.indexOf(entry), 1);
+      entry.resolve();
+    }
+  }
+
+  private arm(): void {
+    this.manager.get_event_or_persistence_needed_future().register_callback_fn(this.futureCallback);
+  }
+
+  private monitorChanged(
+    outpoint: ldk.OutPoint,
+    monitor: ldk.ChannelMonitor,
+  ): ldk.ChannelMonitorUpdateStatus {
+    this.dirty.set(monitorKey(outpoint), monitor.write());
+    this.pending.push({ outpoint, id: monitor.get_latest_update_id() });
+    this.wake();
+    return ldk.ChannelMonitorUpdateStatus.LDKChannelMonitorUpdateStatus_InProgress;
+  }
+
+  private persist(): void {
+    const needed = this.manager.get_and_clear_needs_persistence();
+    if (!needed && this.dirty.size === 0 && this.archived.size === 0) return;
+    const rows = new Map<string, Uint8Array | null>(this.dirty);
+    for (const key of this.archived) rows.set(key, null);
+    for (const [key, value] of this.options.extraRows?.() ?? []) rows.set(key, value);
+    rows.set(MANAGER, this.manager.write());
+    const { pending } = this;
+    this.pending = [];
+    this.dirty.clear();
+    this.archived.clear();
+    this.options.store.write(rows);
+    for (const { outpoint, id } of pending) this.monitor.channel_monitor_updated(outpoint, id);
+    if (pending.length > 0) {
+      this.manager.as_EventsProvider().process_pending_events(this.handler);
+      this.wake();
+    }
+  }
+
+  private guarded(work: () => void): void {
+    if (this.stopped) return;
+    try {
+      work();
+    } catch (error) {
+      // Our own refusals have a code; anything else has come out of LDK and leaves its locks held.
+      if (codeOf(error) === undefined || codeOf(error) === "store-damaged") {
+        this.stopped = true;
+        this.options.onFatal(error);
+      } else this.options.log.error((error as Error).message, { code: codeOf(error) });
+    }
+  }
+
+  private every(ms: number, work: () => void): void {
+    const timer = setInterval(() => {
+      this.guarded(work);
+      this.wake();
+    }, ms);
+    timer.unref();
+    this.timers.push(timer);
+  }
+
+  private tick(): void {
+    if (!this.options.holdTicks?.()) this.manager.timer_tick_occurred();
+  }
+
+  private handle(event: ldk.Event): void {
+    if (event instanceof ldk.Event_PendingHTLCsForwardable) this.manager.process_pending_htlc_forwards();
+    else if (event instanceof ldk.Event_OpenChannelRequest) this.channelRequested(event);
+    else this.options.onEvent(event);
+    this.wake();
+  }
+
+  private channelRequested(event: ldk.Event_OpenChannelRequest): void {
+    const { routing } = this.options;
+    if (routing && event.channel_type.supports_anchors_zero_fee_htlc_tx()) {
+      const id = randomBytes(16).readBigUInt64BE();
+      this.manager.accept_inbound_channel(event.temporary_channel_id, event.counterparty_node_id, id);
+      return;
+    }
+    this.manager.force_close_without_broadcasting_txn(
+      event.temporary_channel_id,
+      event.counterparty_node_id,
+      routing ? "only anchors channels" : "no channels are accepted here",
+    );
+  }
+
+  // ── chain ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  private watch(what: (watching: Watching) => void): void {
+    if (this.watching) what(this.watching);
+    else this.early.push(what);
+  }
+
+  private chainClient(): ChainClient {
+    const confirms = () => [this.monitor.as_Confirm(), this.manager.as_Confirm()];
+    return {
+      tip: () => {
+        const best = this.manager.current_best_block();
+        return { hash: best.get_block_hash(), height: best.get_height() } satisfies BlockPoint;
+      },
+      confirmed: () =>
+        confirms()
+          .flatMap(confirm => confirm.get_relevant_txids())
+          .map(relevant => {
+            const hash = relevant.get_c();
+            return {
+              txid: relevant.get_a(),
+              height: relevant.get_b(),
+              ...(hash instanceof ldk.Option_ThirtyTwoBytesZ_Some ? { blockHash: hash.some } : {}),
+            };
+          }),
+      transactionsConfirmed: (header, transactions, height) => {
+        const list = (each: readonly IndexedTransaction[]) =>
+          each.map(({ index, transaction }) =>
+            ldk.TwoTuple_usizeTransactionZ.constructor_new(index, transaction.raw),
+          );
+        this.guarded(() => {
+          for (const confirm of confirms())
+            confirm.transactions_confirmed(header, list(transactions), height);
+        });
+        this.wake();
+      },
+      transactionUnconfirmed: txid => {
+        this.guarded(() => {
+          for (const confirm of confirms()) confirm.transaction_unconfirmed(txid);
+        });
+        this.wake();
+      },
+      bestBlock: (header, height) => {
+        this.guarded(() => {
+          for (const confirm of confirms()) confirm.best_block_updated(header, height);
+        });
+        this.wake();
+      },
+    };
+  }
+
+  // ── peers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  listen(host: string, port: number): Promise<number> {
+    return this.sockets.listen(host, port);
+  }
+
+  /** Stays connected to this peer from now on. */
+  keepConnected(address: Peer): void {
+    this.peer = { address, delay: RECONNECT_MS, timer: undefined };
+    void this.reconnect();
+    this.every(RECONNECT_MS, () => {
+      if (!this.isConnected(address.nodeId)) void this.reconnect();
+    });
+  }
+
+  private async reconnect(): Promise<void> {
+    const { peer } = this;
+    if (!peer || peer.timer || this.stopped) return;
+    peer.timer = setTimeout(() => {
+      peer.timer = undefined;
+    }, peer.delay);
+    peer.timer.unref();
+    try {
+      await this.sockets.connect(peer.address.nodeId, peer.address.host, peer.address.port);
+      peer.delay = RECONNECT_MS;
+    } catch (error) {
+      if (peer.delay === RECONNECT_MS)
+        this.options.log.warn((error as Error).message, { code: codeOf(error) });
+      peer.delay = Math.min(2 * peer.delay, LONGEST_RECONNECT_MS);
+    }
+    this.wake();
+  }
+
+  async connect(address: Peer): Promise<void> {
+    if (!this.isConnected(address.nodeId)) {
+      await this.sockets.connect(address.nodeId, address.host, address.port);
+      await this.until("peer-unreachable", () => this.isConnected(address.nodeId));
+    }
+  }
+
+  isConnected(nodeId: Uint8Array): boolean {
+    return this.peers.list_peers().some(peer => equal(peer.get_counterparty_node_id(), nodeId));
+  }
+
+  /** Resolves when the test holds after some turn. Throws `code` if it takes too long. */
+  async until(code: string, test: () => boolean, ms = 15_000): Promise<void> {
+    if (test()) return;
+    await new Promise<void>((resolve, reject) => {
+      const entry = {
+        test,
+        resolve: () => {
+          clearTimeout(timer);
+          clearInterval(poll);
+          resolve();
+        },
+      };
+      const poll = setInterval(() => this.wake(), 20);
+      const timer = setTimeout(() => {
+        clearInterval(poll);
+        this.waiting.splice(this.waiting.indexOf(entry), 1);
+        reject(lngateError(code, "the Lightning peer did not answer in time"));
+      }, ms);
+      this.waiting.push(entry);
+    });
+  }
+
+  // ── channels and payments ─────────────────────────────────────────────────────────────────────────────
+
+  channels(): ldk.ChannelDetails[] {
+    return this.manager.list_channels();
+  }
+
+  /** Asks a connected peer for a channel. Throws `channel-refused`. */
+  createChannel(nodeId: Uint8Array, sat: number, pushMsat: number, userChannelId: bigint): void {
+    const created = this.manager.create_channel(
+      nodeId,
+      BigInt(sat),
+      BigInt(pushMsat),
+      userChannelId,
+      null,
+      null,
+    );
+    if (!(created instanceof ldk.Result_ChannelIdAPIErrorZ_OK)) {
+      throw lngateError("channel-refused", `LDK does not ask for the channel: ${apiError(created)}`);
+    }
+    this.wake();
+  }
+
+  /** Begins a mutual close. Throws `close-refused`. */
+  closeChannel(channelId: ldk.ChannelId, nodeId: Uint8Array): void {
+    const closed = this.manager.close_channel(channelId, nodeId);
+    if (!closed.is_ok())
+      throw lngateError("close-refused", `LDK does not close the channel now: ${apiError(closed)}`);
+    this.wake();
+  }
+
+  /**
+   * Begins a payment over this node's channels; the events tell how it ends. LDK tries other ways by itself
+   * within the fee limit. Throws `no-route`, `payment-expired`, `already-paying`.
+   */
+  pay(invoice: Invoice, text: string, paymentId: Uint8Array, maxFeeMsat: number): void {
+    const parsed = ldk.Bolt11Invoice.constructor_from_str(text);
+    if (!(parsed instanceof ldk.Result_Bolt11InvoiceParseOrSemanticErrorZ_OK)) {
+      throw lngateError("invoice-malformed", "LDK does not understand the invoice");
+    }
+    const built = ldk.UtilMethods.constructor_payment_parameters_from_invoice(parsed.res);
+    if (!(built instanceof ldk.Result_C3Tuple_ThirtyTwoBytesRecipientOnionFieldsRouteParametersZNoneZ_OK)) {
+      throw lngateError("invoice-amountless", "the invoice has no amount");
+    }
+    const route = built.res.get_c();
+    route.set_max_total_routing_fee_msat(ldk.Option_u64Z.constructor_some(BigInt(maxFeeMsat)));
+    route.get_payment_params().set_max_path_count(1);
+    const sent = this.manager.send_payment(
+      invoice.paymentHash,
+      built.res.get_b(),
+      paymentId,
+      route,
+      ldk.Retry.constructor_attempts(PAYMENT_ATTEMPTS),
+    );
+    if (!(sent instanceof ldk.Result_NoneRetryableSendFailureZ_OK)) throw sendFailure(sent);
+    this.wake();
+  }
+
+  /** Whether LDK still has this payment under way. */
+  hasPayment(paymentId: Uint8Array): boolean {
+    return this.manager.list_recent_payments().some(payment => {
+      if (payment instanceof ldk.RecentPaymentDetails_Pending) return equal(payment.payment_id, paymentId);
+      return payment instanceof ldk.RecentPaymentDetails_Abandoned && equal(payment.payment_id, paymentId);
+    });
+  }
+
+  /** Ends the node at once, as a power cut would, but for what is stored. */
+  stop(): void {
+    this.stopped = true;
+    for (const timer of this.timers) clearInterval(timer);
+    clearTimeout(this.peer?.timer);
+    this.watching?.leave();
+    this.sockets.close();
+  }
+}
+
+/** How often LDK looks for another way when a payment fails on its way. */
+const PAYMENT_ATTEMPTS = 5;
+
+function monitorKey(outpoint: ldk.OutPoint): string {
+  return `${MONITOR}${toHex(outpoint.get_txid())}:${outpoint.get_index()}`;
+}
+
+function apiError(result: object): string {
+  const error = (result as { err?: ldk.APIError }).err;
+  if (error instanceof ldk.APIError_APIMisuseError || error instanceof ldk.APIError_ChannelUnavailable)
+    return error.err;
+  return error?.constructor.name ?? "no reason given";
+}
+
+function sendFailure(result: object): Error {
+  switch ((result as { err?: ldk.RetryableSendFailure }).err) {
+    case ldk.RetryableSendFailure.LDKRetryableSendFailure_PaymentExpired:
+      return lngateError("payment-expired", "the invoice has expired");
+    case ldk.RetryableSendFailure.LDKRetryableSendFailure_DuplicatePayment:
+      return lngateError("already-paying", "this payment is under way already");
+    default:
+      return lngateError("no-route", "no way to the payee was found within the fee limit");
+  }
+}
