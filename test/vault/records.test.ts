@@ -64,6 +64,8 @@ describe("The record bank", () => {
     bank.erase("A", 6);
     bank.erase("A", 5);
     expect(codeFrom(() => bank.read("A", 5))).toBe("policy-record-reuse");
+    bank.append(batchOf("B", 0, 1));
+    expect(codeFrom(() => bank.read("A", 5))).toBe("policy-record-reuse");
     expect(bank.read("A", 6)?.id).toBe(6);
   });
 
@@ -299,10 +301,12 @@ describe("An old image of the flash", () => {
       bank.erase("A", id + 4);
     }
     const end = bank.end("A");
-    for (const older of [0, 3, end - 40, end - 6, end - 5]) {
+    bank.erase("A", end);
+    bank.append(batchOf("A", end, 5));
+    for (const older of [0, 3, end - 40, end - 6, end - 1]) {
       expect(codeFrom(() => open(flash).read("A", older))).toBe("vault-rolled-back");
     }
-    expect(open(flash).read("A", end - 1)?.id).toBe(end - 1);
+    expect(open(flash).read("A", end)?.id).toBe(end);
   });
 
   test("of the records alone gives nothing back: what the journal calls used is cleared again", () => {
