@@ -47,7 +47,8 @@ export interface Disk {
 
 export const nodeDisk: Disk = {
   lock,
-  read: path => (existsSync(path) ? readFileSync(path) : undefined),
+  // A plain array: slicing a Buffer would not copy.
+  read: path => (existsSync(path) ? new Uint8Array(readFileSync(path)) : undefined),
   openEmpty: path => openSync(path, "w", 0o600),
   write(file, bytes) {
     for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
@@ -110,8 +111,7 @@ class JournaledStore extends RecordBook implements DiskRecordStore {
     super(sid, epoch, file, file.past());
     this.file = file;
     this.unlock = unlock;
-    file.events = () => this.events();
-    file.compact();
+    file.begin(() => this.events());
   }
 
   compact(): void {
@@ -127,7 +127,8 @@ class JournaledStore extends RecordBook implements DiskRecordStore {
 /** Appends framed events to a file, and replaces the file when most of it is dead. */
 class JournalFile implements Journal {
   /** The present state; undefined until the book has replayed the past. */
-  events: (() => Iterable<Uint8Array>) | undefined;
+  private events: (() => Iterable<Uint8Array>) | undefined;
+  private closed = false;
   private readonly path: string;
   private readonly disk: Disk;
   private file: number | undefined;
@@ -146,8 +147,14 @@ class JournalFile implements Journal {
     return content === undefined ? [] : parseJournal(content);
   }
 
+  /** Begins a new file with the state that the past has led to. */
+  begin(events: () => Iterable<Uint8Array>): void {
+    this.events = events;
+    this.compact();
+  }
+
   append(event: Uint8Array, durable: boolean): void {
-    if (this.events === undefined) return; // replaying, or a new epoch begun by it: compact() writes the outcome
+    if (this.events === undefined) return; // the book enters its epoch while it is built; begin() writes that
     if (this.bytes - this.bytesWhenCompact > DEAD_BYTES_TO_COMPACT + this.bytesWhenCompact) this.compact();
     // Taken away until the append has worked: after a failed write nobody knows what the file ends with.
     const file = this.takeFile();
@@ -158,7 +165,7 @@ class JournalFile implements Journal {
   }
 
   compact(): void {
-    if (this.events === undefined) throw lngateError("record-store-closed", "the record store is closed");
+    if (this.events === undefined || this.closed) throw closedError();
     if (this.file !== undefined) this.disk.close(this.takeFile());
     this.check = new Uint8Array(CHECK_BYTES);
     this.bytes = 0;
@@ -175,15 +182,13 @@ class JournalFile implements Journal {
   }
 
   close(): void {
-    this.events = undefined;
+    this.closed = true;
     if (this.file !== undefined) this.disk.close(this.takeFile());
   }
 
   private takeFile(): number {
     const file = this.file;
-    if (file === undefined) {
-      throw lngateError("record-store-closed", "the record store is closed, or a write to it has failed");
-    }
+    if (file === undefined) throw closedError();
     this.file = undefined;
     return file;
   }
@@ -195,6 +200,10 @@ class JournalFile implements Journal {
     this.bytes += framed.length;
     return framed;
   }
+}
+
+function closedError(): Error {
+  return lngateError("record-store-closed", "the record store is closed, or a write to it has failed");
 }
 
 /** Each check covers the one before, so that frames cannot be swapped or left out. */

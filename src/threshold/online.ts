@@ -33,8 +33,8 @@ export const ANSWER_BYTES = 36;
 export function answer(record: Uint8Array, sighash: Uint8Array): Uint8Array {
   needRecord(record, ANSWERING_RECORD_BYTES);
   needSighash(sighash);
-  const w = record.slice(0, 32);
-  const v = record.slice(32, 64);
+  const w = copyOf(record, 0, 32);
+  const v = copyOf(record, 32, 64);
   const s2 = mulAddMod(w, sighash, v);
   w.fill(0);
   v.fill(0);
@@ -52,12 +52,12 @@ export function answer(record: Uint8Array, sighash: Uint8Array): Uint8Array {
 export function complete(record: Uint8Array, s2: Uint8Array): Uint8Array {
   needRecord(record, COMPLETING_RECORD_BYTES);
   if (!isReducedScalar(s2)) throw lngateError("bad-answer", "the answer is no scalar below n");
-  const kappa = record.slice(32, 64);
-  const c = record.slice(64, 96);
+  const kappa = copyOf(record, 32, 64);
+  const c = copyOf(record, 64, 96);
   const s = mulAddMod(kappa, s2, c);
   kappa.fill(0);
   c.fill(0);
-  return signature(record.slice(0, 32), s);
+  return signature(copyOf(record, 0, 32), s);
 }
 
 /**
@@ -72,8 +72,8 @@ export function signWithNonce(record: Uint8Array, privateKey: Uint8Array, sighas
   needRecord(record, NONCE_RECORD_BYTES);
   needSighash(sighash);
   if (!isValidScalar(privateKey)) throw lngateError("bad-key", "the private key is no scalar");
-  const w = record.slice(0, 32);
-  const r = record.slice(32, 64);
+  const w = copyOf(record, 0, 32);
+  const r = copyOf(record, 32, 64);
   const sum = mulAddMod(r, privateKey, sighash);
   const s = mulMod(w, sum);
   w.fill(0);
@@ -91,12 +91,17 @@ export function encodeAnswer(id: number, s2: Uint8Array): Uint8Array {
 
 /** Reads what encodeAnswer wrote. Throws `bad-answer` for another length or s2 ≥ n. */
 export function decodeAnswer(bytes: Uint8Array): { id: number; s2: Uint8Array } {
-  const s2 = bytes.slice(4);
+  const s2 = copyOf(bytes, 4, bytes.length);
   if (bytes.length !== ANSWER_BYTES || !isReducedScalar(s2)) {
     throw lngateError("bad-answer", "an answer is a record number and a scalar below n, 36 bytes");
   }
   const id = bytes[0]! * 16777216 + bytes[1]! * 65536 + bytes[2]! * 256 + bytes[3]!;
   return { id, s2 };
+}
+
+/** A copy, also of what only looks like a plain array (slicing a Node Buffer does not copy). */
+function copyOf(bytes: Uint8Array, from: number, to: number): Uint8Array {
+  return new Uint8Array(bytes.subarray(from, to));
 }
 
 /** r ‖ s with the low one of s and −s. */
@@ -107,7 +112,7 @@ function signature(r: Uint8Array, s: Uint8Array): Uint8Array {
 
 function needRecord(record: Uint8Array, length: number): void {
   // The first scalar (w or r) of a real record is never zero, that of an erased one is.
-  if (record.length !== length || !isValidScalar(record.slice(0, 32))) {
+  if (record.length !== length || !isValidScalar(copyOf(record, 0, 32))) {
     throw lngateError("bad-record", "the presignature record is erased or of another kind");
   }
 }

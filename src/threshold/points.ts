@@ -68,13 +68,46 @@ export function xsModN(points: readonly Point[]): bigint[] {
   });
 }
 
+// The curve's endomorphism λ·(x, y) = (β·x, y), and a short basis (a1, −b1), (a2, b2) of the pairs (i, j) with
+// i + j·λ = 0 mod n (Gallant, Lambert, Vanstone, CRYPTO 2001; for this curve a1 = b2).
+const BETA = 0x7ae96a2b657c07106e64479eac3434e99cf0497512f58995c1396c28719501een;
+const A1 = 0x3086d221a7d46bcde86c90e49284eb15n;
+const B1 = 0xe4437ed6010e88286f547fa90abfe4c3n;
+const A2 = 0x114ca50f7a8e2f3f657c1108d9d44cfd8n;
+const HALF_WINDOWS = 33;
+
+/** scalar = i + j·λ mod n with 0 ≤ i, j < 2^132. */
+function halve(scalar: bigint): [bigint, bigint] {
+  const first = (A1 * scalar) / N;
+  const second = (B1 * scalar) / N - 5n; // five times (a2, b2) makes both halves positive
+  return [scalar - first * A1 - second * A2, first * B1 - second * A1];
+}
+
+/** table[digit], every entry looked at. */
+function lookUp(table: readonly Point[], digit: number): Point {
+  let found = table[0]!;
+  for (let i = 1; i < table.length; i++) found = i === digit ? table[i]! : found;
+  return found;
+}
+
 /**
- * scalar·point for a secret scalar: fixed windows, blinded (by @noble/curves). Throws `threshold-bad-message`
- * where the product would be infinity.
+ * scalar·point for a one-time secret: the same point operations whatever the scalar is. (@noble's own `multiply`
+ * blinds the scalar besides, at more than twice the price; a share of the key is multiplied with by that.)
+ * Throws `threshold-bad-message` where the product would be infinity.
  */
 export function multiply(point: Point, scalar: bigint): Point {
-  if (scalar === 0n || point.is0()) throw lngateError("threshold-bad-message", "a product is infinity");
-  return point.multiply(scalar);
+  if (scalar % N === 0n || point.is0()) throw lngateError("threshold-bad-message", "a product is infinity");
+  const table = [Curve.ZERO];
+  for (let i = 1; i < 16; i++) table.push(table[i - 1]!.add(point));
+  const endomorphic = table.map(({ X, Y, Z }) => new Curve(Curve.Fp.mul(X, BETA), Y, Z));
+  const [low, high] = halve(scalar);
+  let sum = Curve.ZERO;
+  for (let at = BigInt(4 * (HALF_WINDOWS - 1)); at >= 0n; at -= 4n) {
+    for (let i = 0; i < 4; i++) sum = sum.double();
+    sum = sum.add(lookUp(table, Number((low >> at) & 15n)));
+    sum = sum.add(lookUp(endomorphic, Number((high >> at) & 15n)));
+  }
+  return sum;
 }
 
 /** Modular inverse of a scalar that is not zero. */

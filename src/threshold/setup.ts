@@ -13,7 +13,7 @@ import { ascii, concat, equal, u32be } from "../bytes/bytes.ts";
 import { lngateError } from "../errors.ts";
 import { tagged } from "./hash.ts";
 import type { KeyShare, Role } from "./keyshare.ts";
-import { decodePoint, encodePoints, G, hashToCurve, POINT_BYTES, randomScalar } from "./points.ts";
+import { decodePoint, encodePoints, G, hashToCurve, multiply, POINT_BYTES, randomScalar } from "./points.ts";
 import { Fields, type Random, type Sent, type Turn, turn } from "./steps.ts";
 
 /**
@@ -195,7 +195,7 @@ export function setupP1(share: KeyShare, kind: Kind, random: Random): Sent<Turn<
           // Both are decoded, so that a bad one tells nothing about which was wanted.
           decodePoint(zero);
           decodePoint(one);
-          return decodePoint(select(bits[i]!, zero, one)).multiply(t);
+          return multiply(decodePoint(select(bits[i]!, zero, one)), t);
         }),
       );
       const seeds = products.map((point, i) => seedFrom(sid, i, bits[i]!, point));
@@ -223,10 +223,9 @@ export function setupP2(
           decodePoint(one).add(maskFor(sid, i, zero, DOMAINS[1])),
         ];
         return sums.map(sum => {
-          if (sum.is0()) throw lngateError("threshold-bad-message", "a transfer's point is infinity");
           const secret = randomScalar(random);
           secrets.push(secret);
-          return sum.multiply(secret);
+          return multiply(sum, secret);
         });
       }).flat(),
     );

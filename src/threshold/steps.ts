@@ -50,7 +50,8 @@ export class Fields {
       throw lngateError("threshold-bad-message", `${name} must have ${length} bytes`);
     }
     this.name = name;
-    this.message = message;
+    // A plain array whatever the caller has: slicing a Node Buffer would not copy.
+    this.message = new Uint8Array(message.buffer, message.byteOffset, message.length);
   }
 
   /** The next `length` bytes, a view of the message. */

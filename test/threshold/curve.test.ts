@@ -109,6 +109,17 @@ describe("proofs of knowledge", () => {
     expect(codeThrownBy(() => verifyProofs(both, random))).toBe("threshold-bad-proof");
   });
 
+  test("a multiplication is that of @noble, for edge values and random ones", () => {
+    const point = G.multiply(0xabcdefn);
+    const lambda = 0x5363ad4cc05c30e0a5261c028812645a122e22ea20816678df02967c1b23bd72n;
+    const awkward = [1n, 2n, 15n, 16n, N - 1n, N - 2n, N >> 1n, lambda, lambda + 1n, N - lambda, lambda - 1n];
+    const powers = Array.from({ length: 32 }, (_, i) => 2n ** BigInt(8 * i));
+    const randoms = Array.from({ length: 100 }, () => BigInt(`0x${toHex(random(32))}`) % N);
+    for (const scalar of [...awkward, ...powers, ...randoms]) {
+      expect(multiply(point, scalar).equals(point.multiply(scalar))).toBe(true);
+    }
+  });
+
   test("sums of products are what they say", () => {
     const point = G.multiply(9n);
     expect(sumOfProducts([G, point], [4n, N - 1n]).equals(G.multiply(N - 5n))).toBe(true);

@@ -48,6 +48,17 @@ describe.each([
     );
   });
 
+  test("records and messages in Node Buffers stay as they are", () => {
+    const { answering, completing } = records(5n, 7n, 11n, 13n);
+    const z = bytes(99n);
+    const [recordA, recordB] = [Buffer.from(answering), Buffer.from(completing)];
+    const s2 = online.answer(recordA, Buffer.from(z));
+    expect(online.decodeAnswer(Buffer.from(online.encodeAnswer(1, s2))).s2).toEqual(s2);
+    expect(online.complete(recordB, Buffer.from(s2))).toEqual(online.complete(completing, s2));
+    online.signWithNonce(recordA, bytes(3n), z);
+    expect([recordA.equals(answering), recordB.equals(completing)]).toEqual([true, true]);
+  });
+
   test("a prepared nonce makes a low-S signature that @noble accepts", () => {
     fc.assert(
       fc.property(scalar, scalar, any256, (x, k, z) => {

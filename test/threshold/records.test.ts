@@ -1,0 +1,299 @@
+import { describe, expect, test } from "@jest/globals";
+import fc from "fast-check";
+import { concat, toHex, u32be } from "../../src/bytes/bytes.ts";
+import { sha256 } from "../../src/bytes/hash.ts";
+import { burnUnshared, type MessageLink, presignManyP1, presignManyP2 } from "../../src/threshold/batches.ts";
+import { answer } from "../../src/threshold/online.ts";
+import {
+  type Batch,
+  decodeBatch,
+  encodeBatch,
+  RecordBook,
+  type RecordKind,
+} from "../../src/threshold/records.ts";
+import { completeVerified } from "../../src/threshold/signature.ts";
+import { codeThrownBy } from "../thrown.ts";
+import { generateKey, seededRandom, setUp } from "./parties.ts";
+
+const random = seededRandom("records");
+const sid = random(32);
+
+/** Records that look like real ones. */
+function batchOf(kind: RecordKind, firstId: number, count: number, size = 64, epoch = 0): Batch {
+  return { kind, epoch, firstId, count, records: random(count * size) };
+}
+
+const message = (n: number) => sha256(u32be(n));
+const echo = (z: Uint8Array) => (record: Uint8Array) => sha256(concat([record, z]));
+
+describe("a store of records", () => {
+  test("takes records in order, one per message, and repeats itself", () => {
+    const store = new RecordBook(sid, 0);
+    const batch = batchOf("A", 0, 4);
+    store.activate(batch);
+    const answers = [0, 1, 2, 1, 0, 3].map(n => store.take("A", message(n), echo(message(n))));
+    expect(answers.map(({ id }) => id)).toEqual([0, 1, 2, 1, 0, 3]);
+    expect(answers[4]).toEqual(answers[0]);
+    const record = batch.records.slice(64, 128);
+    expect(answers[1]!.answer).toEqual(sha256(concat([record, message(1)])));
+    expect(store.remaining("A")).toBe(0);
+    expect(codeThrownBy(() => store.take("A", message(4), echo(message(4))))).toBe("records-exhausted");
+    expect(codeThrownBy(() => store.take("B", message(0), echo(message(0))))).toBe("records-exhausted");
+  });
+
+  test("by id: unknown records and other messages are refused, whatever was asked before", () => {
+    const store = new RecordBook(sid, 0);
+    store.activate(batchOf("B", 100, 4, 96));
+    const first = store.use("B", 102, message(1), echo(message(1)));
+    expect(store.use("B", 102, message(1), () => new Uint8Array(1))).toEqual(first);
+    expect(codeThrownBy(() => store.use("B", 102, message(2), echo(message(2))))).toBe("policy-record-reuse");
+    expect(codeThrownBy(() => store.use("B", 104, message(2), echo(message(2))))).toBe("record-unknown");
+    expect(codeThrownBy(() => store.use("A", 102, message(2), echo(message(2))))).toBe("record-unknown");
+    expect(codeThrownBy(() => store.use("B", 101, new Uint8Array(31), echo(sid)))).toBe("bad-sighash");
+    // In order now means around the one that is used.
+    const ids = [3, 4, 5].map(n => store.take("B", message(n), echo(message(n))).id);
+    expect(ids).toEqual([100, 101, 103]);
+  });
+
+  test("a record whose answer cannot be made is burnt, and the message gets another", () => {
+    const store = new RecordBook(sid, 0);
+    store.activate(batchOf("A", 0, 4));
+    const fail = () => {
+      throw new Error("made nothing");
+    };
+    expect(() => store.take("A", message(1), fail)).toThrow("made nothing");
+    expect(codeThrownBy(() => store.use("A", 0, message(1), echo(message(1))))).toBe("record-unknown");
+    expect(store.take("A", message(1), echo(message(1))).id).toBe(1);
+  });
+
+  test("ids never come twice", () => {
+    const store = new RecordBook(sid, 0);
+    expect(store.reserve("A", 16)).toBe(0);
+    expect(store.reserve("A", 4)).toBe(16);
+    expect(store.reserve("B", 4)).toBe(0);
+    store.activate(batchOf("A", 16, 4));
+    expect(store.nextId("A")).toBe(20);
+    for (const firstId of [16, 19, 12, 0]) {
+      expect(codeThrownBy(() => store.activate(batchOf("A", firstId, 4)))).toBe("record-ids-taken");
+    }
+    store.activate(batchOf("A", 40, 4));
+    expect(store.unused("A")).toEqual([
+      { firstId: 16, count: 4 },
+      { firstId: 40, count: 4 },
+    ]);
+    expect(codeThrownBy(() => store.reserve("A", 0xffffffff))).toBe("record-ids-taken");
+  });
+
+  test("belongs to one key and one epoch", () => {
+    const store = new RecordBook(sid, 2);
+    expect(codeThrownBy(() => store.activate(batchOf("A", 0, 4)))).toBe("threshold-old-epoch");
+    store.activate(batchOf("A", 0, 4, 64, 2));
+    const events = [...store.events()];
+    expect(new RecordBook(sid, 2, undefined, events).remaining("A")).toBe(4);
+    expect(codeThrownBy(() => new RecordBook(sid, 1, undefined, events))).toBe("threshold-old-epoch");
+    expect(codeThrownBy(() => new RecordBook(random(32), 2, undefined, events))).toBe("threshold-old-epoch");
+    expect(codeThrownBy(() => store.enterEpoch(2))).toBe("threshold-old-epoch");
+    store.enterEpoch(3);
+    expect([store.epoch, store.remaining("A"), store.nextId("A")]).toEqual([3, 0, 0]);
+  });
+
+  test("hands unused records over once, and keeps none of them", () => {
+    const store = new RecordBook(sid, 0);
+    const batch = batchOf("B", 8, 4, 96);
+    store.activate(batch);
+    expect(codeThrownBy(() => store.handOver("B", { firstId: 8, count: 5 }))).toBe("record-unknown");
+    expect(store.handOver("B", { firstId: 8, count: 4 })).toEqual(batch);
+    expect(codeThrownBy(() => store.handOver("B", { firstId: 8, count: 4 }))).toBe("record-unknown");
+    expect(store.remaining("B")).toBe(0);
+    expect([...store.events()].some(event => toHex(event).includes(toHex(batch.records.slice(0, 32))))).toBe(
+      false,
+    );
+  });
+
+  test("drops what the other side does not have, and what it has seen used", () => {
+    const store = new RecordBook(sid, 0);
+    store.activate(batchOf("A", 0, 8));
+    burnUnshared(store, "A", [
+      { firstId: 2, count: 2 },
+      { firstId: 5, count: 100 },
+    ]);
+    expect(store.unused("A")).toEqual([
+      { firstId: 2, count: 2 },
+      { firstId: 5, count: 3 },
+    ]);
+    store.skipTo("A", 6);
+    expect(store.unused("A")).toEqual([{ firstId: 6, count: 2 }]);
+    expect(store.remaining("A")).toBe(2);
+  });
+
+  test("whatever is asked in whatever order, also after reading its events back", () => {
+    const step = fc.oneof(
+      fc.record({ do: fc.constant("take" as const), n: fc.nat({ max: 9 }) }),
+      fc.record({ do: fc.constant("use" as const), n: fc.nat({ max: 9 }), id: fc.nat({ max: 12 }) }),
+      fc.record({ do: fc.constant("burn" as const), id: fc.nat({ max: 12 }) }),
+      fc.record({ do: fc.constant("reopen" as const) }),
+    );
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 40 }), steps => {
+        let store = new RecordBook(sid, 0);
+        store.activate(batchOf("A", 0, 4));
+        store.activate(batchOf("A", 6, 4));
+        const messageOf = new Map<number, string>();
+        const answerOf = new Map<string, string>();
+        for (const each of steps) {
+          if (each.do === "reopen") {
+            store = new RecordBook(sid, 0, undefined, [...store.events()]);
+          } else if (each.do === "burn") {
+            store.burn("A", { firstId: each.id, count: 1 });
+          } else {
+            const z = message(each.n);
+            try {
+              const { id, answer } =
+                each.do === "take" ? store.take("A", z, echo(z)) : store.use("A", each.id, z, echo(z));
+              // One message per record, one answer per record and message.
+              expect(messageOf.get(id) ?? toHex(z)).toBe(toHex(z));
+              expect(answerOf.get(`${id} ${toHex(z)}`) ?? toHex(answer)).toBe(toHex(answer));
+              messageOf.set(id, toHex(z));
+              answerOf.set(`${id} ${toHex(z)}`, toHex(answer));
+            } catch (error) {
+              expect(["records-exhausted", "record-unknown", "policy-record-reuse"]).toContain(
+                (error as { code?: string }).code,
+              );
+            }
+          }
+          const unused = store.unused("A").reduce((sum, { count }) => sum + count, 0);
+          expect(store.remaining("A")).toBe(unused);
+        }
+      }),
+    );
+  });
+});
+
+describe("batches as bytes", () => {
+  test("come back as they were", () => {
+    for (const batch of [batchOf("A", 7, 5), batchOf("B", 0xfffffff0, 4, 96), batchOf("H", 0, 300, 64, 9)]) {
+      expect(decodeBatch(encodeBatch(batch))).toEqual(batch);
+    }
+    expect(encodeBatch(batchOf("A", 0, 4))).toHaveLength(13 + 4 * 64);
+  });
+
+  test("are refused when anything about them is not so", () => {
+    const bytes = encodeBatch(batchOf("A", 7, 4));
+    const changed = (at: number, value: number) => {
+      const copy = bytes.slice();
+      copy[at] = value;
+      return copy;
+    };
+    const bad = [
+      new Uint8Array(0),
+      bytes.subarray(0, 12),
+      bytes.subarray(0, bytes.length - 1),
+      concat([bytes, new Uint8Array(1)]),
+      changed(0, 2),
+      changed(1, 0x43),
+      changed(11, 5),
+      changed(11, 0),
+      changed(12, 63),
+      encodeBatch({ ...batchOf("H", 0, 4, 96) }),
+      encodeBatch(batchOf("A", 0xfffffffe, 4)),
+    ];
+    for (const each of bad) expect(codeThrownBy(() => decodeBatch(each))).toBe("bad-batch");
+  });
+});
+
+describe("many batches over a link", () => {
+  /** Two ends of a wire that can be cut. */
+  function wire(cutAfter = Number.POSITIVE_INFINITY): [MessageLink, MessageLink] {
+    let sent = 0;
+    const end = (
+      incoming: Uint8Array[],
+      waiting: ((m: Uint8Array | Error) => void)[],
+      outgoing: Uint8Array[],
+      wake: ((m: Uint8Array | Error) => void)[],
+    ): MessageLink => ({
+      send: async bytes => {
+        if (++sent > cutAfter) {
+          for (const each of [...waiting, ...wake]) each(new Error("cut"));
+          throw new Error("cut");
+        }
+        const waiter = wake.shift();
+        if (waiter) waiter(bytes);
+        else outgoing.push(bytes);
+      },
+      receive: () =>
+        new Promise((resolve, reject) => {
+          const ready = incoming.shift();
+          if (ready) resolve(ready);
+          else if (sent > cutAfter) reject(new Error("cut"));
+          else waiting.push(m => (m instanceof Error ? reject(m) : resolve(m)));
+        }),
+    });
+    const [a, b]: Uint8Array[][] = [[], []];
+    const [wakeA, wakeB]: ((m: Uint8Array | Error) => void)[][] = [[], []];
+    return [end(a!, wakeA!, b!, wakeB!), end(b!, wakeB!, a!, wakeA!)];
+  }
+
+  const pair = generateKey(random);
+  const setups = setUp(pair, "B", random);
+  const device = { share: pair.device, setup: setups.p1, random };
+  const gateway = { share: pair.gateway, setup: setups.p2, random };
+
+  test("fill both stores, tell how far they are, and sign", async () => {
+    const [deviceStore, gatewayStore] = [
+      new RecordBook(pair.device.sid, 0),
+      new RecordBook(pair.gateway.sid, 0),
+    ];
+    const [left, right] = wire();
+    const progress: number[] = [];
+    const made = await Promise.all([
+      presignManyP1(device, deviceStore, left, 70, { onProgress: done => progress.push(done) }),
+      presignManyP2(gateway, gatewayStore, right, 70),
+    ]);
+    expect(made).toEqual([72, 72]);
+    expect(progress).toEqual([64, 72]);
+    expect(deviceStore.unused("B")).toEqual([{ firstId: 0, count: 72 }]);
+    expect(gatewayStore.unused("B")).toEqual([{ firstId: 0, count: 72 }]);
+    const z = random(32);
+    const { id, answer: s2 } = gatewayStore.take("B", z, record => answer(record, z));
+    const finished = deviceStore.use("B", id, z, record =>
+      completeVerified(record, s2, z, pair.device.joint),
+    );
+    expect(finished.answer).toHaveLength(64);
+  });
+
+  test("end between batches when either side wants to, and nothing is lost", async () => {
+    for (const canceller of ["P1", "P2"]) {
+      const [p1, p2] = [new RecordBook(pair.device.sid, 0), new RecordBook(pair.gateway.sid, 0)];
+      const [left, right] = wire();
+      let batches = 0;
+      const cancelled = () => batches++ >= 1;
+      const made = await Promise.all([
+        presignManyP1(device, p1, left, 300, canceller === "P1" ? { cancelled } : {}),
+        presignManyP2(gateway, p2, right, 300, canceller === "P2" ? { cancelled } : {}),
+      ]);
+      expect(made).toEqual([64, 64]);
+      expect(p1.unused("B")).toEqual(p2.unused("B"));
+    }
+  });
+
+  test("a link that is cut at any message leaves records that the lists can settle", async () => {
+    for (let cutAfter = 0; cutAfter <= 7; cutAfter++) {
+      const [p1, p2] = [new RecordBook(pair.device.sid, 0), new RecordBook(pair.gateway.sid, 0)];
+      const [left, right] = wire(cutAfter);
+      const outcome = await Promise.allSettled([
+        presignManyP1(device, p1, left, 4),
+        presignManyP2(gateway, p2, right, 4),
+      ]);
+      expect(outcome.some(({ status }) => status === "rejected")).toBe(cutAfter < 7);
+      const [ofP1, ofP2] = [p1.unused("B"), p2.unused("B")];
+      burnUnshared(p1, "B", ofP2);
+      burnUnshared(p2, "B", ofP1);
+      expect(p1.unused("B")).toEqual(p2.unused("B"));
+      // Whatever was lost, the next run goes on with numbers that were not there before.
+      const [again, other] = wire();
+      await Promise.all([presignManyP1(device, p1, again, 4), presignManyP2(gateway, p2, other, 4)]);
+      expect(p1.remaining("B")).toBe(p2.remaining("B"));
+      expect(p1.remaining("B")).toBe(cutAfter >= 5 ? 8 : 4);
+    }
+  });
+});
