@@ -3,7 +3,7 @@ import { lngateError } from "../../src/errors.ts";
 import type { Log } from "../log.ts";
 import { type Broadcaster, createBroadcaster } from "./broadcaster.ts";
 import { createFeeEstimator, type FeeEstimator, type FeeOptions } from "./fees.ts";
-import { createFollower, type Follower } from "./follower.ts";
+import { type BlockPoint, createFollower, type Follower } from "./follower.ts";
 import { type BitcoinRpc, connectRpc, type RpcOptions } from "./rpc.ts";
 
 export type BitcoinNetwork = "mainnet" | "testnet" | "signet" | "regtest";
@@ -12,6 +12,8 @@ export interface ChainOptions extends Pick<FeeOptions, "commitmentFeerate" | "fa
   readonly rpc: RpcOptions;
   readonly network: BitcoinNetwork;
   readonly log: Log;
+  /** The chain has been followed up to here. */
+  readonly onTip?: (tip: BlockPoint) => void;
 }
 
 export interface Chain {
@@ -42,8 +44,9 @@ export function createChain(options: ChainOptions): Chain {
   });
   const follower = createFollower({
     rpc,
-    onTip: ({ height }) => {
-      log.debug("the chain is followed", { height });
+    onTip: tip => {
+      log.debug("the chain is followed", { height: tip.height });
+      options.onTip?.(tip);
       void fees.refresh();
       void broadcaster.resend();
     },

@@ -49,6 +49,8 @@ export interface Watching {
   transaction(txid: Uint8Array): void;
   /** Whatever spends this output. */
   spendOf(txid: Uint8Array, vout: number): void;
+  /** Whatever pays to this scriptPubKey. */
+  paymentTo(script: Uint8Array): void;
   /** No more. */
   leave(): void;
 }
@@ -91,6 +93,7 @@ export function createFollower(options: FollowerOptions): Follower {
   /** Who watches: by txid, and by outpoint (txid, then four bytes). */
   const byTxid = new Map<string, Set<Entry>>();
   const byOutpoint = new Map<string, Set<Entry>>();
+  const byScript = new Map<string, Set<Entry>>();
   let running: Promise<void> | undefined;
   let again = false;
   let loop: Promise<void> | undefined;
@@ -173,6 +176,7 @@ export function createFollower(options: FollowerOptions): Follower {
     };
     for (const [index, transaction] of block.transactions.entries()) {
       note(byTxid.get(keyOf(transaction.txid)), index);
+      for (const output of transaction.outputs) note(byScript.get(keyOf(output.script)), index);
       for (const input of transaction.inputs)
         note(byOutpoint.get(outpointKey(input.txid, input.vout)), index);
     }
@@ -323,9 +327,10 @@ export function createFollower(options: FollowerOptions): Follower {
       return {
         transaction: txid => add(byTxid, keyOf(txid), entry),
         spendOf: (txid, vout) => add(byOutpoint, outpointKey(txid, vout), entry),
+        paymentTo: script => add(byScript, keyOf(script), entry),
         leave() {
           entries.delete(entry);
-          for (const index of [byTxid, byOutpoint]) {
+          for (const index of [byTxid, byOutpoint, byScript]) {
             for (const [key, watchers] of index) {
               watchers.delete(entry);
               if (watchers.size === 0) index.delete(key);

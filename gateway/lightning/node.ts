@@ -13,7 +13,7 @@ import * as ldk from "lightningdevkit";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { Invoice } from "../../src/lightning/bolt11.ts";
-import type { BlockPoint, ChainClient, Follower, IndexedTransaction, Watching } from "../chain/follower.ts";
+import type { BlockPoint, ChainClient, IndexedTransaction, Watching } from "../chain/follower.ts";
 import type { Log } from "../log.ts";
 import { type LightningRuntime, ldkNetwork } from "./runtime.ts";
 import { PeerSockets } from "./sockets.ts";
@@ -35,7 +35,6 @@ export interface NodeStore {
 
 export interface NodeOptions {
   readonly runtime: LightningRuntime;
-  readonly follower: Follower;
   readonly keys: NodeKeys;
   readonly store: NodeStore;
   readonly log: Log;
@@ -114,7 +113,8 @@ export class LightningNode {
   // ── building ──────────────────────────────────────────────────────────────────────────────────────────
 
   private async build(): Promise<void> {
-    const { runtime, keys, store, follower } = this.options;
+    const { runtime, keys, store } = this.options;
+    const { follower } = runtime.chain;
     const { logger, feeEstimator, broadcaster, graph, scorer } = runtime;
     const filter = this.keep(
       ldk.Filter.new_impl({

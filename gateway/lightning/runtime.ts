@@ -3,6 +3,8 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import * as ldk from "lightningdevkit";
 import type { Network } from "../../device/identity.ts";
+import type { Chain } from "../chain/chain.ts";
+import type { FeePurpose } from "../chain/fees.ts";
 import type { Log } from "../log.ts";
 
 let started: Promise<void> | undefined;
@@ -23,12 +25,16 @@ export function startLdk(): Promise<void> {
   return started;
 }
 
-/** What the chain does for LDK; calls come from LDK's callbacks and must neither throw nor call LDK. */
-export interface ChainServices {
-  /** sat per 1000 weight. */
-  feerate(target: ldk.ConfirmationTarget): number;
-  broadcast(transactions: readonly Uint8Array[]): void;
-}
+const PURPOSES: ReadonlyMap<ldk.ConfirmationTarget, FeePurpose> = new Map([
+  [ldk.ConfirmationTarget.LDKConfirmationTarget_MaximumFeeEstimate, "maximum"],
+  [ldk.ConfirmationTarget.LDKConfirmationTarget_UrgentOnChainSweep, "urgent"],
+  [ldk.ConfirmationTarget.LDKConfirmationTarget_MinAllowedAnchorChannelRemoteFee, "minimum"],
+  [ldk.ConfirmationTarget.LDKConfirmationTarget_MinAllowedNonAnchorChannelRemoteFee, "minimum"],
+  [ldk.ConfirmationTarget.LDKConfirmationTarget_AnchorChannelFee, "commitment"],
+  [ldk.ConfirmationTarget.LDKConfirmationTarget_NonAnchorChannelFee, "commitment"],
+  [ldk.ConfirmationTarget.LDKConfirmationTarget_ChannelCloseMinimum, "minimum"],
+  [ldk.ConfirmationTarget.LDKConfirmationTarget_OutputSpendingFee, "normal"],
+]);
 
 export interface LightningRuntime {
   readonly network: Network;
@@ -38,7 +44,7 @@ export interface LightningRuntime {
   readonly graph: ldk.NetworkGraph;
   readonly gossip: ldk.P2PGossipSync;
   readonly scorer: ldk.MultiThreadedLockableScore;
-  readonly services: ChainServices;
+  readonly chain: Chain;
 }
 
 const NETWORKS: Readonly<Record<Network, ldk.Network>> = {
@@ -53,11 +59,8 @@ export function ldkNetwork(network: Network): ldk.Network {
 }
 
 /** One graph for all nodes: each reserves some 150 MB of WebAssembly memory, which ends at 2 GiB. */
-export async function startRuntime(
-  network: Network,
-  services: ChainServices,
-  log: Log,
-): Promise<LightningRuntime> {
+export async function startRuntime(chain: Chain, log: Log): Promise<LightningRuntime> {
+  const { network } = chain;
   await startLdk();
   const logger = ldk.Logger.new_impl({
     log: record => {
@@ -69,10 +72,10 @@ export async function startRuntime(
     },
   });
   const feeEstimator = ldk.FeeEstimator.new_impl({
-    get_est_sat_per_1000_weight: target => Math.max(253, Math.round(services.feerate(target))),
+    get_est_sat_per_1000_weight: target => chain.fees.feerate(PURPOSES.get(target) ?? "normal"),
   });
   const broadcaster = ldk.BroadcasterInterface.new_impl({
-    broadcast_transactions: transactions => services.broadcast(transactions),
+    broadcast_transactions: transactions => chain.broadcaster.broadcast(transactions),
   });
   const graph = ldk.NetworkGraph.constructor_new(ldkNetwork(network), logger);
   const scorer = ldk.ProbabilisticScorer.constructor_new(
@@ -88,6 +91,6 @@ export async function startRuntime(
     graph,
     gossip: ldk.P2PGossipSync.constructor_new(graph, ldk.Option_UtxoLookupZ.constructor_none(), logger),
     scorer: ldk.MultiThreadedLockableScore.constructor_new(scorer.as_Score()),
-    services,
+    chain,
   };
 }

@@ -1,9 +1,10 @@
 /**
- * The one thing about a channel's state that LDK learns and does not show its signer in time: the bridge's next
- * per-commitment point, which comes with every revoke_and_ack. This handler stands between LDK's PeerManager and
- * ChannelManager, passes everything on, and tells the signer of that point.
+ * What LDK learns from the bridge's messages and shows neither its signer nor its user in time: the next
+ * per-commitment point, which comes with every revoke_and_ack, and the limits in accept_channel. This handler stands
+ * between LDK's PeerManager and ChannelManager, passes everything on, and tells of these.
  */
 import {
+  type AcceptChannel,
   type ChannelManager,
   ChannelMessageHandler,
   type ChannelMessageHandlerInterface,
@@ -11,11 +12,28 @@ import {
 } from "lightningdevkit";
 import type { RemoteSigner } from "./signer-ldk.ts";
 
+/** What accept_channel says and LDK keeps to itself, sat. */
+export interface AcceptedChannel {
+  readonly dustLimitSat: number;
+  readonly reserveSat: number;
+}
+
 /** To be given to PeerManager in the place of `channelManager.as_ChannelMessageHandler()`. */
-export function watchedMessages(channelManager: ChannelManager, signer: RemoteSigner): ChannelMessageHandler {
+export function watchedMessages(
+  channelManager: ChannelManager,
+  signer: RemoteSigner,
+  accepted: (channel: AcceptedChannel) => void = () => {},
+): ChannelMessageHandler {
   // A new wrapper for each call: a binding keeps every message that was passed to it for as long as it lives.
   const inner = () => channelManager.as_ChannelMessageHandler();
   const watched: Partial<ChannelMessageHandlerInterface> = {
+    handle_accept_channel(peer: Uint8Array, message: AcceptChannel): void {
+      accepted({
+        dustLimitSat: Number(message.get_common_fields().get_dust_limit_satoshis()),
+        reserveSat: Number(message.get_channel_reserve_satoshis()),
+      });
+      inner().handle_accept_channel(peer, message);
+    },
     handle_revoke_and_ack(peer: Uint8Array, message: RevokeAndACK): void {
       signer.revokeAndAck(
         message.get_channel_id().get_a(),

@@ -1,0 +1,70 @@
+/** What the gateway stores of a device's channel besides LDK's own state. */
+import type { Database } from "lmdb";
+import { MAX_DEPOSITS, proposalKind } from "../src/link/messages.ts";
+import {
+  bytes,
+  bytesUpTo,
+  decodeValue,
+  encodeValue,
+  list,
+  optional,
+  record,
+  text,
+  UINT32,
+  UINT53,
+  uint,
+} from "../src/link/schema.ts";
+
+const depositKind = record({ txid: [1, bytes(32)], vout: [2, uint(UINT32)], valueSat: [3, uint(UINT53)] });
+
+/**
+ * opening   the bridge was asked; the funding transaction is not signed
+ * funded    it is signed and broadcast
+ * ready     payments can be made
+ * closing   a mutual close was asked for, by anyone
+ * closed    LDK has forgotten the channel; the close is known
+ */
+export type ChannelStage = "opening" | "funded" | "ready" | "closing" | "closed";
+const STAGES: readonly ChannelStage[] = ["opening", "funded", "ready", "closing", "closed"];
+
+const rowKind = record({
+  stage: [1, text(8)],
+  /** The device's number of the channel. */
+  index: [2, uint(UINT32)],
+  /** Names this attempt in LDK's data. */
+  keysId: [3, bytes(32)],
+  /** The device's first commitment points. */
+  points: [4, list(bytes(33), 8)],
+  deposits: [5, list(depositKind, MAX_DEPOSITS)],
+  channelSat: [6, uint(UINT53)],
+  changeSat: [7, uint(UINT53)],
+  /** From accept_channel. */
+  theirDustLimitSat: optional([8, uint(UINT53)]),
+  reserveSat: optional([9, uint(UINT53)]),
+  /** Once the bridge's keys are known. */
+  proposal: optional([10, proposalKind]),
+  /** Signed. */
+  fundingTransaction: optional([11, bytesUpTo(4000)]),
+  closeTxid: optional([12, bytes(32)]),
+});
+type RowData = ReturnType<typeof rowKind.read>;
+export type ChannelRow = Omit<RowData, "stage"> & { readonly stage: ChannelStage };
+
+export function readChannelRow(
+  table: Database<Uint8Array, string>,
+  deviceId: string,
+): ChannelRow | undefined {
+  const stored = table.get(deviceId);
+  if (!stored) return undefined;
+  const row = decodeValue(rowKind, new Uint8Array(stored));
+  return { ...row, stage: STAGES.find(stage => stage === row.stage) ?? "closed" };
+}
+
+/** Durable when it returns. */
+export function writeChannelRow(
+  table: Database<Uint8Array, string>,
+  deviceId: string,
+  row: ChannelRow,
+): void {
+  table.putSync(deviceId, encodeValue(rowKind, row));
+}

@@ -1,0 +1,115 @@
+/**
+ * What devices' channels have on the chain: deposits that can fund them, and the transaction that ends them. Both
+ * are noted as blocks go by, from where the gateway last was. Before a deposit is used or counted, bitcoind is asked
+ * whether it is still there, so a reorg or a spend needs no bookkeeping here.
+ */
+import type { Database } from "lmdb";
+import { type Outpoint, type Transaction, txidOf } from "../src/bitcoin/transaction.ts";
+import { fromHex, toHex } from "../src/bytes/bytes.ts";
+import type { Deposit } from "../src/lightning/funding.ts";
+import { headerHash } from "./chain/block.ts";
+import type { Chain } from "./chain/chain.ts";
+import type { BlockPoint, ChainClient, Watching } from "./chain/follower.ts";
+import type { BitcoinRpc } from "./chain/rpc.ts";
+
+export interface StandingDeposit extends Deposit {
+  readonly confirmations: number;
+}
+
+const TIP = "tip";
+
+export class Deposits {
+  private readonly table: Database<Uint8Array, string>;
+  private readonly rpc: BitcoinRpc;
+  private readonly watching: Watching;
+  /** Device by its deposit scriptPubKey, hex. */
+  private readonly devices = new Map<string, string>();
+  private readonly endings = new Map<string, (spend: Transaction) => void>();
+
+  private constructor(table: Database<Uint8Array, string>, chain: Chain, tip: BlockPoint) {
+    this.table = table;
+    this.rpc = chain.rpc;
+    this.watching = chain.follower.join(this.client(tip));
+  }
+
+  static async open(table: Database<Uint8Array, string>, chain: Chain): Promise<Deposits> {
+    const stored = table.get(TIP);
+    const tip = stored ? readTip(new Uint8Array(stored)) : await chain.follower.currentTip();
+    return new Deposits(table, chain, tip);
+  }
+
+  /** From now on, outputs with this scriptPubKey belong to this device. */
+  watch(deviceId: string, script: Uint8Array): void {
+    this.devices.set(toHex(script), deviceId);
+    this.watching.paymentTo(script);
+  }
+
+  /** Calls back with a confirmed transaction that spends this output. */
+  onSpent(outpoint: Outpoint, ended: (spend: Transaction) => void): void {
+    this.endings.set(keyOf(outpoint), ended);
+    this.watching.spendOf(outpoint.txid, outpoint.vout);
+  }
+
+  /** The unspent deposits of a device, mined or not; one that is spent by a waiting transaction counts no more. */
+  async of(deviceId: string): Promise<StandingDeposit[]> {
+    const prefix = `${deviceId}/`;
+    const found: StandingDeposit[] = [];
+    for (const { key, value } of this.table.getRange({ start: prefix, end: `${prefix}~` })) {
+      const [txid = "", vout = ""] = key.slice(prefix.length).split(":");
+      const unspent = await this.rpc.call<{ confirmations: number } | null>("gettxout", [
+        txid,
+        Number(vout),
+        true,
+      ]);
+      if (unspent === null) continue;
+      found.push({
+        txid: fromHex(txid).reverse(),
+        vout: Number(vout),
+        valueSat: Number(new TextDecoder().decode(value)),
+        confirmations: unspent.confirmations,
+      });
+    }
+    return found;
+  }
+
+  private see(transaction: Transaction): void {
+    for (const [vout, { script, valueSat }] of transaction.outputs.entries()) {
+      const deviceId = this.devices.get(toHex(script));
+      if (deviceId === undefined) continue;
+      const key = `${deviceId}/${keyOf({ txid: txidOf(transaction), vout })}`;
+      this.table.putSync(key, new TextEncoder().encode(String(valueSat)));
+    }
+    for (const input of transaction.inputs) this.endings.get(keyOf(input))?.(transaction);
+  }
+
+  private client(start: BlockPoint): ChainClient {
+    let tip = start;
+    return {
+      tip: () => tip,
+      confirmed: () => [],
+      transactionsConfirmed: (_header, transactions) => {
+        for (const { transaction } of transactions) this.see(transaction);
+      },
+      transactionUnconfirmed: () => {},
+      bestBlock: (header, height) => {
+        tip = { hash: headerHash(header), height };
+        this.table.putSync(TIP, writeTip(tip));
+      },
+    };
+  }
+}
+
+function keyOf({ txid, vout }: Outpoint): string {
+  return `${toHex(txid.slice().reverse())}:${vout}`;
+}
+
+function writeTip({ hash, height }: BlockPoint): Uint8Array {
+  const bytes = new Uint8Array(36);
+  bytes.set(hash);
+  new DataView(bytes.buffer).setUint32(32, height);
+  return bytes;
+}
+
+function readTip(bytes: Uint8Array): BlockPoint {
+  return { hash: bytes.slice(0, 32), height: new DataView(bytes.buffer).getUint32(32) };
+}

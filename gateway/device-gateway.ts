@@ -1,0 +1,520 @@
+/**
+ * One device on the gateway: its Lightning node, its signer over the link, its channel and its payments. A device
+ * that is silent keeps nothing waiting but itself.
+ */
+import { randomBytes } from "node:crypto";
+import * as cbor from "cbor-x";
+import * as ldk from "lightningdevkit";
+import type { Database } from "lmdb";
+import type { Network } from "../device/identity.ts";
+import { p2wsh } from "../src/bitcoin/script.ts";
+import { strippedBytes, type Transaction, transactionBytes, txidOf } from "../src/bitcoin/transaction.ts";
+import { equal, toHex } from "../src/bytes/bytes.ts";
+import { codeOf, lngateError } from "../src/errors.ts";
+import type { Invoice } from "../src/lightning/bolt11.ts";
+import { buildFunding, FUNDING_VOUT, fundingWeight, signedFunding } from "../src/lightning/funding.ts";
+import {
+  MAX_DEPOSITS,
+  type Proposal,
+  type ToDevice,
+  type ToGateway,
+  toDevice,
+  toGateway,
+} from "../src/link/messages.ts";
+import { type DeviceKeys, depositScriptOf, fundingOf } from "../src/link/transactions.ts";
+import type { RecordStore } from "../src/threshold/records.ts";
+import { type ChannelRow, readChannelRow, writeChannelRow } from "./channel-row.ts";
+import type { Deposits } from "./deposits.ts";
+import { DeviceSigner } from "./device-signer.ts";
+import { LightningNode, type NodeStore, type Peer } from "./lightning/node.ts";
+import type { LightningRuntime } from "./lightning/runtime.ts";
+import { RemoteSigner, userChannelIdOf } from "./lightning/signer-ldk.ts";
+import { type AcceptedChannel, watchedMessages } from "./lightning/signer-messages.ts";
+import type { PlainBook, SigningPart } from "./lightning/signer-state.ts";
+import type { Log } from "./log.ts";
+import { channelNotReady, Payments } from "./payments.ts";
+
+/** Confirmations a deposit needs before it is spent into a channel. */
+export const DEPOSIT_CONFIRMATIONS = 1;
+/** The smallest deposit from which a channel is opened. */
+export const MIN_DEPOSIT_SAT = 20_000;
+/** Largest channel without option_support_large_channel (BOLT #2). */
+const MAX_CHANNEL_SAT = 16_777_215;
+/** LDK's own dust limit, fixed for anchors channels. */
+const LDK_DUST_LIMIT_SAT = 354;
+/** A change smaller than this is left to the miners. */
+const MIN_CHANGE_SAT = 1_000;
+
+export interface DeviceGatewayOptions {
+  readonly deviceId: string;
+  readonly network: Network;
+  readonly keys: DeviceKeys;
+  readonly records: RecordStore;
+  readonly deposits: Deposits;
+  readonly channels: Database<Uint8Array, string>;
+  readonly payments: Database<Uint8Array, string>;
+  readonly log: Log;
+  readonly runtime: LightningRuntime;
+  readonly store: NodeStore;
+  readonly bridge: Peer;
+  /** LDK can't go on: the process has to be started anew. */
+  onFatal(error: unknown): void;
+  /** Bytes to the device; false if there is no session. */
+  send(message: Uint8Array): boolean;
+}
+
+export class DeviceGateway {
+  readonly id: string;
+  private readonly options: DeviceGatewayOptions;
+  private readonly signer: RemoteSigner;
+  private readonly deviceSigner: DeviceSigner;
+  readonly payments: Payments;
+  private row: ChannelRow | undefined;
+  /** What LDK has, once it runs. */
+  private node: LightningNode | undefined;
+  private online = false;
+  /** The device's wish for a channel, while the deposit is awaited. */
+  private wish: { readonly index: number; readonly points: readonly Uint8Array[] } | undefined;
+  private opening = false;
+
+  constructor(options: DeviceGatewayOptions, nodeSeed: Uint8Array) {
+    this.id = options.deviceId;
+    this.options = options;
+    this.row = readChannelRow(options.channels, this.id);
+    this.signer = new RemoteSigner({
+      nodeSeed,
+      shutdownScript: options.keys.shutdownScript,
+      peer: { ask: (keysId, parts) => this.ask(keysId, parts) },
+      problem: (keysId, code, sentence) =>
+        options.log.error(sentence, { code, channel: toHex(keysId.subarray(0, 4)) }),
+    });
+    this.deviceSigner = new DeviceSigner({
+      keys: options.keys,
+      records: options.records,
+      proposal: keysId => this.proposal(keysId),
+      send: step => this.send(step),
+      answer: (keysId, answers) => {
+        this.signer.answer(keysId, answers);
+        this.finishFunding();
+      },
+      problem: (code, sentence) => options.log.error(sentence, { code }),
+    });
+    this.payments = new Payments({
+      deviceId: this.id,
+      network: options.network,
+      table: options.payments,
+      send: message => this.send(message),
+      start: (invoice, text, paymentId, maxFeeMsat) =>
+        this.startPayment(invoice, text, paymentId, maxFeeMsat),
+      underWay: paymentId => this.node?.hasPayment(paymentId) ?? false,
+      now: () => Date.now(),
+    });
+  }
+
+  /** Brings the device's node up, from the store if it was there before. */
+  async start(): Promise<void> {
+    const { options, signer } = this;
+    const { row } = this;
+    options.deposits.watch(this.id, p2wsh(depositScriptOf(options.keys)));
+    if (row && row.stage !== "closed") {
+      const book = options.store.get(bookKey(row.keysId));
+      this.announce(row, book ? (cbor.decode(book) as PlainBook) : row.points);
+    }
+    this.node = await LightningNode.start({
+      runtime: options.runtime,
+      keys: {
+        entropySource: signer.keys.as_EntropySource(),
+        nodeSigner: signer.keys.as_NodeSigner(),
+        signerProvider: signer.signerProvider,
+      },
+      store: options.store,
+      log: options.log,
+      routing: false,
+      onEvent: event => this.event(event),
+      extraRows: () =>
+        new Map(
+          signer.changedBooks().map(({ keysId, book }) => [bookKey(keysId), cbor.encode(book)] as const),
+        ),
+      holdTicks: () => signer.closingPending,
+      messages: manager => watchedMessages(manager, signer, limits => this.accepted(limits)),
+      attach: node =>
+        signer.attach({ channelManager: node.manager, chainMonitor: node.monitor, wake: () => node.wake() }),
+      onFatal: error => options.onFatal(error),
+    });
+    this.watchFunding();
+    if (row?.stage === "opening") this.signFunding();
+    if (row?.stage === "funded" && row.fundingTransaction) this.broadcast(row.fundingTransaction);
+    this.node.keepConnected(options.bridge);
+  }
+
+  stop(): void {
+    this.node?.stop();
+  }
+
+  // ── the link ──────────────────────────────────────────────────────────────────────────────────────────
+
+  /** A session with the device began, or was given up. */
+  session(state: "up" | "lost"): void {
+    this.online = state === "up";
+    this.deviceSigner.restart();
+  }
+
+  /** A message of the device. Throws `message-…` for what is none. */
+  received(encoded: Uint8Array): void {
+    const message = toGateway.decode(encoded);
+    switch (message.type) {
+      case "hello":
+        this.greeted(message);
+        return;
+      case "open":
+        this.wish = { index: message.index, points: message.points };
+        void this.openIfPossible();
+        return;
+      case "pay":
+        this.payments.asked(message.invoice, message.maxFeeMsat);
+        return;
+      case "stepped":
+        this.deviceSigner.stepped(message);
+        return;
+      case "close":
+        this.report(() => this.requestClose());
+        return;
+    }
+  }
+
+  private greeted(hello: Extract<ToGateway, { type: "hello" }>): void {
+    const { log } = this.options;
+    const [a = 0, b = 0, h = 0] = hello.recordsLeft;
+    log.info("the device is here", {
+      phase: hello.phase,
+      channel: hello.index,
+      recordsA: a,
+      recordsB: b,
+      recordsH: h,
+    });
+    this.tellChannel();
+    if (this.row && this.row.stage !== "closed") this.signer.askAgain(this.row.keysId);
+  }
+
+  private ask(keysId: Uint8Array, parts: readonly SigningPart[]): void {
+    if (this.online) this.deviceSigner.ask(keysId, parts);
+  }
+
+  private send(message: ToDevice): boolean {
+    return this.online && this.options.send(toDevice.encode(message));
+  }
+
+  private tellChannel(): void {
+    const { row } = this;
+    this.send({
+      type: "channel",
+      index: row?.index ?? 0,
+      state: this.state(),
+      ...(row?.closeTxid ? { closeTxid: row.closeTxid } : {}),
+    });
+  }
+
+  /** Runs what the device asked for; what can't be done is answered with its code. */
+  private report(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      const code = codeOf(error);
+      if (code === undefined) throw error;
+      this.send({ type: "failed", code, sentence: (error as Error).message.slice(0, 200) });
+    }
+  }
+
+  // ── the channel ───────────────────────────────────────────────────────────────────────────────────────
+
+  /** `none`, `opening`, `ready`, `closing` or `closed`. */
+  state(): string {
+    const stage = this.row?.stage ?? "none";
+    return stage === "funded" ? "opening" : stage;
+  }
+
+  /** Opens the channel that the device wishes for, if its deposit is confirmed. */
+  async openIfPossible(): Promise<void> {
+    const { wish, node } = this;
+    if (!wish || !node || this.opening) return;
+    if (
+      this.row &&
+      this.row.stage !== "closed" &&
+      (this.row.stage !== "opening" || this.row.index === wish.index)
+    ) {
+      this.tellChannel();
+      return;
+    }
+    this.opening = true;
+    try {
+      await this.open(wish, node);
+      this.wish = undefined;
+    } catch (error) {
+      const code = codeOf(error);
+      if (code === undefined) throw error;
+      if (code !== "deposit-missing") this.options.log.warn((error as Error).message, { code });
+      this.send({ type: "failed", code, sentence: (error as Error).message.slice(0, 200) });
+    } finally {
+      this.opening = false;
+    }
+  }
+
+  private async open(wish: NonNullable<DeviceGateway["wish"]>, node: LightningNode): Promise<void> {
+    const { deposits, keys, log } = this.options;
+    const confirmed = (await deposits.of(this.id)).filter(
+      each => each.confirmations >= DEPOSIT_CONFIRMATIONS,
+    );
+    const usable = confirmed
+      .slice(0, MAX_DEPOSITS)
+      .map(({ txid, vout, valueSat }) => ({ txid, vout, valueSat }));
+    const totalSat = usable.reduce((sum, each) => sum + each.valueSat, 0);
+    if (totalSat < MIN_DEPOSIT_SAT) {
+      throw lngateError(
+        "deposit-missing",
+        `the confirmed deposits hold ${totalSat} of at least ${MIN_DEPOSIT_SAT} sat`,
+      );
+    }
+    // The fee depends on the weight only, which any 2-of-2 script gives.
+    const draft = buildFunding(usable, depositScriptOf(keys), new Uint8Array(71), totalSat, 0);
+    const feeSat = Math.ceil(
+      (fundingWeight(draft) * this.options.runtime.chain.fees.feerate("normal")) / 1000,
+    );
+    const wholeSat = totalSat - feeSat;
+    const changeSat = wholeSat - MAX_CHANNEL_SAT >= MIN_CHANGE_SAT ? wholeSat - MAX_CHANNEL_SAT : 0;
+    const channelSat = Math.min(wholeSat, MAX_CHANNEL_SAT);
+    if (this.row?.stage === "opening") this.signer.removeChannel(this.row.keysId);
+    const row: ChannelRow = {
+      stage: "opening",
+      index: wish.index,
+      keysId: new Uint8Array(randomBytes(32)),
+      points: wish.points,
+      deposits: usable,
+      channelSat,
+      changeSat,
+    };
+    this.put(row);
+    this.announce(row, wish.points);
+    await node.until("bridge-unreachable", () => node.isConnected(this.options.bridge.nodeId));
+    log.info("opening a channel", { sat: channelSat, channel: wish.index });
+    node.createChannel(this.options.bridge.nodeId, channelSat, 0, userChannelIdOf(row.keysId));
+  }
+
+  /** Makes a channel known to the signer. */
+  private announce(row: ChannelRow, from: PlainBook | readonly Uint8Array[]): void {
+    const { keys } = this.options;
+    this.signer.addChannel(
+      {
+        keysId: row.keysId,
+        fundingSat: row.channelSat,
+        bridge: this.options.bridge.nodeId,
+        publicKeys: {
+          funding: keys.fundingKey,
+          basepoints: {
+            revocation: keys.revocationBasepoint,
+            payment: keys.paymentBasepoint,
+            delayed: keys.delayedPaymentBasepoint,
+            htlc: keys.htlcBasepoint,
+          },
+        },
+        destinationScript: keys.shutdownScript,
+      },
+      from,
+    );
+  }
+
+  /** What the device is asked to agree to; complete once LDK knows the bridge's keys. */
+  private proposal(keysId: Uint8Array): Proposal {
+    const { row } = this;
+    if (!row || !equal(row.keysId, keysId))
+      throw lngateError("unknown-channel", "no channel with this keys id is known");
+    if (row.proposal) return row.proposal;
+    const channel = this.signer.parameters(keysId);
+    if (!channel) throw lngateError("unknown-channel", "the bridge's keys are not known yet");
+    const { theirs, ours } = channel;
+    const proposal: Proposal = {
+      index: row.index,
+      fundingKey: theirs.fundingPubkey,
+      revocationBasepoint: theirs.basepoints.revocation,
+      paymentBasepoint: theirs.basepoints.payment,
+      delayedPaymentBasepoint: theirs.basepoints.delayed,
+      htlcBasepoint: theirs.basepoints.htlc,
+      deposits: row.deposits,
+      channelSat: row.channelSat,
+      changeSat: row.changeSat,
+      ourDelay: ours.toLocalDelay,
+      theirDelay: theirs.toLocalDelay,
+      ourDustLimitSat: LDK_DUST_LIMIT_SAT,
+      theirDustLimitSat: row.theirDustLimitSat ?? LDK_DUST_LIMIT_SAT,
+      reserveSat: row.reserveSat ?? 0,
+    };
+    this.put({ ...row, proposal });
+    return proposal;
+  }
+
+  private put(row: ChannelRow): void {
+    const before = this.state();
+    this.row = row;
+    writeChannelRow(this.options.channels, this.id, row);
+    if (this.state() !== before) this.tellChannel();
+  }
+
+  // ── LDK's events ──────────────────────────────────────────────────────────────────────────────────────
+
+  /** Handles one event of this device's node. */
+  private event(event: ldk.Event): void {
+    if (event instanceof ldk.Event_FundingGenerationReady) this.buildFunding(event);
+    else if (event instanceof ldk.Event_FundingTxBroadcastSafe) this.signFunding();
+    else if (event instanceof ldk.Event_ChannelReady) this.ready();
+    else if (event instanceof ldk.Event_ChannelClosed) this.closed(event);
+    else if (event instanceof ldk.Event_PaymentSent) {
+      const fee = event.fee_paid_msat;
+      const feeMsat = fee instanceof ldk.Option_u64Z_Some ? Number(fee.some) : 0;
+      this.payments.sent(event.payment_hash, event.payment_preimage, feeMsat);
+    } else if (event instanceof ldk.Event_PaymentFailed) {
+      const hash = event.payment_hash;
+      // The revocations go first: with them the device can tell that the HTLC is gone for good.
+      if (this.row) this.signer.tell(this.row.keysId);
+      if (hash instanceof ldk.Option_ThirtyTwoBytesZ_Some)
+        this.payments.failed(hash.some, failureCode(event.reason));
+    }
+  }
+
+  /** The bridge's limits, for the proposal. */
+  private accepted({ dustLimitSat, reserveSat }: AcceptedChannel): void {
+    const { row } = this;
+    if (row?.stage === "opening") this.put({ ...row, theirDustLimitSat: dustLimitSat, reserveSat });
+  }
+
+  /** The bridge has accepted: the funding transaction is fixed, unsigned; its id is final all the same. */
+  private buildFunding(event: ldk.Event_FundingGenerationReady): void {
+    const { row, node } = this;
+    if (row?.stage !== "opening" || !node) return;
+    const { transaction } = buildFunding(
+      row.deposits,
+      depositScriptOf(this.options.keys),
+      new Uint8Array(0),
+      row.channelSat,
+      row.changeSat,
+    );
+    const [channelOutput, ...change] = transaction.outputs;
+    const outputs = [{ ...channelOutput!, script: event.output_script }, ...change];
+    const outpoint = ldk.OutPoint.constructor_new(txidOf({ ...transaction, outputs }), FUNDING_VOUT);
+    node.manager.unsafe_manual_funding_transaction_generated(
+      event.temporary_channel_id,
+      event.counterparty_node_id,
+      outpoint,
+    );
+  }
+
+  /** The bridge has signed our commitment 0: once the device holds it, it may sign the funding transaction. */
+  private signFunding(): void {
+    const { row } = this;
+    if (row?.stage !== "opening" || !row.proposal) return;
+    const witnessScript = depositScriptOf(this.options.keys);
+    this.signer.askFunding(row.keysId, {
+      transaction: strippedBytes(fundingOf(this.options.keys, row.proposal).transaction),
+      inputs: row.deposits.map(({ valueSat }, index) => ({ index, amountSat: valueSat, witnessScript })),
+    });
+    this.finishFunding();
+  }
+
+  private finishFunding(): void {
+    const { row, node } = this;
+    if (row?.stage !== "opening" || !row.proposal || !node) return;
+    const signatures = this.signer.book(row.keysId)?.fundingSignatures;
+    if (!signatures) return;
+    const signed = transactionBytes(signedFunding(fundingOf(this.options.keys, row.proposal), signatures));
+    this.put({ ...row, stage: "funded", fundingTransaction: signed });
+    this.options.log.info("the channel is funded", { sat: row.channelSat, txid: this.fundingTxid() });
+    this.broadcast(signed);
+    this.watchFunding();
+  }
+
+  private fundingTxid(): string | undefined {
+    const { row } = this;
+    if (!row?.proposal) return undefined;
+    return toHex(fundingOf(this.options.keys, row.proposal).txid.reverse());
+  }
+
+  private ready(): void {
+    const { row } = this;
+    if (row?.stage !== "funded" && row?.stage !== "opening") return;
+    this.put({ ...row, stage: "ready" });
+    this.options.log.info("the channel is ready", { sat: row.channelSat });
+  }
+
+  private closed(event: ldk.Event_ChannelClosed): void {
+    const { row } = this;
+    if (!row) return;
+    const reason = event.reason.constructor.name.replace(/^ClosureReason_/, "");
+    this.options.log.info("LDK has closed the channel", { reason, stage: row.stage });
+    if (row.stage === "opening") {
+      // Nothing was funded: the deposit is where it was, and the device may ask again.
+      this.put({ ...row, stage: "closed" });
+      this.send({
+        type: "failed",
+        code: "channel-refused",
+        sentence: `the bridge did not open the channel: ${reason}`,
+      });
+    } else if (row.stage !== "closed") this.put({ ...row, stage: "closing" });
+  }
+
+  private broadcast(transaction: Uint8Array): void {
+    this.options.runtime.chain.broadcaster.broadcast([transaction]);
+  }
+
+  /** The transaction that spends the channel's output ends it. */
+  private watchFunding(): void {
+    const { row } = this;
+    if (!row?.proposal || row.stage === "opening" || row.stage === "closed") return;
+    const { txid } = fundingOf(this.options.keys, row.proposal);
+    this.options.deposits.onSpent({ txid, vout: FUNDING_VOUT }, spend => this.ended(row.keysId, spend));
+  }
+
+  private ended(keysId: Uint8Array, spend: Transaction): void {
+    const { row } = this;
+    if (!row || !equal(row.keysId, keysId) || row.stage === "closed") return;
+    const closeTxid = txidOf(spend);
+    this.options.log.info("the channel is closed", { txid: toHex(closeTxid.slice().reverse()) });
+    this.put({ ...row, stage: "closed", closeTxid });
+  }
+
+  /** Asks the bridge for a mutual close. Throws `close-state`. */
+  requestClose(): void {
+    const { row, node } = this;
+    if (row?.stage === "closing" || row?.stage === "closed") {
+      this.tellChannel();
+      return;
+    }
+    if (row?.stage !== "ready" || !node)
+      throw lngateError("close-state", "there is no channel that could be closed");
+    const channel = node.channels()[0];
+    if (!channel) throw lngateError("close-state", "LDK knows no channel that could be closed");
+    node.closeChannel(channel.get_channel_id(), this.options.bridge.nodeId);
+    this.put({ ...row, stage: "closing" });
+  }
+
+  private startPayment(invoice: Invoice, text: string, paymentId: Uint8Array, maxFeeMsat: number): void {
+    if (this.row?.stage !== "ready" || !this.node) throw channelNotReady();
+    this.node.pay(invoice, text, paymentId, maxFeeMsat);
+  }
+}
+
+function bookKey(keysId: Uint8Array): string {
+  return `book/${toHex(keysId)}`;
+}
+
+/** LDK's reasons as our codes. */
+function failureCode(reason: ldk.Option_PaymentFailureReasonZ): string {
+  if (!(reason instanceof ldk.Option_PaymentFailureReasonZ_Some)) return "payment-failed";
+  switch (reason.some) {
+    case ldk.PaymentFailureReason.LDKPaymentFailureReason_RouteNotFound:
+      return "no-route";
+    case ldk.PaymentFailureReason.LDKPaymentFailureReason_RecipientRejected:
+      return "payment-rejected";
+    case ldk.PaymentFailureReason.LDKPaymentFailureReason_PaymentExpired:
+      return "payment-expired";
+    default:
+      return "payment-failed";
+  }
+}
