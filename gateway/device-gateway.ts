@@ -151,17 +151,47 @@ export class DeviceGateway {
     this.node?.stop();
   }
 
+  get isOnline(): boolean {
+    return this.online;
+  }
+
+  get closeTxid(): Uint8Array | undefined {
+    return this.row?.closeTxid;
+  }
+
+  get fundingTxid(): Uint8Array | undefined {
+    const { row } = this;
+    return row?.proposal && row.stage !== "opening"
+      ? fundingOf(this.options.keys, row.proposal).txid
+      : undefined;
+  }
+
+  /** Our side of the channel as LDK counts it, HTLCs in flight not included, sat. */
+  get balanceSat(): number | undefined {
+    const channel = this.node?.channels()[0];
+    return channel && Math.floor(Number(channel.get_outbound_capacity_msat()) / 1000);
+  }
+
+  /** There is a new block: a deposit may have been confirmed. */
+  newBlock(): void {
+    void this.openIfPossible();
+  }
+
   // ── the link ──────────────────────────────────────────────────────────────────────────────────────────
 
   /** A session with the device began, or was given up. */
   session(state: "up" | "lost"): void {
     this.online = state === "up";
     this.deviceSigner.restart();
+    if (!this.online) return;
+    this.tellChannel();
+    if (this.row && this.row.stage !== "closed") this.signer.askAgain(this.row.keysId);
   }
 
   /** A message of the device. Throws `message-…` for what is none. */
   received(encoded: Uint8Array): void {
     const message = toGateway.decode(encoded);
+    this.options.log.debug("link", { way: "up", type: message.type, bytes: encoded.length });
     switch (message.type) {
       case "hello":
         this.greeted(message);
@@ -192,8 +222,6 @@ export class DeviceGateway {
       recordsB: b,
       recordsH: h,
     });
-    this.tellChannel();
-    if (this.row && this.row.stage !== "closed") this.signer.askAgain(this.row.keysId);
   }
 
   private ask(keysId: Uint8Array, parts: readonly SigningPart[]): void {
@@ -201,7 +229,10 @@ export class DeviceGateway {
   }
 
   private send(message: ToDevice): boolean {
-    return this.online && this.options.send(toDevice.encode(message));
+    if (!this.online) return false;
+    const encoded = toDevice.encode(message);
+    this.options.log.debug("link", { way: "down", type: message.type, bytes: encoded.length });
+    return this.options.send(encoded);
   }
 
   private tellChannel(): void {
@@ -425,15 +456,9 @@ export class DeviceGateway {
     if (!signatures) return;
     const signed = transactionBytes(signedFunding(fundingOf(this.options.keys, row.proposal), signatures));
     this.put({ ...row, stage: "funded", fundingTransaction: signed });
-    this.options.log.info("the channel is funded", { sat: row.channelSat, txid: this.fundingTxid() });
+    this.options.log.info("the channel is funded", { sat: row.channelSat, txid: shown(this.fundingTxid) });
     this.broadcast(signed);
     this.watchFunding();
-  }
-
-  private fundingTxid(): string | undefined {
-    const { row } = this;
-    if (!row?.proposal) return undefined;
-    return toHex(fundingOf(this.options.keys, row.proposal).txid.reverse());
   }
 
   private ready(): void {
@@ -475,7 +500,7 @@ export class DeviceGateway {
     const { row } = this;
     if (!row || !equal(row.keysId, keysId) || row.stage === "closed") return;
     const closeTxid = txidOf(spend);
-    this.options.log.info("the channel is closed", { txid: toHex(closeTxid.slice().reverse()) });
+    this.options.log.info("the channel is closed", { txid: shown(closeTxid) });
     this.put({ ...row, stage: "closed", closeTxid });
   }
 
@@ -498,6 +523,11 @@ export class DeviceGateway {
     if (this.row?.stage !== "ready" || !this.node) throw channelNotReady();
     this.node.pay(invoice, text, paymentId, maxFeeMsat);
   }
+}
+
+/** A txid as explorers show it. */
+function shown(txid: Uint8Array | undefined): string | undefined {
+  return txid && toHex(txid.slice().reverse());
 }
 
 function bookKey(keysId: Uint8Array): string {

@@ -67,7 +67,7 @@ export async function startRuntime(chain: Chain, log: Log): Promise<LightningRun
       const level = record.get_level();
       if (level === ldk.Level.LDKLevel_Error)
         log.warn(record.get_args(), { module: record.get_module_path() });
-      else if (level >= ldk.Level.LDKLevel_Debug)
+      else if (level >= ldk.Level.LDKLevel_Info)
         log.debug(record.get_args(), { module: record.get_module_path() });
     },
   });
