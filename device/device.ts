@@ -441,6 +441,7 @@ function contextOf(board: Board): Context {
         return deriveCommitmentKeys(needCurve(), point, broadcaster, other);
       },
     ),
+    roomBytes: vault.journal.capacity,
     get nowMs() {
       return board.now();
     },

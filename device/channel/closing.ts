@@ -1,9 +1,10 @@
-/** Mutual close (BOLT #2, closing_signed): pays the owner's script, and nothing is signed or revoked after it. */
+/** Mutual close (BOLT #2, closing_signed): pays the owner's script, and no commitment is signed or revoked after it. */
 import { equal } from "../../src/bytes/bytes.ts";
 import type { Step } from "../../src/link/messages.ts";
 import { closingSighash } from "../../src/link/transactions.ts";
 import type { Work } from "./context.ts";
-import { checkClose, refusal } from "./rules.ts";
+import { demand } from "./demand.ts";
+import { checkClose } from "./rules.ts";
 import { partialFor } from "./signing.ts";
 
 /** Negotiation may bring several fees; each is a transaction of its own and costs a record. */
@@ -12,19 +13,19 @@ const MAX_CLOSES = 8;
 export function takeClose(work: Work, close: NonNullable<Step["close"]>): void {
   const { state, context } = work;
   const { books, parameters } = state;
-  if (parameters === null || (books.phase !== "open" && books.phase !== "closing")) {
-    throw refusal("close-state", `there is nothing to close while the channel is "${books.phase}"`);
-  }
-  checkClose(state, context.identity, close);
+  demand(
+    "close-state",
+    parameters !== null && (books.phase === "open" || books.phase === "closing"),
+    `there is nothing to close while the channel is "${books.phase}"`,
+  );
+  checkClose(work, parameters, close);
   const sighash = closingSighash(context.identity, parameters.proposal, close);
   const known = parameters.closes.filter(signed => equal(signed.sighash, sighash))[0];
   if (known !== undefined) {
     work.answer.signed = known.answer;
     return;
   }
-  if (parameters.closes.length >= MAX_CLOSES) {
-    throw refusal("close-state", "too many different closing transactions were asked for");
-  }
+  demand("close-state", parameters.closes.length < MAX_CLOSES, "too many different closes were asked for");
   const answer = { partials: [partialFor(work, sighash)] };
   work.answer.signed = answer;
   work.state = {

@@ -4,7 +4,8 @@ import { lngateError } from "../../src/errors.ts";
 import type { CommitmentKeys } from "../../src/lightning/keys.ts";
 import type { Stepped, ToGateway } from "../../src/link/messages.ts";
 import type { DeviceIdentity } from "../identity.ts";
-import type { Change, ChannelState, Payment, Proposal, RecordKind } from "./state.ts";
+import type { Exit } from "./exiting.ts";
+import type { Change, ChannelState, Cursors, Payment, Proposal, RecordKind } from "./state.ts";
 
 export interface Context {
   readonly identity: DeviceIdentity;
@@ -20,6 +21,8 @@ export interface Context {
   pointOf(index: number, number: number): Uint8Array;
   /** Keys of our commitment (`ours`) or the bridge's with this commitment point. */
   keysFor(proposal: Proposal, ours: boolean, point: Uint8Array): CommitmentKeys;
+  /** Bytes of values that fit into the journal. */
+  readonly roomBytes: number;
   readonly nowMs: number;
 }
 
@@ -30,6 +33,7 @@ export type Effect =
   | { readonly type: "send"; readonly message: ToGateway }
   /** A payment is decided: paid if it has a preimage, otherwise failed. */
   | { readonly type: "decided"; readonly payment: Payment }
+  | { readonly type: "exit"; readonly exit: Exit }
   /** The channel or the gateway's word on it has changed; `failure` answers a request that can't be served. */
   | {
       readonly type: "notice";
@@ -50,16 +54,30 @@ export interface Work {
   readonly decided: Payment[];
 }
 
-/** Takes the next record of a kind: from here on its cursor has passed it. Throws `records-used-up`. */
+/** The next record of a kind; from here on its cursor has passed it. Throws `records-used-up`. */
 export function takeRecord(work: Work, kind: RecordKind): { id: number; bytes: Uint8Array } {
-  const books = work.state.books;
-  const record = work.context.records.read(kind, books.cursors[kind]);
-  if (record === null) {
-    throw lngateError(
-      "records-used-up",
-      `no record of kind ${kind} is left: charge the device (lngate device charge)`,
-    );
-  }
-  work.state = { ...work.state, books: { ...books, cursors: { ...books.cursors, [kind]: record.id + 1 } } };
+  const record = work.context.records.read(kind, work.state.books.cursors[kind]);
+  if (record === null) throw usedUp();
+  passRecord(work, kind, record.id);
   return record;
+}
+
+/** Records up to this one are used, or given up. */
+export function passRecord(work: Work, kind: RecordKind, id: number): void {
+  const { books } = work.state;
+  work.state = { ...work.state, books: { ...books, cursors: { ...books.cursors, [kind]: id + 1 } } };
+}
+
+/** Throws `records-used-up` unless there are so many records of each kind. */
+export function needRecords(work: Work, needed: Cursors): void {
+  const { state, context } = work;
+  for (const kind of RECORD_KINDS) {
+    if (context.records.left(kind, state.books.cursors[kind]) < needed[kind]) throw usedUp();
+  }
+}
+
+export const RECORD_KINDS: readonly RecordKind[] = ["A", "B", "H"];
+
+function usedUp(): Error {
+  return lngateError("records-used-up", "too few presignatures are left: charge the device");
 }

@@ -4,9 +4,11 @@
  * any two of them.
  */
 import { codeOf, lngateError } from "../../src/errors.ts";
-import type { Step, ToDevice, ToGateway } from "../../src/link/messages.ts";
+import type { Step, Stepped, ToDevice, ToGateway } from "../../src/link/messages.ts";
 import { takeClose } from "./closing.ts";
-import type { Context, Effect, Transition, Work } from "./context.ts";
+import { type Context, type Effect, RECORD_KINDS, type Transition, type Work } from "./context.ts";
+import { demand } from "./demand.ts";
+import { takeExit } from "./exiting.ts";
 import {
   POINTS_AHEAD,
   settleBooks,
@@ -18,9 +20,8 @@ import {
 } from "./normal.ts";
 import { fund, propose } from "./opening.ts";
 import { authorise, type PaymentOrder } from "./paying.ts";
-import { inFlight, refusal } from "./rules.ts";
-import type { ChannelState, Payment, RecordKind } from "./state.ts";
-import { changesBetween } from "./state.ts";
+import { inFlight } from "./rules.ts";
+import { type ChannelState, changesBetween, type Payment, type RecordKind } from "./state.ts";
 
 export type Input =
   /** A session with the gateway has begun. */
@@ -28,9 +29,11 @@ export type Input =
   | { readonly type: "pay"; readonly order: PaymentOrder }
   | { readonly type: "open" }
   | { readonly type: "close" }
+  /** The owner leaves alone: the present channel, or one that was closed before it. */
+  | { readonly type: "exit"; readonly index: number }
   | { readonly type: "message"; readonly message: ToDevice };
 
-/** Throws only for `pay`, `open` and `close` that can't be done; the state then stays as it was. */
+/** Throws only for `pay`, `open`, `close` and `exit` that can't be done; the state then stays as it was. */
 export function transition(state: ChannelState, context: Context, input: Input): Transition {
   const work: Work = { state, context, answer: {}, decided: [] };
   switch (input.type) {
@@ -41,14 +44,21 @@ export function transition(state: ChannelState, context: Context, input: Input):
       ]);
     case "pay":
       return done(work, state, [send(payMessage(authorise(work, input.order)))]);
-    case "open":
-      return done(work, state, [send(openMessage(state, context))]);
+    case "open": {
+      const message = openMessage(state, context);
+      work.state = { ...state, books: { ...state.books, asked: message.index } };
+      return done(work, state, [send(message)]);
+    }
     case "close":
-      if (state.books.phase !== "open" && state.books.phase !== "closing") {
-        throw refusal("close-state", `there is nothing to close while the channel is "${state.books.phase}"`);
-      }
-      if (inFlight(state).length > 0) throw refusal("close-htlc-pending", "a payment is still in flight");
+      demand(
+        "close-state",
+        state.books.phase === "open" || state.books.phase === "closing",
+        `there is nothing to close while the channel is "${state.books.phase}"`,
+      );
+      demand("close-pending", inFlight(state).length === 0, "a payment is still in flight");
       return done(work, state, [send({ type: "close" })]);
+    case "exit":
+      return done(work, state, [{ type: "exit", exit: takeExit(work, input.index) }]);
     case "message":
       return receive(work, input.message);
   }
@@ -58,14 +68,8 @@ function receive(work: Work, message: ToDevice): Transition {
   const before = work.state;
   switch (message.type) {
     case "step": {
-      // An error ends the step; what was done before it stands, records that were used included.
-      try {
-        takeStep(work, message);
-      } catch (error) {
-        const code = codeOf(error);
-        if (code === undefined) throw error;
-        work.answer.refused = { code, sentence: (error as Error).message.slice(0, 200) };
-      }
+      const refused = takeStep(work, message);
+      if (refused !== null) work.answer.refused = refused;
       settleBooks(work);
       return done(work, before, [send({ type: "stepped", id: message.id, ...work.answer })]);
     }
@@ -92,26 +96,42 @@ function receive(work: Work, message: ToDevice): Transition {
   }
 }
 
-function takeStep(work: Work, step: Step): void {
-  if (work.state.books.phase === "exited" || work.state.books.phase === "locked") {
-    throw refusal(
+/** Takes the parts in their order. The first that is refused ends the step: what was done before it stands. */
+function takeStep(work: Work, step: Step): NonNullable<Stepped["refused"]> | null {
+  const { preimages, revoked, proposal, holder, counterparty, fund: toFund, close } = step;
+  const { phase } = work.state.books;
+  let before = work.state;
+  function part<T>(value: T | undefined, take: (value: T) => void): void {
+    before = work.state;
+    if (value !== undefined) take(value);
+  }
+  try {
+    demand(
       "phase",
-      `nothing is signed or revoked any more: the channel is "${work.state.books.phase}"`,
+      phase !== "exited" && phase !== "locked",
+      `nothing is signed or revoked any more: the channel is "${phase}"`,
     );
-  }
-  if (step.revoked) takeRevocation(work, step.revoked);
-  if (step.proposal) {
-    const first = step.counterparty;
-    if (!first?.view || !first.point || first.number !== 0) {
-      throw refusal("channel-parameters", "a proposal comes with the bridge's commitment 0");
+    for (const preimage of preimages || []) takePreimage(work, preimage, 0);
+    part(revoked, value => takeRevocation(work, value));
+    part(proposal, value => propose(work, value));
+    part(holder, value => takeHolder(work, value));
+    part(counterparty, value => takeCounterparty(work, value));
+    part(toFund || undefined, () => fund(work));
+    part(close, value => takeClose(work, value));
+    return null;
+  } catch (error) {
+    const code = codeOf(error);
+    if (code === undefined) throw error;
+    // What the refused part had changed is undone, but a record that was read is used up.
+    const { cursors } = work.state.books;
+    work.state = before;
+    const isReuse = code === "policy-record-reuse";
+    if (isReuse || cursors !== before.books.cursors) {
+      const books = { ...before.books, cursors, ...(isReuse ? { phase: "locked" as const } : {}) };
+      work.state = { ...before, books };
     }
-    propose(work, step.proposal, first.point, first.view);
-    return;
+    return { code, sentence: (error as Error).message.slice(0, 200) };
   }
-  if (step.holder) takeHolder(work, step.holder);
-  if (step.counterparty) takeCounterparty(work, step.counterparty);
-  if (step.fund) fund(work);
-  if (step.close) takeClose(work, step.close);
 }
 
 /** The effects in their order: persist, erase what was used, tell who waits, send. */
@@ -119,7 +139,7 @@ function done(work: Work, before: ChannelState, sends: readonly Effect[]): Trans
   const effects: Effect[] = [];
   const changes = changesBetween(before, work.state);
   if (changes.length > 0) effects.push({ type: "persist", changes });
-  for (const kind of ["A", "B", "H"] as RecordKind[]) {
+  for (const kind of RECORD_KINDS) {
     const below = work.state.books.cursors[kind];
     if (below !== before.books.cursors[kind]) effects.push({ type: "erase", kind, below });
   }
@@ -145,7 +165,7 @@ function greeting(state: ChannelState, context: Context, generation: number): To
   };
 }
 
-function openMessage(state: ChannelState, context: Context): ToGateway {
+function openMessage(state: ChannelState, context: Context): Extract<ToGateway, { type: "open" }> {
   const { phase, index } = state.books;
   if (phase !== "none" && phase !== "opening") {
     throw lngateError("channel-exists", `the device has a channel already: it is "${phase}"`);

@@ -4,25 +4,65 @@
  */
 import { equal } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
+import { isValidScalar } from "../../src/bytes/scalar.ts";
 import type { Step } from "../../src/link/messages.ts";
 import { viewKind } from "../../src/link/messages.ts";
 import { encodeValue } from "../../src/link/schema.ts";
 import { anchorSighash, channelOf, commitmentOf } from "../../src/link/transactions.ts";
-import type { Work } from "./context.ts";
-import { balanceIsWhole, checkView, inFlight, ourBalanceSat, refusal, visibleMsat } from "./rules.ts";
+import { needRecords, type Work } from "./context.ts";
+import { demand } from "./demand.ts";
+import { CLOSING_RECORDS, recordsFor } from "./paying.ts";
+import {
+  balanceIsWhole,
+  checkView,
+  inFlight,
+  liveViews,
+  ourBalanceSat,
+  paidSat,
+  visibleMsat,
+} from "./rules.ts";
 import { finishOwn, htlcSignature, partialFor } from "./signing.ts";
-import type { Books, ChannelState, Counterparty, Holder, Parameters, Payment, View } from "./state.ts";
+import type { Books, Counterparty, Holder, Parameters, Payment, View } from "./state.ts";
 
 /** How many commitment points the gateway is given in advance. */
 export const POINTS_AHEAD = 6;
 
-/** States in which commitments move. */
-function openParameters(state: ChannelState): Parameters {
-  const { phase } = state.books;
-  if (state.parameters === null || (phase !== "open" && phase !== "opening")) {
-    throw refusal("phase", `no commitment is signed or revoked while the channel is "${phase}"`);
-  }
-  return state.parameters;
+/** A new commitment of either side: the channel moves, and this is a content that it may have. */
+function checkNew(work: Work, view: View, ours: boolean): Parameters {
+  const { parameters, books } = work.state;
+  demand(
+    "phase",
+    parameters !== null && (books.phase === "open" || books.phase === "opening"),
+    `no commitment is signed or revoked while the channel is "${books.phase}"`,
+  );
+  checkView(work, parameters, view, ours);
+  keepRecords(work, view, ours);
+  return parameters;
+}
+
+/**
+ * What nobody here asked for (an HTLC of the bridge's, another feerate, nothing new at all) must leave enough records
+ * to undo it, to settle the payments in flight and to close.
+ */
+function keepRecords(work: Work, view: View, ours: boolean): void {
+  const { holder, counterparty } = work.state;
+  if (holder === null || counterparty === null) return;
+  const live = liveViews(work.state);
+  const isUnasked =
+    sameView(ours ? holder.view : counterparty.view, view) ||
+    live.every(each => each.feeratePerKw !== view.feeratePerKw) ||
+    view.htlcs.some(
+      ({ incoming, paymentHash }) => incoming && live.every(each => !offers(each, paymentHash)),
+    );
+  if (isUnasked) needRecords(work, recordsFor(inFlight(work.state).length + 1));
+}
+
+function offers(view: View, paymentHash: Uint8Array): boolean {
+  return view.htlcs.some(htlc => htlc.incoming === true && equal(htlc.paymentHash, paymentHash));
+}
+
+function sameView(a: View, b: View): boolean {
+  return equal(encodeValue(viewKind, a), encodeValue(viewKind, b));
 }
 
 /** A preimage has come: the payment of its hash is paid. Anything else is no news. */
@@ -48,141 +88,136 @@ export function takePreimage(work: Work, preimage: Uint8Array, feeMsat: number):
 /** The bridge's secret of its commitment `number`: checked against the point it was signed for. */
 export function takeRevocation(work: Work, revoked: NonNullable<Step["revoked"]>): void {
   const { state, context } = work;
-  const counterparty = state.counterparty;
-  openParameters(state);
-  if (counterparty === null || revoked.number >= counterparty.number) {
-    throw refusal("previous-revoked", "the bridge's newest commitment cannot be revoked");
-  }
-  if (revoked.number < counterparty.revokedBelow) return;
-  const previous = counterparty.previous;
-  if (previous && context.curve !== null) {
-    let point: Uint8Array | null = null;
-    try {
-      point = context.curve.publicKey(revoked.secret);
-    } catch {
-      point = null;
-    }
-    if (point === null || !equal(point, previous.point)) {
-      throw refusal("previous-revoked", "the bridge's secret is not that of its commitment's point");
-    }
-  }
-  const { previous: _, ...rest } = counterparty;
-  const next =
-    revoked.nextPoint && revoked.number + 1 === counterparty.number ? { nextPoint: revoked.nextPoint } : {};
-  work.state = { ...state, counterparty: { ...rest, ...next, revokedBelow: revoked.number + 1 } };
+  const { counterparty } = state;
+  demand(
+    "previous-revoked",
+    counterparty !== null && revoked.number < counterparty.number,
+    "the bridge's newest commitment cannot be revoked",
+  );
+  const { previous, ...rest } = counterparty;
+  if (previous === undefined || revoked.number !== counterparty.number - 1) return;
+  const { curve } = context;
+  demand(
+    "previous-revoked",
+    curve === null ||
+      (isValidScalar(revoked.secret) && equal(curve.publicKey(revoked.secret), previous.point)),
+    "the bridge's secret is not that of its commitment's point",
+  );
+  const next = revoked.nextPoint ? { nextPoint: revoked.nextPoint } : {};
+  work.state = { ...state, counterparty: { ...rest, ...next } };
 }
 
-/** A new commitment of ours: verified whole, kept, and only then is the one before it revoked. */
+/**
+ * A commitment of ours: a new one is verified whole and kept, and only then is the one before it revoked. For one
+ * that is held already the answer is given again.
+ */
 export function takeHolder(work: Work, part: NonNullable<Step["holder"]>): void {
   const { state, context } = work;
-  const parameters = openParameters(state);
   const held = state.holder;
-  const newest = held === null ? -1 : held.number;
-  const view = part.view || state.counterparty?.view;
-  if (view === undefined) throw refusal("commitment-content", "the commitment has no content");
-
-  if (part.number === newest + 1) {
-    if (held === null && (state.counterparty === null || state.counterparty.number !== 0)) {
-      throw refusal("commitment-number", "the bridge's commitment 0 comes first");
-    }
-    checkView(state, parameters, context.identity, view, true);
-    const { identity, curve } = context;
-    const { proposal } = parameters;
-    const keys = context.keysFor(proposal, true, context.pointOf(state.books.index, part.number));
-    const commitment = commitmentOf(channelOf(identity, proposal), true, part.number, keys, view);
-    const htlcSignatures = part.htlcSignatures || [];
-    if (htlcSignatures.length !== commitment.htlcs.length) {
-      throw refusal("exit-before-revoke", "an HTLC comes without the bridge's signature");
-    }
-    if (curve !== null) {
-      if (!curve.verify(part.signature, commitment.sighash, proposal.fundingKey)) {
-        throw refusal("exit-before-revoke", "the bridge's signature on our commitment is not valid");
-      }
-      for (let i = 0; i < htlcSignatures.length; i++) {
-        if (!curve.verify(htlcSignatures[i]!, commitment.htlcs[i]!.sighash, keys.countersignatoryHtlc)) {
-          throw refusal("exit-before-revoke", "the bridge's signature on an HTLC transaction is not valid");
-        }
-      }
-    }
-    const ownSignature = finishOwn(work, part.partial, commitment.sighash);
-    let anchor: { anchorSignature?: Uint8Array } = {};
-    const anchorHash = anchorSighash(identity, commitment);
-    if (part.anchorPartial && anchorHash !== null) {
-      anchor = { anchorSignature: finishOwn(work, part.anchorPartial, anchorHash) };
-    } else if (view.htlcs.length === 0 && anchorHash !== null) {
-      throw refusal("exit-before-revoke", "a state without HTLCs needs the signature of its anchor");
-    }
-    const holder: Holder = {
-      number: part.number,
-      view,
-      bridgeSignature: part.signature,
-      ownSignature,
-      htlcSignatures,
-      ...anchor,
-    };
-    work.state = { ...work.state, holder };
-    noteHtlcs(work, view);
-  } else if (part.number === newest && held !== null) {
-    // The content that we hold, once more: the answer was lost.
-    if (part.view) sameContent(part.view, held.view);
-  } else if (part.number > newest) {
-    throw refusal("commitment-number", `our next commitment is ${newest + 1}, not ${part.number}`);
-  }
-  const index = state.books.index;
+  if (held === null || part.number > held.number) keepHolder(work, part);
+  else if (part.view && part.number === held.number) sameContent(part.view, held.view);
+  const { index } = state.books;
   if (part.number > 0) work.answer.secret = context.secretOf(index, part.number - 1);
   const further = part.number + POINTS_AHEAD;
   work.answer.point = { number: further, point: context.pointOf(index, further) };
 }
 
-/** A new commitment of the bridge's, or the newest again: rebuilt from its content and signed. */
-export function takeCounterparty(work: Work, part: NonNullable<Step["counterparty"]>): void {
-  const { state, context } = work;
-  const parameters = openParameters(state);
-  const view = part.view || state.holder?.view;
-  if (view === undefined) throw refusal("commitment-content", "the commitment has no content");
-  const newest = state.counterparty;
-  if (newest !== null && part.number === newest.number + 1) {
-    if (newest.revokedBelow < newest.number) {
-      throw refusal("previous-revoked", "the bridge has not revoked the commitment before the newest");
-    }
-    checkView(state, parameters, context.identity, view, false);
+function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
+  const { holder, counterparty, books } = work.state;
+  const { identity, curve, keysFor, pointOf } = work.context;
+  const view = part.view || counterparty?.view;
+  demand("commitment-content", view !== undefined, "our commitment has no content");
+  demand(
+    "commitment-number",
+    holder === null
+      ? part.number === 0 && counterparty !== null
+      : part.number === holder.number + 1 && books.phase !== "opening",
+    `commitment ${part.number} of ours is not the next`,
+  );
+  const { proposal } = checkNew(work, view, true);
+  const keys = keysFor(proposal, true, pointOf(books.index, part.number));
+  const commitment = commitmentOf(channelOf(identity, proposal), true, part.number, keys, view);
+  const htlcSignatures = part.htlcSignatures || [];
+  const isValid = (signature: Uint8Array, sighash: Uint8Array, key: Uint8Array) =>
+    demand(
+      "exit-before-revoke",
+      curve === null || curve.verify(signature, sighash, key),
+      "a signature of the bridge's on our commitment or its HTLCs is not valid",
+    );
+  isValid(part.signature, commitment.sighash, proposal.fundingKey);
+  demand(
+    "exit-before-revoke",
+    htlcSignatures.length === commitment.htlcs.length,
+    "an HTLC comes without the bridge's signature",
+  );
+  for (let i = 0; i < htlcSignatures.length; i++) {
+    isValid(htlcSignatures[i]!, commitment.htlcs[i]!.sighash, keys.countersignatoryHtlc);
   }
-  const point = part.point || (newest?.number === part.number ? newest.point : newest?.nextPoint);
-  if (point === undefined)
-    throw refusal("commitment-content", "the bridge's commitment comes without its point");
-  signCounterparty(work, part.number, point, view);
+  const ownSignature = finishOwn(work, part.partial, commitment.sighash);
+  const anchor = view.htlcs.length > 0 ? null : anchorSighash(identity, commitment);
+  demand(
+    "exit-before-revoke",
+    anchor === null || part.anchorPartial !== undefined,
+    "a state without HTLCs needs the signature of its anchor",
+  );
+  const kept: Holder = {
+    number: part.number,
+    view,
+    bridgeSignature: part.signature,
+    ownSignature,
+    htlcSignatures,
+    ...(anchor === null ? {} : { anchorSignature: finishOwn(work, part.anchorPartial!, anchor) }),
+  };
+  work.state = { ...work.state, holder: kept };
+  noteHtlcs(work, view);
 }
 
-/** Signs the bridge's commitment; `view` was checked, unless it is the newest again. */
-export function signCounterparty(work: Work, number: number, point: Uint8Array, view: View): void {
-  const { state, context } = work;
-  const parameters = openParameters(state);
-  const newest = state.counterparty;
-  if (newest !== null && number === newest.number) {
-    if (!equal(newest.point, point)) {
-      throw refusal("commitment-content", "another point was already used for this commitment");
-    }
-    sameContent(view, newest.view);
+/**
+ * A commitment of the bridge's: a new one is rebuilt from its content and signed. For the newest, the answer is given
+ * again.
+ */
+export function takeCounterparty(work: Work, part: NonNullable<Step["counterparty"]>): void {
+  const { counterparty: newest, holder, books } = work.state;
+  const { identity, keysFor } = work.context;
+  if (newest !== null && part.number === newest.number) {
+    if (part.view) sameContent(part.view, newest.view);
+    demand(
+      "commitment-content",
+      part.point === undefined || equal(part.point, newest.point),
+      "another point was already used for this commitment",
+    );
     work.answer.signed = newest.answer;
     return;
   }
-  if (number !== (newest === null ? 0 : newest.number + 1)) {
-    throw refusal("commitment-number", `commitment ${number} of the bridge is not the next`);
-  }
-  const { identity } = context;
-  const { proposal } = parameters;
-  const keys = context.keysFor(proposal, false, point);
-  const commitment = commitmentOf(channelOf(identity, proposal), false, number, keys, view);
-  const partials = [partialFor(work, commitment.sighash)];
+  const view = part.view || holder?.view;
+  const point = part.point || newest?.nextPoint;
+  demand(
+    "commitment-content",
+    view !== undefined && point !== undefined,
+    "the bridge's commitment has no content or no point",
+  );
+  demand(
+    "commitment-number",
+    newest === null ? part.number === 0 : part.number === newest.number + 1 && books.phase !== "opening",
+    `commitment ${part.number} of the bridge's is not the next`,
+  );
+  demand(
+    "previous-revoked",
+    newest?.previous === undefined,
+    "the bridge has not revoked the commitment before its newest",
+  );
+  const { proposal } = checkNew(work, view, false);
+  const keys = keysFor(proposal, false, point);
+  const commitment = commitmentOf(channelOf(identity, proposal), false, part.number, keys, view);
+  needRecords(work, { A: 1 + CLOSING_RECORDS, B: 0, H: commitment.htlcs.length });
   const answer = {
-    partials,
+    partials: [partialFor(work, commitment.sighash)],
     htlcSignatures: commitment.htlcs.map(htlc => htlcSignature(work, htlc.sighash, point)),
   };
   const counterparty: Counterparty = {
-    number,
+    number: part.number,
     view,
     point,
-    revokedBelow: newest === null ? 0 : newest.revokedBelow,
     ...(newest === null ? {} : { previous: { view: newest.view, point: newest.point } }),
     answer,
   };
@@ -192,9 +227,11 @@ export function signCounterparty(work: Work, number: number, point: Uint8Array, 
 }
 
 function sameContent(view: View, signed: View): void {
-  if (!equal(encodeValue(viewKind, view), encodeValue(viewKind, signed))) {
-    throw refusal("commitment-content", "another content was already agreed for this commitment");
-  }
+  demand(
+    "commitment-content",
+    sameView(view, signed),
+    "another content was already agreed for this commitment",
+  );
 }
 
 /** Remembers how much each payment's HTLCs hold, for the receipt and for the books. */
@@ -218,7 +255,7 @@ export function settleBooks(work: Work): void {
   if (holder === null || counterparty === null || parameters === null) return;
   const { ourDustLimitSat, theirDustLimitSat } = parameters.proposal;
   const newest = [holder.view, counterparty.view];
-  const live = counterparty.previous ? [...newest, counterparty.previous.view] : newest;
+  const live = liveViews(work.state);
   let { baseSat, hour, day } = work.state.books;
   let payments = work.state.payments;
 
@@ -229,14 +266,10 @@ export function settleBooks(work: Work): void {
     const others = inFlight({ ...work.state, payments }).filter(other => other !== payment);
     const whole = (view: View) =>
       balanceIsWhole(view, baseSat, others, view === holder.view ? ourDustLimitSat : theirDustLimitSat);
-    let settled = false;
-    if (payment.preimage && gone(newest)) {
-      baseSat = Math.max(0, baseSat - Math.ceil((payment.htlcMsat || payment.limitMsat) / 1000));
-      settled = true;
-    } else if (payment.failure && !payment.preimage && gone(live) && live.every(whole)) {
-      settled = true;
-    }
-    if (!settled) continue;
+    if (payment.preimage) {
+      if (!gone(newest)) continue;
+      baseSat = Math.max(0, baseSat - paidSat(payment));
+    } else if (!payment.failure || !gone(live) || !live.every(whole)) continue;
     const { invoice: _, ...rest } = payment;
     const closed: Payment = { ...rest, settled: true };
     if (!payment.preimage) work.decided.push(closed);

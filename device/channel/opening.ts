@@ -1,50 +1,55 @@
 /**
  * Opening: the gateway proposes a channel funded from the deposit. The order never leaves the owner without
- * an exit: the bridge's commitment 0, then our own commitment 0 completely signed, then the funding
- * transaction (policy-funding).
+ * an exit: the bridge's commitment 0, then our own commitment 0 completely signed, then the funding transaction.
  */
 import { equal } from "../../src/bytes/bytes.ts";
 import { proposalKind } from "../../src/link/messages.ts";
 import { encodeValue } from "../../src/link/schema.ts";
 import { fundingOf } from "../../src/link/transactions.ts";
-import type { Work } from "./context.ts";
-import { signCounterparty } from "./normal.ts";
-import { checkProposal, checkView, refusal } from "./rules.ts";
+import { needRecords, type Work } from "./context.ts";
+import { demand } from "./demand.ts";
+import { checkProposal } from "./rules.ts";
 import { partialFor } from "./signing.ts";
-import type { ChannelState, Parameters, Proposal, View } from "./state.ts";
+import { type ChannelState, type Former, MAX_FORMER, type Proposal } from "./state.ts";
 
-/** First part: accept the proposal and sign the bridge's commitment 0. */
-export function propose(work: Work, proposal: Proposal, point: Uint8Array, view: View): void {
+/** First part: accept the proposal. It comes with the bridge's commitment 0, which shows that all is ours. */
+export function propose(work: Work, proposal: Proposal): void {
   const { state, context } = work;
   const { books, parameters } = state;
-  if (books.phase === "opening" && parameters !== null && proposal.index === books.index) {
-    if (!equal(encodeValue(proposalKind, parameters.proposal), encodeValue(proposalKind, proposal))) {
-      throw refusal("commitment-content", "another channel was already agreed under this number");
-    }
-    signCounterparty(work, 0, point, view);
+  if (parameters !== null && proposal.index === books.index) {
+    demand(
+      "commitment-content",
+      equal(encodeValue(proposalKind, parameters.proposal), encodeValue(proposalKind, proposal)),
+      "another channel was already agreed under this number",
+    );
     return;
   }
-  if (books.phase !== "none" && books.phase !== "opening") {
-    throw refusal("funding", "the device has a channel already");
-  }
-  if (proposal.index !== books.index + 1) {
-    throw refusal("funding", `channel ${proposal.index} was not asked for`);
-  }
-  checkProposal(context.identity, proposal);
-  if (view.theirSat !== 0 || view.htlcs.length !== 0) {
-    throw refusal("balance", "a new channel is all ours");
-  }
-  const opened: Parameters = { proposal, closes: [] };
-  const next: ChannelState = {
+  demand(
+    "funding",
+    books.phase === "none" || books.phase === "opening",
+    "the device has a channel already, and a deposit is spent once",
+  );
+  demand(
+    "funding",
+    proposal.index === books.index + 1 && proposal.index <= books.asked,
+    `channel ${proposal.index} was not asked for`,
+  );
+  checkProposal(context, proposal);
+  work.state = {
     ...state,
     books: { ...books, phase: "opening", index: proposal.index, baseSat: proposal.channelSat },
-    parameters: opened,
+    parameters: { proposal, closes: [] },
     holder: null,
     counterparty: null,
+    former: books.phase === "none" ? withFormer(state) : state.former,
   };
-  checkView(next, opened, context.identity, view, false);
-  work.state = next;
-  signCounterparty(work, 0, point, view);
+}
+
+/** The exit of the channel before is kept: the closing transaction may never have been published. */
+function withFormer({ books, parameters, holder, former }: ChannelState): Former | null {
+  if (parameters === null || holder === null) return former;
+  const last = { index: books.index, proposal: parameters.proposal, holder };
+  return [last].concat(former || []).slice(0, MAX_FORMER);
 }
 
 /** Last part: sign the funding transaction, once exit 0 is held. */
@@ -54,17 +59,18 @@ export function fund(work: Work): void {
     work.answer.signed = parameters.funding;
     return;
   }
-  if (books.phase !== "opening" || parameters === null || holder === null) {
-    throw refusal("funding", "the funding transaction is signed only when our own commitment 0 is held");
-  }
-  const partials = fundingOf(work.context.identity, parameters.proposal).sighashes.map(sighash =>
-    partialFor(work, sighash),
+  demand(
+    "funding",
+    books.phase === "opening" && parameters !== null && holder !== null,
+    "the funding transaction is signed only when our own commitment 0 is held",
   );
-  const signed = { partials };
+  const { sighashes } = fundingOf(work.context.identity, parameters!.proposal);
+  needRecords(work, { A: sighashes.length, B: 0, H: 0 });
+  const signed = { partials: sighashes.map(sighash => partialFor(work, sighash)) };
   work.answer.signed = signed;
   work.state = {
     ...work.state,
     books: { ...work.state.books, phase: "open" },
-    parameters: { ...parameters, funding: signed },
+    parameters: { ...parameters!, funding: signed },
   };
 }

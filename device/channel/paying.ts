@@ -2,10 +2,11 @@
 import { equal } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
 import { ANCHOR_SAT, commitmentFeeSat } from "../../src/lightning/commitment.ts";
-import { MAX_HTLCS } from "../../src/link/messages.ts";
-import type { Work } from "./context.ts";
-import { inFlight, refusal } from "./rules.ts";
-import type { ChannelState, Payment } from "./state.ts";
+import { MAX_HTLCS, MAX_INCOMING } from "../../src/link/messages.ts";
+import { needRecords, type Work } from "./context.ts";
+import { demand } from "./demand.ts";
+import { dustSat, inFlight, paidSat } from "./rules.ts";
+import type { ChannelState, Cursors, Payment } from "./state.ts";
 
 /** A decoded, checked invoice and what the owner's application is ready to pay for routing. */
 export interface PaymentOrder {
@@ -22,15 +23,31 @@ export interface PaymentOrder {
 
 /** Payments that are remembered, so that an invoice is paid once: decided ones until their invoice expires. */
 export const MAX_PAYMENTS = 256;
+/** Payments in flight: the bridge's HTLCs need room beside theirs. */
+const MAX_IN_FLIGHT = MAX_HTLCS - MAX_INCOMING;
 
-/** What a payment needs (2 A, 3 B, 2 H), and what is kept back to settle and to close. */
-const RECORDS = { A: 6, B: 6, H: 4 };
+/** Records of kind A that only a mutual close may use: it is negotiated. */
+export const CLOSING_RECORDS = 3;
+
+/** What so many payments in flight need to be settled, and a close after them. */
+export function recordsFor(payments: number): Cursors {
+  return { A: 2 * payments + CLOSING_RECORDS, B: 3 * payments, H: payments * (payments + 1) };
+}
+
+/**
+ * Bytes of the journal: what the channel takes at most, without HTLCs; what one more HTLC adds in all commitments;
+ * a former channel's exit; a payment beside its invoice.
+ */
+const CHANNEL_BYTES = 2500;
+const HTLC_BYTES = 310;
+const FORMER_BYTES = 1100;
+const PAYMENT_BYTES = 210;
 
 /** Our balance less everything in flight, sat. */
 function freeSat(state: ChannelState): number {
   let free = state.books.baseSat;
   for (const payment of inFlight(state)) {
-    free -= Math.ceil((payment.preimage ? payment.htlcMsat || payment.limitMsat : payment.limitMsat) / 1000);
+    free -= payment.preimage ? paidSat(payment) : Math.ceil(payment.limitMsat / 1000);
   }
   return free;
 }
@@ -47,52 +64,43 @@ export function spendableMsat(state: ChannelState): number {
 }
 
 /**
- * Authorises a payment, or throws. Codes: already-paying, channel-not-open, policy-payment-limit,
- * policy-velocity, policy-payee, balance-too-low, records-used-up, too-many-payments.
+ * Authorises a payment, or throws. Codes: already-paying, channel-not-open, policy-payment-limit, policy-velocity,
+ * policy-payee, policy-dust-in-flight, balance-too-low, records-used-up, too-many-payments.
  */
 export function authorise(work: Work, order: PaymentOrder): Payment {
   const { state, context } = work;
   const { policy } = context.identity;
-  const { books } = state;
+  const { books, parameters } = state;
   const nowSeconds = Math.floor(context.nowMs / 1000);
   const limitMsat = order.amountMsat + order.maxFeeMsat;
+  const { payee } = order;
 
-  if (books.phase !== "open") {
+  if (books.phase !== "open" || parameters === null) {
     throw lngateError("channel-not-open", `there is no channel to pay from: it is "${books.phase}"`);
   }
-  if (limitMsat > policy.perPaymentMsat) {
-    throw refusal(
-      "payment-limit",
-      `${limitMsat} msat with fees is over the owner's limit of ${policy.perPaymentMsat}`,
-    );
-  }
-  const { payee } = order;
-  if (policy.payees.length > 0 && !(payee !== null && policy.payees.some(allowed => equal(allowed, payee)))) {
-    throw refusal("payee", "the owner's list of payees does not have this one");
-  }
+  demand(
+    "payment-limit",
+    limitMsat <= policy.perPaymentMsat,
+    `${limitMsat} msat with fees is over the owner's limit of ${policy.perPaymentMsat}`,
+  );
+  demand(
+    "payee",
+    policy.payees.length === 0 || (payee !== null && policy.payees.some(allowed => equal(allowed, payee))),
+    "the owner's list of payees does not have this one",
+  );
   const hour = windowAt(books.hour, nowSeconds, 3600);
   const day = windowAt(books.day, nowSeconds, 86400);
-  if (hour.spentMsat + limitMsat > policy.perHourMsat || day.spentMsat + limitMsat > policy.perDayMsat) {
-    throw refusal("velocity", "this payment would exceed what the owner allows per hour or per day");
-  }
-  if (inFlight(state).length >= MAX_HTLCS) {
-    throw lngateError("too-many-payments", "too many payments are in flight: wait for one of them");
-  }
+  demand(
+    "velocity",
+    hour.spentMsat + limitMsat <= policy.perHourMsat && day.spentMsat + limitMsat <= policy.perDayMsat,
+    "this payment would exceed what the owner allows per hour or per day",
+  );
   if (limitMsat > spendableMsat(state)) {
     throw lngateError(
       "balance-too-low",
       `${limitMsat} msat with fees are more than the ${spendableMsat(state)} msat that can be spent`,
     );
   }
-  for (const kind of ["A", "B", "H"] as const) {
-    if (context.records.left(kind, books.cursors[kind]) < RECORDS[kind]) {
-      throw lngateError(
-        "records-used-up",
-        "the device has no presignatures left for a payment: charge it (lngate device charge)",
-      );
-    }
-  }
-
   const payment: Payment = {
     paymentHash: order.paymentHash,
     amountMsat: order.amountMsat,
@@ -103,6 +111,15 @@ export function authorise(work: Work, order: PaymentOrder): Payment {
     invoice: order.invoice,
     htlcMsat: 0,
   };
+  const dustLimitSat = Math.max(parameters.proposal.ourDustLimitSat, parameters.proposal.theirDustLimitSat);
+  let dust = dustSat(payment, dustLimitSat);
+  for (const other of inFlight(state)) dust += dustSat(other, dustLimitSat);
+  demand(
+    "dust-in-flight",
+    dust <= policy.maxDustSat,
+    `${dust} sat in flight would have no output of their own`,
+  );
+
   const slot = slotFor(state, payment, nowSeconds);
   const payments = state.payments.slice();
   while (payments.length <= slot) payments.push(null);
@@ -116,7 +133,22 @@ export function authorise(work: Work, order: PaymentOrder): Payment {
       day: { startedAt: day.startedAt, spentMsat: day.spentMsat + limitMsat },
     },
   };
+  const count = inFlight(work.state).length;
+  if (count > MAX_IN_FLIGHT || roomFor(work.state, count) > context.roomBytes) {
+    throw lngateError("too-many-payments", "the device follows no more payments: wait for one of them");
+  }
+  needRecords(work, recordsFor(count));
   return payment;
+}
+
+/** What the journal may have to hold before these payments are settled, bytes. */
+function roomFor(state: ChannelState, payments: number): number {
+  let bytes = CHANNEL_BYTES + HTLC_BYTES * (payments + MAX_INCOMING);
+  if (state.former !== null) bytes += FORMER_BYTES * state.former.length;
+  for (const payment of state.payments) {
+    if (payment) bytes += PAYMENT_BYTES + (payment.invoice ? payment.invoice.length : 0);
+  }
+  return bytes;
 }
 
 /** The payment of this hash that the device remembers, or null. */
@@ -142,20 +174,15 @@ function slotFor(state: ChannelState, order: Payment, nowSeconds: number): numbe
   let slot = -1;
   for (let i = state.payments.length - 1; i >= 0; i--) {
     const kept = state.payments[i];
-    if (!kept) {
-      slot = i;
-    } else if (equal(kept.paymentHash, order.paymentHash)) {
+    if (kept && equal(kept.paymentHash, order.paymentHash)) {
       if (!kept.settled || kept.preimage) {
         throw lngateError("already-paying", "this invoice is being paid, or has been");
       }
       return i;
     }
+    if (!kept || (kept.settled && kept.expiresAt < nowSeconds)) slot = i;
   }
   if (slot >= 0) return slot;
   if (state.payments.length < MAX_PAYMENTS) return state.payments.length;
-  for (let i = 0; i < state.payments.length; i++) {
-    const kept = state.payments[i]!;
-    if (kept.settled && kept.expiresAt < nowSeconds) return i;
-  }
   throw lngateError("too-many-payments", "the device remembers no more payments until an invoice expires");
 }

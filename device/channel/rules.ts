@@ -1,20 +1,20 @@
 /**
- * The rules that no gateway can talk the device out of. Each refusal carries a stable tag, `policy-…`;
- * docs/rules.md says why each rule is there. Gateway and bridge may be one party: whatever comes in a
+ * What a proposal, a commitment and a mutual close must be. Gateway and bridge may be one party: whatever comes in a
  * message is a claim. What the device knows for itself is in its state and its identity.
  */
 
 import { equal } from "../../src/bytes/bytes.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
-import { type LngateError, lngateError } from "../../src/errors.ts";
 import { ANCHOR_SAT, commitmentFeeSat } from "../../src/lightning/commitment.ts";
-import type { DeviceIdentity } from "../identity.ts";
+import { MAX_INCOMING } from "../../src/link/messages.ts";
+import type { Context, Work } from "./context.ts";
+import { demand } from "./demand.ts";
 import type { ChannelState, Parameters, Payment, Proposal, View } from "./state.ts";
 
-/** A refusal by a rule. */
-export function refusal(tag: string, sentence: string): LngateError {
-  return lngateError(`policy-${tag}`, sentence);
-}
+/** All the satoshis there will ever be: larger sums are no longer exact. */
+const ALL_SAT = 21e14;
+/** The least that every node relays as a P2WSH output (BOLT #3), and the most that is still dust to anybody. */
+const MIN_DUST_SAT = 354;
+const MAX_DUST_SAT = 1000;
 
 /** Our balance in a commitment, before the fee and the anchors that the funder pays, sat. BOLT #3. */
 export function ourBalanceSat(view: View): number {
@@ -31,18 +31,27 @@ export function visibleMsat(view: View, payment: Payment): number {
   return sum;
 }
 
+export function incomingIn(view: View): number {
+  return view.htlcs.filter(htlc => htlc.incoming).length;
+}
+
 const toSat = (msat: number) => Math.ceil(msat / 1000);
 
-/**
- * By how much a payment in flight may lower our balance in this commitment, sat: what its HTLC shows; once
- * paid, what the HTLC was; while it is not paid and too small for an output, at most the dust limit.
- */
-function allowanceSat(view: View, payment: Payment, dustLimitSat: number): number {
-  const visible = visibleMsat(view, payment);
-  if (visible > 0) return toSat(visible);
-  if (payment.preimage) return toSat(payment.htlcMsat || payment.limitMsat);
+/** What a payment has cost once it is paid, or may cost if no HTLC of it was ever seen (dust), sat. */
+export function paidSat(payment: Payment): number {
+  return toSat(payment.htlcMsat || payment.limitMsat);
+}
+
+/** What an unpaid payment may take without an output that shows it: less than the dust limit, or nothing, sat. */
+export function dustSat(payment: Payment, dustLimitSat: number): number {
   if (payment.amountMsat >= dustLimitSat * 1000) return 0;
   return Math.min(toSat(payment.limitMsat), dustLimitSat);
+}
+
+/** By how much a payment in flight may lower our balance in this commitment, sat. */
+function allowanceSat(view: View, payment: Payment, dustLimitSat: number): number {
+  if (payment.preimage) return paidSat(payment);
+  return toSat(visibleMsat(view, payment)) || dustSat(payment, dustLimitSat);
 }
 
 /** Our balance in this commitment is at least what is ours less what payments in flight may take. */
@@ -63,127 +72,119 @@ export function inFlight(state: ChannelState): Payment[] {
   return payments;
 }
 
-/**
- * May this be the content of a commitment, ours (`ours`) or the bridge's?
- * Tags: feerate-range, htlc-dust, htlc-unauthorised, htlc-limit, htlc-expiry, dust-in-flight, value, balance.
- */
-export function checkView(
-  state: ChannelState,
-  parameters: Parameters,
-  identity: DeviceIdentity,
-  view: View,
-  ours: boolean,
-): void {
-  const policy = identity.policy;
-  const proposal = parameters.proposal;
-  const dustLimitSat = ours ? proposal.ourDustLimitSat : proposal.theirDustLimitSat;
-  const payments = inFlight(state);
-
-  if (view.feeratePerKw < policy.minFeeratePerKw || view.feeratePerKw > policy.maxFeeratePerKw) {
-    throw refusal("feerate-range", `a feerate of ${view.feeratePerKw} sat/kw is outside the owner's bounds`);
+/** The commitments that somebody could publish without being punished for it: one or two of the bridge's, one of ours. */
+export function liveViews(state: ChannelState): View[] {
+  const views: View[] = [];
+  if (state.holder) views.push(state.holder.view);
+  if (state.counterparty) {
+    views.push(state.counterparty.view);
+    if (state.counterparty.previous) views.push(state.counterparty.previous.view);
   }
-
-  let total = commitmentFeeSat(view.feeratePerKw, view.htlcs.length) + view.ourSat + view.theirSat;
-  for (const htlc of view.htlcs) {
-    if (htlc.amountMsat < dustLimitSat * 1000) {
-      throw refusal("htlc-dust", "an HTLC below the dust limit has an output");
-    }
-    total += Math.floor(htlc.amountMsat / 1000);
-    if (htlc.incoming) continue;
-    const payment = payments.filter(p => equal(p.paymentHash, htlc.paymentHash))[0];
-    if (payment === undefined) {
-      throw refusal("htlc-unauthorised", "an outgoing HTLC has a payment hash that was never to be paid");
-    }
-    if (visibleMsat(view, payment) > payment.limitMsat) {
-      throw refusal("htlc-limit", "the HTLCs of a payment exceed its amount and fee limit");
-    }
-    if (htlc.cltvExpiry > payment.maxCltvExpiry) {
-      throw refusal("htlc-expiry", `an HTLC would be locked until block ${htlc.cltvExpiry}, too far ahead`);
-    }
-  }
-  for (const valueSat of [view.ourSat, view.theirSat]) {
-    if (valueSat > 0 && valueSat < dustLimitSat) throw refusal("value", "an output is below the dust limit");
-  }
-  if (total > proposal.channelSat) throw refusal("value", "the outputs exceed the channel's value");
-
-  let dustSat = 0;
-  for (const payment of payments) {
-    if (visibleMsat(view, payment) === 0 && !payment.preimage) {
-      dustSat += allowanceSat(view, payment, dustLimitSat);
-    }
-  }
-  if (dustSat > policy.maxDustSat) {
-    throw refusal("dust-in-flight", `${dustSat} sat in flight would have no output of their own`);
-  }
-  if (!balanceIsWhole(view, state.books.baseSat, payments, dustLimitSat)) {
-    throw refusal("balance", "our balance would fall by more than the payments in flight may take");
-  }
+  return views;
 }
 
-/** Is this a channel that the device can live with? Tag: channel-parameters. */
-export function checkProposal(identity: DeviceIdentity, proposal: Proposal): void {
-  const policy = identity.policy;
-  const bad = (sentence: string) => refusal("channel-parameters", sentence);
+/** May this be the content of a commitment, ours (`ours`) or the bridge's? */
+export function checkView(work: Work, parameters: Parameters, view: View, ours: boolean): void {
+  const { state } = work;
+  const { policy } = work.context.identity;
+  const { proposal } = parameters;
+  const dustLimitSat = ours ? proposal.ourDustLimitSat : proposal.theirDustLimitSat;
+  const payments = inFlight(state);
+  const { feeratePerKw, ourSat, theirSat, htlcs } = view;
+
+  demand(
+    "feerate-range",
+    feeratePerKw >= policy.minFeeratePerKw && feeratePerKw <= policy.maxFeeratePerKw,
+    `a feerate of ${feeratePerKw} sat/kw is outside the owner's bounds`,
+  );
+  // Our balance counts the fee as ours: it must go to the miners, and nobody else.
+  let total = theirSat + ourBalanceSat(view);
+  for (const htlc of htlcs) {
+    demand("htlc-dust", htlc.amountMsat >= dustLimitSat * 1000, "an HTLC below the dust limit has an output");
+    total += Math.floor(htlc.amountMsat / 1000);
+    if (htlc.incoming) continue;
+    const payment = payments.filter(each => equal(each.paymentHash, htlc.paymentHash))[0];
+    demand("htlc-unauthorised", payment !== undefined, "an HTLC pays a hash that was never to be paid");
+    if (payment === undefined) continue;
+    demand(
+      "htlc-limit",
+      visibleMsat(view, payment) <= payment.limitMsat,
+      "a payment's HTLCs exceed its amount and fee limit",
+    );
+    demand(
+      "htlc-expiry",
+      htlc.cltvExpiry <= payment.maxCltvExpiry,
+      `an HTLC would be locked until block ${htlc.cltvExpiry}, too far ahead`,
+    );
+  }
+  demand("htlc-incoming", incomingIn(view) <= MAX_INCOMING, "the bridge offers more HTLCs than it may");
+  for (const sat of [ourSat, theirSat]) {
+    demand("value", sat === 0 || sat >= dustLimitSat, "an output is below the dust limit");
+  }
+  demand("value", total <= proposal.channelSat, "outputs and fee exceed the channel's value");
+  demand(
+    "balance",
+    balanceIsWhole(view, state.books.baseSat, payments, dustLimitSat),
+    "our balance would fall by more than the payments in flight may take",
+  );
+}
+
+/** Is this a channel that the device can live with? */
+export function checkProposal({ identity, curve }: Context, proposal: Proposal): void {
+  const { policy } = identity;
+  const { channelSat, changeSat } = proposal;
+  const need = (holds: boolean, sentence: string) => demand("channel-parameters", holds, sentence);
+
   let depositsSat = 0;
   for (const deposit of proposal.deposits) depositsSat += deposit.valueSat;
-  const feeSat = depositsSat - proposal.channelSat - proposal.changeSat;
-
-  if (proposal.deposits.length === 0) throw bad("no deposit is spent");
-  if (feeSat < 0 || feeSat > policy.maxCloseFeeSat) throw bad(`the funding fee would be ${feeSat} sat`);
-  if (proposal.changeSat > 0 && proposal.changeSat < 354) throw bad("the change is dust");
-  if (proposal.ourDelay > policy.maxToSelfDelay) throw bad(`our delay would be ${proposal.ourDelay} blocks`);
-  if (proposal.theirDelay < 1 || proposal.ourDelay < 1) throw bad("a delay of no blocks protects nobody");
-  if (proposal.ourDustLimitSat < 354 || proposal.ourDustLimitSat > 1000) throw bad("our dust limit is odd");
-  if (proposal.theirDustLimitSat < 354 || proposal.theirDustLimitSat > 1000)
-    throw bad("the bridge's dust limit is odd");
-  if (proposal.reserveSat > Math.max(1000, Math.floor(proposal.channelSat / 50))) {
-    throw bad(`a reserve of ${proposal.reserveSat} sat is too much to keep back`);
+  const feeSat = depositsSat - channelSat - changeSat;
+  need(depositsSat <= ALL_SAT && feeSat <= policy.maxCloseFeeSat, `the funding fee would be ${feeSat} sat`);
+  need(changeSat === 0 || changeSat >= MIN_DUST_SAT, "the change is dust");
+  need(proposal.ourDelay >= 1 && proposal.theirDelay >= 1, "a delay of no blocks protects nobody");
+  need(proposal.ourDelay <= policy.maxToSelfDelay, `our delay would be ${proposal.ourDelay} blocks`);
+  for (const sat of [proposal.ourDustLimitSat, proposal.theirDustLimitSat]) {
+    need(sat >= MIN_DUST_SAT && sat <= MAX_DUST_SAT, `${sat} sat is an odd dust limit`);
   }
+  need(
+    proposal.reserveSat <= Math.max(1000, Math.floor(channelSat / 50)),
+    `a reserve of ${proposal.reserveSat} sat is too much to keep back`,
+  );
   const keys = [
-    identity.fundingKey,
     proposal.fundingKey,
     proposal.revocationBasepoint,
     proposal.paymentBasepoint,
     proposal.delayedPaymentBasepoint,
     proposal.htlcBasepoint,
   ];
-  for (const key of keys) if (key[0] !== 2 && key[0] !== 3) throw bad("a key is no compressed point");
-  if (equal(identity.fundingKey, proposal.fundingKey)) throw bad("the bridge's funding key is our own");
+  for (const key of keys) {
+    const isPoint = curve === null ? key[0] === 2 || key[0] === 3 : curve.isPoint(key);
+    need(isPoint, "a key of the bridge's is no point");
+  }
+  need(!equal(identity.fundingKey, proposal.fundingKey), "the bridge's funding key is our own");
 }
 
-/** What a mutual close pays us, against what is ours. Tags: close-htlc-pending, close-balance. */
+/** Does a mutual close pay us what is ours, and the bridge no more than what is not? */
 export function checkClose(
-  state: ChannelState,
-  identity: DeviceIdentity,
+  work: Work,
+  parameters: Parameters,
   close: { readonly ourSat: number; readonly theirSat: number },
 ): void {
-  if (state.holder === null || state.counterparty === null || state.parameters === null) {
-    throw refusal("close-state", "there is no channel to close");
-  }
-  if (
-    state.holder.view.htlcs.length > 0 ||
-    state.counterparty.view.htlcs.length > 0 ||
-    inFlight(state).length > 0
-  ) {
-    throw refusal("close-htlc-pending", "a payment is still in flight");
-  }
-  if (close.ourSat < state.books.baseSat - identity.policy.maxCloseFeeSat) {
-    throw refusal(
-      "close-balance",
-      "the close would pay us less than our balance and the highest fee allowed",
-    );
-  }
-  if (close.ourSat + close.theirSat > state.parameters.proposal.channelSat) {
-    throw refusal("close-balance", "the close pays out more than the channel holds");
-  }
-}
-
-/** The preimage of a payment in flight, or null if it is that of none. */
-export function paymentOf(state: ChannelState, preimage: Uint8Array): number {
-  const hash = sha256(preimage);
-  for (let i = 0; i < state.payments.length; i++) {
-    const payment = state.payments[i];
-    if (payment && equal(payment.paymentHash, hash)) return i;
-  }
-  return -1;
+  const { state, context } = work;
+  const { baseSat } = state.books;
+  demand(
+    "close-pending",
+    inFlight(state).length === 0 && liveViews(state).every(view => view.htlcs.length === 0),
+    "a payment is still in flight",
+  );
+  // What neither side gets is the fee.
+  demand(
+    "close-balance",
+    close.ourSat >= baseSat - context.identity.policy.maxCloseFeeSat,
+    "the close would pay us less than our balance and the highest fee allowed",
+  );
+  demand(
+    "close-balance",
+    close.theirSat <= parameters.proposal.channelSat - baseSat,
+    "the close would pay the bridge of what is ours",
+  );
 }

@@ -2,8 +2,8 @@
 import { derivePrivateKey } from "../../src/lightning/keys.ts";
 import type { Partial2pe } from "../../src/link/messages.ts";
 import { answer, complete, signWithNonce } from "../../src/threshold/online.ts";
-import { takeRecord, type Work } from "./context.ts";
-import { refusal } from "./rules.ts";
+import { passRecord, takeRecord, type Work } from "./context.ts";
+import { demand } from "./demand.ts";
 
 /** Our half of a signature by the funding key, for the gateway to complete (kind A). */
 export function partialFor(work: Work, sighash: Uint8Array): Partial2pe {
@@ -15,24 +15,25 @@ export function partialFor(work: Work, sighash: Uint8Array): Partial2pe {
 
 /**
  * Completes a signature by the funding key that stays here (kind B). The gateway names the record; those
- * before it are given up. Tags: record-reuse, exit-before-revoke.
+ * before it are given up.
  */
 export function finishOwn(work: Work, partial: Partial2pe, sighash: Uint8Array): Uint8Array {
-  const { books } = work.state;
-  if (partial.id < books.cursors.B) {
-    throw refusal("record-reuse", `record ${partial.id} has been used already`);
-  }
-  const record = work.context.records.read("B", partial.id);
-  if (record === null || record.id !== partial.id) {
-    throw refusal("record-reuse", `the device has no record ${partial.id} of kind B`);
-  }
-  work.state = { ...work.state, books: { ...books, cursors: { ...books.cursors, B: partial.id + 1 } } };
-  const signature = complete(record.bytes, partial.scalar);
-  record.bytes.fill(0);
-  const { curve, identity } = work.context;
-  if (curve !== null && !curve.verify(signature, sighash, identity.fundingKey)) {
-    throw refusal("exit-before-revoke", "the gateway's half of our own signature is wrong");
-  }
+  const { curve, identity, records } = work.context;
+  demand(
+    "record-reuse",
+    partial.id >= work.state.books.cursors.B,
+    `record ${partial.id} has been used already`,
+  );
+  const record = records.read("B", partial.id);
+  demand("exit-before-revoke", record?.id === partial.id, `the device has no record ${partial.id} of kind B`);
+  passRecord(work, "B", partial.id);
+  const signature = complete(record!.bytes, partial.scalar);
+  record!.bytes.fill(0);
+  demand(
+    "exit-before-revoke",
+    curve === null || curve.verify(signature, sighash, identity.fundingKey),
+    "the gateway's half of our own signature is wrong",
+  );
   return signature;
 }
 

@@ -39,7 +39,7 @@ export type { Proposal, View };
  * open     the funding transaction is signed: this is real money
  * closing  a mutual close is signed: no further commitment will be
  * exited   the exit has left the device: nothing of this channel is signed or revoked ever again
- * locked   a used record was asked for again with another message: nothing is signed any more
+ * locked   the gateway asked for a used record again: nothing is signed any more, the exit is left
  */
 export const PHASES = ["none", "opening", "open", "closing", "exited", "locked"] as const;
 export type Phase = (typeof PHASES)[number];
@@ -71,13 +71,11 @@ const counterpartyKind = record({
   number: [1, uint(UINT53)],
   view: [2, viewKind],
   point: [3, bytes(33)],
-  /** All numbers below are revoked: `number` or `number - 1`. */
-  revokedBelow: [4, uint(UINT53)],
   /** The commitment before it, while it is not revoked. */
-  previous: optional([5, record({ view: [1, viewKind], point: [2, bytes(33)] })]),
-  answer: [6, answerKind],
+  previous: optional([4, record({ view: [1, viewKind], point: [2, bytes(33)] })]),
+  answer: [5, answerKind],
   /** The bridge's point for its commitment number + 1, where it is known already. */
-  nextPoint: optional([7, bytes(33)]),
+  nextPoint: optional([6, bytes(33)]),
 });
 export type Counterparty = ReturnType<typeof counterpartyKind.read>;
 
@@ -123,6 +121,8 @@ const booksKind = record({
   /** Spending windows: when each began (Unix seconds) and what was authorised in it. */
   hour: [5, record({ startedAt: [1, uint(UINT53)], spentMsat: [2, uint(UINT53)] })],
   day: [6, record({ startedAt: [1, uint(UINT53)], spentMsat: [2, uint(UINT53)] })],
+  /** Number of the newest channel that the owner's application asked for. */
+  asked: [7, uint(UINT32)],
 });
 type BooksData = ReturnType<typeof booksKind.read>;
 export type Books = Omit<BooksData, "phase"> & { readonly phase: Phase };
@@ -137,11 +137,22 @@ const parametersKind = record({
 });
 export type Parameters = ReturnType<typeof parametersKind.read>;
 
+/** How many closed channels' exits are kept: that a close is on the chain is only the gateway's word. */
+export const MAX_FORMER = 3;
+
+const formerKind = list(
+  record({ index: [1, uint(UINT32)], proposal: [2, proposalKind], holder: [3, holderKind] }),
+  MAX_FORMER,
+);
+export type Former = ReturnType<typeof formerKind.read>;
+
 export interface ChannelState {
   readonly books: Books;
   readonly parameters: Parameters | null;
   readonly holder: Holder | null;
   readonly counterparty: Counterparty | null;
+  /** The last exits of channels that were closed before the present one. */
+  readonly former: Former | null;
   /** By slot; a null is a free slot. */
   readonly payments: readonly (Payment | null)[];
 }
@@ -154,14 +165,16 @@ export const EMPTY: ChannelState = {
     baseSat: 0,
     hour: { startedAt: 0, spentMsat: 0 },
     day: { startedAt: 0, spentMsat: 0 },
+    asked: 0,
   },
   parameters: null,
   holder: null,
   counterparty: null,
+  former: null,
   payments: [],
 };
 
-const KEY = { books: 1, parameters: 2, holder: 3, counterparty: 4, payments: 16 };
+const KEY = { books: 1, parameters: 2, holder: 3, counterparty: 4, former: 5, payments: 16 };
 
 function phaseOf(text: string): Phase {
   for (const phase of PHASES) if (phase === text) return phase;
@@ -187,6 +200,7 @@ export function changesBetween(before: ChannelState, after: ChannelState): Chang
   part(KEY.parameters, parametersKind, before.parameters, after.parameters);
   part(KEY.holder, holderKind, before.holder, after.holder);
   part(KEY.counterparty, counterpartyKind, before.counterparty, after.counterparty);
+  part(KEY.former, formerKind, before.former, after.former);
   const slots = Math.max(before.payments.length, after.payments.length);
   for (let i = 0; i < slots; i++) {
     part(KEY.payments + i, paymentKind, before.payments[i] || null, after.payments[i] || null);
@@ -212,6 +226,7 @@ export function readState(journal: { keys(): number[]; get(key: number): Uint8Ar
     parameters: part(KEY.parameters, parametersKind),
     holder: part(KEY.holder, holderKind),
     counterparty: part(KEY.counterparty, counterpartyKind),
+    former: part(KEY.former, formerKind),
     payments,
   };
 }

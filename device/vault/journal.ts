@@ -50,6 +50,8 @@ export interface Journal {
   commit(changes: readonly Change[]): void;
   /** Number of commits since the journal was made: it only ever grows, unless an old image is put back. */
   readonly generation: number;
+  /** Bytes that all living values together may take, each with 16 more of its own. */
+  readonly capacity: number;
   /** Makes room in advance, in idle time, if less than a quarter of the area is left. */
   tidy(): void;
 }
@@ -364,6 +366,7 @@ export function openJournal(flash: Flash, place: JournalPlace): Journal {
     get generation() {
       return generation;
     },
+    capacity: half - entryBytes(0, 0),
     tidy: () => {
       if (stopped || areaBytes - end > areaBytes / 4) return;
       stopped = true;

@@ -42,6 +42,7 @@ export interface Vault {
 /** Keys from here on belong to the vault itself. */
 export const RESERVED_KEYS = 0xff00;
 const BOOTS_KEY = 0xff00;
+const RESERVED_BYTES = 20;
 
 const MAGIC = 0x4c475631;
 const HEAD = 24;
@@ -157,6 +158,7 @@ function withoutReserved(journal: Journal): Journal {
     get generation() {
       return journal.generation;
     },
+    capacity: journal.capacity - RESERVED_BYTES,
     tidy: () => journal.tidy(),
   };
 }

@@ -26,7 +26,8 @@ export const FUNDING_VOUT = 0;
 
 /**
  * Builds the spend of deposits that creates the channel's output and pays `changeSat` (0: none) back to the
- * deposit. `channelScript` is the 2-of-2 witness script. Throws `bad-funding` if the deposits are too small.
+ * deposit. `channelScript` is the 2-of-2 witness script. All inputs are final, so that `locktime` has no effect but
+ * to make transactions differ. Throws `bad-funding` if the deposits are too small.
  */
 export function buildFunding(
   deposits: readonly Deposit[],
@@ -34,6 +35,7 @@ export function buildFunding(
   channelScript: Uint8Array,
   fundingSat: number,
   changeSat: number,
+  locktime = 0,
 ): Funding {
   let feeSat = -fundingSat - changeSat;
   for (const deposit of deposits) feeSat += deposit.valueSat;
@@ -46,7 +48,7 @@ export function buildFunding(
     version: 2,
     inputs: deposits.map(({ txid, vout }) => ({ txid, vout, sequence: 0xffffffff })),
     outputs,
-    locktime: 0,
+    locktime,
   };
   return {
     transaction,

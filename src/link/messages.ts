@@ -24,6 +24,8 @@ import {
 
 /** Most HTLCs with an output of their own that a device follows in one commitment. */
 export const MAX_HTLCS = 12;
+/** Most of those that the bridge may offer: the gateway announces it as max_accepted_htlcs. */
+export const MAX_INCOMING = 4;
 /** Most deposits that one funding transaction spends. */
 export const MAX_DEPOSITS = 8;
 
@@ -162,6 +164,8 @@ const step = message(16, "step", {
     7,
     record({ ourSat: [1, uint(UINT53)], theirSat: [2, uint(UINT53)], theirScript: [3, bytesUpTo(80)] }),
   ]),
+  /** Preimages of HTLCs that this step takes out, where `paid` may not have arrived before it. Processed first. */
+  preimages: optional([8, list(hash, MAX_HTLCS)]),
 });
 
 /**

@@ -4,12 +4,16 @@
  */
 import { depositScript } from "../bitcoin/deposit.ts";
 import { multisig2of2 } from "../bitcoin/script.ts";
-import { SIGHASH_SINGLE_ANYONECANPAY, sighash } from "../bitcoin/sighash.ts";
-import type { Transaction } from "../bitcoin/transaction.ts";
 import { compareBytes } from "../bytes/bytes.ts";
 import type { ChannelParameters } from "../lightning/channel.ts";
 import { buildClosing } from "../lightning/closing.ts";
-import { buildCommitment, type Commitment, type CommitmentContent } from "../lightning/commitment.ts";
+import {
+  type AnchorBump,
+  anchorBump,
+  buildCommitment,
+  type Commitment,
+  type CommitmentContent,
+} from "../lightning/commitment.ts";
 import { buildFunding, FUNDING_VOUT, type Funding } from "../lightning/funding.ts";
 import type { Basepoints, CommitmentKeys } from "../lightning/keys.ts";
 import type { Proposal, Step, View } from "./messages.ts";
@@ -44,11 +48,15 @@ export function theirBasepoints(proposal: Proposal): Basepoints {
   };
 }
 
-/** The funding transaction of a proposal. */
+/**
+ * The funding transaction of a proposal. Its lock time is the channel's number, which means nothing to the chain (all
+ * inputs are final), but keeps signatures apart: a signature commits to the value of its own input only, so that
+ * inputs signed for two proposals with false values could otherwise be joined to one transaction with a huge fee.
+ */
 export function fundingOf(keys: DeviceKeys, proposal: Proposal): Funding {
   const channelScript = multisig2of2(keys.fundingKey, proposal.fundingKey);
-  const { deposits, channelSat, changeSat } = proposal;
-  return buildFunding(deposits, depositScriptOf(keys), channelScript, channelSat, changeSat);
+  const { deposits, channelSat, changeSat, index } = proposal;
+  return buildFunding(deposits, depositScriptOf(keys), channelScript, channelSat, changeSat, index);
 }
 
 /** The witness script that deposits pay to. */
@@ -119,23 +127,15 @@ export function commitmentOf(
   return buildCommitment(channel, ours ? "ours" : "theirs", number, keys, contentOf(view, ours));
 }
 
-/**
- * What our funding key signs so that the owner can spend our anchor of this commitment of ours to their own
- * script and add any input of their own (SIGHASH_SINGLE|ANYONECANPAY). Null where our anchor is absent.
- */
+/** The spend of our anchor of this commitment of ours to the owner's script. Null where our anchor is absent. */
+export function anchorOf(keys: DeviceKeys, commitment: Commitment): AnchorBump | null {
+  return anchorBump(commitment, "local-anchor", keys.shutdownScript);
+}
+
+/** What our funding key signs so that the owner can add any input of their own to that spend. */
 export function anchorSighash(keys: DeviceKeys, commitment: Commitment): Uint8Array | null {
-  for (let vout = 0; vout < commitment.outputs.length; vout++) {
-    const output = commitment.outputs[vout]!;
-    if (output.kind !== "local-anchor") continue;
-    const transaction: Transaction = {
-      version: 2,
-      inputs: [{ txid: commitment.txid, vout, sequence: 0xfffffffd }],
-      outputs: [{ valueSat: output.valueSat, script: keys.shutdownScript }],
-      locktime: 0,
-    };
-    return sighash(transaction, 0, output.witnessScript, output.valueSat, SIGHASH_SINGLE_ANYONECANPAY);
-  }
-  return null;
+  const anchor = anchorOf(keys, commitment);
+  return anchor === null ? null : anchor.sighash;
 }
 
 /** What both funding keys sign to close the channel. */

@@ -1,0 +1,65 @@
+/**
+ * The exit: the owner leaves alone, with the newest state. From the moment it is read out, nothing of the channel is
+ * signed or revoked any more: a revoked exit, published, would give the bridge everything.
+ */
+import { transactionBytes } from "../../src/bitcoin/transaction.ts";
+import { signedAnchorBump, signedCommitment } from "../../src/lightning/commitment.ts";
+import { anchorOf, channelOf, commitmentOf } from "../../src/link/transactions.ts";
+import type { Context, Work } from "./context.ts";
+import { demand } from "./demand.ts";
+import type { Holder, Proposal, View } from "./state.ts";
+
+/** What the owner's computer needs to leave and to collect (src/lightning/sweep.ts). */
+export interface Exit {
+  readonly index: number;
+  readonly number: number;
+  readonly point: Uint8Array;
+  readonly proposal: Proposal;
+  readonly view: View;
+  /** The commitment transaction with both signatures, ready to publish. */
+  readonly commitment: Uint8Array;
+  /** The spend of our anchor, signed: any input may be added to pay a higher fee. Null while HTLCs are pending. */
+  readonly anchor: Uint8Array | null;
+  /** The bridge's signatures of the HTLC transactions, in output order; ours is made with the owner's copy of the key. */
+  readonly htlcSignatures: readonly Uint8Array[];
+}
+
+/**
+ * The exit of the present channel, or of one that was closed before it (`index`). Refused where there is none, and
+ * (`vault-rolled-back`) where an old image of the flash was put back: its exit may have been revoked since.
+ */
+export function takeExit(work: Work, index: number): Exit {
+  const { books, parameters, holder, former } = work.state;
+  const last = (former || []).filter(each => each.index === index)[0];
+  if (last !== undefined) return exitOf(work.context, index, last.proposal, last.holder);
+  demand(
+    "close-state",
+    index === books.index && parameters?.funding !== undefined && holder !== null,
+    "there is no such channel to leave",
+  );
+  work.context.records.read("A", books.cursors.A);
+  work.context.records.read("B", books.cursors.B);
+  work.state = { ...work.state, books: { ...books, phase: "exited" } };
+  return exitOf(work.context, index, parameters!.proposal, holder!);
+}
+
+function exitOf(context: Context, index: number, proposal: Proposal, holder: Holder): Exit {
+  const { identity, keysFor, pointOf } = context;
+  const { number, view } = holder;
+  const channel = channelOf(identity, proposal);
+  const point = pointOf(index, number);
+  const commitment = commitmentOf(channel, true, number, keysFor(proposal, true, point), view);
+  const anchor = holder.anchorSignature && anchorOf(identity, commitment);
+  return {
+    index,
+    number,
+    point,
+    proposal,
+    view,
+    commitment: transactionBytes(
+      signedCommitment(channel, commitment, holder.ownSignature, holder.bridgeSignature),
+    ),
+    anchor: anchor ? transactionBytes(signedAnchorBump(anchor, holder.anchorSignature!)) : null,
+    htlcSignatures: holder.htlcSignatures,
+  };
+}
