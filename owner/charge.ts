@@ -139,6 +139,8 @@ class Charger {
   private readonly share: KeyShare;
   private state: ChargingState;
   private made = 0;
+  /** Kinds whose transfers the two sides do not both hold. */
+  private needSetup: readonly string[] = [];
 
   constructor(
     options: ChargeOptions,
@@ -168,29 +170,27 @@ class Charger {
     }
     needGoodStanding(this.state.standing);
     this.addNonces();
-    let bytes = 0;
-    if (total > 0) {
-      const connection = await this.connect();
-      try {
-        const nextIds = await this.agree(connection);
-        for (;;) {
-          this.options.onProgress?.({
-            payments: paymentsFor(this.left()),
-            target: this.options.payments,
-            made: this.made,
-            total,
-            bytes: connection.bytes,
-          });
-          const kind = this.scarcer();
-          if (kind === undefined || this.options.signal?.aborted) break;
-          const count = Math.min(this.batchSize(kind), this.missing()[kind]);
-          nextIds[kind] = await this.makeBatch(connection, kind, count, nextIds[kind]);
-          this.made += count;
-        }
-        bytes = connection.bytes;
-      } finally {
-        connection.close();
+    // Also where nothing is missing: the gateway may not know yet that the last batch is in the flash.
+    const connection = await this.connect();
+    try {
+      const nextIds = await this.agree(connection);
+      for (;;) {
+        this.options.onProgress?.({
+          payments: paymentsFor(this.left()),
+          target: this.options.payments,
+          made: this.made,
+          total,
+          bytes: connection.bytes,
+        });
+        const kind = this.scarcer();
+        if (kind === undefined || this.options.signal?.aborted) break;
+        if (this.needSetup.includes(kind) || !this.state.setups[kind]) await this.makeSetup(connection, kind);
+        const count = Math.min(this.batchSize(kind), this.missing()[kind]);
+        nextIds[kind] = await this.makeBatch(connection, kind, count, nextIds[kind]);
+        this.made += count;
       }
+    } finally {
+      connection.close();
     }
     const records = this.left();
     return {
@@ -198,7 +198,7 @@ class Charger {
       records,
       added: countsOf(kind => records[kind] - before[kind]),
       interrupted: Object.values(this.missing()).some(count => count > 0),
-      bytes,
+      bytes: connection.bytes,
     };
   }
 
@@ -254,7 +254,7 @@ class Charger {
     this.state = state;
   }
 
-  /** Tells the gateway what the flash holds, and makes new transfers where the two do not have the same. */
+  /** Tells the gateway what the flash holds. Returns the least ids that are free on both sides. */
   private async agree(connection: OwnerConnection): Promise<{ A: number; B: number }> {
     const { setups } = this.state;
     const end = (kind: Kind) => Math.max(this.records.end(kind), this.cursors[kind]);
@@ -269,9 +269,7 @@ class Charger {
       },
       "charging",
     );
-    for (const kind of ["A", "B"] as const) {
-      if (needSetup.includes(kind) || !setups[kind]) await this.makeSetup(connection, kind);
-    }
+    this.needSetup = needSetup;
     return { A: Math.max(nextId.A, end("A")), B: Math.max(nextId.B, end("B")) };
   }
 
@@ -291,6 +289,7 @@ class Charger {
         keep({ setup: next.receive(e2), fingerprint: sha256(concat([e1, e2])) });
       }
     });
+    this.needSetup = this.needSetup.filter(other => other !== kind);
   }
 
   /** Makes a batch and puts it into the flash. Returns the id after it. */

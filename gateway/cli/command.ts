@@ -188,7 +188,7 @@ function helpOf(command: Command): string {
     ([name, { value, help }]) => [`--${name}${value === undefined ? "" : ` ${value}`}`, help] as const,
   );
   const positionals = (command.positionals ?? []).map(({ name, help }) => [name, help] as const);
-  return `${command.summary}
+  return `${command.summary.charAt(0).toUpperCase()}${command.summary.slice(1)}.
 
 Usage: ${usageOf(command)}
 

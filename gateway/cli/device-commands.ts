@@ -94,8 +94,8 @@ Stop the device first. After this command it can make N payments, those it was c
     "confirm-reset": { help: "go on after a failed check, once you know why it failed" },
   },
   async run(given, terminal) {
-    const { folder, deviceId } = target(given);
     const payments = given.number("payments", 1, 1_000_000) ?? 100;
+    const { folder, deviceId } = target(given);
     const stop = new AbortController();
     const onSignal = () => {
       if (stop.signal.aborted) process.exit(130);

@@ -6,7 +6,7 @@ import { connect, createServer } from "node:net";
 import { networkInterfaces } from "node:os";
 import { renderUnicodeCompact } from "uqr";
 import type { Network } from "../../device/identity.ts";
-import { codeOf, lngateError } from "../../src/errors.ts";
+import { lngateError } from "../../src/errors.ts";
 import { encodePairingCode } from "../../src/link/pairing-code.ts";
 import { connectRpc } from "../chain/rpc.ts";
 import {
@@ -19,7 +19,7 @@ import {
 } from "../config.ts";
 import { openRegistry, openStore, type Registry } from "../registry.ts";
 import { runningGateway } from "../registry-lock.ts";
-import { type Command, type Given, type Terminal, usage } from "./command.ts";
+import { type Command, type Given, usage } from "./command.ts";
 
 const CONFIG = {
   config: { value: "FILE", help: "configuration file (default: ~/.lngate/gateway.conf, or $LNGATE_CONFIG)" },

@@ -1,0 +1,302 @@
+import { rmSync } from "node:fs";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
+import { openNodeBoard } from "../../device/boards/node/board.ts";
+import { openFileFlash } from "../../device/boards/node/flash.ts";
+import { openVault } from "../../device/vault/vault.ts";
+import { askClose, askDeposit, askStatus, depositAddress } from "../../owner/channel.ts";
+import {
+  type ChargeProgress,
+  chargeDevice,
+  paymentsFor,
+  recordsFor,
+  recordsInFlash,
+} from "../../owner/charge.ts";
+import { type DeviceInfo, readChargingState, readShare } from "../../owner/device-files.ts";
+import { deviceFolder } from "../../owner/folder.ts";
+import { pairDevice } from "../../owner/pair.ts";
+import { nobleCurve } from "../../src/bytes/curve.ts";
+import { sha256 } from "../../src/bytes/hash.ts";
+import type { FromOwner, ToOwner } from "../../src/link/owner-messages.ts";
+import { answer as answerA, complete } from "../../src/threshold/online.ts";
+import { cutOnce, type GatewayHalf, newOwner, startGatewayHalf } from "./gateway-half.ts";
+
+let gateway: GatewayHalf;
+let folder: string;
+let info: DeviceInfo;
+let path: string;
+
+beforeAll(async () => {
+  gateway = await startGatewayHalf();
+  folder = newOwner();
+  info = await pairDevice({ folder, code: gateway.invite() });
+  path = deviceFolder(folder, info.deviceId);
+});
+afterEach(() => {
+  gateway.question = question => question;
+  gateway.answer = answer => answer;
+});
+afterAll(async () => {
+  await gateway.stop();
+  rmSync(folder, { recursive: true });
+});
+
+const refusal = (code: string) => expect.objectContaining({ code });
+const charge = (payments: number, more: Partial<Parameters<typeof chargeDevice>[0]> = {}) =>
+  chargeDevice({ folder, deviceId: info.deviceId, payments, ...more });
+
+/** The records of a kind in the flash, by id. */
+function inFlash(kind: "A" | "B" | "H"): Map<number, Uint8Array> {
+  const flash = openFileFlash(path);
+  try {
+    const { records } = openVault(flash);
+    const found = new Map<number, Uint8Array>();
+    for (let at = 0; ; ) {
+      const record = records.read(kind, at);
+      if (!record) return found;
+      found.set(record.id, record.bytes);
+      at = record.id + 1;
+    }
+  } finally {
+    flash.close();
+  }
+}
+
+/** The gateway's unused ids. */
+function onGateway(kind: "A" | "B"): number[] {
+  return gateway
+    .records(info.deviceId)
+    .unused(kind)
+    .flatMap(({ firstId, count }) => Array.from({ length: count }, (_, i) => firstId + i));
+}
+
+/** So many payments more than the flash is charged for that records of both kinds are missing. */
+function further(): number {
+  return paymentsFor(recordsInFlash(path)) + 2;
+}
+
+describe("charging", () => {
+  test("fills the flash with records of which the gateway has the other halves", async () => {
+    const steps: ChargeProgress[] = [];
+    const result = await charge(2, { onProgress: step => steps.push(step) });
+    expect(result).toMatchObject({ payments: 2, interrupted: false, records: { A: 24, B: 28, H: 8 } });
+    expect(steps[0]).toMatchObject({ made: 0, total: 52, target: 2, payments: 0 });
+    expect(steps[steps.length - 1]).toMatchObject({ made: 52, total: 52, payments: 2 });
+    expect([...inFlash("A").keys()]).toEqual(onGateway("A"));
+    expect([...inFlash("B").keys()]).toEqual(onGateway("B"));
+    expect(inFlash("H").size).toBe(8);
+    // A device that is charged enough is left alone.
+    expect(await charge(2)).toMatchObject({ payments: 2, added: { A: 0, B: 0, H: 0 } });
+  });
+
+  test("counts what a payment needs, and keeps the reserve out of it", () => {
+    for (const payments of [1, 7, 1000]) expect(paymentsFor(recordsFor(payments))).toBe(payments);
+    expect(paymentsFor(recordsFor(0))).toBe(0);
+    expect(paymentsFor({ ...recordsFor(9), B: 0 })).toBe(0);
+  });
+
+  describe("interrupted", () => {
+    const isStep = (step: string) => (question: FromOwner) =>
+      question.type === "presign-step" && question.step === step;
+    const isAnswer = (step: string) => (answer: ToOwner) =>
+      answer.type === "presigned" && answer.step === step;
+    const questions: [string, (question: FromOwner) => boolean][] = [
+      ["before S0 of kind A", question => question.type === "presign" && question.kind === "A"],
+      ["before S1 of kind A", isStep("S1")],
+      ["before S3 of kind A", isStep("S3")],
+      ["before the word that kind A is in the flash", q => q.type === "installed" && q.kind === "A"],
+      ["before S0 of kind B", question => question.type === "presign" && question.kind === "B"],
+      ["before S2 of kind B", isStep("S2")],
+      ["before S4 of kind B", isStep("S4")],
+      ["before the word that kind B is in the flash", q => q.type === "installed" && q.kind === "B"],
+    ];
+    let last: ToOwner["type"] | undefined;
+    const answers: [string, (answer: ToOwner) => boolean][] = [
+      ["after S0 of kind A", isAnswer("S0")],
+      ["after S2 of kind A", isAnswer("S2")],
+      ["after S4 of kind A, which the gateway has activated", isAnswer("S4")],
+      ["after S1 of kind B", isAnswer("S1")],
+      ["after S3 of kind B", isAnswer("S3")],
+      ["after S4 of kind B, which the gateway has prepared", a => a.type === "done" && last === "presigned"],
+    ];
+
+    /** Whatever happened: the gateway names no record that the device has not, and lacks none that the device names. */
+    function expectConsistent(): void {
+      expect(onGateway("A")).toEqual(expect.arrayContaining([...inFlash("A").keys()]));
+      expect([...inFlash("B").keys()]).toEqual(expect.arrayContaining(onGateway("B")));
+    }
+
+    test.each(questions)("%s, it goes on and both sides have the same", async (_name, matches) => {
+      gateway.question = cutOnce(matches);
+      const target = further();
+      await expect(charge(target)).rejects.toEqual(refusal("gateway-unreachable"));
+      expectConsistent();
+      await charge(target);
+      expect(onGateway("A")).toEqual([...inFlash("A").keys()]);
+      expect(onGateway("B")).toEqual([...inFlash("B").keys()]);
+    });
+
+    test.each(answers)("%s, it goes on and both sides have the same", async (_name, matches) => {
+      const cut = cutOnce(matches);
+      gateway.answer = answer => {
+        const outcome = cut(answer);
+        last = answer.type;
+        return outcome;
+      };
+      const target = further();
+      await expect(charge(target)).rejects.toEqual(refusal("gateway-unreachable"));
+      expectConsistent();
+      await charge(target);
+      expect(onGateway("A")).toEqual([...inFlash("A").keys()]);
+      expect(onGateway("B")).toEqual([...inFlash("B").keys()]);
+    });
+
+    test("by the end of the gateway while a batch waits for the flash, it goes on", async () => {
+      gateway.question = cutOnce(question => question.type === "installed" && question.kind === "B");
+      await expect(charge(further())).rejects.toEqual(refusal("gateway-unreachable"));
+      const ids = [...inFlash("B").keys()];
+      expect(onGateway("B")).not.toEqual(ids);
+      await gateway.restart();
+      await charge(further());
+      expect(onGateway("B")).toEqual([...inFlash("B").keys()]);
+      expect([...inFlash("B").keys()]).toEqual(expect.arrayContaining(ids));
+    });
+
+    test("by the owner between two batches, it stops there and goes on", async () => {
+      const stop = new AbortController();
+      const target = further();
+      const first = await charge(target, {
+        signal: stop.signal,
+        onProgress: ({ made }) => made > 0 && stop.abort(),
+      });
+      expect(first).toMatchObject({ interrupted: true });
+      expect(first.added.A + first.added.B).toBeGreaterThan(0);
+      expect(await charge(target)).toMatchObject({ interrupted: false, payments: target });
+    });
+  });
+
+  test("in the end every pair of records signs under the shared key, in both directions", () => {
+    const { fundingKey } = info.keys;
+    const store = gateway.records(info.deviceId);
+    const message = (kind: string, id: number) => sha256(new TextEncoder().encode(`${kind} ${id}`));
+    const [a, b] = [inFlash("A"), inFlash("B")];
+    expect(a.size).toBeGreaterThan(24);
+    for (const [id, record] of a) {
+      const z = message("A", id);
+      const s2 = answerA(record, z);
+      const { answer: signature } = store.use("A", id, z, half => complete(half, s2));
+      expect(nobleCurve.verify(signature, z, fundingKey)).toBe(true);
+    }
+    for (const [id, record] of b) {
+      const z = message("B", id);
+      const { id: named, answer: s2 } = store.take("B", z, half => answerA(half, z));
+      expect(named).toBe(id);
+      expect(nobleCurve.verify(complete(record, s2), z, fundingKey)).toBe(true);
+    }
+    expect([store.remaining("A"), store.remaining("B")]).toEqual([0, 0]);
+  });
+});
+
+describe("charging is refused", () => {
+  test("while the device is running", async () => {
+    const board = openNodeBoard(path);
+    try {
+      await expect(charge(50)).rejects.toEqual(refusal("device-in-use"));
+    } finally {
+      board.close();
+    }
+  });
+
+  test("for more payments than the flash has room for, before anything is made", async () => {
+    const before = recordsInFlash(path);
+    await expect(charge(100_000)).rejects.toEqual(refusal("records-full"));
+    expect(recordsInFlash(path)).toEqual(before);
+  });
+
+  test("when the gateway has another epoch of the key", async () => {
+    gateway.question = question => (question.type === "charge" ? { ...question, epoch: 7 } : question);
+    await expect(charge(40)).rejects.toEqual(refusal("threshold-old-epoch"));
+  });
+});
+
+describe("the owner asks", () => {
+  test("where deposits go, while the device runs, and both sides mean the same address", async () => {
+    const board = openNodeBoard(path);
+    const deposit = await askDeposit({ folder, deviceId: info.deviceId });
+    board.close();
+    expect(deposit).toEqual({
+      address: depositAddress(info),
+      minimumSat: 20_000,
+      confirmations: 1,
+      delay: 1008,
+    });
+    expect(deposit.address).toMatch(/^bcrt1q[a-z0-9]{58}$/);
+  });
+
+  test("and is warned of a gateway that names another address", async () => {
+    gateway.answer = answer =>
+      answer.type === "deposit" ? { ...answer, address: `${answer.address.slice(0, -1)}q` } : answer;
+    await expect(askDeposit({ folder, deviceId: info.deviceId })).rejects.toEqual(
+      refusal("deposit-address-mismatch"),
+    );
+  });
+
+  test("how the channel stands, and to close it", async () => {
+    const txid = Uint8Array.from({ length: 32 }, (_, i) => i);
+    gateway.status = {
+      online: true,
+      channel: "ready",
+      depositSat: 1,
+      depositUnconfirmedSat: 2,
+      balanceSat: 3,
+      fundingTxid: txid,
+    };
+    const status = await askStatus({ folder, deviceId: info.deviceId });
+    expect(status).toMatchObject({ name: "car", online: true, channel: "ready", balanceSat: 3 });
+    expect(status.fundingTxid).toBe(Buffer.from(txid).reverse().toString("hex"));
+    expect(await askClose({ folder, deviceId: info.deviceId })).toEqual({ channel: "closing" });
+    expect(gateway.closed).toEqual([info.deviceId]);
+  });
+});
+
+describe("a check that fails while presigning", () => {
+  const flip = (bytes: Uint8Array, at: number) => bytes.map((byte, i) => (i === at ? byte ^ 1 : byte));
+  const standings = () => [readChargingState(path).standing, gateway.registry.standing(info.deviceId)];
+
+  test("on the owner's side destroys the transfers on both; only the owner's word makes new ones", async () => {
+    const before = recordsInFlash(path);
+    gateway.answer = answer =>
+      answer.type === "presigned" && answer.step === "S2"
+        ? { ...answer, body: flip(answer.body, 100) }
+        : answer;
+    const target = further();
+    await expect(charge(target)).rejects.toEqual(refusal("threshold-multiplication-check"));
+    gateway.answer = answer => answer;
+    for (const standing of standings()) expect(standing).toMatchObject({ resets: 1, awaitingOwner: true });
+    expect(readChargingState(path).setups.A).toBeUndefined();
+    expect(gateway.registry.setup(info.deviceId, "A")).toBeUndefined();
+    expect(readChargingState(path).setups.B).toBeDefined();
+    expect((await askStatus({ folder, deviceId: info.deviceId })).trouble).toBe("awaiting-owner");
+
+    await expect(charge(target)).rejects.toEqual(refusal("threshold-awaiting-owner"));
+    expect(await charge(target, { confirmReset: true })).toMatchObject({ interrupted: false });
+    expect(onGateway("A")).toEqual(expect.arrayContaining([...inFlash("A").keys()].slice(before.A)));
+    for (const standing of standings()) expect(standing).toMatchObject({ resets: 1, awaitingOwner: false });
+  });
+
+  test("on the gateway's side does the same, and the third time the key is locked", async () => {
+    const twice = { ...gateway.registry.standing(info.deviceId), resets: 2 };
+    gateway.registry.putStanding(info.deviceId, twice);
+    gateway.question = question =>
+      question.type === "presign-step" && question.step === "S1"
+        ? { ...question, body: flip(question.body, 100) }
+        : question;
+    await expect(charge(60)).rejects.toEqual(refusal("threshold-extension-check"));
+    gateway.question = question => question;
+    expect(gateway.registry.standing(info.deviceId)).toMatchObject({ resets: 3, locked: true });
+    expect(gateway.locked).toEqual([info.deviceId]);
+    expect(readChargingState(path).setups.A).toBeUndefined();
+    await expect(charge(60, { confirmReset: true })).rejects.toEqual(refusal("threshold-locked"));
+    expect((await askStatus({ folder, deviceId: info.deviceId })).trouble).toBe("locked");
+    expect(readShare(path).epoch).toBe(0);
+  });
+});

@@ -1,0 +1,190 @@
+/**
+ * The gateway as far as owners' computers see it, without Lightning: broker, links, registry, records and owner
+ * service, all real, over TCP. What only the channel knows is given by the test, which may also stand between the
+ * two: lose a question or an answer with its connection, or change it.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
+import { type Ceremonies, openCeremonies } from "../../gateway/charging-ceremonies.ts";
+import { GatewayLinks } from "../../gateway/link-server.ts";
+import { createLog } from "../../gateway/log.ts";
+import { type DeviceStatus, OwnerService } from "../../gateway/owner-service.ts";
+import { type DiskRecordStore, openRecordStore } from "../../gateway/records.ts";
+import { openRegistry, openStore, type Registry } from "../../gateway/registry.ts";
+import { createOwner } from "../../owner/folder.ts";
+import { scriptAddress } from "../../src/bitcoin/address.ts";
+import { p2wsh } from "../../src/bitcoin/script.ts";
+import {
+  type FromOwner,
+  fromOwner,
+  inPieces,
+  Pieces,
+  type ToOwner,
+  toOwner,
+} from "../../src/link/owner-messages.ts";
+import { encodePairingCode } from "../../src/link/pairing-code.ts";
+import { depositScriptOf } from "../../src/link/transactions.ts";
+
+export const WORDS = `${"abandon ".repeat(23)}art`;
+
+/** What happens to a message on its way: "cut" loses it together with the connection. */
+type OnTheWay<M> = (message: M) => M | "cut";
+
+export interface GatewayHalf {
+  readonly folder: string;
+  readonly port: number;
+  readonly registry: Registry;
+  readonly log: string[];
+  /** What the channel's part of the gateway would say. */
+  status: DeviceStatus;
+  readonly closed: string[];
+  readonly locked: string[];
+  question: OnTheWay<FromOwner>;
+  answer: OnTheWay<ToOwner>;
+  /** Seconds that the gateway's clock is ahead. */
+  ahead: number;
+  records(deviceId: string): DiskRecordStore;
+  /** A code for a new device, as text. */
+  invite(name?: string, lifetimeSeconds?: number): string;
+  stop(): Promise<void>;
+  /** Ends and starts anew on the same folder and port. */
+  restart(): Promise<void>;
+}
+
+export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest"): Promise<GatewayHalf> {
+  const folder = mkdtempSync(join(tmpdir(), "lngate-half-"));
+  const now = () => Math.floor(Date.now() / 1000) + half.ahead;
+  const recordStores = new Map<string, DiskRecordStore>();
+  let ceremonies: Ceremonies;
+  let links: GatewayLinks;
+  let store: ReturnType<typeof openStore>;
+  let registry: Registry;
+  let port = 0;
+
+  const half: GatewayHalf = {
+    folder,
+    get port() {
+      return port;
+    },
+    get registry() {
+      return registry;
+    },
+    log: [],
+    status: { online: false, channel: "none", depositSat: 0, depositUnconfirmedSat: 0 },
+    closed: [],
+    locked: [],
+    question: question => question,
+    answer: answer => answer,
+    ahead: 0,
+    records(deviceId) {
+      let records = recordStores.get(deviceId);
+      if (!records) {
+        const { share } = registry.device(deviceId).pairing!;
+        records = openRecordStore(join(folder, "records", deviceId), share.sid, share.epoch);
+        recordStores.set(deviceId, records);
+      }
+      return records;
+    },
+    invite(name = "car", lifetimeSeconds = 3600) {
+      const { deviceId, secret } = registry.invite(name, lifetimeSeconds, nodeLinkCrypto.random);
+      return encodePairingCode({ deviceId, secret, host: "127.0.0.1", port });
+    },
+    async stop() {
+      await end();
+      rmSync(folder, { recursive: true, force: true });
+    },
+    async restart() {
+      await end();
+      await start();
+    },
+  };
+
+  async function end(): Promise<void> {
+    await links.close();
+    await ceremonies.close();
+    for (const records of recordStores.values()) records.close();
+    recordStores.clear();
+    await store.close();
+  }
+
+  async function start(): Promise<void> {
+    const questions = new Map<string, Pieces>();
+    const answers = new Map<string, Pieces>();
+    const piecesOf = (map: Map<string, Pieces>, identity: string) => {
+      if (!map.has(identity)) map.set(identity, new Pieces());
+      return map.get(identity)!;
+    };
+    store = openStore(folder);
+    registry = openRegistry(store, now);
+    ceremonies = openCeremonies();
+    const service = new OwnerService({
+      registry,
+      ceremonies,
+      network,
+      now,
+      log: createLog("debug", line => half.log.push(line)),
+      blockHeight: async () => 101,
+      records: id => half.records(id),
+      send(identity, piece) {
+        const whole = piecesOf(answers, identity).add(piece);
+        if (!whole) return;
+        const answer = half.answer(toOwner.decode(whole));
+        if (answer === "cut") links.forget(identity);
+        else for (const part of inPieces(toOwner.encode(answer))) links.send(identity, part);
+      },
+      locked: id => void half.locked.push(id),
+      api: {
+        status: async () => half.status,
+        depositAddress: async id => ({
+          address: scriptAddress(p2wsh(depositScriptOf(registry.device(id).pairing!.keys)), network),
+          minimumSat: 20_000,
+          confirmations: 1,
+        }),
+        close: async id => {
+          half.closed.push(id);
+          return { channel: "closing" };
+        },
+      },
+    });
+    links = await GatewayLinks.open({
+      mqtt: { kind: "embedded", host: "127.0.0.1", port },
+      account: identity => registry.account(identity),
+      identities: () => registry.identities(),
+      onMessage(identity, piece) {
+        const whole = piecesOf(questions, identity).add(piece);
+        if (!whole) return;
+        const question = half.question(fromOwner.decode(whole));
+        if (question === "cut") links.forget(identity);
+        else for (const part of inPieces(fromOwner.encode(question))) service.onMessage(identity, part);
+      },
+      onSession(identity, state) {
+        piecesOf(questions, identity).clear();
+        service.onSession(identity, state);
+      },
+      onRefused: (code, subject) => half.log.push(`refused ${code} ${subject}`),
+    });
+    port = links.port!;
+  }
+
+  await start();
+  return half;
+}
+
+/** An owner's folder, made of WORDS. */
+export function newOwner(): string {
+  const folder = mkdtempSync(join(tmpdir(), "lngate-owner-"));
+  createOwner(folder, "regtest", WORDS);
+  return folder;
+}
+
+/** Cuts the connection at the first message of this description, once. */
+export function cutOnce<M extends { type: string }>(matches: (message: M) => boolean): OnTheWay<M> {
+  let cut = false;
+  return message => {
+    if (cut || !matches(message)) return message;
+    cut = true;
+    return "cut";
+  };
+}

@@ -1,0 +1,223 @@
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
+import { openFileFlash } from "../../device/boards/node/flash.ts";
+import { openVault } from "../../device/vault/vault.ts";
+import { type DeviceInfo, readChargingState, readShare } from "../../owner/device-files.ts";
+import { deviceFolder, pairedDevices, pairingFolder } from "../../owner/folder.ts";
+import { pairDevice } from "../../owner/pair.ts";
+import { coldKeys, ownerKeysFrom } from "../../owner/seed.ts";
+import { ascii, equal, toHex } from "../../src/bytes/bytes.ts";
+import { sha256 } from "../../src/bytes/hash.ts";
+import { decodePairingCode, encodePairingCode } from "../../src/link/pairing-code.ts";
+import { pairingKeys } from "../../src/link/pairing-keys.ts";
+import { samePair } from "../../src/threshold/keyshare.ts";
+import { cutOnce, type GatewayHalf, newOwner, startGatewayHalf, WORDS } from "./gateway-half.ts";
+
+let gateway: GatewayHalf;
+const folders: string[] = [];
+function owner(): string {
+  const folder = newOwner();
+  folders.push(folder);
+  return folder;
+}
+
+beforeAll(async () => {
+  gateway = await startGatewayHalf();
+});
+afterEach(() => {
+  gateway.question = question => question;
+  gateway.answer = answer => answer;
+  gateway.ahead = 0;
+});
+afterAll(async () => {
+  await gateway.stop();
+  for (const folder of folders) rmSync(folder, { recursive: true });
+});
+
+const refusal = (code: string) => expect.objectContaining({ code });
+
+describe("pairing", () => {
+  test("may be interrupted at each message and repeated with the same code until it is completed", async () => {
+    const folder = owner();
+    const code = gateway.invite("interrupted");
+    const { deviceId } = decodePairingCode(code);
+    const attempt = () => pairDevice({ folder, code });
+
+    for (const type of ["pairing", "pair-committed", "pair-opened", "pair-agreed"] as const) {
+      gateway.answer = cutOnce(answer => answer.type === type);
+      await expect(attempt()).rejects.toEqual(refusal("gateway-unreachable"));
+      expect(gateway.registry.device(deviceId).state).toBe("invited");
+      expect(existsSync(deviceFolder(folder, deviceId))).toBe(false);
+    }
+
+    // Everything is on the owner's disk, and the gateway never heard of it.
+    gateway.question = cutOnce(question => question.type === "pair-complete");
+    await expect(attempt()).rejects.toEqual(refusal("gateway-unreachable"));
+    expect(gateway.registry.device(deviceId).state).toBe("invited");
+    const firstKey = readShare(pairingFolder(folder, deviceId)).joint;
+
+    // The gateway has completed it, and the owner does not hear that.
+    gateway.answer = cutOnce(answer => answer.type === "paired");
+    await expect(attempt()).rejects.toEqual(refusal("gateway-unreachable"));
+    expect(gateway.registry.device(deviceId).state).toBe("paired");
+    expect(pairedDevices(folder)).toEqual([]);
+    const secondKey = readShare(pairingFolder(folder, deviceId)).joint;
+    expect(equal(firstKey, secondKey)).toBe(false);
+
+    const questions: string[] = [];
+    gateway.question = question => {
+      questions.push(question.type);
+      return question;
+    };
+    const info = await attempt();
+    expect(questions).toEqual(["pair"]);
+    expect(info.keys.fundingKey).toEqual(secondKey);
+    expect(pairedDevices(folder)).toEqual([deviceId]);
+    expect(existsSync(pairingFolder(folder, deviceId))).toBe(false);
+
+    await expect(attempt()).rejects.toEqual(refusal("pairing-code-used"));
+    await expect(pairDevice({ folder: owner(), code })).rejects.toEqual(refusal("pairing-code-used"));
+  });
+
+  describe("leaves", () => {
+    let folder: string;
+    let code: string;
+    let info: DeviceInfo;
+    let path: string;
+    beforeAll(async () => {
+      folder = owner();
+      code = gateway.invite("a car");
+      info = await pairDevice({ folder, code, depositDelay: 144, policy: { perPaymentMsat: 7_000_000 } });
+      path = deviceFolder(folder, info.deviceId);
+    });
+
+    test("halves of one key, the same transfers and the same public keys on both sides", () => {
+      const { pairing, name } = gateway.registry.device(info.deviceId);
+      const share = readShare(path);
+      expect(samePair(share, pairing!.share)).toBe(true);
+      expect(share.joint).toEqual(pairing!.share.joint);
+      expect(equal(share.secret, pairing!.share.secret)).toBe(false);
+      expect(pairing!.keys).toEqual(info.keys);
+      expect(name).toBe("a car");
+      const { setups } = readChargingState(path);
+      for (const kind of ["A", "B"] as const) {
+        const theirs = gateway.registry.setup(info.deviceId, kind)!;
+        expect(setups[kind]!.fingerprint).toEqual(theirs.fingerprint);
+        expect([setups[kind]!.setup.side, theirs.setup.side].sort()).toEqual(["P1", "P2"]);
+      }
+    });
+
+    test("a flash with the device's identity, without the key's half", () => {
+      const flash = openFileFlash(path);
+      const { identity } = openVault(flash);
+      const image = toHex(flash.read(0, flash.pageBytes * flash.pageCount));
+      flash.close();
+      const account = gateway.registry.account(info.deviceId)!;
+      expect(identity).toMatchObject({
+        deviceId: info.deviceId,
+        network: "regtest",
+        brokerUrl: `mqtt://127.0.0.1:${gateway.port}`,
+        linkKey: account.linkKey,
+        birthHeight: 101,
+        ...info.keys,
+      });
+      expect(identity.policy.perPaymentMsat).toBe(7_000_000);
+      expect(sha256(ascii(identity.brokerPassword))).toEqual(account.passwordHash);
+      expect(image).not.toContain(toHex(readShare(path).secret));
+    });
+
+    test("cold keys that follow from the words alone", () => {
+      const cold = coldKeys(ownerKeysFrom(WORDS, "regtest"), info.index);
+      expect(info.keys).toMatchObject(cold);
+      expect(info.keys.depositDelay).toBe(144);
+    });
+
+    test("link keys that have nothing to do with the code", () => {
+      const { secret } = decodePairingCode(code);
+      const fromCode = pairingKeys(secret, info.deviceId);
+      const { pairing, invitation } = gateway.registry.device(info.deviceId);
+      const keys = [pairing!.deviceLinkKey, pairing!.ownerLinkKey, fromCode.linkKey].map(toHex);
+      expect(new Set(keys).size).toBe(3);
+      expect(invitation!.secret).toBeUndefined();
+      expect(info.ownerPassword).not.toBe(fromCode.password);
+    });
+
+    test("files that only their owner can read, and a log without secrets", () => {
+      for (const name of readdirSync(path)) expect(statSync(join(path, name)).mode & 0o077).toBe(0);
+      expect(readdirSync(path).sort()).toEqual(["backup.json", "charging.json", "device.json", "flash.bin"]);
+      const backup = readFileSync(join(path, "backup.json"), "utf8");
+      const charging = readChargingState(path).setups.A!.setup.toBytes();
+      expect(backup).not.toContain(toHex(charging.slice(-16)));
+      const log = gateway.log.join("");
+      const { pairing } = gateway.registry.device(info.deviceId);
+      for (const secret of [pairing!.share.secret, pairing!.ownerLinkKey, pairing!.deviceLinkKey])
+        expect(log).not.toContain(toHex(secret));
+      expect(log).toContain(`${info.deviceId}: paired name="a car"`);
+    });
+  });
+
+  test("with a mistyped code says so before anybody is asked", async () => {
+    const code = gateway.invite("typo");
+    const at = code.length - 12;
+    const wrong = code[at] === "q" ? "p" : "q";
+    await expect(
+      pairDevice({ folder: owner(), code: `${code.slice(0, at)}${wrong}${code.slice(at + 1)}` }),
+    ).rejects.toEqual(refusal("pairing-code-malformed"));
+  });
+
+  test("with a code of another gateway, or one that was replaced or withdrawn, is refused", async () => {
+    const folder = owner();
+    const replaced = gateway.invite("twice");
+    const code = gateway.invite("twice");
+    const { deviceId, secret } = decodePairingCode(code);
+    const wrongSecret = {
+      deviceId,
+      secret: secret.map(byte => byte ^ 1),
+      host: "127.0.0.1",
+      port: gateway.port,
+    };
+    for (const bad of [replaced, encodePairingCode(wrongSecret)])
+      await expect(pairDevice({ folder, code: bad })).rejects.toEqual(refusal("pairing-code-wrong"));
+    gateway.registry.cancelInvitation(deviceId);
+    await expect(pairDevice({ folder, code })).rejects.toEqual(refusal("pairing-code-wrong"));
+  });
+
+  test("with an expired code is refused", async () => {
+    const code = gateway.invite("late", 60);
+    const folder = owner();
+    gateway.ahead = 61;
+    await expect(pairDevice({ folder, code })).rejects.toEqual(refusal("pairing-code-expired"));
+    expect(gateway.registry.device(decodePairingCode(code).deviceId).state).toBe("invited");
+  });
+
+  test("with a gateway that is not there says so", async () => {
+    const secret = new Uint8Array(16);
+    const code = encodePairingCode({ deviceId: "aaaaaaaa", secret, host: "127.0.0.1", port: 1 });
+    await expect(pairDevice({ folder: owner(), code })).rejects.toEqual(refusal("gateway-unreachable"));
+  });
+
+  test("ends when the messages are changed on the way", async () => {
+    const folder = owner();
+    const code = gateway.invite("tampered");
+    gateway.answer = answer =>
+      answer.type === "pair-opened"
+        ? { ...answer, k3: answer.k3.map((byte, i) => (i === 129 ? byte ^ 1 : byte)) }
+        : answer;
+    await expect(pairDevice({ folder, code })).rejects.toEqual(refusal("threshold-bad-commitment"));
+    gateway.answer = answer => (answer.type === "pairing" ? { ...answer, network: "signet" } : answer);
+    await expect(pairDevice({ folder, code })).rejects.toEqual(refusal("pairing-wrong-network"));
+    expect(gateway.registry.device(decodePairingCode(code).deviceId).state).toBe("invited");
+  });
+
+  test("out of order, in the middle or with nonsense is refused and harms nobody", async () => {
+    const folder = owner();
+    const code = gateway.invite("disorder");
+    gateway.question = question =>
+      question.type === "pair-share" ? { type: "pair-agree", k4: new Uint8Array(32) } : question;
+    await expect(pairDevice({ folder, code })).rejects.toEqual(refusal("pairing-out-of-order"));
+    gateway.question = question => (question.type === "pair-share" ? { type: "status" } : question);
+    await expect(pairDevice({ folder, code })).rejects.toEqual(refusal("pairing-out-of-order"));
+    expect(gateway.registry.device(decodePairingCode(code).deviceId).state).toBe("invited");
+  });
+});
