@@ -5,32 +5,34 @@
  * LDK's callbacks only take notes; everything they lead to happens in `turn`, later, outside of LDK. A throw
  * inside LDK, or a call into it from a callback, would leave its locks held for ever.
  *
- * What LDK wants stored is stored whole, manager, changed monitors and the caller's own rows in one transaction,
- * and only then LDK may go on: a manager older than its monitor would mean a forced close at the next start.
+ * What LDK wants stored goes to the store in one transaction: the manager, what has changed of the monitors, the
+ * caller's own rows. Only then LDK may go on: a manager older than its monitor would mean a forced close at the
+ * next start. Of a monitor only the updates are stored, and the whole every now and then: it grows for ever.
+ * Events are handled in the turn that takes them from LDK, before the manager that has forgotten them is stored.
  */
 import { randomBytes } from "node:crypto";
 import * as ldk from "lightningdevkit";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { Invoice } from "../../src/lightning/bolt11.ts";
-import type { BlockPoint, ChainClient, IndexedTransaction, Watching } from "../chain/follower.ts";
+import type {
+  BlockPoint,
+  ChainClient,
+  ConfirmedTransaction,
+  IndexedTransaction,
+  Watching,
+} from "../chain/follower.ts";
 import type { Log } from "../log.ts";
 import { type LightningRuntime, ldkNetwork } from "./runtime.ts";
 import { PeerSockets } from "./sockets.ts";
+import type { NodeStore } from "./store.ts";
+
+export type { NodeStore } from "./store.ts";
 
 export interface NodeKeys {
   readonly entropySource: ldk.EntropySource;
   readonly nodeSigner: ldk.NodeSigner;
   readonly signerProvider: ldk.SignerProvider;
-}
-
-/** Rows of one node, by name. */
-export interface NodeStore {
-  get(key: string): Uint8Array | undefined;
-  /** Names that begin like this. */
-  keys(prefix: string): string[];
-  /** All rows (null: remove) or none, durable when it returns. */
-  write(rows: ReadonlyMap<string, Uint8Array | null>): void;
 }
 
 export interface NodeOptions {
@@ -48,6 +50,8 @@ export interface NodeOptions {
   holdTicks?(): boolean;
   /** Puts something between LDK's peers and its channels. */
   messages?(manager: ldk.ChannelManager): ldk.ChannelMessageHandler;
+  /** Whether peers are asked for the network graph, which all nodes of a process share; true unless told. */
+  readonly gossip?: boolean;
   /** Called before anything is read from the store, and when the node can be used. */
   attach?(node: LightningNode): void;
   /** LDK is broken beyond repair: the process must be started anew. */
@@ -62,6 +66,9 @@ export interface Peer {
 
 const MANAGER = "manager";
 const MONITOR = "monitor/";
+const UPDATE = "update/";
+/** Updates after which the whole monitor is stored again: about ten payments. */
+const UPDATES_PER_MONITOR = 50;
 const CHANNEL_TICK_MS = 60_000;
 const PEER_TICK_MS = 10_000;
 const REBROADCAST_MS = 30_000;
@@ -79,8 +86,12 @@ export class LightningNode {
   private readonly early: ((watching: Watching) => void)[] = [];
   /** LDK holds what is passed to it weakly. */
   private readonly kept: unknown[] = [];
-  private readonly dirty = new Map<string, Uint8Array>();
-  private readonly archived = new Set<string>();
+  /** Rows to be stored with the next manager. */
+  private readonly dirty = new Map<string, Uint8Array | null>();
+  /** For each monitor, the rows of the updates that came after its own. */
+  private readonly updates = new Map<string, string[]>();
+  private readonly events: ldk.Event[] = [];
+  private writing: Promise<void> | undefined;
   private pending: { outpoint: ldk.OutPoint; id: bigint }[] = [];
   private readonly timers: NodeJS.Timeout[] = [];
   private handler!: ldk.EventHandler;
@@ -129,10 +140,14 @@ export class LightningNode {
     );
     const persister = this.keep(
       ldk.Persist.new_impl({
-        persist_new_channel: (outpoint, monitor) => this.monitorChanged(outpoint, monitor),
-        update_persisted_channel: (outpoint, _update, monitor) => this.monitorChanged(outpoint, monitor),
+        persist_new_channel: (outpoint, monitor) => this.monitorChanged(outpoint, null, monitor),
+        update_persisted_channel: (outpoint, update, monitor) =>
+          // For "no update" the binding makes an object around a null pointer.
+          this.monitorChanged(outpoint, Reflect.get(update, "ptr") === 0n ? null : update, monitor),
         archive_persisted_channel: outpoint => {
-          this.archived.add(monitorKey(outpoint));
+          const key = outpointText(outpoint);
+          this.forgetUpdates(key);
+          this.dirty.set(MONITOR + key, null);
           this.wake();
         },
       }),
@@ -157,9 +172,10 @@ export class LightningNode {
       ldk.DefaultMessageRouter.constructor_new(graph, keys.entropySource),
     ).as_MessageRouter();
     const config = this.config();
+    const monitors: ldk.ChannelMonitor[] = [];
     const stored = store.get(MANAGER);
     if (stored) {
-      const monitors = store.keys(MONITOR).map(key => this.readMonitor(store.get(key)!));
+      monitors.push(...store.keys(MONITOR).map(key => this.readMonitor(key)));
       const read = ldk.UtilMethods.constructor_C2Tuple_ThirtyTwoBytesChannelManagerZ_read(
         stored,
         keys.entropySource,
@@ -178,11 +194,7 @@ export class LightningNode {
         throw lngateError("store-damaged", "the Lightning node's state in the store can't be read");
       }
       this.manager = read.res.get_b();
-      for (const monitor of monitors) {
-        monitor.load_outputs_to_watch(filter, logger);
-        const watched = this.monitor.as_Watch().watch_channel(monitor.get_funding_txo().get_a(), monitor);
-        if (!watched.is_ok()) throw lngateError("store-damaged", "a channel in the store can't be watched");
-      }
+      for (const monitor of monitors) monitor.load_outputs_to_watch(filter, logger);
     } else {
       const tip = await follower.currentTip();
       this.manager = ldk.ChannelManager.constructor_new(
@@ -205,9 +217,17 @@ export class LightningNode {
     }
     const messages = this.options.messages?.(this.manager) ?? this.manager.as_ChannelMessageHandler();
     const ignoring = this.keep(ldk.IgnoringMessageHandler.constructor_new());
+    const gossip =
+      this.options.gossip === false
+        ? ignoring.as_RoutingMessageHandler()
+        : ldk.P2PGossipSync.constructor_new(
+            graph,
+            ldk.Option_UtxoLookupZ.constructor_none(),
+            logger,
+          ).as_RoutingMessageHandler();
     this.peers = ldk.PeerManager.constructor_new(
       this.keep(messages),
-      runtime.gossip.as_RoutingMessageHandler(),
+      this.keep(gossip),
       ignoring.as_OnionMessageHandler(),
       ignoring.as_CustomMessageHandler(),
       Math.floor(Date.now() / 1000),
@@ -218,7 +238,7 @@ export class LightningNode {
     this.sockets = new PeerSockets(this.peers, () => this.wake());
     this.handler = ldk.EventHandler.new_impl({
       handle_event: event => {
-        setImmediate(() => this.guarded(() => this.handle(event)));
+        this.events.push(event);
         return ldk.Result_NoneReplayEventZ.constructor_ok();
       },
     });
@@ -230,7 +250,13 @@ export class LightningNode {
 
     this.watching = follower.join(this.chainClient());
     for (const watch of this.early.splice(0)) watch(this.watching);
+    const catchingUp = monitors.map(monitor => this.catchUp(monitor));
     await follower.sync();
+    for (const watching of catchingUp) watching.leave();
+    for (const monitor of monitors) {
+      const watched = this.monitor.as_Watch().watch_channel(monitor.get_funding_txo().get_a(), monitor);
+      if (!watched.is_ok()) throw lngateError("store-damaged", "a channel in the store can't be watched");
+    }
     this.options.attach?.(this);
     this.arm();
     this.every(CHANNEL_TICK_MS, () => this.tick());
@@ -263,17 +289,49 @@ export class LightningNode {
     return config;
   }
 
-  private readMonitor(bytes: Uint8Array): ldk.ChannelMonitor {
-    const { keys } = this.options;
+  private readMonitor(key: string): ldk.ChannelMonitor {
+    const { keys, store, runtime } = this.options;
+    const damaged = () => lngateError("store-damaged", "a channel's monitor in the store can't be read");
     const read = ldk.UtilMethods.constructor_C2Tuple_ThirtyTwoBytesChannelMonitorZ_read(
-      bytes,
+      store.get(key)!,
       keys.entropySource,
       keys.signerProvider,
     );
-    if (!(read instanceof ldk.Result_C2Tuple_ThirtyTwoBytesChannelMonitorZDecodeErrorZ_OK)) {
-      throw lngateError("store-damaged", "a channel's monitor in the store can't be read");
+    if (!(read instanceof ldk.Result_C2Tuple_ThirtyTwoBytesChannelMonitorZDecodeErrorZ_OK)) throw damaged();
+    const monitor = read.res.get_b();
+    const outpoint = key.slice(MONITOR.length);
+    const updateKeys = store.keys(`${UPDATE}${outpoint}/`);
+    for (const updateKey of updateKeys) {
+      const update = ldk.ChannelMonitorUpdate.constructor_read(store.get(updateKey)!);
+      if (!(update instanceof ldk.Result_ChannelMonitorUpdateDecodeErrorZ_OK)) throw damaged();
+      const { broadcaster, feeEstimator, logger } = runtime;
+      // An error here is one of the update itself, which LDK met before, and not of its order or reading.
+      monitor.update_monitor(update.res, broadcaster, feeEstimator, logger);
     }
-    return read.res.get_b();
+    this.updates.set(outpoint, updateKeys);
+    return monitor;
+  }
+
+  /** A stored monitor may be some blocks behind its manager: it is brought forward alone, before LDK watches by it. */
+  private catchUp(monitor: ldk.ChannelMonitor): Watching {
+    const { broadcaster, feeEstimator, logger, chain } = this.options.runtime;
+    const tools = [broadcaster, feeEstimator, logger] as const;
+    const watching = chain.follower.join({
+      tip: () => blockPoint(monitor.current_best_block()),
+      confirmed: () => monitor.get_relevant_txids().map(confirmedTransaction),
+      transactionsConfirmed: (header, transactions, height) => {
+        const watch = monitor.transactions_confirmed(header, indexed(transactions), height, ...tools);
+        for (const each of watch)
+          for (const output of each.get_b()) watching.spendOf(each.get_a(), output.get_a());
+      },
+      transactionUnconfirmed: txid => monitor.transaction_unconfirmed(txid, ...tools),
+      bestBlock: (header, height) => void monitor.best_block_updated(header, height, ...tools),
+    });
+    for (const each of monitor.get_outputs_to_watch()) {
+      watching.transaction(each.get_a());
+      for (const output of each.get_b()) watching.spendOf(each.get_a(), output.get_a());
+    }
+    return watching;
   }
 
   // ── turns ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -288,17 +346,23 @@ export class LightningNode {
   private turn(rearm: boolean): void {
     this.turnDue = false;
     if (this.stopped) return;
-    this.manager.as_EventsProvider().process_pending_events(this.handler);
-    this.monitor.as_EventsProvider().process_pending_events(this.handler);
+    if (rearm) this.arm();
+    this.handleEvents();
     this.persist();
     this.peers.process_events();
-    if (this.pending.length > 0) this.wake();
-    if (rearm) this.arm();
     for (const entry of [...this.waiting]) {
       if (!entry.test()) continue;
       this.waiting.splice(this.waiting.indexOf(entry), 1);
       entry.resolve();
     }
+  }
+
+  private handleEvents(): void {
+    do {
+      for (const event of this.events.splice(0)) this.guarded(() => this.handle(event));
+      this.manager.as_EventsProvider().process_pending_events(this.handler);
+      this.monitor.as_EventsProvider().process_pending_events(this.handler);
+    } while (this.events.length > 0);
   }
 
   private arm(): void {
@@ -307,31 +371,50 @@ export class LightningNode {
 
   private monitorChanged(
     outpoint: ldk.OutPoint,
+    update: ldk.ChannelMonitorUpdate | null,
     monitor: ldk.ChannelMonitor,
   ): ldk.ChannelMonitorUpdateStatus {
-    this.dirty.set(monitorKey(outpoint), monitor.write());
-    this.pending.push({ outpoint, id: monitor.get_latest_update_id() });
+    const key = outpointText(outpoint);
+    const since = this.updates.get(key) ?? [];
+    if (update && since.length < UPDATES_PER_MONITOR) {
+      const row = `${UPDATE}${key}/${update.get_update_id().toString().padStart(20, "0")}`;
+      this.dirty.set(row, update.write());
+      this.updates.set(key, [...since, row]);
+    } else {
+      this.forgetUpdates(key);
+      this.dirty.set(MONITOR + key, monitor.write());
+    }
+    this.pending.push({ outpoint, id: update?.get_update_id() ?? monitor.get_latest_update_id() });
     this.wake();
     return ldk.ChannelMonitorUpdateStatus.LDKChannelMonitorUpdateStatus_InProgress;
   }
 
+  private forgetUpdates(key: string): void {
+    for (const row of this.updates.get(key) ?? []) this.dirty.set(row, null);
+    this.updates.delete(key);
+  }
+
+  /** Begins to store what is new; LDK hears of it when it is durable. One write at a time. */
   private persist(): void {
+    if (this.writing) return;
     const needed = this.manager.get_and_clear_needs_persistence();
-    if (!needed && this.dirty.size === 0 && this.archived.size === 0) return;
-    const rows = new Map<string, Uint8Array | null>(this.dirty);
-    for (const key of this.archived) rows.set(key, null);
+    if (!needed && this.dirty.size === 0) return;
+    const rows = new Map(this.dirty);
     for (const [key, value] of this.options.extraRows?.() ?? []) rows.set(key, value);
     rows.set(MANAGER, this.manager.write());
     const { pending } = this;
     this.pending = [];
     this.dirty.clear();
-    this.archived.clear();
-    this.options.store.write(rows);
-    for (const { outpoint, id } of pending) this.monitor.channel_monitor_updated(outpoint, id);
-    if (pending.length > 0) {
-      this.manager.as_EventsProvider().process_pending_events(this.handler);
-      this.wake();
-    }
+    this.writing = this.options.store.write(rows).then(
+      () => {
+        this.writing = undefined;
+        this.guarded(() => {
+          for (const { outpoint, id } of pending) this.monitor.channel_monitor_updated(outpoint, id);
+          this.turn(false);
+        });
+      },
+      error => this.fail(error),
+    );
   }
 
   private guarded(work: () => void): void {
@@ -340,11 +423,15 @@ export class LightningNode {
       work();
     } catch (error) {
       // Our own refusals have a code; anything else has come out of LDK and leaves its locks held.
-      if (codeOf(error) === undefined || codeOf(error) === "store-damaged") {
-        this.stopped = true;
-        this.options.onFatal(error);
-      } else this.options.log.error((error as Error).message, { code: codeOf(error) });
+      if (codeOf(error) === undefined || codeOf(error) === "store-damaged") this.fail(error);
+      else this.options.log.error((error as Error).message, { code: codeOf(error) });
     }
+  }
+
+  private fail(error: unknown): void {
+    if (this.stopped) return;
+    this.stopped = true;
+    this.options.onFatal(error);
   }
 
   private every(ms: number, work: () => void): void {
@@ -391,29 +478,15 @@ export class LightningNode {
   private chainClient(): ChainClient {
     const confirms = () => [this.monitor.as_Confirm(), this.manager.as_Confirm()];
     return {
-      tip: () => {
-        const best = this.manager.current_best_block();
-        return { hash: best.get_block_hash(), height: best.get_height() } satisfies BlockPoint;
-      },
+      tip: () => blockPoint(this.manager.current_best_block()),
       confirmed: () =>
         confirms()
           .flatMap(confirm => confirm.get_relevant_txids())
-          .map(relevant => {
-            const hash = relevant.get_c();
-            return {
-              txid: relevant.get_a(),
-              height: relevant.get_b(),
-              ...(hash instanceof ldk.Option_ThirtyTwoBytesZ_Some ? { blockHash: hash.some } : {}),
-            };
-          }),
+          .map(confirmedTransaction),
       transactionsConfirmed: (header, transactions, height) => {
-        const list = (each: readonly IndexedTransaction[]) =>
-          each.map(({ index, transaction }) =>
-            ldk.TwoTuple_usizeTransactionZ.constructor_new(index, transaction.raw),
-          );
         this.guarded(() => {
           for (const confirm of confirms())
-            confirm.transactions_confirmed(header, list(transactions), height);
+            confirm.transactions_confirmed(header, indexed(transactions), height);
         });
         this.wake();
       },
@@ -576,8 +649,30 @@ export class LightningNode {
 /** How often LDK looks for another way when a payment fails on its way. */
 const PAYMENT_ATTEMPTS = 5;
 
-function monitorKey(outpoint: ldk.OutPoint): string {
-  return `${MONITOR}${toHex(outpoint.get_txid())}:${outpoint.get_index()}`;
+function outpointText(outpoint: ldk.OutPoint): string {
+  return `${toHex(outpoint.get_txid())}:${outpoint.get_index()}`;
+}
+
+function blockPoint(best: ldk.BestBlock): BlockPoint {
+  return { hash: best.get_block_hash(), height: best.get_height() };
+}
+
+function confirmedTransaction(
+  relevant: ldk.ThreeTuple_ThirtyTwoBytesu32COption_ThirtyTwoBytesZZ,
+): ConfirmedTransaction {
+  const hash = relevant.get_c();
+  return {
+    txid: relevant.get_a(),
+    height: relevant.get_b(),
+    ...(hash instanceof ldk.Option_ThirtyTwoBytesZ_Some ? { blockHash: hash.some } : {}),
+  };
+}
+
+/** A new list for every call: LDK takes what it is given. */
+function indexed(transactions: readonly IndexedTransaction[]): ldk.TwoTuple_usizeTransactionZ[] {
+  return transactions.map(({ index, transaction }) =>
+    ldk.TwoTuple_usizeTransactionZ.constructor_new(index, transaction.raw),
+  );
 }
 
 function apiError(result: object): string {

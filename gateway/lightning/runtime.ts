@@ -32,7 +32,7 @@ const PURPOSES: ReadonlyMap<ldk.ConfirmationTarget, FeePurpose> = new Map([
   [ldk.ConfirmationTarget.LDKConfirmationTarget_MinAllowedNonAnchorChannelRemoteFee, "minimum"],
   [ldk.ConfirmationTarget.LDKConfirmationTarget_AnchorChannelFee, "commitment"],
   [ldk.ConfirmationTarget.LDKConfirmationTarget_NonAnchorChannelFee, "commitment"],
-  [ldk.ConfirmationTarget.LDKConfirmationTarget_ChannelCloseMinimum, "minimum"],
+  [ldk.ConfirmationTarget.LDKConfirmationTarget_ChannelCloseMinimum, "background"],
   [ldk.ConfirmationTarget.LDKConfirmationTarget_OutputSpendingFee, "normal"],
 ]);
 
@@ -42,7 +42,6 @@ export interface LightningRuntime {
   readonly feeEstimator: ldk.FeeEstimator;
   readonly broadcaster: ldk.BroadcasterInterface;
   readonly graph: ldk.NetworkGraph;
-  readonly gossip: ldk.P2PGossipSync;
   readonly scorer: ldk.MultiThreadedLockableScore;
   readonly chain: Chain;
 }
@@ -89,7 +88,6 @@ export async function startRuntime(chain: Chain, log: Log): Promise<LightningRun
     feeEstimator,
     broadcaster,
     graph,
-    gossip: ldk.P2PGossipSync.constructor_new(graph, ldk.Option_UtxoLookupZ.constructor_none(), logger),
     scorer: ldk.MultiThreadedLockableScore.constructor_new(scorer.as_Score()),
     chain,
   };

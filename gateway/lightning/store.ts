@@ -1,7 +1,20 @@
 /** LDK's state in lmdb: the rows of many nodes in one table, each under its own prefix. */
 import type { Database } from "lmdb";
-import type { NodeStore } from "./node.ts";
 
+/** The rows of one node, by name. */
+export interface NodeStore {
+  get(key: string): Uint8Array | undefined;
+  /** Names that begin like this, in order. */
+  keys(begin: string): string[];
+  /** Writes all these rows (null: removes) or none; resolves when a power cut can't undo it. */
+  write(rows: ReadonlyMap<string, Uint8Array | null>): Promise<void>;
+}
+
+/**
+ * The rows of the node called `name`. Writes of different nodes that come at the same time go to the disk together,
+ * and meanwhile nobody waits but LDK. The environment must be opened with `overlappingSync: false`: otherwise
+ * lmdb says "written" before the disk does.
+ */
 export function openNodeStore(table: Database<Uint8Array, string>, name: string): NodeStore {
   const prefix = `${name}/`;
   return {
@@ -13,11 +26,11 @@ export function openNodeStore(table: Database<Uint8Array, string>, name: string)
       const start = prefix + begin;
       return [...table.getKeys({ start, end: `${start}~` })].map(key => key.slice(prefix.length));
     },
-    write(rows) {
-      table.transactionSync(() => {
+    async write(rows) {
+      await table.transaction(() => {
         for (const [key, value] of rows) {
-          if (value === null) table.removeSync(prefix + key);
-          else table.putSync(prefix + key, value);
+          if (value === null) table.remove(prefix + key);
+          else table.put(prefix + key, value);
         }
       });
     },
