@@ -5,21 +5,18 @@
  *     const device = openDevice(board);
  *     device.connect().then(() => device.pay(invoice, { maxFeeMsat: 1000 })).then(receipt => openTheGate());
  */
-import { ascii, concat, equal, toHex, u32be } from "../src/bytes/bytes.ts";
-import { hmacSha256 } from "../src/bytes/hash.ts";
+import { equal, toHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { checkPayable, decodeInvoice, packInvoice } from "../src/lightning/bolt11.ts";
-import { deriveCommitmentKeys } from "../src/lightning/keys.ts";
-import { commitmentSecret } from "../src/lightning/shachain.ts";
 import { type Step, type ToDevice, toDevice, toGateway } from "../src/link/messages.ts";
 import { LinkClient, type LinkEffect } from "../src/link/session.ts";
-import { ourBasepoints, theirBasepoints } from "../src/link/transactions.ts";
 import type { Board, MqttConnection } from "./board.ts";
 import type { Context, Effect } from "./channel/context.ts";
 import { type Input, transition } from "./channel/machine.ts";
 import { POINTS_AHEAD } from "./channel/normal.ts";
 import { knownPayment, spendableMsat } from "./channel/paying.ts";
 import { type ChannelState, type Payment, readState } from "./channel/state.ts";
+import { contextOf } from "./context.ts";
 import type { DeviceIdentity } from "./identity.ts";
 import { RECORD_KINDS } from "./vault/records.ts";
 
@@ -392,58 +389,4 @@ function highestExpiry(identity: DeviceIdentity, nowMs: number): number {
   const seconds = Math.max(0, nowMs / 1000 - identity.birthTime);
   const height = identity.birthHeight + 144 + Math.ceil((seconds / 600) * 1.25);
   return height + identity.policy.maxCltvExpiryDelta;
-}
-
-/** Keeps the last few results of a costly function. */
-function remember<A extends readonly unknown[], T>(
-  keep: number,
-  keyOf: (...args: A) => string,
-  make: (...args: A) => T,
-): (...args: A) => T {
-  let kept: { key: string; value: T }[] = [];
-  return (...args) => {
-    const key = keyOf(...args);
-    for (const entry of kept) if (entry.key === key) return entry.value;
-    const value = make(...args);
-    kept = [{ key, value }].concat(kept.slice(0, keep - 1));
-    return value;
-  };
-}
-
-/** What the board offers, as the state machine sees it. */
-function contextOf(board: Board): Context {
-  const { vault, curve } = board;
-  const { identity } = vault;
-  function needCurve() {
-    if (curve === null) throw lngateError("board-without-curve", "this board has no points prepared for it");
-    return curve;
-  }
-  function secretOf(index: number, number: number): Uint8Array {
-    const seed = hmacSha256(identity.commitmentMaster, concat([ascii("shachain"), u32be(index)]));
-    return commitmentSecret(seed, number);
-  }
-  return {
-    identity,
-    curve,
-    records: vault.records,
-    secretOf,
-    pointOf: remember(
-      16,
-      (index: number, number: number) => `${index}/${number}`,
-      (index, number) => needCurve().publicKey(secretOf(index, number)),
-    ),
-    keysFor: remember(
-      4,
-      (_, ours: boolean, point) => `${ours}/${toHex(point)}`,
-      (proposal, ours, point) => {
-        const sides = [ourBasepoints(identity), theirBasepoints(proposal)] as const;
-        const [broadcaster, other] = ours ? sides : [sides[1], sides[0]];
-        return deriveCommitmentKeys(needCurve(), point, broadcaster, other);
-      },
-    ),
-    roomBytes: vault.journal.capacity,
-    get nowMs() {
-      return board.now();
-    },
-  };
 }
