@@ -1,7 +1,7 @@
 /**
  * Builds what Node runs: one file per program in dist/, the packages of node_modules left outside.
  */
-import { chmodSync, existsSync } from "node:fs";
+import { chmodSync, existsSync, readdirSync, rmSync } from "node:fs";
 import { build } from "esbuild";
 
 /** Program in dist/ -> its entry point. */
@@ -13,13 +13,16 @@ const programs = {
   peer: "scripts/peer.ts",
 };
 
-await build({
+const { metafile } = await build({
   entryPoints: Object.entries(programs)
     .filter(([, entry]) => existsSync(entry))
     .map(([out, entry]) => ({ in: entry, out })),
   outdir: "dist",
   outExtension: { ".js": ".mjs" },
   bundle: true,
+  // What is loaded late (Lightning, for `gateway run` alone) becomes a file of its own.
+  splitting: true,
+  metafile: true,
   platform: "node",
   target: "node20",
   format: "esm",
@@ -30,3 +33,8 @@ await build({
 
 // `npx lngate` in a clone starts the file itself (its first line says with what).
 if (existsSync("dist/lngate.mjs")) chmodSync("dist/lngate.mjs", 0o755);
+
+// Parts of an earlier build.
+for (const name of readdirSync("dist")) {
+  if (!(`dist/${name}` in metafile.outputs)) rmSync(`dist/${name}`, { recursive: true });
+}

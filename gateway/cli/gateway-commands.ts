@@ -195,10 +195,8 @@ To start it with the machine, let systemd run this command as a user of its own;
   options: CONFIG,
   async run(given, terminal) {
     const config = loadConfig(configFile(given));
-    const glue: string = "../gateway.ts";
-    const { runGateway } = (await import(glue)) as {
-      runGateway(config: GatewayConfig): Promise<{ close(): Promise<void> }>;
-    };
+    // Loaded here alone: Lightning takes its time to start, and no other command needs it.
+    const { runGateway } = await import("../gateway.ts");
     const gateway = await runGateway(config);
     terminal.result({ running: true, pid: process.pid, dataDir: config.dataDir });
     await new Promise<void>(resolve => {
