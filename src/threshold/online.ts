@@ -10,7 +10,7 @@
  * Every record must serve one message only: two answers from one record give the whole key to the other side.
  * This module cannot know what was used before; a record store (records.ts) must stand in front of it.
  */
-import { concat, u32be } from "../bytes/bytes.ts";
+import { u32be } from "../bytes/bytes.ts";
 import { isLowS, isReducedScalar, isValidScalar, mulAddMod, mulMod, negate } from "../bytes/scalar.ts";
 import { lngateError } from "../errors.ts";
 
@@ -86,7 +86,7 @@ export function encodeAnswer(id: number, s2: Uint8Array): Uint8Array {
   if (!(id >= 0 && id <= 0xffffffff && Math.floor(id) === id) || s2.length !== 32) {
     throw lngateError("bad-answer", "an answer is a 32-bit record number and a scalar");
   }
-  return concat([u32be(id), s2]);
+  return join(u32be(id), s2);
 }
 
 /** Reads what encodeAnswer wrote. Throws `bad-answer` for another length or s2 ≥ n. */
@@ -104,10 +104,17 @@ function copyOf(bytes: Uint8Array, from: number, to: number): Uint8Array {
   return new Uint8Array(bytes.subarray(from, to));
 }
 
+function join(first: Uint8Array, second: Uint8Array): Uint8Array {
+  const out = new Uint8Array(first.length + second.length);
+  out.set(first);
+  out.set(second, first.length);
+  return out;
+}
+
 /** r ‖ s with the low one of s and −s. */
 function signature(r: Uint8Array, s: Uint8Array): Uint8Array {
   if (!isValidScalar(s)) throw lngateError("bad-answer", "the signature would be zero");
-  return concat([r, isLowS(s) ? s : negate(s)]);
+  return join(r, isLowS(s) ? s : negate(s));
 }
 
 function needRecord(record: Uint8Array, length: number): void {

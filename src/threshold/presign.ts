@@ -165,6 +165,15 @@ function guarded<Result>(setup: OtSetup, batch: number, step: () => Result): Res
   }
 }
 
+/** Runs a step and overwrites what it was given, whatever comes of it. */
+function erasing<Result>(secrets: readonly Uint8Array[], step: () => Result): Result {
+  try {
+    return step();
+  } finally {
+    for (const secret of secrets) secret.fill(0);
+  }
+}
+
 function commitTo(sessionId: Uint8Array, opened: Uint8Array, blind: Uint8Array): Uint8Array {
   return tagged("com", sessionId, new Uint8Array([0x53]), opened, blind);
 }
@@ -231,8 +240,9 @@ export function presignP1(
         const session = openSession(setup, share, firstId, count, nonce1, nonce2);
         const matrix = extendP1(setup, session.id, columns, fields.take(extensionBytes(columns)));
         const commitments = session.ids.map(() => fields.take(32).slice());
-        const { send, kept } = multiplyP1(session, share, matrix, setup.delta, random);
-        matrix.fill(0);
+        const { send, kept } = erasing([matrix], () =>
+          multiplyP1(session, share, matrix, setup.delta, random),
+        );
         return {
           send,
           next: turn("S3", message =>
@@ -420,9 +430,9 @@ export function presignP2(
               send,
               batch: records,
               ack,
-            } = finishP2(session, share, message, choices, matrix, chosen, random);
-            choices.fill(0);
-            matrix.fill(0);
+            } = erasing([choices, matrix], () =>
+              finishP2(session, share, message, choices, matrix, chosen, random),
+            );
             return {
               send,
               next: turn("S4", message => {
