@@ -12,6 +12,7 @@
  */
 import { randomBytes } from "node:crypto";
 import * as ldk from "lightningdevkit";
+import type { Outpoint } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { Invoice } from "../../src/lightning/bolt11.ts";
@@ -23,6 +24,8 @@ import type {
   Watching,
 } from "../chain/follower.ts";
 import type { Log } from "../log.ts";
+import { claimOrFail, createInvoice, type InvoiceRequest } from "./node-invoices.ts";
+import { learnFrom } from "./node-routes.ts";
 import { type LightningRuntime, ldkNetwork } from "./runtime.ts";
 import { PeerSockets } from "./sockets.ts";
 import type { NodeStore } from "./store.ts";
@@ -54,6 +57,8 @@ export interface NodeOptions {
   readonly gossip?: boolean;
   /** Called before anything is read from the store, and when the node can be used. */
   attach?(node: LightningNode): void;
+  /** What forwarding a payment costs; LDK's own fee unless told. */
+  readonly forwardingFee?: { readonly baseMsat: number; readonly proportionalMillionths: number };
   /** LDK is broken beyond repair: the process must be started anew. */
   onFatal(error: unknown): void;
 }
@@ -92,6 +97,7 @@ export class LightningNode {
   private readonly updates = new Map<string, string[]>();
   private readonly events: ldk.Event[] = [];
   private writing: Promise<void> | undefined;
+  private callerRows = false;
   private pending: { outpoint: ldk.OutPoint; id: bigint }[] = [];
   private readonly timers: NodeJS.Timeout[] = [];
   private handler!: ldk.EventHandler;
@@ -278,12 +284,20 @@ export class LightningNode {
     handshake.set_our_to_self_delay(144);
     handshake.set_announce_for_forwarding(false);
     handshake.set_commit_upfront_shutdown_pubkey(true);
-    if (!routing) handshake.set_our_max_accepted_htlcs(10);
+    if (routing) handshake.set_max_inbound_htlc_value_in_flight_percent_of_channel(100);
+    else handshake.set_our_max_accepted_htlcs(10);
     config.set_channel_handshake_config(handshake);
     const limits = config.get_channel_handshake_limits();
     // A bridge may want public or private channels; what the peer does is its own matter here.
     limits.set_force_announced_channel_preference(false);
     config.set_channel_handshake_limits(limits);
+    const { forwardingFee } = this.options;
+    if (forwardingFee) {
+      const channel = config.get_channel_config();
+      channel.set_forwarding_fee_base_msat(forwardingFee.baseMsat);
+      channel.set_forwarding_fee_proportional_millionths(forwardingFee.proportionalMillionths);
+      config.set_channel_config(channel);
+    }
     config.set_manually_accept_inbound_channels(true);
     config.set_accept_forwards_to_priv_channels(routing);
     return config;
@@ -357,6 +371,12 @@ export class LightningNode {
     }
   }
 
+  /** Stores at the next occasion, although LDK has nothing new: for rows of the caller's. */
+  storeSoon(): void {
+    this.callerRows = true;
+    this.wake();
+  }
+
   private handleEvents(): void {
     do {
       for (const event of this.events.splice(0)) this.guarded(() => this.handle(event));
@@ -398,7 +418,8 @@ export class LightningNode {
   private persist(): void {
     if (this.writing) return;
     const needed = this.manager.get_and_clear_needs_persistence();
-    if (!needed && this.dirty.size === 0) return;
+    if (!needed && !this.callerRows && this.dirty.size === 0) return;
+    this.callerRows = false;
     const rows = new Map(this.dirty);
     for (const [key, value] of this.options.extraRows?.() ?? []) rows.set(key, value);
     rows.set(MANAGER, this.manager.write());
@@ -450,7 +471,11 @@ export class LightningNode {
   private handle(event: ldk.Event): void {
     if (event instanceof ldk.Event_PendingHTLCsForwardable) this.manager.process_pending_htlc_forwards();
     else if (event instanceof ldk.Event_OpenChannelRequest) this.channelRequested(event);
-    else this.options.onEvent(event);
+    else if (event instanceof ldk.Event_PaymentClaimable) claimOrFail(this.manager, event);
+    else {
+      learnFrom(event, this.options.runtime, Math.floor(Date.now() / 1000));
+      this.options.onEvent(event);
+    }
     this.wake();
   }
 
@@ -577,19 +602,51 @@ export class LightningNode {
     return this.manager.list_channels();
   }
 
-  /** Asks a connected peer for a channel. Throws `channel-refused`. */
-  createChannel(nodeId: Uint8Array, sat: number, pushMsat: number, userChannelId: bigint): void {
+  /** Asks a connected peer for a channel, unannounced unless told. Throws `channel-refused`. */
+  createChannel(
+    nodeId: Uint8Array,
+    sat: number,
+    pushMsat: number,
+    userChannelId: bigint,
+    announced = false,
+  ): void {
+    const config = this.config();
+    const handshake = config.get_channel_handshake_config();
+    handshake.set_announce_for_forwarding(announced);
+    config.set_channel_handshake_config(handshake);
     const created = this.manager.create_channel(
       nodeId,
       BigInt(sat),
       BigInt(pushMsat),
       userChannelId,
       null,
-      null,
+      config,
     );
     if (!(created instanceof ldk.Result_ChannelIdAPIErrorZ_OK)) {
       throw lngateError("channel-refused", `LDK does not ask for the channel: ${apiError(created)}`);
     }
+    this.wake();
+  }
+
+  /**
+   * Answers Event_FundingGenerationReady with the outpoint of a transaction that is not signed yet; all its inputs
+   * are segwit, so its id is final. Event_FundingTxBroadcastSafe says when it may be signed and sent.
+   * Throws `funding-refused`.
+   */
+  provideFunding(event: ldk.Event_FundingGenerationReady, funding: Outpoint): void {
+    const provided = this.manager.unsafe_manual_funding_transaction_generated(
+      event.temporary_channel_id,
+      event.counterparty_node_id,
+      ldk.OutPoint.constructor_new(funding.txid, funding.vout),
+    );
+    if (!provided.is_ok())
+      throw lngateError("funding-refused", `LDK does not take the funding: ${apiError(provided)}`);
+    this.wake();
+  }
+
+  /** Publishes our newest commitment, or gives up a channel that is not funded yet. */
+  forceClose(channelId: ldk.ChannelId, nodeId: Uint8Array): void {
+    this.manager.force_close_broadcasting_latest_txn(channelId, nodeId, "closed by its owner");
     this.wake();
   }
 
@@ -628,6 +685,13 @@ export class LightningNode {
     this.wake();
   }
 
+  /** The text of a new invoice; a payment to it is taken when it comes. Throws `invoice-refused`. */
+  createInvoice(request: InvoiceRequest): string {
+    const text = createInvoice(this.manager, request, Math.floor(Date.now() / 1000));
+    this.wake();
+    return text;
+  }
+
   /** Whether LDK still has this payment under way. */
   hasPayment(paymentId: Uint8Array): boolean {
     return this.manager.list_recent_payments().some(payment => {
@@ -636,13 +700,14 @@ export class LightningNode {
     });
   }
 
-  /** Ends the node at once, as a power cut would, but for what is stored. */
-  stop(): void {
+  /** Ends the node at once, as a power cut would; resolves when a write that was under way is through. */
+  async stop(): Promise<void> {
     this.stopped = true;
     for (const timer of this.timers) clearInterval(timer);
     clearTimeout(this.peer?.timer);
     this.watching?.leave();
     this.sockets.close();
+    await this.writing;
   }
 }
 

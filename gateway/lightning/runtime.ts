@@ -43,6 +43,8 @@ export interface LightningRuntime {
   readonly broadcaster: ldk.BroadcasterInterface;
   readonly graph: ldk.NetworkGraph;
   readonly scorer: ldk.MultiThreadedLockableScore;
+  /** The same scorer, to be told how payments went; a lock taken from JavaScript would be held until collected. */
+  readonly score: ldk.ProbabilisticScorer;
   readonly chain: Chain;
 }
 
@@ -77,7 +79,7 @@ export async function startRuntime(chain: Chain, log: Log): Promise<LightningRun
     broadcast_transactions: transactions => chain.broadcaster.broadcast(transactions),
   });
   const graph = ldk.NetworkGraph.constructor_new(ldkNetwork(network), logger);
-  const scorer = ldk.ProbabilisticScorer.constructor_new(
+  const score = ldk.ProbabilisticScorer.constructor_new(
     ldk.ProbabilisticScoringDecayParameters.constructor_default(),
     graph,
     logger,
@@ -88,7 +90,8 @@ export async function startRuntime(chain: Chain, log: Log): Promise<LightningRun
     feeEstimator,
     broadcaster,
     graph,
-    scorer: ldk.MultiThreadedLockableScore.constructor_new(scorer.as_Score()),
+    scorer: ldk.MultiThreadedLockableScore.constructor_new(score.as_Score()),
+    score,
     chain,
   };
 }
