@@ -107,7 +107,7 @@ export function shiftShare(share: KeyShare, tweak: bigint): KeyShare {
   return makeKeyShare(share.role, share.sid, share.epoch + 1, secret, peer, decodePoint(share.joint));
 }
 
-/** True if both halves belong to the same key and epoch. */
+/** True if these are the two halves of one key in one epoch. */
 export function samePair(a: KeyShare, b: KeyShare): boolean {
   return a.epoch === b.epoch && equal(a.sid, b.sid) && equal(a.own, b.peer) && equal(a.peer, b.own);
 }

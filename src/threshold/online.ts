@@ -10,7 +10,6 @@
  * Every record must serve one message only: two answers from one record give the whole key to the other side.
  * This module cannot know what was used before; a record store (records.ts) must stand in front of it.
  */
-import { u32be } from "../bytes/bytes.ts";
 import { isLowS, isReducedScalar, isValidScalar, mulAddMod, mulMod, negate } from "../bytes/scalar.ts";
 import { lngateError } from "../errors.ts";
 
@@ -20,8 +19,6 @@ export const ANSWERING_RECORD_BYTES = 64;
 export const COMPLETING_RECORD_BYTES = 96;
 /** Bytes of a prepared nonce, `w ‖ r`. */
 export const NONCE_RECORD_BYTES = 64;
-/** Bytes of an answer on the wire: record id (4, big-endian) ‖ s2 (32). */
-export const ANSWER_BYTES = 36;
 
 /**
  * P2's step: s2 = w·z + v mod n, 32 bytes.
@@ -81,40 +78,18 @@ export function signWithNonce(record: Uint8Array, privateKey: Uint8Array, sighas
   return signature(r, s);
 }
 
-/** Record id and answer as they travel, 36 bytes. Throws `bad-answer` if they are none. */
-export function encodeAnswer(id: number, s2: Uint8Array): Uint8Array {
-  if (!(id >= 0 && id <= 0xffffffff && Math.floor(id) === id) || s2.length !== 32) {
-    throw lngateError("bad-answer", "an answer is a 32-bit record number and a scalar");
-  }
-  return join(u32be(id), s2);
-}
-
-/** Reads what encodeAnswer wrote. Throws `bad-answer` for another length or s2 ≥ n. */
-export function decodeAnswer(bytes: Uint8Array): { id: number; s2: Uint8Array } {
-  const s2 = copyOf(bytes, 4, bytes.length);
-  if (bytes.length !== ANSWER_BYTES || !isReducedScalar(s2)) {
-    throw lngateError("bad-answer", "an answer is a record number and a scalar below n, 36 bytes");
-  }
-  const id = bytes[0]! * 16777216 + bytes[1]! * 65536 + bytes[2]! * 256 + bytes[3]!;
-  return { id, s2 };
-}
-
 /** A copy, also of what only looks like a plain array (slicing a Node Buffer does not copy). */
 function copyOf(bytes: Uint8Array, from: number, to: number): Uint8Array {
   return new Uint8Array(bytes.subarray(from, to));
 }
 
-function join(first: Uint8Array, second: Uint8Array): Uint8Array {
-  const out = new Uint8Array(first.length + second.length);
-  out.set(first);
-  out.set(second, first.length);
-  return out;
-}
-
 /** r ‖ s with the low one of s and −s. */
 function signature(r: Uint8Array, s: Uint8Array): Uint8Array {
   if (!isValidScalar(s)) throw lngateError("bad-answer", "the signature would be zero");
-  return join(r, isLowS(s) ? s : negate(s));
+  const out = new Uint8Array(64);
+  out.set(r);
+  out.set(isLowS(s) ? s : negate(s), 32);
+  return out;
 }
 
 function needRecord(record: Uint8Array, length: number): void {

@@ -103,23 +103,11 @@ export interface RecordStore {
   /** Erases unused and bound records of these ids; what was answered stays answered. */
   burn(kind: RecordKind, run: Run): void;
 
-  /** Burns every unused record below `id`: the other side has seen that far, so this store's image is older. */
-  skipTo(kind: RecordKind, id: number): void;
-
   /** Unused records. */
   remaining(kind: RecordKind): number;
 
   /** Unused records by runs of consecutive ids. */
   unused(kind: RecordKind): Run[];
-
-  /**
-   * Gives unused records away, to be written into a device's flash, and erases them here first: what is lost on the
-   * way is lost. Throws `record-unknown` unless all of them are unused.
-   */
-  handOver(kind: RecordKind, run: Run): Batch;
-
-  /** Erases everything and goes on in a later epoch. Throws `threshold-old-epoch` unless it is later. */
-  enterEpoch(epoch: number): void;
 }
 
 /** Keeps events. `durable` events must be on the medium when append returns. */
@@ -150,7 +138,7 @@ const RUN_TO_STORE = 1024;
 
 const EVENT = { epoch: 1, reserve: 2, activate: 3, bind: 4, answer: 5, burn: 6 } as const;
 
-/** A store over a journal, or in memory only. */
+/** A store over a journal, or in memory only. Opened in a later epoch, it erases everything of the earlier ones. */
 export class RecordBook implements RecordStore {
   private readonly sid: Uint8Array;
   private currentEpoch: number;
@@ -170,7 +158,9 @@ export class RecordBook implements RecordStore {
     if (this.currentEpoch > epoch) {
       throw lngateError("threshold-old-epoch", `the records are of epoch ${this.currentEpoch}, not ${epoch}`);
     }
-    if (this.currentEpoch < epoch) this.enterEpoch(epoch);
+    if (this.currentEpoch < epoch) {
+      this.write(concat([new Uint8Array([EVENT.epoch]), this.sid, u32be(epoch)]), true);
+    }
   }
 
   get epoch(): number {
@@ -243,12 +233,6 @@ export class RecordBook implements RecordStore {
     this.write(concat([eventHead(EVENT.burn, kind), u32be(firstId), u32be(count)]), true);
   }
 
-  skipTo(kind: RecordKind, id: number): void {
-    for (const { firstId, count } of this.unused(kind)) {
-      if (firstId < id) this.burn(kind, { firstId, count: Math.min(count, id - firstId) });
-    }
-  }
-
   remaining(kind: RecordKind): number {
     return this.shelf(kind).remaining;
   }
@@ -264,26 +248,6 @@ export class RecordBook implements RecordStore {
       else runs.push({ firstId: id, count: 1 });
     }
     return runs;
-  }
-
-  handOver(kind: RecordKind, { firstId, count }: Run): Batch {
-    const shelf = this.shelf(kind);
-    const records: Uint8Array[] = [];
-    for (let id = firstId; id < firstId + count; id++) {
-      if (!isUnused(shelf, id))
-        throw lngateError("record-unknown", `record ${id} of kind ${kind} is not unused`);
-      records.push(shelf.entries.get(id)!.record!);
-    }
-    const batch = { kind, epoch: this.epoch, firstId, count, records: concat(records) };
-    this.burn(kind, { firstId, count });
-    return batch;
-  }
-
-  enterEpoch(epoch: number): void {
-    if (epoch <= this.epoch) {
-      throw lngateError("threshold-old-epoch", `epoch ${epoch} does not come after epoch ${this.epoch}`);
-    }
-    this.write(concat([new Uint8Array([EVENT.epoch]), this.sid, u32be(epoch)]), true);
   }
 
   /** The present state as the fewest events: what a compacted journal holds. */

@@ -56,12 +56,17 @@ let pair: Pair;
 let otherPair: Pair;
 let setups: Setups;
 let setupsB: Setups;
+/** The same key one epoch later. */
+let laterPair: Pair;
+let laterSetups: Setups;
 
 beforeAll(() => {
   pair = generateKey(random);
   otherPair = generateKey(random);
   setups = setUp(pair, "A", random);
   setupsB = setUp(pair, "B", random);
+  laterPair = { gateway: enterEpoch(pair.gateway, 1), device: enterEpoch(pair.device, 1) };
+  laterSetups = setUp(laterPair, "A", random);
 });
 
 describe("key generation", () => {
@@ -365,12 +370,11 @@ describe("presigning", () => {
       presign(from, copyOf(on), COUNT, random, { tamper });
       return seen;
     };
-    const laterPair = { gateway: enterEpoch(pair.gateway, 1), device: enterEpoch(pair.device, 1) };
     const sources: [string, Map<Name, Uint8Array>][] = [
       ["another batch", record(pair, setups)],
       ["the other kind", record(pair, setupsB)],
       ["another key", record(otherPair, setUp(otherPair, "A", random))],
-      ["another epoch", record(laterPair, setUp(laterPair, "A", random))],
+      ["another epoch", record(laterPair, laterSetups)],
     ];
     const allowed: Record<Name, RegExp> = {
       // A whole S0 of the same kind, key and epoch only brings an old nonce; the sessions then differ.
@@ -435,8 +439,7 @@ describe("presigning", () => {
     expect(refusal(otherKey)).toBe("bad-ot-setup");
     const otherSide = () => presignP1({ share: pair.device, setup: copyOf(setups).p2, random }, 0, 4);
     expect(refusal(otherSide)).toBe("bad-ot-setup");
-    const later = { gateway: enterEpoch(pair.gateway, 1), device: enterEpoch(pair.device, 1) };
-    const oldSetup = () => presignP1({ share: later.gateway, setup: copyOf(setups).p1, random }, 0, 4);
+    const oldSetup = () => presignP1({ share: laterPair.gateway, setup: copyOf(setups).p1, random }, 0, 4);
     expect(refusal(oldSetup)).toBe("threshold-old-epoch");
     expect(shareOf(pair, "B", "P1")).toBe(pair.device);
   });
@@ -493,7 +496,7 @@ describe("refresh", () => {
     const refreshed = run();
     const old = copyOf(setups);
     expect(refusal(() => presign(refreshed, old, 4, random))).toBe("threshold-old-epoch");
-    const fresh = setUp(refreshed, "A", random);
+    const fresh = copyOf(laterSetups);
     expect(presign(refreshed, fresh, 4, random).answering.epoch).toBe(1);
   });
 });

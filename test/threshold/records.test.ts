@@ -2,8 +2,6 @@ import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { concat, toHex, u32be } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
-import { burnUnshared, type MessageLink, presignManyP1, presignManyP2 } from "../../src/threshold/batches.ts";
-import { answer } from "../../src/threshold/online.ts";
 import {
   type Batch,
   decodeBatch,
@@ -11,9 +9,8 @@ import {
   RecordBook,
   type RecordKind,
 } from "../../src/threshold/records.ts";
-import { completeVerified } from "../../src/threshold/signature.ts";
 import { codeThrownBy } from "../thrown.ts";
-import { generateKey, seededRandom, setUp } from "./parties.ts";
+import { seededRandom } from "./parties.ts";
 
 const random = seededRandom("records");
 const sid = random(32);
@@ -92,38 +89,23 @@ describe("a store of records", () => {
     expect(new RecordBook(sid, 2, undefined, events).remaining("A")).toBe(4);
     expect(codeThrownBy(() => new RecordBook(sid, 1, undefined, events))).toBe("threshold-old-epoch");
     expect(codeThrownBy(() => new RecordBook(random(32), 2, undefined, events))).toBe("threshold-old-epoch");
-    expect(codeThrownBy(() => store.enterEpoch(2))).toBe("threshold-old-epoch");
-    store.enterEpoch(3);
-    expect([store.epoch, store.remaining("A"), store.nextId("A")]).toEqual([3, 0, 0]);
+    const later = new RecordBook(sid, 3, undefined, events);
+    expect([later.epoch, later.remaining("A"), later.nextId("A")]).toEqual([3, 0, 0]);
   });
 
-  test("hands unused records over once, and keeps none of them", () => {
+  test("erases what is burnt, and keeps what was answered", () => {
     const store = new RecordBook(sid, 0);
-    const batch = batchOf("B", 8, 4, 96);
+    const batch = batchOf("B", 8, 8, 96);
+    const contents = batch.records.slice();
     store.activate(batch);
-    expect(codeThrownBy(() => store.handOver("B", { firstId: 8, count: 5 }))).toBe("record-unknown");
-    expect(store.handOver("B", { firstId: 8, count: 4 })).toEqual(batch);
-    expect(codeThrownBy(() => store.handOver("B", { firstId: 8, count: 4 }))).toBe("record-unknown");
-    expect(store.remaining("B")).toBe(0);
-    expect([...store.events()].some(event => toHex(event).includes(toHex(batch.records.slice(0, 32))))).toBe(
-      false,
-    );
-  });
-
-  test("drops what the other side does not have, and what it has seen used", () => {
-    const store = new RecordBook(sid, 0);
-    store.activate(batchOf("A", 0, 8));
-    burnUnshared(store, "A", [
-      { firstId: 2, count: 2 },
-      { firstId: 5, count: 100 },
-    ]);
-    expect(store.unused("A")).toEqual([
-      { firstId: 2, count: 2 },
-      { firstId: 5, count: 3 },
-    ]);
-    store.skipTo("A", 6);
-    expect(store.unused("A")).toEqual([{ firstId: 6, count: 2 }]);
-    expect(store.remaining("A")).toBe(2);
+    const first = store.take("B", message(1), echo(message(1)));
+    store.burn("B", { firstId: 8, count: 3 });
+    expect(store.unused("B")).toEqual([{ firstId: 11, count: 5 }]);
+    expect(store.use("B", 8, message(1), () => new Uint8Array(0))).toEqual(first);
+    expect(codeThrownBy(() => store.use("B", 9, message(2), echo(message(2))))).toBe("record-unknown");
+    const kept = [...store.events()].map(toHex).join();
+    for (let i = 0; i < 8; i++)
+      expect(kept.includes(toHex(contents.slice(96 * i, 96 * i + 32)))).toBe(i >= 3);
   });
 
   test("whatever is asked in whatever order, also after reading its events back", () => {
@@ -198,102 +180,5 @@ describe("batches as bytes", () => {
       encodeBatch(batchOf("A", 0xfffffffe, 4)),
     ];
     for (const each of bad) expect(codeThrownBy(() => decodeBatch(each))).toBe("bad-batch");
-  });
-});
-
-describe("many batches over a link", () => {
-  /** Two ends of a wire that can be cut. */
-  function wire(cutAfter = Number.POSITIVE_INFINITY): [MessageLink, MessageLink] {
-    let sent = 0;
-    const end = (
-      incoming: Uint8Array[],
-      waiting: ((m: Uint8Array | Error) => void)[],
-      outgoing: Uint8Array[],
-      wake: ((m: Uint8Array | Error) => void)[],
-    ): MessageLink => ({
-      send: async bytes => {
-        if (++sent > cutAfter) {
-          for (const each of [...waiting, ...wake]) each(new Error("cut"));
-          throw new Error("cut");
-        }
-        const waiter = wake.shift();
-        if (waiter) waiter(bytes);
-        else outgoing.push(bytes);
-      },
-      receive: () =>
-        new Promise((resolve, reject) => {
-          const ready = incoming.shift();
-          if (ready) resolve(ready);
-          else if (sent > cutAfter) reject(new Error("cut"));
-          else waiting.push(m => (m instanceof Error ? reject(m) : resolve(m)));
-        }),
-    });
-    const [a, b]: Uint8Array[][] = [[], []];
-    const [wakeA, wakeB]: ((m: Uint8Array | Error) => void)[][] = [[], []];
-    return [end(a!, wakeA!, b!, wakeB!), end(b!, wakeB!, a!, wakeA!)];
-  }
-
-  const pair = generateKey(random);
-  const setups = setUp(pair, "B", random);
-  const device = { share: pair.device, setup: setups.p1, random };
-  const gateway = { share: pair.gateway, setup: setups.p2, random };
-
-  test("fill both stores, tell how far they are, and sign", async () => {
-    const [deviceStore, gatewayStore] = [
-      new RecordBook(pair.device.sid, 0),
-      new RecordBook(pair.gateway.sid, 0),
-    ];
-    const [left, right] = wire();
-    const progress: number[] = [];
-    const made = await Promise.all([
-      presignManyP1(device, deviceStore, left, 70, { onProgress: done => progress.push(done) }),
-      presignManyP2(gateway, gatewayStore, right, 70),
-    ]);
-    expect(made).toEqual([72, 72]);
-    expect(progress).toEqual([64, 72]);
-    expect(deviceStore.unused("B")).toEqual([{ firstId: 0, count: 72 }]);
-    expect(gatewayStore.unused("B")).toEqual([{ firstId: 0, count: 72 }]);
-    const z = random(32);
-    const { id, answer: s2 } = gatewayStore.take("B", z, record => answer(record, z));
-    const finished = deviceStore.use("B", id, z, record =>
-      completeVerified(record, s2, z, pair.device.joint),
-    );
-    expect(finished.answer).toHaveLength(64);
-  });
-
-  test("end between batches when either side wants to, and nothing is lost", async () => {
-    for (const canceller of ["P1", "P2"]) {
-      const [p1, p2] = [new RecordBook(pair.device.sid, 0), new RecordBook(pair.gateway.sid, 0)];
-      const [left, right] = wire();
-      let batches = 0;
-      const cancelled = () => batches++ >= 1;
-      const made = await Promise.all([
-        presignManyP1(device, p1, left, 300, canceller === "P1" ? { cancelled } : {}),
-        presignManyP2(gateway, p2, right, 300, canceller === "P2" ? { cancelled } : {}),
-      ]);
-      expect(made).toEqual([64, 64]);
-      expect(p1.unused("B")).toEqual(p2.unused("B"));
-    }
-  });
-
-  test("a link that is cut at any message leaves records that the lists can settle", async () => {
-    for (let cutAfter = 0; cutAfter <= 7; cutAfter++) {
-      const [p1, p2] = [new RecordBook(pair.device.sid, 0), new RecordBook(pair.gateway.sid, 0)];
-      const [left, right] = wire(cutAfter);
-      const outcome = await Promise.allSettled([
-        presignManyP1(device, p1, left, 4),
-        presignManyP2(gateway, p2, right, 4),
-      ]);
-      expect(outcome.some(({ status }) => status === "rejected")).toBe(cutAfter < 7);
-      const [ofP1, ofP2] = [p1.unused("B"), p2.unused("B")];
-      burnUnshared(p1, "B", ofP2);
-      burnUnshared(p2, "B", ofP1);
-      expect(p1.unused("B")).toEqual(p2.unused("B"));
-      // Whatever was lost, the next run goes on with numbers that were not there before.
-      const [again, other] = wire();
-      await Promise.all([presignManyP1(device, p1, again, 4), presignManyP2(gateway, p2, other, 4)]);
-      expect(p1.remaining("B")).toBe(p2.remaining("B"));
-      expect(p1.remaining("B")).toBe(cutAfter >= 5 ? 8 : 4);
-    }
   });
 });
