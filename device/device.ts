@@ -247,7 +247,9 @@ export class Device {
     if (this.readying.length === 0) return;
     this.cancelOpen = this.board.after(OPEN_AGAIN_MS, () => this.askToOpen());
     const { phase } = this.state.books;
-    if (!this.link.isUp() || (phase !== "none" && phase !== "opening")) return;
+    // One that is being opened is waited for; the gateway says if it fails.
+    if (!this.isConnected() || this.channelState === "opening") return;
+    if (phase !== "none" && phase !== "opening") return;
     try {
       this.run({ type: "open" });
     } catch (error) {

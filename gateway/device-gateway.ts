@@ -426,6 +426,7 @@ export class DeviceGateway {
       new Uint8Array(0),
       row.channelSat,
       row.changeSat,
+      row.index,
     );
     const [channelOutput, ...change] = transaction.outputs;
     const outputs = [{ ...channelOutput!, script: event.output_script }, ...change];

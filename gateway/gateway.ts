@@ -185,7 +185,7 @@ export async function runGateway(
     let seed = nodeStore.get("seed");
     if (!seed) {
       seed = new Uint8Array(randomBytes(32));
-      nodeStore.write(new Map([["seed", seed]]));
+      await nodeStore.write(new Map([["seed", seed]]));
     }
     const device = new DeviceGateway(
       {
