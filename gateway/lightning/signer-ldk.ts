@@ -145,6 +145,8 @@ interface Entry {
   /** The book's revision that was last given away for storing. */
   storedRevision: number;
   unblocks: Unblocks[];
+  /** The bridge is connected, and the channel was opened or reestablished since. */
+  live: boolean;
   /** This channel, for ChannelManager.signer_unblocked. */
   target: Option_C2Tuple_PublicKeyChannelIdZZ | null;
 }
@@ -158,6 +160,7 @@ export class RemoteSigner {
   private readonly shutdownScript: ShutdownScript;
   private node: SignedNode | null = null;
   private turnPending = false;
+  private readonly connected = new Set<string>();
   private readonly everyChannel = Option_C2Tuple_PublicKeyChannelIdZZ.constructor_none();
 
   constructor(options: RemoteSignerOptions) {
@@ -214,15 +217,8 @@ export class RemoteSigner {
     }
     const book = "version" in from ? ChannelBook.fromPlain(from) : ChannelBook.open(from);
     const storedRevision = "version" in from ? book.revision : -1;
-    this.entries.set(key, {
-      channel,
-      book,
-      parameters: null,
-      handedOver: new Set(),
-      storedRevision,
-      unblocks: [],
-      target: null,
-    });
+    const live = this.connected.has(toHex(channel.bridge));
+    this.entries.set(key, { ...newEntry(channel, book), storedRevision, live });
     return book;
   }
 
@@ -272,6 +268,32 @@ export class RemoteSigner {
       } catch (error) {
         this.options.problem(keysId, codeOf(error) ?? "internal", messageOf(error));
       }
+    }
+    this.turn();
+  }
+
+  // ── what watchedMessages (signer-messages.ts) tells ─────────────────────────────────────────────────────
+
+  peerConnected(nodeId: Uint8Array): void {
+    this.connected.add(toHex(nodeId));
+    // A channel that is not funded yet has nothing to reestablish.
+    for (const entry of this.entries.values()) {
+      if (equal(entry.channel.bridge, nodeId)) entry.live = entry.parameters === null;
+    }
+    this.turn();
+  }
+
+  peerDisconnected(nodeId: Uint8Array): void {
+    this.connected.delete(toHex(nodeId));
+    for (const entry of this.entries.values()) {
+      if (equal(entry.channel.bridge, nodeId)) entry.live = false;
+    }
+  }
+
+  /** LDK has answered the bridge's channel_reestablish. */
+  reestablished(channelId: Uint8Array): void {
+    for (const entry of this.entries.values()) {
+      if (entry.parameters && equal(channelIdOf(entry.parameters).get_a(), channelId)) entry.live = true;
     }
     this.turn();
   }
@@ -361,20 +383,34 @@ export class RemoteSigner {
     this.options.peer.ask(entry.channel.keysId, parts);
   }
 
+  /** Lets LDK ask again, as far as it may now. */
   private unblock(entry: Entry): void {
     const { node } = this;
-    const unblocks = entry.unblocks;
-    if (node === null || unblocks.length === 0) return;
-    entry.unblocks = [];
-    if (unblocks.includes("manager")) {
+    if (node === null || entry.unblocks.length === 0) return;
+    const manager = entry.unblocks.includes("manager");
+    const monitor = entry.unblocks.includes("monitor");
+    const later = manager && !this.mayUnblock(entry, node.chainMonitor);
+    entry.unblocks = later ? ["manager"] : [];
+    if (monitor) node.chainMonitor.signer_unblocked(null);
+    if (manager && !later) {
       const { parameters } = entry;
       // One object per channel: the manager's binding keeps every object that was ever passed to it.
       if (parameters) entry.target ??= targetOf(entry.channel.bridge, channelIdOf(parameters));
-      const target = entry.target ?? this.everyChannel;
-      node.channelManager.signer_unblocked(target);
+      node.channelManager.signer_unblocked(entry.target ?? this.everyChannel);
     }
-    if (unblocks.includes("monitor")) node.chainMonitor.signer_unblocked(null);
-    node.wake();
+    if (monitor || !later) node.wake();
+  }
+
+  /**
+   * LDK 0.1 does not check by itself whether a message that was waiting for the signer may be sent now. Two cases
+   * end with the bridge closing the channel: a message before channel_reestablish, and a revoke_and_ack that goes
+   * out twice because a monitor update was in progress too.
+   */
+  private mayUnblock(entry: Entry, chainMonitor: ChainMonitor): boolean {
+    if (!entry.live) return false;
+    const storing = chainMonitor.list_pending_monitor_updates().some(each => each.get_b().length > 0);
+    if (storing) setTimeout(() => this.turn(), STORE_RETRY_MS).unref();
+    return !storing;
   }
 
   // ── LDK's side ────────────────────────────────────────────────────────────────────────────────────────
@@ -408,21 +444,12 @@ export class RemoteSigner {
     };
     const book = ChannelBook.open([point(), point(), point(), point(), point()]);
     book.refuse("unknown-channel");
-    const unknown = {
-      channel,
-      book,
-      parameters: null,
-      handedOver: new Set<string>(),
-      storedRevision: 0,
-      unblocks: [],
-      target: null,
-    };
     this.options.problem(
       keysId,
       "unknown-channel",
       "LDK asks for the keys of a channel that nobody announced",
     );
-    return unknown;
+    return newEntry(channel, book);
   }
 
   private channelSigner(entry: Entry): EcdsaChannelSigner {
@@ -717,8 +744,24 @@ export class RemoteSigner {
   }
 }
 
+/** How soon to look again whether LDK's store is done. */
+const STORE_RETRY_MS = 3;
+
 /** LDK tells its signer no dust limits; what is built from a commitment's content needs none. */
 const NOT_KNOWN_TO_SIGNERS = 0;
+
+function newEntry(channel: SignerChannel, book: ChannelBook): Entry {
+  return {
+    channel,
+    book,
+    parameters: null,
+    handedOver: new Set(),
+    storedRevision: book.revision,
+    unblocks: [],
+    live: false,
+    target: null,
+  };
+}
 
 function provided(entry: Entry): ChannelParameters {
   if (entry.parameters) return entry.parameters;

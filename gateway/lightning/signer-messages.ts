@@ -1,13 +1,17 @@
 /**
- * What LDK learns from the bridge's messages and shows neither its signer nor its user in time: the next
- * per-commitment point, which comes with every revoke_and_ack, and the limits in accept_channel. This handler stands
- * between LDK's PeerManager and ChannelManager, passes everything on, and tells of these.
+ * What LDK learns from the bridge's messages and shows neither its signer nor its user in time: whether a channel was
+ * reestablished since the bridge connected, the next per-commitment point, which comes with every revoke_and_ack, and
+ * the limits in accept_channel. This handler stands between LDK's PeerManager and ChannelManager, passes everything
+ * on, and tells of these. A RemoteSigner needs it: without it LDK would never be told to ask again.
  */
 import {
   type AcceptChannel,
   type ChannelManager,
   ChannelMessageHandler,
   type ChannelMessageHandlerInterface,
+  type ChannelReestablish,
+  type Init,
+  type Result_NoneNoneZ,
   type RevokeAndACK,
 } from "lightningdevkit";
 import type { RemoteSigner } from "./signer-ldk.ts";
@@ -27,6 +31,19 @@ export function watchedMessages(
   // A new wrapper for each call: a binding keeps every message that was passed to it for as long as it lives.
   const inner = () => channelManager.as_ChannelMessageHandler();
   const watched: Partial<ChannelMessageHandlerInterface> = {
+    peer_connected(peer: Uint8Array, message: Init, inbound: boolean): Result_NoneNoneZ {
+      const result = inner().peer_connected(peer, message, inbound);
+      signer.peerConnected(peer);
+      return result;
+    },
+    peer_disconnected(peer: Uint8Array): void {
+      signer.peerDisconnected(peer);
+      inner().peer_disconnected(peer);
+    },
+    handle_channel_reestablish(peer: Uint8Array, message: ChannelReestablish): void {
+      inner().handle_channel_reestablish(peer, message);
+      signer.reestablished(message.get_channel_id().get_a());
+    },
     handle_accept_channel(peer: Uint8Array, message: AcceptChannel): void {
       accepted({
         dustLimitSat: Number(message.get_common_fields().get_dust_limit_satoshis()),

@@ -32,6 +32,8 @@ export interface Stored {
   readonly manager: Uint8Array;
   readonly monitors: ReadonlyMap<string, Uint8Array>;
   readonly books: ReadonlyMap<string, Buffer>;
+  /** Preimages of payments to be claimed: LDK says only once that they came in. */
+  readonly claims: ReadonlyMap<string, Uint8Array>;
 }
 
 export interface NodeOptions {
@@ -90,7 +92,6 @@ export class TestNode {
   sends: Promise<void> = Promise.resolve();
   /** What bitcoind said to transactions it did not take. */
   readonly notTaken: string[] = [];
-  readonly events: ldk.Event[] = [];
   /** Fails instead of claiming the payments that come in. */
   failIncoming = false;
   /** Neither claims nor fails what comes in. */
@@ -106,9 +107,11 @@ export class TestNode {
   private readonly monitors = new Map<string, Uint8Array>();
   private readonly books = new Map<string, Buffer>();
   private pending: { outpoint: ldk.OutPoint; id: bigint }[] = [];
+  private readonly claims = new Map<string, Uint8Array>();
   private readonly seed: Uint8Array;
   private readonly anchors: boolean;
   private pumping = false;
+  private claiming = false;
   private dead = false;
   private height = 0;
   private server: Server | undefined;
@@ -222,6 +225,7 @@ export class TestNode {
         this.monitors.set(key, bytes);
       }
       for (const [key, bytes] of this.stored.books) this.books.set(key, bytes);
+      for (const [key, preimage] of this.stored.claims) this.claims.set(key, preimage);
       const result = ldk.UtilMethods.constructor_C2Tuple_ThirtyTwoBytesChannelManagerZ_read(
         this.stored.manager,
         keys.as_EntropySource(),
@@ -278,10 +282,9 @@ export class TestNode {
     this.handler = ldk.EventHandler.new_impl({
       handle_event: event => {
         // Handled after the callback: LDK holds locks while it calls.
-        this.events.push(event);
-        const copy = event;
+        this.note(event);
         setImmediate(() => {
-          if (!this.dead) this.handle(copy);
+          if (!this.dead) this.handle(event);
         });
         return ldk.Result_NoneReplayEventZ.constructor_ok();
       },
@@ -302,6 +305,7 @@ export class TestNode {
       wake: () => this.pump(),
     });
     await this.sync();
+    for (const preimage of this.claims.values()) this.claim(preimage);
   }
 
   private arm(): void {
@@ -310,6 +314,7 @@ export class TestNode {
 
   private persist(outpoint: ldk.OutPoint, monitor: ldk.ChannelMonitor): ldk.ChannelMonitorUpdateStatus {
     this.monitors.set(`${toHex(outpoint.get_txid())}:${outpoint.get_index()}`, monitor.write());
+    if (this.claiming) return ldk.ChannelMonitorUpdateStatus.LDKChannelMonitorUpdateStatus_Completed;
     this.pending.push({ outpoint, id: monitor.get_latest_update_id() });
     setImmediate(() => this.pump());
     return ldk.ChannelMonitorUpdateStatus.LDKChannelMonitorUpdateStatus_InProgress;
@@ -326,8 +331,20 @@ export class TestNode {
       manager: this.manager.write(),
       monitors: new Map(this.monitors),
       books: new Map(this.books),
+      claims: new Map(this.claims),
     };
     for (const { outpoint, id } of pending) this.monitor.channel_monitor_updated(outpoint, id);
+  }
+
+  /**
+   * A manager that is stored while a claim waits for its monitor cannot be read again (LDK 0.1): the claim is in
+   * both, and reading takes that for corruption. So a claim is complete at once, and stored before anything is sent.
+   */
+  claim(preimage: Uint8Array): void {
+    this.claiming = true;
+    this.manager.claim_funds(preimage);
+    this.claiming = false;
+    this.store();
   }
 
   pump(): void {
@@ -371,21 +388,36 @@ export class TestNode {
     return this.chain.rpc<string>("sendrawtransaction", [toHex(transaction), 0]);
   }
 
+  /** What must not be forgotten, since LDK takes an event that was handed over as handled. */
+  private note(event: ldk.Event): void {
+    if (event instanceof ldk.Event_PaymentClaimable) {
+      const { purpose, payment_hash: hash } = event;
+      const preimage =
+        purpose instanceof ldk.PaymentPurpose_Bolt11InvoicePayment &&
+        purpose.payment_preimage instanceof ldk.Option_ThirtyTwoBytesZ_Some
+          ? purpose.payment_preimage.some
+          : null;
+      this.incoming.push({ hash, preimage });
+      if (preimage) this.claims.set(toHex(hash), preimage);
+    }
+    if (event instanceof ldk.Event_PaymentClaimed) this.claims.delete(toHex(event.payment_hash));
+  }
+
+  fail(hash: Uint8Array): void {
+    this.claims.delete(toHex(hash));
+    this.manager.fail_htlc_backwards(hash);
+    this.pump();
+  }
+
   private handle(event: ldk.Event): void {
     if (event instanceof ldk.Event_PendingHTLCsForwardable) {
       this.manager.process_pending_htlc_forwards();
     } else if (event instanceof ldk.Event_OpenChannelRequest) {
       this.manager.accept_inbound_channel(event.temporary_channel_id, event.counterparty_node_id, 7n);
     } else if (event instanceof ldk.Event_PaymentClaimable) {
-      const purpose = event.purpose;
-      const preimage =
-        purpose instanceof ldk.PaymentPurpose_Bolt11InvoicePayment &&
-        purpose.payment_preimage instanceof ldk.Option_ThirtyTwoBytesZ_Some
-          ? purpose.payment_preimage.some
-          : null;
-      this.incoming.push({ hash: event.payment_hash, preimage });
-      if (this.failIncoming) this.manager.fail_htlc_backwards(event.payment_hash);
-      else if (!this.holdIncoming && preimage) this.manager.claim_funds(preimage);
+      const preimage = this.claims.get(toHex(event.payment_hash));
+      if (this.failIncoming) this.fail(event.payment_hash);
+      else if (!this.holdIncoming && preimage) this.claim(preimage);
     } else if (event instanceof ldk.Event_PaymentClaimed) {
       this.claimed.push(event.payment_hash);
     } else if (event instanceof ldk.Event_PaymentSent) {
@@ -487,6 +519,11 @@ export class TestNode {
     if (!(first instanceof ldk.Result_CVec_u8ZPeerHandleErrorZ_OK)) throw new Error("no connection");
     socket.write(first.res);
     await until(`${this.name} is connected`, () => this.isConnected(id));
+  }
+
+  disconnect(): void {
+    this.peers.disconnect_all_peers();
+    this.pump();
   }
 
   isConnected(id: Uint8Array): boolean {

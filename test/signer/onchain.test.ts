@@ -120,8 +120,7 @@ describe("a force close", () => {
       [],
     );
 
-    world.shop.manager.fail_htlc_backwards(hash);
-    world.shop.pump();
+    world.shop.fail(hash);
     await mineUntil("the HTLC can be claimed", 250, () => descriptors.length > 0);
     expect(htlcClaim(world.signer, descriptors[0]!)).toBe(null);
     await until("the device has signed", () => htlcClaim(world.signer, descriptors[0]!));
@@ -147,8 +146,7 @@ describe("a force close", () => {
     await until("the node has noticed", () => node.closed.length > 0);
     await wait(20);
     await world.mine(1);
-    shop.manager.fail_htlc_backwards(hash);
-    shop.pump();
+    shop.fail(hash);
     await mineUntil("the HTLC's claim is asked for", 250, () => callsOf("sign_counterparty-htlc").length > 0);
     expect(callsOf("sign_counterparty-htlc")[0]).toMatch(/err$/);
     await until("answered", () => callsOf("sign_counterparty-htlc").some(call => call.endsWith("ok")));
@@ -167,7 +165,7 @@ describe("a force close", () => {
     const hash = await payAndHang(80_000_000);
     await wait(20);
     const past = world.bridge.stored!;
-    world.shop.manager.claim_funds(world.shop.incoming.find(each => equal(each.hash, hash))!.preimage!);
+    world.shop.claim(world.shop.incoming.find(each => equal(each.hash, hash))!.preimage!);
     world.shop.pump();
     await until("paid", () => node.has("sent", hash));
     await world.rest();

@@ -245,6 +245,38 @@ describe("a gateway that is killed", () => {
   });
 });
 
+describe("a bridge that is away", () => {
+  test.each([0, 1, 2])(
+    "while the device answers round trip %d gets nothing before its channel_reestablish",
+    async which => {
+      await until("usable", () => world.usable());
+      world.device.silent = true;
+      world.device.asked.length = 0;
+      const hash = world.startPayment(6_000_000);
+      for (let trip = 0; ; trip++) {
+        await until("asked", () => world.device.asked.length > trip);
+        if (trip === which) break;
+        world.device.silent = false;
+        world.signer.askAgain(world.channel.keysId);
+        await until("answered", () => !world.book.wants().some(isQuestion));
+        world.device.silent = true;
+        // askAgain has asked once more.
+        world.device.asked.splice(trip, 1);
+      }
+      world.node.disconnect();
+      await until("the bridge is away", () => !world.bridge.isConnected(world.node.id));
+      world.device.silent = false;
+      world.signer.askAgain(world.channel.keysId);
+      await until("answered", () => !world.book.wants().some(isQuestion));
+      await wait(20);
+      await world.connect();
+      await until("paid", () => world.shop.has("claimed", hash));
+      await world.rest();
+      expect([...world.node.closed, ...world.bridge.closed]).toEqual([]);
+    },
+  );
+});
+
 describe("a mutual close", () => {
   test("waits for a silent device, and pays the owner", async () => {
     await until("usable", () => world.usable());

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import * as ldk from "lightningdevkit";
 import { RemoteSigner, type SignerChannel, userChannelIdOf } from "../../gateway/lightning/signer-ldk.ts";
-import type { ChannelBook } from "../../gateway/lightning/signer-state.ts";
+import { type ChannelBook, isQuestion } from "../../gateway/lightning/signer-state.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
 import { OP_CHECKSIG, p2wpkh, p2wsh, script, witnessSignature } from "../../src/bitcoin/script.ts";
 import {
@@ -147,7 +147,7 @@ export class World {
       signer,
       ...(stored ? { stored } : {}),
     });
-    await this.node.connect(this.bridge.id, this.bridgePort);
+    await this.connect();
   }
 
   /** Notes what LDK asks. */
@@ -212,12 +212,15 @@ export class World {
     });
   }
 
+  connect(): Promise<void> {
+    return this.node.connect(this.bridge.id, this.bridgePort);
+  }
+
   /** The connection breaks, and is made again. */
   async reconnect(): Promise<void> {
-    this.node.peers.disconnect_all_peers();
-    this.node.pump();
+    this.node.disconnect();
     await until("the bridge has noticed", () => !this.bridge.isConnected(this.node.id));
-    await this.node.connect(this.bridge.id, this.bridgePort);
+    await this.connect();
   }
 
   async restartNode(): Promise<void> {
@@ -318,21 +321,28 @@ export class World {
     return invoice.hash;
   }
 
+  /** What is still on the way: questions to the device, and HTLCs by node. */
+  private unfinished(): string[] {
+    const questions = this.book.wants().filter(isQuestion);
+    const htlcs = this.nodes.flatMap(node =>
+      node.manager.list_channels().flatMap(each => {
+        const incoming = each.get_pending_inbound_htlcs().length;
+        const outgoing = each.get_pending_outbound_htlcs().length;
+        return incoming + outgoing > 0 ? [`${node.name}: ${incoming} in, ${outgoing} out`] : [];
+      }),
+    );
+    return [...questions.map(part => part.id), ...htlcs];
+  }
+
   /** Until nothing is asked and nothing is in flight any more. */
   async rest(): Promise<void> {
     let quiet = 0;
-    await until("everything has come to rest", () => {
-      const busy =
-        this.book.wants().some(part => part.kind !== "revocation") ||
-        [this.node, this.bridge, this.shop].some(node =>
-          node.manager
-            .list_channels()
-            .some(
-              each => each.get_pending_inbound_htlcs().length + each.get_pending_outbound_htlcs().length > 0,
-            ),
-        );
-      quiet = busy ? 0 : quiet + 1;
+    const isAtRest = () => {
+      quiet = this.unfinished().length > 0 ? 0 : quiet + 1;
       return quiet > 5;
+    };
+    await until("everything has come to rest", isAtRest).catch(error => {
+      throw new Error(`${error.message}; unfinished: ${this.unfinished().join(", ")}`);
     });
   }
 
