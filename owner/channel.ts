@@ -44,7 +44,7 @@ export function closeAddress({ keys, network }: DeviceInfo): string {
 /** Throws `deposit-address-mismatch` if the gateway names another address, and `gateway-unreachable`. */
 export async function askDeposit(options: ChannelOptions): Promise<Deposit> {
   const info = readDeviceInfo(deviceFolder(options.folder, options.deviceId));
-  const { address, minimumSat, confirmations } = await askOnce(options, info, { type: "fund" }, "deposit");
+  const { address, minimumSat, confirmations } = await askOnce(options, { type: "fund" }, "deposit");
   const own = depositAddress(info);
   if (address !== own)
     throw lngateError(
@@ -56,13 +56,7 @@ export async function askDeposit(options: ChannelOptions): Promise<Deposit> {
 
 /** How device and channel stand, as the gateway says. */
 export async function askStatus(options: ChannelOptions): Promise<DeviceReport> {
-  const info = readDeviceInfo(deviceFolder(options.folder, options.deviceId));
-  const {
-    type: _,
-    fundingTxid,
-    closeTxid,
-    ...rest
-  } = await askOnce(options, info, { type: "status" }, "standing");
+  const { type: _, fundingTxid, closeTxid, ...rest } = await askOnce(options, { type: "status" }, "standing");
   return {
     ...rest,
     ...(fundingTxid ? { fundingTxid: displayed(fundingTxid) } : {}),
@@ -74,18 +68,17 @@ export async function askStatus(options: ChannelOptions): Promise<DeviceReport> 
 export async function askClose(
   options: ChannelOptions,
 ): Promise<{ readonly channel: string; readonly closeTxid?: string }> {
-  const info = readDeviceInfo(deviceFolder(options.folder, options.deviceId));
-  const { channel, closeTxid } = await askOnce(options, info, { type: "close" }, "closing");
+  const { channel, closeTxid } = await askOnce(options, { type: "close" }, "closing");
   return { channel, ...(closeTxid ? { closeTxid: displayed(closeTxid) } : {}) };
 }
 
 async function askOnce<T extends ToOwner["type"]>(
   options: ChannelOptions,
-  info: DeviceInfo,
   question: FromOwner,
   expected: T,
 ): Promise<Extract<ToOwner, { type: T }>> {
-  const connection = await connectToDevice(info, options);
+  const folder = deviceFolder(options.folder, options.deviceId);
+  const connection = await connectToDevice(folder, readDeviceInfo(folder), options);
   try {
     return await connection.ask(question, expected);
   } finally {

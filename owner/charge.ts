@@ -4,7 +4,7 @@
  * forgotten on both sides when charging begins the next time.
  */
 import { nodeLinkCrypto } from "../device/boards/node/crypto.ts";
-import { openFileFlash } from "../device/boards/node/flash.ts";
+import { lockFolder, openFileFlash } from "../device/boards/node/flash.ts";
 import { readState } from "../device/channel/state.ts";
 import { type ChargingBank, openVaultToCharge } from "../device/vault/charging.ts";
 import { recordsPerPage } from "../device/vault/records.ts";
@@ -203,7 +203,7 @@ class Charger {
   }
 
   private connect(): Promise<OwnerConnection> {
-    return connectToDevice(this.info, this.options);
+    return connectToDevice(this.folder, this.info, this.options);
   }
 
   private left(): Counts {
@@ -370,10 +370,42 @@ class Charger {
   }
 }
 
-/** Opens the owner's link to a paired device's gateway. */
-export function connectToDevice(
+/**
+ * Opens the owner's link to a paired device's gateway. There is one link, so one program at a time uses it: throws
+ * `owner-busy`, besides what `connectOwner` throws.
+ */
+export async function connectToDevice(
+  folder: string,
   info: DeviceInfo,
   timeouts: { readonly connectTimeoutMs?: number; readonly answerTimeoutMs?: number } = {},
+): Promise<OwnerConnection> {
+  const unlock = lockFolder(folder, "owner-link", pid =>
+    lngateError(
+      "owner-busy",
+      `another lngate (process ${pid}) is talking to the gateway about this device; wait until it is done`,
+    ),
+  );
+  try {
+    const connection = await openLinkOf(info, timeouts);
+    return {
+      ask: connection.ask,
+      get bytes() {
+        return connection.bytes;
+      },
+      close() {
+        connection.close();
+        unlock();
+      },
+    };
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+}
+
+function openLinkOf(
+  info: DeviceInfo,
+  timeouts: { readonly connectTimeoutMs?: number; readonly answerTimeoutMs?: number },
 ): Promise<OwnerConnection> {
   return connectOwner({
     brokerUrl: info.brokerUrl,

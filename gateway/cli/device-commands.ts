@@ -123,8 +123,8 @@ Stop the device first. After this command it can make N payments, those it was c
       const { A, B } = result.added;
       terminal.say(
         A + B === 0
-          ? `The device is charged for ${result.payments} payments already.`
-          : `Made ${A} presignatures of kind A and ${B} of kind B: the device is charged for ${result.payments} payments.`,
+          ? `The device is charged for ${paymentsText(result.payments)} already.`
+          : `Made ${A} presignatures of kind A and ${B} of kind B: the device is charged for ${paymentsText(result.payments)}.`,
       );
       if (result.interrupted) terminal.say("It was stopped early; the same command goes on.");
       terminal.result(result);
@@ -140,6 +140,10 @@ Stop the device first. After this command it can make N payments, those it was c
     }
   },
 };
+
+function paymentsText(count: number): string {
+  return `${count} payment${count === 1 ? "" : "s"}`;
+}
 
 function bar(part: number): string {
   const filled = Math.round(part * 20);
@@ -205,7 +209,7 @@ const status: Command = {
     terminal.say(
       payments === undefined
         ? `  charged   the device is running; the gateway has ${report.records.A} A and ${report.records.B} B`
-        : `  charged   for ${payments} payments`,
+        : `  charged   for ${paymentsText(payments)}`,
     );
     if (report.trouble)
       terminal.say(

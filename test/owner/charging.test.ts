@@ -206,6 +206,19 @@ describe("charging is refused", () => {
     }
   });
 
+  test("while another program of the owner talks to the gateway, which is not disturbed", async () => {
+    const asked = new Promise<void>(resolve => {
+      gateway.question = question => {
+        if (question.type === "presign") resolve();
+        return question;
+      };
+    });
+    const first = charge(further());
+    await asked;
+    await expect(askStatus({ folder, deviceId: info.deviceId })).rejects.toEqual(refusal("owner-busy"));
+    expect(await first).toMatchObject({ interrupted: false });
+  });
+
   test("for more payments than the flash has room for, before anything is made", async () => {
     const before = recordsInFlash(path);
     await expect(charge(100_000)).rejects.toEqual(refusal("records-full"));

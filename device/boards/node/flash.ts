@@ -47,7 +47,9 @@ const FILE = "flash.bin";
  */
 export function openFileFlash(folder: string, options: FileFlashOptions = {}): FileFlash {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const unlock = lockFolder(folder);
+  const unlock = lockFolder(folder, "in-use", pid =>
+    lngateError("device-in-use", `process ${pid} has the device in ${folder} open`),
+  );
   try {
     const file = openOrCreate(folder, options.pageCount ?? 256);
     return flashOver(file, options.sync ?? true, unlock);
@@ -127,23 +129,23 @@ function flashOver(file: number, sync: boolean, unlock: () => void): FileFlash {
 }
 
 /**
- * Takes a folder for this process, until the function it returns is called or the process ends, however it
- * ends. Throws `device-in-use`.
+ * Takes a folder for this process and one purpose, until the function it returns is called or the process ends,
+ * however it ends. Throws what `busy` makes of the process that has it.
  *
  * Every process leaves a file that names it, and only then looks for the others': of two that start together
  * at least one sees the other. A file whose process is gone counts for nothing and is removed; no name occurs
  * twice, so nobody can remove another's by mistake.
  */
-function lockFolder(folder: string): () => void {
-  const mine = `in-use.${process.pid}.${startOf(process.pid)}.${randomBytes(8).toString("hex")}`;
+export function lockFolder(folder: string, what: string, busy: (pid: string) => Error): () => void {
+  const mine = `${what}.${process.pid}.${startOf(process.pid)}.${randomBytes(8).toString("hex")}`;
   const release = () => rmSync(join(folder, mine), { force: true });
   writeFileSync(join(folder, mine), "", { flag: "wx", mode: 0o600 });
   for (const name of readdirSync(folder)) {
-    const [, pid, start] = /^in-use\.(\d+)\.([\w-]+)\.[0-9a-f]+$/.exec(name) ?? [];
-    if (pid === undefined || name === mine) continue;
+    const [, lock, pid, start] = /^([a-z-]+)\.(\d+)\.([\w-]+)\.[0-9a-f]+$/.exec(name) ?? [];
+    if (lock !== what || pid === undefined || name === mine) continue;
     if (startOf(Number(pid)) === start) {
       release();
-      throw lngateError("device-in-use", `process ${pid} has the device in ${folder} open`);
+      throw busy(pid);
     }
     rmSync(join(folder, name), { force: true });
   }
