@@ -188,6 +188,15 @@ export class Device {
     });
   }
 
+  /** No payment is in flight, and both commitments say so. */
+  isAtRest(): boolean {
+    const { payments, holder, counterparty } = this.state;
+    const views = [holder?.view, counterparty?.view];
+    return (
+      payments.every(p => !p || p.settled === true) && views.every(view => !view || view.htlcs.length === 0)
+    );
+  }
+
   balance(): Balance {
     const { books } = this.state;
     const left = (kind: "A" | "B" | "H") => this.context.records.left(kind, books.cursors[kind]);

@@ -1,12 +1,16 @@
 /** The node board: a device as a process, with a file for a flash. For owners of small computers, demo and tests. */
 import { nobleCurve } from "../../../src/bytes/curve.ts";
+import { publishBytes } from "../../../src/link/topics.ts";
 import type { Board } from "../../board.ts";
 import { openVault } from "../../vault/vault.ts";
 import { nodeLinkCrypto } from "./crypto.ts";
 import { openFileFlash } from "./flash.ts";
+import type { Traffic } from "./link.ts";
 import { nodeMqtt } from "./mqtt.ts";
 
 export interface NodeBoard extends Board {
+  /** MQTT packets and their bytes so far, headers included. */
+  readonly traffic: Readonly<Traffic>;
   /** Lets go of the flash. */
   close(): void;
 }
@@ -14,8 +18,10 @@ export interface NodeBoard extends Board {
 /** Opens the device in this folder. Throws `device-in-use`, and what `openVault` throws. */
 export function openNodeBoard(folder: string): NodeBoard {
   const flash = openFileFlash(folder);
+  const traffic: Traffic = { messagesUp: 0, bytesUp: 0, messagesDown: 0, bytesDown: 0 };
   try {
     return {
+      traffic,
       vault: openVault(flash, nodeLinkCrypto.random(32)),
       curve: nobleCurve,
       aes256Ctr: nodeLinkCrypto.aes256Ctr,
@@ -28,7 +34,24 @@ export function openNodeBoard(folder: string): NodeBoard {
           clearImmediate(timer as NodeJS.Immediate);
         };
       },
-      mqtt: nodeMqtt,
+      mqtt(options) {
+        const connection = nodeMqtt({
+          ...options,
+          onMessage(payload) {
+            traffic.messagesDown++;
+            traffic.bytesDown += publishBytes(options.subscribeTopic, payload.length);
+            options.onMessage(payload);
+          },
+        });
+        return {
+          publish(payload) {
+            traffic.messagesUp++;
+            traffic.bytesUp += publishBytes(options.publishTopic, payload.length);
+            connection.publish(payload);
+          },
+          close: () => connection.close(),
+        };
+      },
       close: () => flash.close(),
     };
   } catch (error) {

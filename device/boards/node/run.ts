@@ -4,12 +4,13 @@
  *
  *     pay <invoice> [maxFeeMsat]    the receipt
  *     balance                       what there is
+ *     traffic                       messages and bytes over the air so far, and whether all is at rest
  *     close                         a mutual close to the owner
  */
 import { createInterface } from "node:readline";
 import { codeOf } from "../../../src/errors.ts";
 import { type Device, openDevice } from "../../device.ts";
-import { openNodeBoard } from "./board.ts";
+import { type NodeBoard, openNodeBoard } from "./board.ts";
 
 export interface RunOptions {
   readonly folder: string;
@@ -39,7 +40,7 @@ export async function runDevice(options: RunOptions): Promise<void> {
     const [command, ...args] = line.trim().split(/\s+/);
     if (!command) continue;
     // Commands run side by side: a payment does not wait for the one before.
-    run(device, command, args).then(
+    run(device, board, command, args).then(
       answer => say({ command, ...answer }),
       error => say({ command, error: described(error) }),
     );
@@ -48,7 +49,7 @@ export async function runDevice(options: RunOptions): Promise<void> {
   board.close();
 }
 
-async function run(device: Device, command: string, args: string[]): Promise<object> {
+async function run(device: Device, board: NodeBoard, command: string, args: string[]): Promise<object> {
   switch (command) {
     case "pay": {
       const [invoice = "", maxFeeMsat] = args;
@@ -56,10 +57,14 @@ async function run(device: Device, command: string, args: string[]): Promise<obj
     }
     case "balance":
       return device.balance();
+    case "traffic":
+      return { ...board.traffic, atRest: device.isAtRest() };
     case "close":
       return device.close();
     default:
-      return { error: { code: "unknown-command", sentence: "the commands are: pay, balance, close" } };
+      return {
+        error: { code: "unknown-command", sentence: "the commands are: pay, balance, traffic, close" },
+      };
   }
 }
 
