@@ -4,6 +4,7 @@ import { lngateError } from "../../src/errors.ts";
 import type { CommitmentKeys } from "../../src/lightning/keys.ts";
 import type { Stepped, ToGateway } from "../../src/link/messages.ts";
 import type { DeviceIdentity } from "../identity.ts";
+import { RECORD_KINDS, type RecordBank } from "../vault/records.ts";
 import type { Exit } from "./exiting.ts";
 import type { Change, ChannelState, Cursors, Payment, Proposal, RecordKind } from "./state.ts";
 
@@ -11,11 +12,7 @@ export interface Context {
   readonly identity: DeviceIdentity;
   /** Null on a board without curve arithmetic: then the exit is not verified here (docs/security.md). */
   readonly curve: Curve | null;
-  readonly records: {
-    /** An unused record, or null where none is left from `cursor` on. */
-    read(kind: RecordKind, cursor: number): { readonly id: number; readonly bytes: Uint8Array } | null;
-    left(kind: RecordKind, cursor: number): number;
-  };
+  readonly records: RecordBank;
   /** Per-commitment secret and point `number` of channel `index`. */
   secretOf(index: number, number: number): Uint8Array;
   pointOf(index: number, number: number): Uint8Array;
@@ -75,8 +72,6 @@ export function needRecords(work: Work, needed: Cursors): void {
     if (context.records.left(kind, state.books.cursors[kind]) < needed[kind]) throw usedUp();
   }
 }
-
-export const RECORD_KINDS: readonly RecordKind[] = ["A", "B", "H"];
 
 function usedUp(): Error {
   return lngateError("records-used-up", "too few presignatures are left: charge the device");

@@ -5,8 +5,9 @@
  */
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { Step, Stepped, ToDevice, ToGateway } from "../../src/link/messages.ts";
+import { RECORD_KINDS } from "../vault/records.ts";
 import { takeClose } from "./closing.ts";
-import { type Context, type Effect, RECORD_KINDS, type Transition, type Work } from "./context.ts";
+import type { Context, Effect, Transition, Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { takeExit } from "./exiting.ts";
 import {

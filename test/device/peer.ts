@@ -1,0 +1,473 @@
+/**
+ * An honest gateway and an honest bridge in one, without LDK: the updates of BOLT #2 in their order, real commitments
+ * and signatures of the bridge's, and the gateway's own DeviceSigner that turns what is to be signed into steps.
+ */
+import { DeviceSigner } from "../../gateway/device-signer.ts";
+import type { SigningAnswer, SigningPart } from "../../gateway/lightning/signer-state.ts";
+import { p2wpkh } from "../../src/bitcoin/script.ts";
+import { concat, equal, toHex } from "../../src/bytes/bytes.ts";
+import { nobleCurve } from "../../src/bytes/curve.ts";
+import { sha256 } from "../../src/bytes/hash.ts";
+import { lngateError } from "../../src/errors.ts";
+import type { ChannelParameters, Htlc, Side } from "../../src/lightning/channel.ts";
+import { buildClosing, closingAmounts } from "../../src/lightning/closing.ts";
+import {
+  buildCommitment,
+  type Commitment,
+  type CommitmentContent,
+  commitmentContent,
+} from "../../src/lightning/commitment.ts";
+import { type CommitmentKeys, deriveCommitmentKeys, derivePrivateKey } from "../../src/lightning/keys.ts";
+import { commitmentSecret } from "../../src/lightning/shachain.ts";
+import type { Proposal, ToDevice, ToGateway } from "../../src/link/messages.ts";
+import {
+  channelOf,
+  type DeviceKeys,
+  fundingOf,
+  ourBasepoints,
+  theirBasepoints,
+} from "../../src/link/transactions.ts";
+import { derived } from "./dealer.ts";
+import { BRIDGE, type Charge, gatewayRecords, HEIGHT, proposalWith } from "./parties.ts";
+
+/** What is to become of a payment. */
+export interface Fate {
+  readonly preimage: Uint8Array;
+  readonly amountMsat: number;
+  /** Routing fee on top. */
+  readonly feeMsat: number;
+  readonly fails?: boolean;
+}
+
+type Update = (
+  | { readonly kind: "add"; readonly id: number; readonly htlc: Omit<Htlc, "offered"> }
+  | { readonly kind: "settle" | "fail"; readonly id: number }
+  | { readonly kind: "fee"; readonly feeratePerKw: number }
+) & {
+  readonly by: Side;
+  /**
+   * 1 signed into the other side's commitment, 2 that side has revoked the one before, 3 signed into the proposer's
+   * own commitment, 4 the proposer has revoked: irrevocable.
+   */
+  stage: 0 | 1 | 2 | 3 | 4;
+};
+
+const KEYS_ID = derived("keys id");
+const SEED = derived("bridge commitments");
+const FEERATE = 1500;
+
+export interface PeerOptions {
+  readonly keys: DeviceKeys;
+  readonly charge?: Charge;
+  readonly proposal?: Partial<Proposal>;
+  readonly fates: readonly Fate[];
+  send(message: ToDevice): void;
+}
+
+export class Peer {
+  readonly signer: DeviceSigner;
+  readonly records;
+  readonly problems: string[] = [];
+  proposal: Proposal;
+  /** Payment hashes (hex) of HTLCs that were offered to the bridge, in order. */
+  readonly offered: string[] = [];
+  readonly closes: { readonly ourSat: number; readonly theirSat: number }[] = [];
+  funding: readonly Uint8Array[] | null = null;
+  /** Numbers of our newest commitment and of the bridge's. */
+  holderNumber = -1;
+  counterpartyNumber = -1;
+  state: "none" | "opening" | "ready" | "closing" | "closed" = "none";
+  private readonly options: PeerOptions;
+  private updates: Update[] = [];
+  private parts: SigningPart[] = [];
+  private readonly points: Uint8Array[] = [];
+  private readonly outcome = new Map<string, "under way" | "paid" | "failed">();
+  private awaitsTheirRevocation = false;
+  private awaitsOurRevocation = false;
+  private nextId = 0;
+
+  constructor(options: PeerOptions) {
+    this.options = options;
+    this.proposal = proposalWith(options.proposal);
+    this.records = gatewayRecords(options.charge);
+    this.signer = new DeviceSigner({
+      keys: options.keys,
+      records: this.records,
+      proposal: () => this.proposal,
+      send: step => {
+        options.send(step);
+        return true;
+      },
+      answer: (_, answers) => this.answered(answers),
+      problem: (code, sentence) => this.problems.push(`${code}: ${sentence}`),
+    });
+  }
+
+  /** Nothing is on the way and nothing is waited for. */
+  get idle(): boolean {
+    return this.parts.length === 0 && this.updates.every(update => update.stage === 4);
+  }
+
+  get channel(): ChannelParameters {
+    return channelOf(this.options.keys, this.proposal);
+  }
+
+  receive(message: ToGateway): void {
+    switch (message.type) {
+      case "hello":
+        this.greeted(message.index);
+        return;
+      case "open":
+        if (this.state !== "none" && this.state !== "closed") return;
+        this.begin(message.index, message.points);
+        return;
+      case "pay":
+        this.pay(sha256(message.invoice.slice(0, 32)));
+        return;
+      case "stepped":
+        this.signer.stepped(message);
+        return;
+      case "close":
+        this.close();
+        return;
+    }
+  }
+
+  /** A new session: what the device may have missed comes again, receipts before steps. */
+  private greeted(index: number): void {
+    this.signer.restart();
+    for (const fate of this.options.fates) this.report(fate);
+    if (this.state !== "none" && index === this.proposal.index) this.tellState();
+    if (this.parts.length > 0) this.signer.ask(KEYS_ID, this.parts);
+  }
+
+  private tellState(): void {
+    const state = this.state === "opening" ? "opening" : this.state;
+    this.options.send({ type: "channel", index: this.proposal.index, state });
+  }
+
+  private ask(part: SigningPart): void {
+    this.parts.push(part);
+    this.signer.ask(KEYS_ID, [part]);
+  }
+
+  // ── opening ───────────────────────────────────────────────────────────────────────────────────────────
+
+  private begin(index: number, points: readonly Uint8Array[]): void {
+    this.state = "opening";
+    this.proposal = { ...this.proposal, index };
+    this.points.splice(0, this.points.length, ...points);
+    this.updates = [];
+    this.holderNumber = -1;
+    this.counterpartyNumber = -1;
+    this.signCounterparty();
+  }
+
+  // ── payments ──────────────────────────────────────────────────────────────────────────────────────────
+
+  private fateOf(paymentHash: Uint8Array): Fate {
+    const fate = this.options.fates.find(each => equal(sha256(each.preimage), paymentHash));
+    if (!fate) throw lngateError("no-fate", `nobody knows the payment ${toHex(paymentHash)}`);
+    return fate;
+  }
+
+  private pay(hashOfInvoice: Uint8Array): void {
+    const fate = this.options.fates.find(each => equal(sha256(sha256(each.preimage)), hashOfInvoice));
+    if (!fate) throw lngateError("no-fate", "nobody knows this invoice");
+    const paymentHash = sha256(fate.preimage);
+    const known = this.outcome.get(toHex(paymentHash));
+    if (known) {
+      this.report(fate);
+      return;
+    }
+    this.outcome.set(toHex(paymentHash), "under way");
+    this.offered.push(toHex(paymentHash));
+    const htlc = { amountMsat: fate.amountMsat + fate.feeMsat, cltvExpiry: HEIGHT + 80, paymentHash };
+    this.updates.push({ kind: "add", id: this.nextId++, htlc, by: "ours", stage: 0 });
+    this.pump();
+  }
+
+  private report(fate: Fate): void {
+    const paymentHash = sha256(fate.preimage);
+    const known = this.outcome.get(toHex(paymentHash));
+    if (known === "paid") {
+      this.options.send({ type: "paid", preimage: fate.preimage, feeMsat: fate.feeMsat });
+    } else if (known === "failed") {
+      this.options.send({
+        type: "failed",
+        paymentHash,
+        code: "payment-rejected",
+        sentence: "the payee said no",
+      });
+    }
+  }
+
+  changeFeerate(feeratePerKw: number): void {
+    this.updates.push({ kind: "fee", feeratePerKw, by: "ours", stage: 0 });
+    this.pump();
+  }
+
+  /** An HTLC that nobody asked for. */
+  offerToUs(amountMsat: number, name: string): void {
+    const htlc = { amountMsat, cltvExpiry: HEIGHT + 40, paymentHash: derived(name) };
+    this.updates.push({ kind: "add", id: this.nextId++, htlc, by: "theirs", stage: 0 });
+    this.pump();
+  }
+
+  // ── commitments ───────────────────────────────────────────────────────────────────────────────────────
+
+  /** Who has something new to sign, and is not waiting for the other side's revocation, signs. */
+  private pump(): void {
+    const has = (by: Side, stage: number) =>
+      this.updates.some(each => each.by === by && each.stage === stage);
+    if (!this.awaitsOurRevocation && (has("theirs", 0) || has("ours", 2))) this.bridgeSigns();
+    if (!this.awaitsTheirRevocation && (has("ours", 0) || has("theirs", 2))) this.signCounterparty();
+  }
+
+  private advance(by: Side, from: 0 | 1 | 2 | 3): Update[] {
+    const moved = this.updates.filter(each => each.by === by && each.stage === from);
+    for (const update of moved) update.stage = (from + 1) as Update["stage"];
+    return moved;
+  }
+
+  /** LDK asks for our signature of the bridge's next commitment. */
+  private signCounterparty(): void {
+    this.advance("ours", 0);
+    this.advance("theirs", 2);
+    const number = ++this.counterpartyNumber;
+    this.awaitsTheirRevocation = number > 0;
+    this.ask({
+      kind: "counterparty",
+      id: `counterparty/${number}`,
+      number,
+      point: bridgePoint(number),
+      content: this.content("theirs"),
+    });
+  }
+
+  /** The bridge signs our next commitment; LDK takes the revocation of the one before as given. */
+  private bridgeSigns(): void {
+    this.advance("theirs", 0);
+    this.advance("ours", 2);
+    const number = ++this.holderNumber;
+    this.awaitsOurRevocation = number > 0;
+    const content = this.content("ours");
+    const { commitment } = this.build("ours", number, content);
+    const point = this.points[number]!;
+    const htlcKey = derivePrivateKey(BRIDGE.htlc.secret, BRIDGE.htlc.point, point);
+    this.ask({
+      kind: "holder",
+      id: `holder/${number}`,
+      number,
+      point,
+      content,
+      counterpartySignature: nobleCurve.sign(commitment.sighash, BRIDGE.funding.secret),
+      counterpartyHtlcSignatures: commitment.htlcs.map(htlc => nobleCurve.sign(htlc.sighash, htlcKey)),
+    });
+    this.advance("theirs", 1);
+  }
+
+  private answered(answers: readonly SigningAnswer[]): void {
+    for (const answer of answers) {
+      const part = this.parts.find(each => each.id === answer.id);
+      if (!part) continue;
+      this.parts = this.parts.filter(each => each !== part);
+      if (answer.refused !== undefined) {
+        this.problems.push(`refused ${part.id}: ${answer.refused}`);
+        continue;
+      }
+      for (const { number, point } of answer.points ?? []) this.points[number] = point;
+      if (part.kind === "holder") this.holderAnswered(part.number, answer);
+      else if (part.kind === "counterparty") this.counterpartyAnswered(part.number, part.content, answer);
+      else if (part.kind === "funding") this.funded(answer);
+      else if (part.kind === "closing") this.closeAnswered(answer);
+    }
+    this.pump();
+  }
+
+  private holderAnswered(number: number, answer: SigningAnswer): void {
+    if (number === 0) {
+      const { transaction } = fundingOf(this.options.keys, this.proposal);
+      this.ask({
+        kind: "funding",
+        id: "funding",
+        transaction: new Uint8Array(),
+        inputs: transaction.inputs.map(() => null!),
+      });
+      return;
+    }
+    const point = answer.secret && nobleCurve.publicKey(answer.secret);
+    must(point && equal(point, this.points[number - 1]!), `the secret of our commitment ${number - 1}`);
+    this.awaitsOurRevocation = false;
+    // Now the bridge has it: what we proposed is irrevocable, and HTLCs go on to the payee.
+    for (const update of this.advance("ours", 3)) {
+      if (update.kind !== "add") continue;
+      const fate = this.fateOf(update.htlc.paymentHash);
+      this.updates.push({ kind: fate.fails ? "fail" : "settle", id: update.id, by: "theirs", stage: 0 });
+      if (fate.fails) continue;
+      this.outcome.set(toHex(update.htlc.paymentHash), "paid");
+      this.report(fate);
+    }
+  }
+
+  private counterpartyAnswered(number: number, content: CommitmentContent, answer: SigningAnswer): void {
+    const { commitment, keys } = this.build("theirs", number, content);
+    const [signature, ...htlcSignatures] = answer.signatures ?? [];
+    const { fundingKey } = this.options.keys;
+    must(signature && nobleCurve.verify(signature, commitment.sighash, fundingKey), `commitment ${number}`);
+    must(htlcSignatures.length === commitment.htlcs.length, `HTLC signatures of commitment ${number}`);
+    commitment.htlcs.forEach((htlc, i) => {
+      const valid = nobleCurve.verify(htlcSignatures[i]!, htlc.sighash, keys.countersignatoryHtlc);
+      must(valid, `HTLC signature ${i} of commitment ${number}`);
+    });
+    if (number === 0) {
+      this.bridgeSigns();
+      return;
+    }
+    this.awaitsTheirRevocation = false;
+    this.advance("ours", 1);
+    this.ask({
+      kind: "revocation",
+      id: `revocation/${number - 1}`,
+      number: number - 1,
+      secret: commitmentSecret(SEED, number - 1),
+      nextPoint: bridgePoint(number + 1),
+    });
+    for (const update of this.advance("theirs", 3)) {
+      if (update.kind === "add") {
+        this.updates.push({ kind: "fail", id: update.id, by: "ours", stage: 0 });
+      } else if (update.kind === "fail") {
+        const { htlc } = this.updates.find(each => each.kind === "add" && each.id === update.id) as Extract<
+          Update,
+          { kind: "add" }
+        >;
+        this.outcome.set(toHex(htlc.paymentHash), "failed");
+        this.report(this.fateOf(htlc.paymentHash));
+      }
+    }
+  }
+
+  /** What the next commitment of one side is about. */
+  private balances(side: Side) {
+    const counts = ({ by, stage }: Update) => (by === side ? stage >= 3 : stage >= 1);
+    let feeratePerKw = FEERATE;
+    let ourMsat = this.proposal.channelSat * 1000;
+    let theirMsat = 0;
+    let pending: { id: number; by: Side; htlc: Omit<Htlc, "offered"> }[] = [];
+    for (const update of this.updates.filter(counts)) {
+      if (update.kind === "fee") feeratePerKw = update.feeratePerKw;
+      else if (update.kind === "add") {
+        pending.push(update);
+        if (update.by === "ours") ourMsat -= update.htlc.amountMsat;
+        else theirMsat -= update.htlc.amountMsat;
+      } else {
+        const { by, htlc } = pending.find(each => each.id === update.id)!;
+        pending = pending.filter(each => each.id !== update.id);
+        // Settled it goes to the other side, failed it comes back.
+        if ((by === "ours") === (update.kind === "fail")) ourMsat += htlc.amountMsat;
+        else theirMsat += htlc.amountMsat;
+      }
+    }
+    return { feeratePerKw, ourMsat, theirMsat, pending };
+  }
+
+  private content(side: Side): CommitmentContent {
+    const { feeratePerKw, ourMsat, theirMsat, pending } = this.balances(side);
+    const { ours, theirs } = this.channel;
+    return commitmentContent(
+      {
+        feeratePerKw,
+        toBroadcasterMsat: side === "ours" ? ourMsat : theirMsat,
+        toCountersignatoryMsat: side === "ours" ? theirMsat : ourMsat,
+        htlcs: pending.map(({ by, htlc }) => ({ ...htlc, offered: by === side })),
+      },
+      (side === "ours" ? ours : theirs).dustLimitSat,
+      side === "ours",
+    );
+  }
+
+  private build(
+    side: Side,
+    number: number,
+    content: CommitmentContent,
+  ): { commitment: Commitment; keys: CommitmentKeys } {
+    const us = ourBasepoints(this.options.keys);
+    const them = theirBasepoints(this.proposal);
+    const keys =
+      side === "ours"
+        ? deriveCommitmentKeys(nobleCurve, this.points[number]!, us, them)
+        : deriveCommitmentKeys(nobleCurve, bridgePoint(number), them, us);
+    return { commitment: buildCommitment(this.channel, side, number, keys, content), keys };
+  }
+
+  private funded(answer: SigningAnswer): void {
+    const { sighashes } = fundingOf(this.options.keys, this.proposal);
+    const signatures = answer.signatures ?? [];
+    const { fundingKey } = this.options.keys;
+    sighashes.forEach((sighash, i) => {
+      must(signatures[i] && nobleCurve.verify(signatures[i], sighash, fundingKey), `funding signature ${i}`);
+    });
+    this.funding = signatures;
+    this.state = "ready";
+    this.tellState();
+  }
+
+  // ── closing ───────────────────────────────────────────────────────────────────────────────────────────
+
+  private close(): void {
+    if (this.state !== "ready") return;
+    this.state = "closing";
+    this.askClose(900);
+  }
+
+  private askClose(feeSat: number): void {
+    const { ourMsat, theirMsat } = this.balances("ours");
+    const { ourSat, theirSat } = closingAmounts(this.channel, ourMsat, theirMsat, feeSat);
+    this.closes.push({ ourSat, theirSat });
+    this.ask({
+      kind: "closing",
+      id: `closing/${feeSat}`,
+      toHolderSat: ourSat,
+      toCounterpartySat: theirSat,
+      holderScript: this.options.keys.shutdownScript,
+      counterpartyScript: CLOSE_SCRIPT,
+    });
+  }
+
+  private closeAnswered(answer: SigningAnswer): void {
+    const { ourSat, theirSat } = this.closes[this.closes.length - 1]!;
+    const { sighash } = buildClosing(this.channel, {
+      ourSat,
+      theirSat,
+      ourScript: this.options.keys.shutdownScript,
+      theirScript: CLOSE_SCRIPT,
+    });
+    const signature = answer.signatures?.[0];
+    must(signature && nobleCurve.verify(signature, sighash, this.options.keys.fundingKey), "the close");
+    // LDK asks twice, with different fees.
+    if (this.closes.length === 1) {
+      this.askClose(1200);
+      return;
+    }
+    this.state = "closed";
+    this.tellState();
+  }
+}
+
+export const CLOSE_SCRIPT = p2wpkh(BRIDGE.close.point);
+
+export function bridgePoint(number: number): Uint8Array {
+  return nobleCurve.publicKey(commitmentSecret(SEED, number));
+}
+export function bridgeSecret(number: number): Uint8Array {
+  return commitmentSecret(SEED, number);
+}
+
+/** The invoice of a payment in this world: what the payee hashes its preimage to, and more. */
+export function invoiceOf(fate: Fate): Uint8Array {
+  return concat([sha256(fate.preimage), new Uint8Array(200)]);
+}
+
+function must(holds: unknown, what: string): asserts holds {
+  if (!holds) throw lngateError("bridge-not-satisfied", `the bridge got ${what} that is not valid`);
+}
