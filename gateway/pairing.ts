@@ -110,12 +110,12 @@ export class PairingAttempt {
       );
     }
     this.needUnexpired();
+    if (!nobleCurve.isPoint(question.ecdh)) throw lngateError("bad-point", "the owner's key is no point");
     const ecdhSecret = new Uint8Array(randomBytes(32));
     const ecdh = nobleCurve.publicKey(ecdhSecret);
     const blockHeight = await this.options.blockHeight();
     const names = { gateway: GATEWAY_NAME, device: ascii(deviceId) };
     const { ceremony, send } = await ceremonies.begin({ what: "keygen", ...names });
-    if (!nobleCurve.isPoint(question.ecdh)) throw lngateError("bad-point", "the owner's key is no point");
     this.progress = { ecdhSecret, ownerEcdh: question.ecdh, keygen: ceremony, transcript: [] };
     return this.next("pair-nonce", question, {
       type: "pairing",

@@ -2,6 +2,7 @@ import { rmSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
 import { openFileFlash } from "../../device/boards/node/flash.ts";
+import { openLink } from "../../device/boards/node/link.ts";
 import { openVault } from "../../device/vault/vault.ts";
 import { askClose, askDeposit, askStatus, depositAddress } from "../../owner/channel.ts";
 import {
@@ -14,9 +15,17 @@ import {
 import { type DeviceInfo, readChargingState, readShare } from "../../owner/device-files.ts";
 import { deviceFolder } from "../../owner/folder.ts";
 import { pairDevice } from "../../owner/pair.ts";
+import { concat } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
-import type { FromOwner, ToOwner } from "../../src/link/owner-messages.ts";
+import {
+  type FromOwner,
+  fromOwner,
+  OWNER_MAX_MESSAGE_BYTES,
+  Pieces,
+  type ToOwner,
+  toOwner,
+} from "../../src/link/owner-messages.ts";
 import { answer as answerA, complete } from "../../src/threshold/online.ts";
 import { cutOnce, type GatewayHalf, newOwner, startGatewayHalf } from "./gateway-half.ts";
 
@@ -268,6 +277,62 @@ describe("the owner asks", () => {
     expect(status.fundingTxid).toBe(Buffer.from(txid).reverse().toString("hex"));
     expect(await askClose({ folder, deviceId: info.deviceId })).toEqual({ channel: "closing" });
     expect(gateway.closed).toEqual([info.deviceId]);
+  });
+});
+
+describe("nonsense on the owner's link", () => {
+  /** Sends raw pieces in a session of the owner and returns the answers to them. */
+  async function send(pieces: readonly Uint8Array[], answers: number): Promise<ToOwner[]> {
+    const got: ToOwner[] = [];
+    const whole = new Pieces();
+    let enough = () => {};
+    const done = new Promise<void>(resolve => {
+      enough = resolve;
+    });
+    const link = openLink({
+      url: info.brokerUrl,
+      identity: `${info.deviceId}.owner`,
+      password: info.ownerPassword,
+      linkKey: info.ownerLinkKey,
+      maxMessageBytes: OWNER_MAX_MESSAGE_BYTES,
+      onMessage(piece) {
+        const answer = whole.add(piece);
+        if (answer) got.push(toOwner.decode(answer));
+        if (got.length >= answers) enough();
+      },
+      onState: state => {
+        if (state === "up") for (const piece of pieces) link.send(piece);
+      },
+    });
+    await done;
+    link.close();
+    return got;
+  }
+  const piece = (...parts: number[]) => new Uint8Array(parts);
+
+  test("is refused by name and disturbs no later question", async () => {
+    const status = concat([piece(1), fromOwner.encode({ type: "status" })]);
+    const answers = await send([piece(7), piece(1, 0xff), piece(1, 0xa1, 0, 0x18, 99), status], 4);
+    expect(answers.map(answer => (answer.type === "refused" ? answer.code : answer.type))).toEqual([
+      "message-malformed",
+      "message-malformed",
+      "message-unknown",
+      "standing",
+    ]);
+  });
+
+  test("or the answer's end is not waited for by the gateway", async () => {
+    const status = concat([piece(1), fromOwner.encode({ type: "status" })]);
+    const answers = await send([status, status, status, status], 4);
+    expect(answers.filter(({ type }) => type === "refused").length).toBeGreaterThan(0);
+    expect(answers.filter(({ type }) => type === "standing").length).toBeGreaterThan(1);
+  });
+
+  test("such as a question of pairing is refused", async () => {
+    const pair = fromOwner.encode({ type: "pair", version: 1, ecdh: info.keys.fundingKey });
+    expect(await send([concat([piece(1), pair])], 1)).toEqual([
+      expect.objectContaining({ type: "refused", code: "message-unexpected" }),
+    ]);
   });
 });
 

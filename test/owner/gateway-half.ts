@@ -153,11 +153,18 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
       account: identity => registry.account(identity),
       identities: () => registry.identities(),
       onMessage(identity, piece) {
-        const whole = piecesOf(questions, identity).add(piece);
-        if (!whole) return;
-        const question = half.question(fromOwner.decode(whole));
+        let question: FromOwner | "cut" | undefined;
+        try {
+          const whole = piecesOf(questions, identity).add(piece);
+          question = whole && half.question(fromOwner.decode(whole));
+        } catch {
+          // Nonsense, for the service to refuse: given on as it came, with an empty beginning.
+          service.onMessage(identity, piece);
+          return;
+        }
         if (question === "cut") links.forget(identity);
-        else for (const part of inPieces(fromOwner.encode(question))) service.onMessage(identity, part);
+        else if (question)
+          for (const part of inPieces(fromOwner.encode(question))) service.onMessage(identity, part);
       },
       onSession(identity, state) {
         piecesOf(questions, identity).clear();
