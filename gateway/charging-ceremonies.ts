@@ -19,12 +19,16 @@ export interface Ceremonies {
   close(): Promise<void>;
 }
 
+/** An unused thread is ended after this time: it takes as much memory as several devices. */
+const IDLE_MS = 120_000;
+
 /** Starts the thread when it is first needed; a thread that dies is replaced, and its ceremonies fail. */
 export function openCeremonies(): Ceremonies {
   let worker: Worker | undefined;
   let requests = 0;
   let ceremonies = 0;
   let closed = false;
+  let idle: NodeJS.Timeout | undefined;
   const waiting = new Map<number, { resolve(result: StepResult): void; reject(error: Error): void }>();
 
   function fail(gone: Worker, why: string): void {
@@ -40,7 +44,7 @@ export function openCeremonies(): Ceremonies {
     started.on("message", ({ request, result, error }: Reply) => {
       const waiter = waiting.get(request);
       waiting.delete(request);
-      if (waiting.size === 0) started.unref();
+      if (waiting.size === 0) rest(started);
       if (error) waiter?.reject(lngateError(error.code ?? "threshold-worker-failed", error.message));
       else waiter?.resolve(result!);
     });
@@ -51,8 +55,17 @@ export function openCeremonies(): Ceremonies {
     return started;
   }
 
+  function rest(resting: Worker): void {
+    resting.unref();
+    idle = setTimeout(() => {
+      fail(resting, "the thread for threshold arithmetic was idle");
+      void resting.terminate();
+    }, IDLE_MS).unref();
+  }
+
   function ask(ceremony: number, work: Request["do"]): Promise<StepResult> {
     return new Promise((resolve, reject) => {
+      clearTimeout(idle);
       worker ??= start();
       worker.ref();
       requests++;
@@ -75,6 +88,7 @@ export function openCeremonies(): Ceremonies {
     },
     async close() {
       closed = true;
+      clearTimeout(idle);
       const ending = worker;
       if (ending) fail(ending, "the gateway is stopping");
       await ending?.terminate();
