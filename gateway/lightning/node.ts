@@ -650,8 +650,13 @@ export class LightningNode {
     this.wake();
   }
 
-  /** Begins a mutual close. Throws `close-refused`. */
+  /** Begins a mutual close; at once, or when the write that is under way is through. Throws `close-refused`. */
   closeChannel(channelId: ldk.ChannelId, nodeId: Uint8Array): void {
+    if (this.writing) {
+      // LDK refuses while a monitor update waits for the store.
+      void this.writing.then(() => this.guarded(() => this.closeChannel(channelId, nodeId)));
+      return;
+    }
     const closed = this.manager.close_channel(channelId, nodeId);
     if (!closed.is_ok())
       throw lngateError("close-refused", `LDK does not close the channel now: ${apiError(closed)}`);
