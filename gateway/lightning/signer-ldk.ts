@@ -177,7 +177,13 @@ export class RemoteSigner {
         this.keysIdFor(Boolean(inbound), userChannelId),
       derive_channel_signer: (valueSat, keysId) => {
         const entry = this.entryFor(keysId);
-        if (valueSat !== BigInt(entry.channel.fundingSat)) entry.book.refuse("policy-channel-parameters");
+        this.guarded(
+          entry,
+          () => {
+            if (valueSat !== BigInt(entry.channel.fundingSat)) entry.book.refuse("policy-channel-parameters");
+          },
+          undefined,
+        );
         return this.channelSigner(entry);
       },
       // Only for objects that LDK wrote before 2022.

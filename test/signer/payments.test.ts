@@ -245,34 +245,42 @@ describe("a gateway that is killed", () => {
   });
 });
 
-describe("a bridge that is away", () => {
-  test.each([0, 1, 2])(
-    "while the device answers round trip %d gets nothing before its channel_reestablish",
-    async which => {
-      await until("usable", () => world.usable());
-      world.device.silent = true;
-      world.device.asked.length = 0;
-      const hash = world.startPayment(6_000_000);
-      for (let trip = 0; ; trip++) {
-        await until("asked", () => world.device.asked.length > trip);
-        if (trip === which) break;
-        world.device.silent = false;
-        world.signer.askAgain(world.channel.keysId);
-        await until("answered", () => !world.book.wants().some(isQuestion));
-        world.device.silent = true;
-        // askAgain has asked once more.
-        world.device.asked.splice(trip, 1);
+describe("an answer of the device", () => {
+  test.each(["before the bridge is back", "between its connection and its channel_reestablish"])(
+    "%s waits for the channel_reestablish",
+    async when => {
+      for (let trip = 0; trip < 3; trip++) {
+        await until("usable", () => world.usable());
+        const { device, signer, node } = world;
+        // The answers to this round trip are kept back; those to the ones before are given.
+        const deliver = device.deliver;
+        const kept: Parameters<typeof deliver>[] = [];
+        device.asked.length = 0;
+        device.deliver = (...answer) => {
+          if (device.asked.length > trip) kept.push(answer);
+          else deliver(...answer);
+        };
+        const hash = world.startPayment(6_000_000);
+        await until("asked", () => device.asked.length > trip && kept.length > 0);
+        await wait(20);
+        node.disconnect();
+        await until("the bridge is away", () => !world.bridge.isConnected(node.id));
+        const release = () => {
+          device.deliver = deliver;
+          for (const answer of kept) deliver(...answer);
+        };
+        if (when.startsWith("before")) release();
+        const { peerConnected } = signer;
+        signer.peerConnected = nodeId => {
+          peerConnected.call(signer, nodeId);
+          signer.peerConnected = peerConnected;
+          if (!when.startsWith("before")) release();
+        };
+        await world.connect();
+        await until("paid", () => world.shop.has("claimed", hash));
+        await world.rest();
+        expect([...node.closed, ...world.bridge.closed]).toEqual([]);
       }
-      world.node.disconnect();
-      await until("the bridge is away", () => !world.bridge.isConnected(world.node.id));
-      world.device.silent = false;
-      world.signer.askAgain(world.channel.keysId);
-      await until("answered", () => !world.book.wants().some(isQuestion));
-      await wait(20);
-      await world.connect();
-      await until("paid", () => world.shop.has("claimed", hash));
-      await world.rest();
-      expect([...world.node.closed, ...world.bridge.closed]).toEqual([]);
     },
   );
 });
