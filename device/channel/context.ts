@@ -1,5 +1,5 @@
 /** What a transition may look at besides the state, and what it leaves to be done. */
-import type { Curve } from "../../src/bytes/curve.ts";
+import type { PublicCurve } from "../../src/bytes/curve.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { CommitmentKeys } from "../../src/lightning/keys.ts";
 import type { Stepped, ToGateway } from "../../src/link/messages.ts";
@@ -11,7 +11,7 @@ import type { Change, ChannelState, Cursors, Payment, Proposal, RecordKind } fro
 export interface Context {
   readonly identity: DeviceIdentity;
   /** Null on a board without curve arithmetic: then the exit is not verified here (docs/security.md). */
-  readonly curve: Curve | null;
+  readonly curve: PublicCurve | null;
   readonly records: RecordBank;
   /** Per-commitment secret and point `number` of channel `index`. */
   secretOf(index: number, number: number): Uint8Array;

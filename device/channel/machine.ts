@@ -99,7 +99,7 @@ function receive(work: Work, message: ToDevice): Transition {
 
 /** Takes the parts in their order. The first that is refused ends the step: what was done before it stands. */
 function takeStep(work: Work, step: Step): NonNullable<Stepped["refused"]> | null {
-  const { preimages, revoked, proposal, holder, counterparty, fund: toFund, close } = step;
+  const { paid, revoked, proposal, holder, counterparty, fund: toFund, close } = step;
   const { phase } = work.state.books;
   let before = work.state;
   function part<T>(value: T | undefined, take: (value: T) => void): void {
@@ -112,7 +112,7 @@ function takeStep(work: Work, step: Step): NonNullable<Stepped["refused"]> | nul
       phase !== "exited" && phase !== "locked",
       `nothing is signed or revoked any more: the channel is "${phase}"`,
     );
-    for (const preimage of preimages || []) takePreimage(work, preimage, 0);
+    for (const { preimage, feeMsat } of paid || []) takePreimage(work, preimage, feeMsat);
     part(revoked, value => takeRevocation(work, value));
     part(proposal, value => propose(work, value));
     part(holder, value => takeHolder(work, value));

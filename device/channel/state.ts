@@ -47,7 +47,7 @@ export type Phase = (typeof PHASES)[number];
 const kindOf = <T>(kind: Kind<T>): Kind<T> => kind;
 
 /** The exit: our newest commitment, completely signed. */
-const holderKind = record({
+export const holderKind = record({
   number: [1, uint(UINT53)],
   view: [2, viewKind],
   /** The bridge's signature and our own, compact. */

@@ -1,5 +1,5 @@
 /** What must hold at every instant, whatever happens: watched from outside, by one who knows all keys. */
-import type { ChannelState } from "../../device/channel/state.ts";
+import { type ChannelState, holderKind } from "../../device/channel/state.ts";
 import type { DeviceIdentity } from "../../device/identity.ts";
 import { ascii, concat, toHex, u32be } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
@@ -8,6 +8,7 @@ import { commitmentFeeSat } from "../../src/lightning/commitment.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
 import { commitmentSecret } from "../../src/lightning/shachain.ts";
 import type { ToGateway, View } from "../../src/link/messages.ts";
+import { encodeValue } from "../../src/link/schema.ts";
 import {
   anchorSighash,
   channelOf,
@@ -15,7 +16,6 @@ import {
   ourBasepoints,
   theirBasepoints,
 } from "../../src/link/transactions.ts";
-import type { Box } from "./box.ts";
 import { messageOf } from "./dealer.ts";
 import { recordOf } from "./parties.ts";
 
@@ -29,8 +29,8 @@ export class Auditor {
   /** Per record of kind A the one message it answered; per nonce of H and B the one s it led to. */
   private readonly answered = new Map<string, string>();
   private readonly secrets = new Set<string>();
-  /** Checked states, by what they are: a state that stays is not checked twice. */
-  private readonly checked = new Set<unknown>();
+  /** Exits that were found valid. */
+  private readonly checked = new Set<string>();
 
   /** A message leaves the device. */
   sent(message: ToGateway): void {
@@ -53,17 +53,17 @@ export class Auditor {
   }
 
   /** What is in flash at this instant. */
-  state(state: ChannelState, box: Box): void {
+  state(state: ChannelState, identity: DeviceIdentity): void {
     const { holder, parameters, books } = state;
-    const { identity } = box.vault;
-    if (holder !== null && !this.checked.has(holder)) {
-      this.checked.add(holder);
+    if (holder !== null) {
       this.signature("B", holder.ownSignature);
       if (holder.anchorSignature) this.signature("B", holder.anchorSignature);
     }
     if (parameters === null || (parameters.funding === undefined && books.phase !== "open")) return;
     must(holder !== null, "the channel is funded and the device has no exit");
-    exitIsValid(state, identity);
+    const exit = toHex(concat([u32be(books.index), encodeValue(holderKind, holder)]));
+    if (!this.checked.has(exit)) exitIsValid(state, identity);
+    this.checked.add(exit);
     const secret = commitmentSecretOf(identity, books.index, holder.number);
     must(!this.secrets.has(toHex(secret)), "the secret of the exit was given away");
     for (const view of liveViews(state)) {

@@ -207,8 +207,9 @@ export class Peer {
     this.pump();
   }
 
-  /** An HTLC that nobody asked for. */
+  /** An HTLC that nobody asked for, if the bridge has so much. */
   offerToUs(amountMsat: number, name: string): void {
+    if (this.balances("theirs").theirMsat < amountMsat) return;
     const htlc = { amountMsat, cltvExpiry: HEIGHT + 40, paymentHash: derived(name) };
     this.updates.push({ kind: "add", id: this.nextId++, htlc, by: "theirs", stage: 0 });
     this.pump();

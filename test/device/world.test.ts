@@ -4,7 +4,35 @@ import { LIFE, World } from "./world.ts";
 describe("a device, an honest gateway and an honest bridge", () => {
   test("open a channel, pay, fail, change the feerate, refuse an HTLC and close", () => {
     const world = new World().live(LIFE);
-    console.log(world.outcome(), world.box.operations + world.box.flash.operations(), world.box.effects, world.box.state.books);
-    expect(world.peer.problems).toEqual([]);
+    const { baseSat, payments, phase } = world.outcome();
+    expect(phase).toBe("none");
+    expect(payments.map(payment => payment?.paid)).toEqual([true, false, true, true, true, true]);
+    // 200,000 less 2,003 and 100.5 and 902.346 and 1,100 and 450 sat.
+    expect(baseSat).toBe(195_444);
+    expect(world.peer.closes[0]).toEqual({ ourSat: 195_444 - 900, theirSat: 4555 });
+    expect(world.peer.funding).toHaveLength(1);
+  });
+
+  test("do the same on a board without a curve", () => {
+    const world = new World({ curve: null }).live(LIFE);
+    expect(world.outcome()).toEqual(new World().live(LIFE).outcome());
+  });
+
+  test("need few bytes and few writes for a payment", () => {
+    const opened = new World().live(LIFE.slice(0, 1));
+    const before = {
+      ...opened.box.vault.flashUse(),
+      up: opened.traffic.up.length,
+      down: opened.traffic.down.length,
+    };
+    opened.live([{ wish: "pay", names: ["toll"] }]);
+    const use = opened.box.vault.flashUse();
+    const sum = (sizes: number[]) => sizes.reduce((all, size) => all + size, 0);
+    // Without the greeting of the second session.
+    expect(
+      sum(opened.traffic.up.slice(before.up + 1)) + sum(opened.traffic.down.slice(before.down + 1)),
+    ).toBeLessThan(1300);
+    expect(use.erases - before.erases).toBe(0);
+    expect(use.programs - before.programs).toBeLessThan(60);
   });
 });

@@ -4,7 +4,9 @@
  */
 import type { PaymentOrder } from "../../device/channel/paying.ts";
 import { knownPayment } from "../../device/channel/paying.ts";
+import { readState } from "../../device/channel/state.ts";
 import type { SpendingPolicy } from "../../device/identity.ts";
+import { openVault } from "../../device/vault/vault.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { type Curve, nobleCurve } from "../../src/bytes/curve.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
@@ -12,7 +14,7 @@ import { type Proposal, type ToGateway, toDevice } from "../../src/link/messages
 import { Auditor, Violation } from "./audit.ts";
 import { Box, type Cut } from "./box.ts";
 import { derived } from "./dealer.ts";
-import { type Charge, chargedFlash, HEIGHT, identityWith, NOW_MS } from "./parties.ts";
+import { type Charge, chargedFlash, chip, HEIGHT, identityWith, NOW_MS } from "./parties.ts";
 import { type Fate, invoiceOf, Peer } from "./peer.ts";
 
 /** What the application, the gateway or the bridge wishes. */
@@ -66,6 +68,13 @@ export const LIFE: readonly Wish[] = [
   { wish: "close" },
 ];
 
+/** The shortest life with a payment in it. */
+export const SHORT_LIFE: readonly Wish[] = [
+  { wish: "open" },
+  { wish: "pay", names: ["toll"] },
+  { wish: "close" },
+];
+
 export class World {
   readonly box: Box;
   readonly peer: Peer;
@@ -74,6 +83,7 @@ export class World {
   private toDevice: Uint8Array[] = [];
   private toPeer: ToGateway[] = [];
   private session = 0;
+  readOuts = 0;
   /** Messages and their bytes, as they came out of the device or arrived at it. */
   readonly traffic: { readonly up: number[]; readonly down: number[] } = { up: [], down: [] };
 
@@ -100,8 +110,16 @@ export class World {
         this.traffic.up.push(encoded.length);
         this.auditor.sent(message);
       },
-      onPersisted: (state, box) => this.auditor.state(state, box),
+      onPersisted: state => this.auditor.state(state, identity),
+      ...(options.everyOperation ? { onOperation: flash => this.readOut(flash.image()) } : {}),
     });
+  }
+
+  /** What the owner finds who takes the chip out at this instant. */
+  private readOut(image: Uint8Array): void {
+    const vault = openVault(chip(image));
+    this.auditor.state(readState(vault.journal), vault.identity);
+    this.readOuts++;
   }
 
   /** Fulfils the wishes one after the other. Throws a Violation if something must not be, or if it gets stuck. */

@@ -1,0 +1,39 @@
+/**
+ * Random lives of a channel with the power failing, sessions breaking and messages repeating:
+ *
+ *     npm run test:chaos -- --runs 10000 --seed 1
+ *
+ * Run number i has seed + i for its seed, so `--runs 1 --seed <that>` lives exactly this life again.
+ */
+import { parseArgs } from "node:util";
+import { chaos, type Undisturbed } from "../test/device/cuts.ts";
+
+const { values } = parseArgs({
+  options: { runs: { type: "string", default: "1000" }, seed: { type: "string", default: "1" } },
+});
+const runs = Number(values.runs);
+const first = Number(values.seed);
+if (!Number.isSafeInteger(runs) || !Number.isSafeInteger(first) || runs < 1) {
+  console.error("usage: npm run test:chaos -- --runs <number> --seed <number>");
+  process.exit(2);
+}
+
+const lives = new Map<string, Undisturbed>();
+let boots = 0;
+let operations = 0;
+for (let i = 0; i < runs; i++) {
+  try {
+    const { box } = chaos(first + i, lives);
+    boots += box.boots - 1;
+    operations += box.operations + box.flash.operations();
+  } catch (error) {
+    console.error(`\nseed ${first + i}: ${error instanceof Error ? error.stack : error}`);
+    console.error(`again: npm run test:chaos -- --runs 1 --seed ${first + i}`);
+    process.exit(1);
+  }
+  if ((i + 1) % Math.ceil(runs / 20) === 0 || i + 1 === runs) {
+    console.log(
+      `${i + 1} of ${runs} lives, ${boots} power cuts, ${operations} flash operations: all ended well`,
+    );
+  }
+}

@@ -1,0 +1,100 @@
+/**
+ * Power cuts: a life is lived once undisturbed, to know how it ends and how many instants it has; then again and again
+ * with the power failing at chosen instants. The end must be the same.
+ */
+import { isDeepStrictEqual } from "node:util";
+import { Violation } from "./audit.ts";
+import type { Cut } from "./box.ts";
+import { LIFE, type Wish, World, type WorldOptions } from "./world.ts";
+
+/** Numbers from 0 up to 1; the seed decides all of them (mulberry32). */
+export function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+export interface Undisturbed {
+  readonly wishes: readonly Wish[];
+  readonly outcome: ReturnType<World["outcome"]>;
+  /** Flash operations and effects of the whole life. */
+  readonly operations: number;
+  readonly effects: number;
+}
+
+export function undisturbed(wishes: readonly Wish[] = LIFE, options: WorldOptions = {}): Undisturbed {
+  const world = new World(options).live(wishes);
+  return {
+    wishes,
+    outcome: world.outcome(),
+    operations: world.box.operations + world.box.flash.operations(),
+    effects: world.box.effects,
+  };
+}
+
+/** Every instant at which the power can fail in an undisturbed life. */
+export function everyCut({ operations, effects }: Undisturbed): Cut[] {
+  const cuts: Cut[] = [];
+  for (let operation = 0; operation < operations; operation++) cuts.push({ at: "flash", operation });
+  for (let effect = 0; effect < effects; effect++)
+    cuts.push({ at: "before", effect }, { at: "after", effect });
+  return cuts;
+}
+
+/** Lives a life with these disturbances. Throws a Violation if it ends differently than it should. */
+export function disturbed(expected: Undisturbed, options: WorldOptions): World {
+  const world = new World(options).live(expected.wishes);
+  if (!isDeepStrictEqual(comparable(world.outcome()), comparable(expected.outcome))) {
+    throw new Violation(
+      `it ended differently: ${JSON.stringify(world.outcome())} instead of ${JSON.stringify(expected.outcome)}`,
+    );
+  }
+  return world;
+}
+
+/** Payments may be in other slots: what was asked for together may have been authorised in another order. */
+function comparable({ payments, ...rest }: Undisturbed["outcome"]) {
+  const byHash = (a: { hash: string } | null, b: { hash: string } | null) =>
+    (a?.hash ?? "") < (b?.hash ?? "") ? -1 : 1;
+  return { ...rest, payments: [...payments].sort(byHash) };
+}
+
+/** A random life: up to three cuts, sessions that break, messages that come twice, wishes in another order. */
+export function chaos(seed: number, lives: Map<string, Undisturbed>): World {
+  const random = seeded(seed);
+  const middle = LIFE.slice(1, -1);
+  for (let i = middle.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [middle[i], middle[j]] = [middle[j]!, middle[i]!];
+  }
+  const wishes = [
+    LIFE[0]!,
+    ...middle.slice(0, 1 + Math.floor(random() * middle.length)),
+    LIFE[LIFE.length - 1]!,
+  ];
+  const name = JSON.stringify(wishes);
+  const expected = lives.get(name) ?? undisturbed(wishes);
+  lives.set(name, expected);
+  const cuts: Cut[] = [];
+  for (let count = Math.floor(random() * 4); count > 0; count--) {
+    const which = random();
+    if (which < 0.5) cuts.push({ at: "flash", operation: Math.floor(random() * expected.operations) });
+    else
+      cuts.push({ at: which < 0.75 ? "before" : "after", effect: Math.floor(random() * expected.effects) });
+  }
+  cuts.sort((a, b) => position(a) - position(b));
+  return disturbed(expected, {
+    cuts,
+    random,
+    breaks: random() < 0.5 ? 0.03 : 0,
+    repeats: random() < 0.5 ? 0.05 : 0,
+  });
+}
+
+function position(cut: Cut): number {
+  return cut.at === "flash" ? cut.operation : cut.effect;
+}
