@@ -1,5 +1,5 @@
 /** What the core needs of a board: one adapter each in boards/. The core knows no platform but through this. */
-import type { Curve } from "../src/bytes/curve.ts";
+import type { PublicCurve } from "../src/bytes/curve.ts";
 import type { LinkCrypto } from "../src/link/envelope.ts";
 import type { Vault } from "./vault/vault.ts";
 
@@ -25,7 +25,7 @@ export interface MqttConnection {
 export interface Board {
   readonly vault: Vault;
   /** Null where a point multiplication would take minutes. */
-  readonly curve: Curve | null;
+  readonly curve: PublicCurve | null;
   readonly aes256Ctr: LinkCrypto["aes256Ctr"];
   /** Unix milliseconds. */
   now(): number;

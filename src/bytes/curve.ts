@@ -8,15 +8,14 @@
 import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { lngateError } from "../errors.ts";
 
-export interface Curve {
-  /** scalar·G. Throws `bad-scalar`. */
+/** What a device needs: nothing that signs. */
+export interface PublicCurve {
+  /** scalar·G, safe for a secret scalar. Throws `bad-scalar`. */
   publicKey(secret: Uint8Array): Uint8Array;
   /** True for the 33-byte encoding of a point of the curve (which infinity has not). Never throws. */
   isPoint(point: Uint8Array): boolean;
   /** p + q. Throws `bad-point`, and `point-at-infinity` if they cancel out. */
   add(p: Uint8Array, q: Uint8Array): Uint8Array;
-  /** scalar·p, safe for a secret scalar. Throws `bad-point`, `bad-scalar`. */
-  multiply(p: Uint8Array, scalar: Uint8Array): Uint8Array;
   /** a·p + b·q for **public** scalars, faster than two multiplications. Throws like add and multiply. */
   combine(p: Uint8Array, a: Uint8Array, q: Uint8Array, b: Uint8Array): Uint8Array;
   /**
@@ -24,10 +23,15 @@ export interface Curve {
    * Throws `bad-point`.
    */
   verify(signature: Uint8Array, hash: Uint8Array, publicKey: Uint8Array): boolean;
-  /** RFC 6979 signature with a low s. Throws `bad-scalar`. */
-  sign(hash: Uint8Array, secret: Uint8Array): Uint8Array;
   /** The key that made a signature (either s); recoveryId 0 … 3. Throws `bad-signature`. */
   recover(signature: Uint8Array, recoveryId: number, hash: Uint8Array): Uint8Array;
+}
+
+export interface Curve extends PublicCurve {
+  /** scalar·p, safe for a secret scalar. Throws `bad-point`, `bad-scalar`. */
+  multiply(p: Uint8Array, scalar: Uint8Array): Uint8Array;
+  /** RFC 6979 signature with a low s. Throws `bad-scalar`. */
+  sign(hash: Uint8Array, secret: Uint8Array): Uint8Array;
 }
 
 const { Point, Signature } = secp256k1;

@@ -2,7 +2,7 @@
 import type { Network } from "../bitcoin/address.ts";
 import { BECH32, bytesOfWords, decodeBech32, encodeBech32, packWords, wordsOf } from "../bytes/bech32.ts";
 import { ascii, concat, equal } from "../bytes/bytes.ts";
-import type { Curve } from "../bytes/curve.ts";
+import type { PublicCurve } from "../bytes/curve.ts";
 import { sha256 } from "../bytes/hash.ts";
 import { fromUtf8 } from "../bytes/utf8.ts";
 import { codeOf, lngateError } from "../errors.ts";
@@ -159,7 +159,12 @@ export function invoiceHash(prefix: string, words: Uint8Array): Uint8Array {
   return sha256(concat([ascii(prefix), packWords(words)]));
 }
 
-function checkedPayee(curve: Curve, claimed: Uint8Array | null, signature: Uint8Array, hash: Uint8Array) {
+function checkedPayee(
+  curve: PublicCurve,
+  claimed: Uint8Array | null,
+  signature: Uint8Array,
+  hash: Uint8Array,
+) {
   try {
     const compact = signature.slice(0, 64);
     // A named payee must have signed with a low s; where the key comes from the signature either s will do.
@@ -176,7 +181,7 @@ function checkedPayee(curve: Curve, claimed: Uint8Array | null, signature: Uint8
  * `invoice-wrong-network` (for a network not listed in Network), `invoice-unknown-feature` or
  * `invoice-no-payment-secret`. Whether it can be paid here and now is for checkPayable.
  */
-export function decodeInvoice(text: string, curve: Curve | null): Invoice {
+export function decodeInvoice(text: string, curve: PublicCurve | null): Invoice {
   try {
     return decode(text, curve);
   } catch (error) {
@@ -186,7 +191,7 @@ export function decodeInvoice(text: string, curve: Curve | null): Invoice {
   }
 }
 
-function decode(text: string, curve: Curve | null): Invoice {
+function decode(text: string, curve: PublicCurve | null): Invoice {
   const { prefix, words } = decodeBech32(text, BECH32, MAX_INVOICE_LENGTH);
   const signed = words.length - SIGNATURE_WORDS;
   if (signed < TIMESTAMP_WORDS) malformed("the invoice is too short");

@@ -1,6 +1,6 @@
 /** Keys of one commitment, derived from basepoints and a per-commitment point (BOLT #3, Key Derivation). */
 import { concat } from "../bytes/bytes.ts";
-import type { Curve } from "../bytes/curve.ts";
+import type { PublicCurve } from "../bytes/curve.ts";
 import { sha256 } from "../bytes/hash.ts";
 import { addMod, mulAddMod, mulMod } from "../bytes/scalar.ts";
 
@@ -27,7 +27,7 @@ function tweak(first: Uint8Array, second: Uint8Array): Uint8Array {
 
 /** The htlc or delayed key of a commitment. Throws `bad-point`. */
 export function derivePublicKey(
-  curve: Curve,
+  curve: PublicCurve,
   basepoint: Uint8Array,
   commitmentPoint: Uint8Array,
 ): Uint8Array {
@@ -45,7 +45,7 @@ export function derivePrivateKey(
 
 /** The revocation key of a commitment: the other side's basepoint and the broadcaster's point. Throws `bad-point`. */
 export function deriveRevocationPublicKey(
-  curve: Curve,
+  curve: PublicCurve,
   revocationBasepoint: Uint8Array,
   commitmentPoint: Uint8Array,
 ): Uint8Array {
@@ -70,7 +70,7 @@ export function deriveRevocationPrivateKey(
 
 /** All keys of the commitment that belongs to a per-commitment point of the broadcaster. Throws `bad-point`. */
 export function deriveCommitmentKeys(
-  curve: Curve,
+  curve: PublicCurve,
   commitmentPoint: Uint8Array,
   broadcaster: Basepoints,
   countersignatory: Basepoints,
