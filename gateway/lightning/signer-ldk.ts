@@ -141,7 +141,7 @@ interface Entry {
   /** Once LDK has provided them. */
   parameters: ChannelParameters | null;
   /** Part ids that were handed to the peer. */
-  readonly handedOver: Set<string>;
+  handedOver: Set<string>;
   /** The book's revision that was last given away for storing. */
   storedRevision: number;
   unblocks: Unblocks[];
@@ -377,7 +377,9 @@ export class RemoteSigner {
       this.turnPending = false;
       for (const entry of this.entries.values()) {
         this.unblock(entry);
-        const fresh = entry.book.wants().filter(part => !isQuestion(part) || !entry.handedOver.has(part.id));
+        const wanted = entry.book.wants();
+        entry.handedOver = new Set(wanted.map(part => part.id).filter(id => entry.handedOver.has(id)));
+        const fresh = wanted.filter(part => !isQuestion(part) || !entry.handedOver.has(part.id));
         if (fresh.some(isQuestion)) this.handOver(entry, fresh);
       }
     });

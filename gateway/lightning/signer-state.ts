@@ -245,11 +245,11 @@ export class ChannelBook {
   /** A channel from its stored form. Throws `bad-book` for another version. */
   static fromPlain(plain: PlainBook): ChannelBook {
     if (plain.version !== 1) throw lngateError("bad-book", "the signer's book has an unknown version");
-    return new ChannelBook(structuredClone(plain));
+    return new ChannelBook(copied(plain));
   }
 
   toPlain(): PlainBook {
-    return structuredClone(this.book);
+    return copied(this.book);
   }
 
   // ── what the gateway wants to know ────────────────────────────────────────────────────────────────────
@@ -578,6 +578,14 @@ export class ChannelBook {
     const { secrets } = this.book;
     return number < secrets.count ? storedSecret(secrets, number) : null;
   }
+}
+
+/** A copy that shares nothing, with plain byte arrays in the place of what a codec or LDK made of them. */
+function copied<T>(value: T): T {
+  if (value instanceof Uint8Array) return new Uint8Array(value) as T;
+  if (Array.isArray(value)) return value.map(copied) as T;
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, copied(each)])) as T;
 }
 
 const holderId = (entry: HolderEntry) => `holder/${entry.number}`;
