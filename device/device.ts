@@ -75,6 +75,9 @@ export class Device {
   /** The broker is reached; whether the gateway is, the link knows. */
   private online = false;
   private cancelTick: () => void = () => {};
+  private readonly inbox: ToDevice[] = [];
+  /** The application has its turn before the rest of a step is worked on. */
+  private resting = false;
   /** What the gateway last said of the channel. */
   private channelState = "unknown";
   private closeTxid: Uint8Array | null = null;
@@ -296,6 +299,30 @@ export class Device {
       if (codeOf(error) === undefined) throw error;
       return;
     }
+    this.inbox.push(message);
+    this.work();
+  }
+
+  /** Takes one message at a time; a receipt in a step resolves its `pay()` before the rest of the step is worked on. */
+  private work(): void {
+    while (this.inbox.length > 0 && !this.resting) {
+      const message = this.inbox.shift()!;
+      if (message.type === "step" && message.paid !== undefined) {
+        for (const receipt of message.paid)
+          this.run({ type: "message", message: { type: "paid", ...receipt } });
+        this.resting = true;
+        this.board.after(0, () => {
+          this.resting = false;
+          this.finish(message);
+          this.work();
+        });
+      } else {
+        this.finish(message);
+      }
+    }
+  }
+
+  private finish(message: ToDevice): void {
     this.run({ type: "message", message });
     if (message.type === "channel") {
       this.channelState = message.state;

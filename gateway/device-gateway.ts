@@ -104,6 +104,7 @@ export class DeviceGateway {
       network: options.network,
       table: options.payments,
       send: message => this.send(message),
+      paid: (preimage, feeMsat) => this.deviceSigner.paid({ preimage, feeMsat }),
       start: (invoice, text, paymentId, maxFeeMsat) =>
         this.startPayment(invoice, text, paymentId, maxFeeMsat),
       underWay: paymentId => this.node?.hasPayment(paymentId) ?? false,

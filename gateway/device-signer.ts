@@ -6,8 +6,8 @@ import { toHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/bytes/curve.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { type CommitmentKeys, deriveCommitmentKeys } from "../src/lightning/keys.ts";
-import type { Partial2pe, Proposal, Step, Stepped, View } from "../src/link/messages.ts";
-import { viewKind } from "../src/link/messages.ts";
+import type { Partial2pe, Proposal, Step, Stepped, ToDevice, View } from "../src/link/messages.ts";
+import { MAX_HTLCS, viewKind } from "../src/link/messages.ts";
 import { encodeValue } from "../src/link/schema.ts";
 import {
   anchorSighash,
@@ -31,11 +31,19 @@ export interface DeviceSignerOptions {
   readonly records: RecordStore;
   /** The proposal of the channel with this keys id. */
   proposal(keysId: Uint8Array): Proposal;
-  /** Sends a step; false if the device is not there (it is asked again when it is back). */
-  send(step: Step): boolean;
+  /** Sends a message; false if the device is not there (it is asked again when it is back). */
+  send(message: ToDevice): boolean;
   answer(keysId: Uint8Array, answers: readonly SigningAnswer[]): void;
   problem(code: string, sentence: string): void;
 }
+
+type Receipt = NonNullable<Step["paid"]>[number];
+
+/**
+ * The bridge reveals the preimage and signs the state without the HTLC in one go, so the step for that state follows
+ * within a store's write: one message less on the air is worth that.
+ */
+const RECEIPT_WAIT_MS = 25;
 
 interface Sent {
   readonly id: number;
@@ -56,6 +64,7 @@ interface Views {
 
 export class DeviceSigner {
   private readonly options: DeviceSignerOptions;
+  private readonly receipts: Receipt[] = [];
   private readonly pending = new Map<string, { keysId: Uint8Array; part: SigningPart }>();
   private sent: Sent | null = null;
   private nextId = 1;
@@ -76,6 +85,16 @@ export class DeviceSigner {
     this.pending.clear();
     this.sent = null;
     this.known = {};
+  }
+
+  /** A payment has arrived: the device is told with the next step, or alone if none comes at once. */
+  paid(receipt: Receipt): void {
+    this.receipts.push(receipt);
+    setTimeout(() => {
+      for (const { preimage, feeMsat } of this.receipts.splice(0)) {
+        this.options.send({ type: "paid", preimage, feeMsat });
+      }
+    }, RECEIPT_WAIT_MS);
   }
 
   /** True while an answer of the device is awaited. */
@@ -240,6 +259,7 @@ export class DeviceSigner {
       this.pending.delete(key);
     }
     if (chosen.length === 0) return null;
+    if (this.receipts.length > 0) step.paid = this.receipts.splice(0, MAX_HTLCS);
     this.nextId++;
     return { id: step.id, keysId, step, parts: chosen, sighashes, views };
   }

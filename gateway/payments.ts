@@ -43,6 +43,8 @@ export interface PaymentsOptions {
   readonly table: Database<Uint8Array, string>;
   /** Sends to the device; what does not arrive, the device asks for again. */
   send(message: ToDevice): void;
+  /** Tells the device that a payment has arrived. */
+  paid(preimage: Uint8Array, feeMsat: number): void;
   /** Asks LDK to pay. Throws a stable code if it does not even try. */
   start(invoice: Invoice, text: string, paymentId: Uint8Array, maxFeeMsat: number): void;
   /** Whether LDK still has this payment under way. */
@@ -132,7 +134,7 @@ export class Payments {
 
   private report(paymentHash: Uint8Array, row: PaymentRow): void {
     const { send } = this.options;
-    if (row.preimage) send({ type: "paid", preimage: row.preimage, feeMsat: row.feeMsat ?? 0 });
+    if (row.preimage) this.options.paid(row.preimage, row.feeMsat ?? 0);
     else if (row.failure)
       send({
         type: "failed",

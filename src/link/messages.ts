@@ -120,6 +120,10 @@ const stepped = message(4, "stepped", {
 /** Asks for a mutual close. */
 const close = message(5, "close", {});
 
+/** A payment has arrived. */
+const receiptFields = { preimage: [1, hash], feeMsat: [2, uint(UINT53)] } as const;
+const receiptKind = record(receiptFields);
+
 // ── gateway → device ─────────────────────────────────────────────────────────────────────────────────────
 
 /**
@@ -164,15 +168,15 @@ const step = message(16, "step", {
     7,
     record({ ourSat: [1, uint(UINT53)], theirSat: [2, uint(UINT53)], theirScript: [3, bytesUpTo(80)] }),
   ]),
-  /** Preimages of HTLCs that this step takes out, where `paid` may not have arrived before it. Processed first. */
-  preimages: optional([8, list(hash, MAX_HTLCS)]),
+  /** What `paid` says, where it would go out at the same moment: taken before everything else. */
+  paid: optional([8, list(receiptKind, MAX_HTLCS)]),
 });
 
 /**
  * A payment has arrived: the receipt. Not answered; it is sent again when the device asks for the payment again.
  * It comes before the step that takes the HTLC out of the commitments, so that nobody waits for that.
  */
-const paid = message(17, "paid", { preimage: [1, hash], feeMsat: [2, uint(UINT53)] });
+const paid = message(17, "paid", receiptFields);
 
 /** A payment has failed for good, or a request can't be served: the code says why. */
 const failed = message(18, "failed", {
