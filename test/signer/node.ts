@@ -44,6 +44,8 @@ export interface NodeOptions {
   /** The remote signer; without it LDK's own. */
   readonly signer?: RemoteSigner;
   readonly stored?: Stored;
+  /** Publishes nothing. */
+  readonly mute?: boolean;
 }
 
 export interface Claimable {
@@ -112,6 +114,10 @@ export class TestNode {
   private readonly anchors: boolean;
   private pumping = false;
   private claiming = false;
+  /** See `claim`. */
+  completeClaimsAtOnce = true;
+  /** Told of everything that is stored, before LDK goes on. */
+  onStore: (stored: Stored) => void = () => {};
   private dead = false;
   private height = 0;
   private server: Server | undefined;
@@ -129,6 +135,7 @@ export class TestNode {
     this.signer = options.signer;
     this.anchors = options.anchors ?? true;
     this.stored = options.stored;
+    this.mute = options.mute ?? false;
   }
 
   static async start(options: NodeOptions): Promise<TestNode> {
@@ -333,6 +340,7 @@ export class TestNode {
       books: new Map(this.books),
       claims: new Map(this.claims),
     };
+    this.onStore(this.stored);
     for (const { outpoint, id } of pending) this.monitor.channel_monitor_updated(outpoint, id);
   }
 
@@ -341,7 +349,7 @@ export class TestNode {
    * both, and reading takes that for corruption. So a claim is complete at once, and stored before anything is sent.
    */
   claim(preimage: Uint8Array): void {
-    this.claiming = true;
+    this.claiming = this.completeClaimsAtOnce;
     this.manager.claim_funds(preimage);
     this.claiming = false;
     this.store();
