@@ -74,6 +74,7 @@ const MONITOR = "monitor/";
 const UPDATE = "update/";
 /** Updates after which the whole monitor is stored again: about ten payments. */
 const UPDATES_PER_MONITOR = 50;
+const STORE_WITHIN_MS = 40;
 const CHANNEL_TICK_MS = 60_000;
 const PEER_TICK_MS = 10_000;
 const REBROADCAST_MS = 30_000;
@@ -89,6 +90,8 @@ export class LightningNode {
   private watching: Watching | undefined;
   /** Watched before the node has joined the chain. */
   private readonly early: ((watching: Watching) => void)[] = [];
+  /** How many objects LDK's binding keeps for its own, needed for as long as they live. */
+  private readonly lengths = new Map<object, number>();
   /** LDK holds what is passed to it weakly. */
   private readonly kept: unknown[] = [];
   /** Rows to be stored with the next manager. */
@@ -97,14 +100,18 @@ export class LightningNode {
   private readonly updates = new Map<string, string[]>();
   private readonly events: ldk.Event[] = [];
   private writing: Promise<void> | undefined;
-  private callerRows = false;
+  /** When the manager must be stored, by performance.now(). */
+  private storeBefore = Number.POSITIVE_INFINITY;
+  private storeTimer: NodeJS.Timeout | undefined;
   private pending: { outpoint: ldk.OutPoint; id: bigint }[] = [];
   private readonly timers: NodeJS.Timeout[] = [];
   private handler!: ldk.EventHandler;
   private futureCallback!: ldk.FutureCallback;
   private turnDue = false;
   private stopped = false;
-  private peer: { readonly address: Peer; delay: number; timer: NodeJS.Timeout | undefined } | undefined;
+  private peer:
+    | { readonly address: Peer; delay: number; timer: NodeJS.Timeout | undefined; connecting: boolean }
+    | undefined;
   private readonly waiting: { test: () => boolean; resolve: () => void }[] = [];
 
   private constructor(options: NodeOptions) {
@@ -241,7 +248,10 @@ export class LightningNode {
       logger,
       keys.nodeSigner,
     );
-    this.sockets = new PeerSockets(this.peers, () => this.wake());
+    this.sockets = new PeerSockets(this.peers, work => {
+      this.guarded(work);
+      this.wake();
+    });
     this.handler = ldk.EventHandler.new_impl({
       handle_event: event => {
         this.events.push(event);
@@ -266,9 +276,15 @@ export class LightningNode {
     this.options.attach?.(this);
     this.arm();
     this.every(CHANNEL_TICK_MS, () => this.tick());
-    this.every(PEER_TICK_MS, () => this.peers.timer_tick_occurred());
+    for (const object of [this.manager, this.monitor, this.peers])
+      this.lengths.set(object, argumentsOf(object).length);
+    this.every(PEER_TICK_MS, () => {
+      this.peers.timer_tick_occurred();
+      this.forgetArguments();
+    });
     this.every(REBROADCAST_MS, () => this.monitor.rebroadcast_pending_claims());
     if (stored) {
+      this.monitor.archive_fully_resolved_channel_monitors();
       this.monitor.rebroadcast_pending_claims();
       this.monitor.signer_unblocked(null);
     }
@@ -371,10 +387,11 @@ export class LightningNode {
     }
   }
 
-  /** Stores at the next occasion, although LDK has nothing new: for rows of the caller's. */
+  /** Stores within a moment, although no monitor has changed: also for rows of the caller's. */
   storeSoon(): void {
-    this.callerRows = true;
-    this.wake();
+    if (this.storeTimer || this.stopped) return;
+    this.storeBefore = performance.now() + STORE_WITHIN_MS;
+    this.storeTimer = setTimeout(() => this.wake(), STORE_WITHIN_MS + 1);
   }
 
   private handleEvents(): void {
@@ -414,12 +431,17 @@ export class LightningNode {
     this.updates.delete(key);
   }
 
-  /** Begins to store what is new; LDK hears of it when it is durable. One write at a time. */
+  /**
+   * Begins to store what is new; LDK hears of it when it is durable. One write at a time. What is new in the manager
+   * alone can wait for the next monitor, or a moment: nobody does, and a write at once would be in the way of theirs.
+   */
   private persist(): void {
     if (this.writing) return;
-    const needed = this.manager.get_and_clear_needs_persistence();
-    if (!needed && !this.callerRows && this.dirty.size === 0) return;
-    this.callerRows = false;
+    if (this.manager.get_and_clear_needs_persistence()) this.storeSoon();
+    if (this.dirty.size === 0 && performance.now() < this.storeBefore) return;
+    clearTimeout(this.storeTimer);
+    this.storeTimer = undefined;
+    this.storeBefore = Number.POSITIVE_INFINITY;
     const rows = new Map(this.dirty);
     for (const [key, value] of this.options.extraRows?.() ?? []) rows.set(key, value);
     rows.set(MANAGER, this.manager.write());
@@ -464,6 +486,11 @@ export class LightningNode {
     this.timers.push(timer);
   }
 
+  /** LDK's binding keeps everything that a method was ever called with: what came after building is let go. */
+  private forgetArguments(): void {
+    for (const [object, length] of this.lengths) argumentsOf(object).length = length;
+  }
+
   private tick(): void {
     if (!this.options.holdTicks?.()) this.manager.timer_tick_occurred();
   }
@@ -472,11 +499,22 @@ export class LightningNode {
     if (event instanceof ldk.Event_PendingHTLCsForwardable) this.manager.process_pending_htlc_forwards();
     else if (event instanceof ldk.Event_OpenChannelRequest) this.channelRequested(event);
     else if (event instanceof ldk.Event_PaymentClaimable) claimOrFail(this.manager, event);
+    else if (
+      event instanceof ldk.Event_FundingGenerationReady &&
+      !this.hasAnchors(event.temporary_channel_id)
+    )
+      this.forceClose(event.temporary_channel_id, event.counterparty_node_id);
     else {
       learnFrom(event, this.options.runtime, Math.floor(Date.now() / 1000));
       this.options.onEvent(event);
     }
     this.wake();
+  }
+
+  /** A peer can make LDK propose the older kind of channel, by refusing the first proposal with an error. */
+  private hasAnchors(id: ldk.ChannelId): boolean {
+    const details = this.manager.list_channels().find(each => each.get_channel_id().eq(id));
+    return Boolean(details?.get_channel_type().supports_anchors_zero_fee_htlc_tx());
   }
 
   private channelRequested(event: ldk.Event_OpenChannelRequest): void {
@@ -538,16 +576,21 @@ export class LightningNode {
 
   /** Stays connected to this peer from now on. */
   keepConnected(address: Peer): void {
-    this.peer = { address, delay: RECONNECT_MS, timer: undefined };
+    this.peer = { address, delay: RECONNECT_MS, timer: undefined, connecting: false };
     void this.reconnect();
-    this.every(RECONNECT_MS, () => {
-      if (!this.isConnected(address.nodeId)) void this.reconnect();
-    });
+    const timer = setInterval(() => {
+      this.guarded(() => {
+        if (!this.isConnected(address.nodeId)) void this.reconnect();
+      });
+    }, RECONNECT_MS);
+    timer.unref();
+    this.timers.push(timer);
   }
 
   private async reconnect(): Promise<void> {
     const { peer } = this;
-    if (!peer || peer.timer || this.stopped) return;
+    if (!peer || peer.timer || peer.connecting || this.stopped) return;
+    peer.connecting = true;
     peer.timer = setTimeout(() => {
       peer.timer = undefined;
     }, peer.delay);
@@ -559,6 +602,8 @@ export class LightningNode {
       if (peer.delay === RECONNECT_MS)
         this.options.log.warn((error as Error).message, { code: codeOf(error) });
       peer.delay = Math.min(2 * peer.delay, LONGEST_RECONNECT_MS);
+    } finally {
+      peer.connecting = false;
     }
     this.wake();
   }
@@ -710,6 +755,7 @@ export class LightningNode {
     this.stopped = true;
     for (const timer of this.timers) clearInterval(timer);
     clearTimeout(this.peer?.timer);
+    clearTimeout(this.storeTimer);
     this.watching?.leave();
     this.sockets.close();
     await this.writing;
@@ -718,6 +764,10 @@ export class LightningNode {
 
 /** How often LDK looks for another way when a payment fails on its way. */
 const PAYMENT_ATTEMPTS = 5;
+
+function argumentsOf(object: object): unknown[] {
+  return Reflect.get(object, "ptrs_to") as unknown[];
+}
 
 function outpointText(outpoint: ldk.OutPoint): string {
   return `${toHex(outpoint.get_txid())}:${outpoint.get_index()}`;

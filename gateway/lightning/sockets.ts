@@ -9,8 +9,8 @@ const CONNECT_TIMEOUT_MS = 10_000;
 
 export class PeerSockets {
   private readonly peers: ldk.PeerManager;
-  /** Lets LDK send what it wants to send. */
-  private readonly wake: () => void;
+  /** Does something with LDK, safely, and lets it send what it wants to send afterwards. */
+  private readonly run: (work: () => void) => void;
   private readonly sockets = new Set<Socket>();
   /** LDK holds descriptors weakly. */
   private readonly descriptors = new Map<bigint, ldk.SocketDescriptor>();
@@ -18,9 +18,9 @@ export class PeerSockets {
   private server: Server | undefined;
   private closed = false;
 
-  constructor(peers: ldk.PeerManager, wake: () => void) {
+  constructor(peers: ldk.PeerManager, run: (work: () => void) => void) {
     this.peers = peers;
-    this.wake = wake;
+    this.run = run;
   }
 
   /** Listens for peers; the port. Throws `peer-address`. */
@@ -28,11 +28,13 @@ export class PeerSockets {
     return new Promise((resolve, reject) => {
       const server = createServer(socket => {
         const descriptor = this.adopt(socket);
-        const accepted = this.peers.new_inbound_connection(
-          descriptor,
-          ldk.Option_SocketAddressZ.constructor_none(),
-        );
-        if (!accepted.is_ok()) socket.destroy();
+        this.run(() => {
+          const accepted = this.peers.new_inbound_connection(
+            descriptor,
+            ldk.Option_SocketAddressZ.constructor_none(),
+          );
+          if (!accepted.is_ok()) socket.destroy();
+        });
       });
       server.once("error", error =>
         reject(lngateError("peer-address", `can't listen on ${host}:${port}: ${error.message}`)),
@@ -107,23 +109,24 @@ export class PeerSockets {
     socket.setNoDelay(true);
     socket.on("data", data => {
       if (this.closed || ended) return;
-      const read = this.peers.read_event(descriptor, new Uint8Array(data));
-      if (!(read instanceof ldk.Result_boolPeerHandleErrorZ_OK)) {
-        ended = true;
-        socket.destroy();
-      } else if (read.res) {
-        paused = true;
-        socket.pause();
-      }
-      this.wake();
+      this.run(() => {
+        const read = this.peers.read_event(descriptor, new Uint8Array(data));
+        if (!(read instanceof ldk.Result_boolPeerHandleErrorZ_OK)) {
+          ended = true;
+          socket.destroy();
+        } else if (read.res) {
+          paused = true;
+          socket.pause();
+        }
+      });
     });
     socket.on("drain", () => {
       if (this.closed || ended) return;
-      if (!this.peers.write_buffer_space_avail(descriptor).is_ok()) {
+      this.run(() => {
+        if (this.peers.write_buffer_space_avail(descriptor).is_ok()) return;
         ended = true;
         socket.destroy();
-      }
-      this.wake();
+      });
     });
     socket.on("error", () => {});
     socket.on("close", () => {
@@ -131,8 +134,7 @@ export class PeerSockets {
       this.descriptors.delete(id);
       if (this.closed || ended) return;
       ended = true;
-      this.peers.socket_disconnected(descriptor);
-      this.wake();
+      this.run(() => this.peers.socket_disconnected(descriptor));
     });
     return descriptor;
   }
