@@ -5,14 +5,15 @@
  *   const signer = new RemoteSigner({ nodeSeed, shutdownScript, peer, problem });
  *   const keysId = …;                                     // 32 B, the caller's choice, unique for ever
  *   signer.addChannel({ keysId, … }, storedBook or first points);
- *   … build ChannelManager and ChainMonitor with signer.keys.* and signer.signerProvider …
- *   channelManager.create_channel(bridge, sat, 0n, userChannelIdOf(keysId), …)
+ *   … build ChannelManager and ChainMonitor with signer.keys.* and signer.signerProvider,
+ *     PeerManager with watchedMessages(channelManager, signer) …
  *   signer.attach({ channelManager, chainMonitor, wake });
+ *   channelManager.create_channel(bridge, sat, 0n, userChannelIdOf(keysId), …)
  *
  * The device is a `SigningPeer`: `ask(keysId, parts)` hands over all parts that came up in one turn of the event
  * loop (LDK asks for a secret and for a signature together). Each part is handed over once; `askAgain` hands over
  * everything unanswered (device back, link restarted). Answers come by `answer(keysId, answers)`, in any order
- * and as often as they like.
+ * and as often as they like; a wrong one goes to `problem`, and its part waits for a better one.
  *
  * To be stored with LDK's own state, in one transaction: `changedBooks()`.
  * A load is the same `addChannel` with the stored book before ChannelManager and monitors are read; LDK finds the
@@ -375,6 +376,7 @@ export class RemoteSigner {
     this.turnPending = true;
     setImmediate(() => {
       this.turnPending = false;
+      if (this.node === null) return;
       for (const entry of this.entries.values()) {
         this.unblock(entry);
         const wanted = entry.book.wants();
@@ -406,7 +408,7 @@ export class RemoteSigner {
       if (parameters) entry.target ??= targetOf(entry.channel.bridge, channelIdOf(parameters));
       node.channelManager.signer_unblocked(entry.target ?? this.everyChannel);
     }
-    if (monitor || !later) node.wake();
+    if (monitor || (manager && !later)) node.wake();
   }
 
   /**

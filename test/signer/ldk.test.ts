@@ -166,24 +166,29 @@ test("a peer that makes up a commitment number gets a point, and no old one", ()
   }
 });
 
-describe("LDK is told to ask again", () => {
-  let unblocked: number;
-  let pendingUpdates: bigint[];
+let unblocked: number;
+let pendingUpdates: bigint[];
 
-  /** A signer with one question answered, over a node that only counts. */
+/** A node that only counts how often it was told to ask its signer again. */
+function attach(): void {
+  unblocked = 0;
+  pendingUpdates = [];
+  const channelManager = { signer_unblocked: () => void unblocked++ };
+  const pending = { get_b: () => pendingUpdates };
+  const chainMonitor = { signer_unblocked: () => {}, list_pending_monitor_updates: () => [pending] };
+  signer.attach({
+    channelManager: channelManager as unknown as ldk.ChannelManager,
+    chainMonitor: chainMonitor as unknown as ldk.ChainMonitor,
+    wake: () => {},
+  });
+}
+
+describe("LDK is told to ask again", () => {
+  /** A signer with one question answered, over such a node. */
   function answered(): void {
     const book = signer.addChannel(channel, device.firstPoints());
     derive().state.provide_channel_parameters(parameters());
-    unblocked = 0;
-    pendingUpdates = [];
-    const channelManager = { signer_unblocked: () => void unblocked++ };
-    const pending = { get_b: () => pendingUpdates };
-    const chainMonitor = { signer_unblocked: () => {}, list_pending_monitor_updates: () => [pending] };
-    signer.attach({
-      channelManager: channelManager as unknown as ldk.ChannelManager,
-      chainMonitor: chainMonitor as unknown as ldk.ChainMonitor,
-      wake: () => {},
-    });
+    attach();
     const further = [{ number: 5, point: device.point(5) }];
     expect(book.answer({ id: "none", points: further })).toBe("manager");
   }
@@ -244,7 +249,10 @@ test("parts that come up in one turn are handed over together, and again only wh
   book.validateHolder({ ...state, ...signatures }, hash("txid"), [check]);
   // LDK's callback ends with a turn.
   derive().state.get_per_commitment_point(FIRST_INDEX);
+  await wait(10);
+  // The device is asked once the node is there.
   expect(asked).toEqual([]);
+  attach();
   await until("asked", () => asked.length > 0);
   expect(asked.map(parts => parts.map(part => part.id))).toEqual([["holder/0", "counterparty/0"]]);
   derive().state.get_per_commitment_point(FIRST_INDEX);
