@@ -10,6 +10,7 @@ import { codeOf, lngateError } from "../src/errors.ts";
 import { checkPayable, decodeInvoice, packInvoice } from "../src/lightning/bolt11.ts";
 import { type Step, type ToDevice, toDevice, toGateway } from "../src/link/messages.ts";
 import { LinkClient, type LinkEffect } from "../src/link/session.ts";
+import { linkTopic } from "../src/link/topics.ts";
 import type { Board, MqttConnection } from "./board.ts";
 import type { Context, Effect } from "./channel/context.ts";
 import { type Input, transition } from "./channel/machine.ts";
@@ -109,13 +110,12 @@ export class Device {
   connect(): Promise<void> {
     if (this.mqtt === null) {
       const { identity } = this.board.vault;
-      const topic = `lngate/1/${identity.deviceId}/`;
       this.mqtt = this.board.mqtt({
         url: identity.brokerUrl,
         username: identity.deviceId,
         password: identity.brokerPassword,
-        publishTopic: `${topic}up`,
-        subscribeTopic: `${topic}down`,
+        publishTopic: linkTopic(identity.deviceId, "up"),
+        subscribeTopic: linkTopic(identity.deviceId, "down"),
         onOpen: () => {
           this.online = true;
           this.linked(this.link.connected(this.board.ticks()));

@@ -192,7 +192,12 @@ export class DeviceGateway {
   /** A message of the device. Throws `message-…` for what is none. */
   received(encoded: Uint8Array): void {
     const message = toGateway.decode(encoded);
-    this.options.log.debug("link", { way: "up", type: message.type, bytes: encoded.length });
+    this.options.log.debug("link", {
+      way: "up",
+      type: message.type,
+      bytes: encoded.length,
+      about: aboutUp(message),
+    });
     switch (message.type) {
       case "hello":
         this.greeted(message);
@@ -232,7 +237,12 @@ export class DeviceGateway {
   private send(message: ToDevice): boolean {
     if (!this.online) return false;
     const encoded = toDevice.encode(message);
-    this.options.log.debug("link", { way: "down", type: message.type, bytes: encoded.length });
+    this.options.log.debug("link", {
+      way: "down",
+      type: message.type,
+      bytes: encoded.length,
+      about: aboutDown(message),
+    });
     return this.options.send(encoded);
   }
 
@@ -524,6 +534,53 @@ export class DeviceGateway {
   private startPayment(invoice: Invoice, text: string, paymentId: Uint8Array, maxFeeMsat: number): void {
     if (this.row?.stage !== "ready" || !this.node) throw channelNotReady();
     this.node.pay(invoice, text, paymentId, maxFeeMsat);
+  }
+}
+
+/** What a message is about, in a few words and without a secret, for the log. */
+function aboutUp(message: ToGateway): string {
+  switch (message.type) {
+    case "stepped": {
+      const { secret, signed, refused } = message;
+      const done = [
+        ...(secret ? ["its exit is complete: old state revoked"] : []),
+        ...(signed ? [`${signed.partials.length} half signature(s)`] : []),
+        ...(refused ? [`REFUSED: ${refused.code}`] : []),
+      ];
+      return done.join(", ") || "its exit is complete";
+    }
+    case "pay":
+      return "please pay this invoice";
+    case "open":
+      return "please open a channel; first commitment points";
+    case "close":
+      return "please close the channel";
+    case "hello":
+      return message.phase;
+  }
+}
+
+function aboutDown(message: ToDevice): string {
+  switch (message.type) {
+    case "step": {
+      const { paid, revoked, proposal, holder, counterparty, fund, close } = message;
+      const parts = [
+        ...(paid ? ["preimage"] : []),
+        ...(revoked ? [`bridge revoked ${revoked.number}`] : []),
+        ...(proposal ? ["terms of the channel"] : []),
+        ...(holder ? [`our state ${holder.number}, signed by the bridge`] : []),
+        ...(counterparty ? [`sign the bridge's state ${counterparty.number}`] : []),
+        ...(fund ? ["sign the funding transaction"] : []),
+        ...(close ? ["sign the mutual close"] : []),
+      ];
+      return parts.join("; ");
+    }
+    case "paid":
+      return "preimage";
+    case "failed":
+      return message.code;
+    case "channel":
+      return `channel ${message.state}`;
   }
 }
 

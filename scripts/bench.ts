@@ -9,6 +9,7 @@ export type Figures = Record<string, number>;
 /** Each bench is loaded only when it is asked for. */
 const benches: Readonly<Record<string, () => Promise<() => Promise<Figures>>>> = {
   threshold: async () => (await import("./bench/threshold.ts")).benchThreshold,
+  pay: async () => (await import("./bench/pay.ts")).benchPay,
 };
 
 const names = process.argv.slice(2).filter(argument => argument !== "--json");

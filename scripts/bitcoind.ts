@@ -1,24 +1,19 @@
 /**
  * A real bitcoind for tests, demo and bench: found, or fetched once into a cache without root, and started on regtest.
  */
-import { execFile, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { accessSync, constants, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
-import { promisify } from "node:util";
 import { type BitcoinRpc, connectRpc, type RpcOptions } from "../gateway/chain/rpc.ts";
 import { lngateError } from "../src/errors.ts";
+import { debianProgram, type Program } from "./debian.ts";
 
-/** How to start a program: `args` come before its own arguments. */
-export interface Program {
-  readonly command: string;
-  readonly args: readonly string[];
-}
+/** Packages that carry bitcoind, in order of preference. */
+const PACKAGES = ["bitcoin-knots", "bitcoind"];
 
-const run = promisify(execFile);
 let found: Promise<Program> | undefined;
 
 /**
@@ -43,8 +38,11 @@ async function findBitcoind(): Promise<Program> {
     const command = join(folder, "bitcoind");
     if (folder !== "" && isExecutable(command)) return { command, args: [] };
   }
-  const cached = join(cacheFolder(), `bitcoind-${process.platform}-${process.arch}`);
-  return unpackedProgram(cached) ?? (await fetchFromDebian(cached));
+  try {
+    return await debianProgram("bitcoind", PACKAGES, ["-version"]);
+  } catch (error) {
+    throw missing((error as Error).message);
+  }
 }
 
 function isExecutable(path: string): boolean {
@@ -56,148 +54,11 @@ function isExecutable(path: string): boolean {
   }
 }
 
-function cacheFolder(): string {
-  return join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "lngate");
-}
-
 function missing(why: string) {
   return lngateError(
     "bitcoind-missing",
     `no bitcoind here: ${why}. Install Bitcoin Core (or Knots) 27 or newer so that bitcoind is on the PATH, or name it in BITCOIND`,
   );
-}
-
-// ---- Debian's package, unpacked beside the system -----------------------------------------------------------------
-
-/** Packages that carry bitcoind, and the suites that have them, in order of preference. */
-const PACKAGES = ["bitcoin-knots", "bitcoind"];
-const SUITES = ["testing", "unstable"];
-
-/**
- * Its program was linked for a newer release than this one may be: so its own loader and libraries come with
- * it, and it is started through them.
- */
-function unpackedProgram(root: string): Program | undefined {
-  const bitcoind = join(root, "usr/bin/bitcoind");
-  if (!existsSync(bitcoind)) return undefined;
-  const libraries = readdirSync(join(root, "usr/lib"))
-    .map(name => join(root, "usr/lib", name))
-    .filter(path => readdirSync(path).some(file => file.startsWith("libc.so")));
-  const folder = libraries[0];
-  const loader = folder && readdirSync(folder).find(file => /^ld(-linux.*|64|)\.so\.\d$/.test(file));
-  if (!folder || !loader) return undefined;
-  return { command: join(folder, loader), args: ["--library-path", folder, bitcoind] };
-}
-
-async function fetchFromDebian(target: string): Promise<Program> {
-  let mirrors: { site: string; keyring: string }[];
-  try {
-    mirrors = await aptMirrors();
-    await run("dpkg-deb", ["--version"]);
-  } catch {
-    throw missing("this system has no apt and dpkg to fetch one with");
-  }
-  process.stderr.write(`No bitcoind found: fetching Debian's into ${target}, once.\n`);
-  mkdirSync(cacheFolder(), { recursive: true });
-  let lastFailure = "no Debian mirror among the system's apt sources";
-  for (const { site, keyring } of mirrors) {
-    for (const suite of SUITES) {
-      // Everything happens in a folder of our own; the finished tree appears in one rename, so a second
-      // process doing the same at this moment is no danger.
-      const work = mkdtempSync(join(cacheFolder(), "fetch-"));
-      try {
-        await unpackPackage(work, site, keyring, suite);
-        const tree = join(work, "tree");
-        const program = unpackedProgram(tree);
-        if (!program) throw new Error("the package has no bitcoind");
-        await run(program.command, [...program.args, "-version"]);
-        await rename(tree, target).catch(error => {
-          if (!existsSync(target)) throw error;
-        });
-        return unpackedProgram(target)!;
-      } catch (error) {
-        lastFailure = `${suite} of ${site}: ${(error as Error).message.split("\n").slice(-3).join(" ").trim()}`;
-      } finally {
-        await rm(work, { recursive: true, force: true });
-      }
-    }
-  }
-  throw missing(`fetching it failed (${lastFailure})`);
-}
-
-/** The mirrors this system already trusts, from its own apt sources. */
-async function aptMirrors(): Promise<{ site: string; keyring: string }[]> {
-  const { stdout } = await run("apt-get", [
-    "indextargets",
-    "--format",
-    "$(REPO_URI) $(SIGNED_BY)",
-    "Created-By: Packages",
-  ]);
-  const debianKeys = "/usr/share/keyrings/debian-archive-keyring.gpg";
-  const mirrors = new Map<string, string>();
-  for (const line of stdout.split("\n")) {
-    const [site, signedBy] = line.trim().split(" ");
-    if (!site || site.includes("security")) continue;
-    mirrors.set(site, signedBy?.startsWith("/") ? signedBy : existsSync(debianKeys) ? debianKeys : "");
-  }
-  return [...mirrors].map(([site, keyring]) => ({ site, keyring }));
-}
-
-/** Puts the package and the libraries it needs into `work`/tree, with apt's lists and caches in `work` too. */
-async function unpackPackage(work: string, site: string, keyring: string, suite: string): Promise<void> {
-  for (const folder of ["sources", "lists/partial", "cache/archives/partial", "debs", "tree"])
-    await mkdir(join(work, folder), { recursive: true });
-  const signed = keyring === "" ? "" : `Signed-By: ${keyring}\n`;
-  await writeFile(
-    join(work, "sources/debian.sources"),
-    `Types: deb\nURIs: ${site}\nSuites: ${suite}\nComponents: main\n${signed}`,
-  );
-  const options = [
-    "-oDir::Etc::sourcelist=/dev/null",
-    `-oDir::Etc::sourceparts=${join(work, "sources")}`,
-    `-oDir::State::lists=${join(work, "lists")}`,
-    "-oDir::State::status=/dev/null",
-    `-oDir::Cache=${join(work, "cache")}`,
-    "-oAPT::Sandbox::User=",
-    "-oAcquire::Languages=none",
-    "-oAPT::Update::Error-Mode=any",
-    "-qq",
-  ];
-  const cwd = join(work, "debs");
-  await run("apt-get", [...options, "update"], { cwd });
-  let failure: unknown;
-  for (const name of PACKAGES) {
-    try {
-      const packages = await neededPackages(name, options);
-      await run("apt-get", [...options, "download", ...packages], { cwd });
-      for (const deb of readdirSync(cwd)) await run("dpkg-deb", ["-x", join(cwd, deb), join(work, "tree")]);
-      await rm(join(work, "tree/usr/share"), { recursive: true, force: true });
-      return;
-    } catch (error) {
-      failure = error;
-    }
-  }
-  throw failure;
-}
-
-/** The package and, transitively, the libraries it depends on (not the services Debian starts it with). */
-async function neededPackages(name: string, options: readonly string[]): Promise<string[]> {
-  const { stdout } = await run("apt-cache", [...options, "depends", "--recurse", "--important", name], {
-    maxBuffer: 1 << 24,
-  });
-  const libraries = new Map<string, string[]>();
-  let current: string[] = [];
-  for (const line of stdout.split("\n")) {
-    const dependency = /^[ |]+(?:Pre)?Depends: (lib\S+)$/.exec(line)?.[1];
-    if (dependency) current.push(dependency);
-    else if (/^\S/.test(line)) {
-      current = [];
-      libraries.set(line.trim(), current);
-    }
-  }
-  const needed = new Set([name]);
-  for (const known of needed) for (const library of libraries.get(known) ?? []) needed.add(library);
-  return [...needed];
 }
 
 // ---- A bitcoind on regtest ----------------------------------------------------------------------------------------
@@ -211,10 +72,11 @@ export interface Regtest {
   mine(blocks: number, address?: string): Promise<string[]>;
   /** Pays an address, or a scriptPubKey given in hex, from the wallet; the txid. Not mined yet. */
   fund(addressOrScript: string, sat: number): Promise<string>;
-  /** Ends it properly and, unless `keep`, removes a data folder that was made for it. */
+  /** Ends it properly and, unless `keep`, removes a data folder that was made for it. After `keep`, `restart` may follow. */
   stop(options?: { keep?: boolean }): Promise<void>;
-  /** Ends it as a power cut would; `restart` brings it back on the same port. */
+  /** Ends it as a power cut would: with what it has not flushed, some blocks are lost. */
   kill(): Promise<void>;
+  /** Brings it back on the same port, ending it properly first if it runs. */
   restart(): Promise<void>;
 }
 

@@ -141,9 +141,9 @@ describe("the broker inside the gateway", () => {
     linkTopic(ALICE, "up"),
     linkTopic(OWNER, "down"),
     "#",
-    "lngate/1/+/down",
-    "lngate/1/#",
-    `lngate/1/${ALICE}/#`,
+    "lng/+/down",
+    "lng/#",
+    `lng/${ALICE}/#`,
     "$SYS/#",
     "$SYS/+/new/clients",
   ])("refuses a subscription to %s", async topic => {

@@ -65,7 +65,7 @@ describe("topics", () => {
       expect(identityOfUpTopic(linkTopic(identity, "up"))).toBe(identity);
       expect(identityOfUpTopic(linkTopic(identity, "down"))).toBeUndefined();
     }
-    expect(linkTopic("abcdefgh.owner", "down")).toBe("lngate/1/abcdefgh/owner/down");
+    expect(linkTopic("abcdefgh.owner", "down")).toBe("lng/abcdefgh/owner/down");
   });
 
   test.each([
@@ -87,15 +87,15 @@ describe("topics", () => {
   test.each([
     "",
     "up",
-    "lngate/1/up",
-    "lngate/1/abcdefgh",
-    "lngate/1/abcdefghup",
-    "lngate/1/abcdefgh.owner/up",
+    "lng/up",
+    "lng/abcdefgh",
+    "lng/abcdefghup",
+    "lng/abcdefgh.owner/up",
     "lngate/2/abcdefgh/up",
-    "x/lngate/1/abcdefgh/up",
-    "lngate/1/abcdefgh/up/",
-    "lngate/1/abcdefgh/down",
-    "lngate/1/+/up",
+    "x/lng/abcdefgh/up",
+    "lng/abcdefgh/up/",
+    "lng/abcdefgh/down",
+    "lng/+/up",
   ])("%j is nobody's", topic => {
     expect(identityOfUpTopic(topic)).toBeUndefined();
   });

