@@ -24,6 +24,7 @@ import type {
   Watching,
 } from "../chain/follower.ts";
 import type { Log } from "../log.ts";
+import { withoutPendingClaims } from "./manager-repair.ts";
 import { claimOrFail, createInvoice, type InvoiceRequest } from "./node-invoices.ts";
 import { learnFrom } from "./node-routes.ts";
 import { type LightningRuntime, ldkNetwork } from "./runtime.ts";
@@ -189,20 +190,23 @@ export class LightningNode {
     const stored = store.get(MANAGER);
     if (stored) {
       monitors.push(...store.keys(MONITOR).map(key => this.readMonitor(key)));
-      const read = ldk.UtilMethods.constructor_C2Tuple_ThirtyTwoBytesChannelManagerZ_read(
-        stored,
-        keys.entropySource,
-        keys.nodeSigner,
-        keys.signerProvider,
-        feeEstimator,
-        this.monitor.as_Watch(),
-        broadcaster,
-        router,
-        messageRouter,
-        logger,
-        config,
-        monitors,
-      );
+      const readManager = (serialized: Uint8Array) =>
+        ldk.UtilMethods.constructor_C2Tuple_ThirtyTwoBytesChannelManagerZ_read(
+          serialized,
+          keys.entropySource,
+          keys.nodeSigner,
+          keys.signerProvider,
+          feeEstimator,
+          this.monitor.as_Watch(),
+          broadcaster,
+          router,
+          messageRouter,
+          logger,
+          config,
+          monitors,
+        );
+      let read = readManager(stored);
+      if (!read.is_ok()) read = readManager(withoutPendingClaims(stored) ?? stored);
       if (!(read instanceof ldk.Result_C2Tuple_ThirtyTwoBytesChannelManagerZDecodeErrorZ_OK)) {
         throw lngateError("store-damaged", "the Lightning node's state in the store can't be read");
       }

@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import { connect as connectTcp, createServer, type Server, type Socket } from "node:net";
 import * as cbor from "cbor-x";
 import * as ldk from "lightningdevkit";
+import { withoutPendingClaims } from "../../gateway/lightning/manager-repair.ts";
 import type { RemoteSigner } from "../../gateway/lightning/signer-ldk.ts";
 import { watchedMessages } from "../../gateway/lightning/signer-messages.ts";
 import type { PlainBook } from "../../gateway/lightning/signer-state.ts";
@@ -92,6 +93,8 @@ export class TestNode {
   mute = false;
   /** Resolves when bitcoind has answered to everything that was published. */
   sends: Promise<void> = Promise.resolve();
+  /** What it was started from could not be read as it was. */
+  repaired = false;
   /** What bitcoind said to transactions it did not take. */
   readonly notTaken: string[] = [];
   /** Fails instead of claiming the payments that come in. */
@@ -233,20 +236,25 @@ export class TestNode {
       }
       for (const [key, bytes] of this.stored.books) this.books.set(key, bytes);
       for (const [key, preimage] of this.stored.claims) this.claims.set(key, preimage);
-      const result = ldk.UtilMethods.constructor_C2Tuple_ThirtyTwoBytesChannelManagerZ_read(
-        this.stored.manager,
-        keys.as_EntropySource(),
-        keys.as_NodeSigner(),
-        signerProvider,
-        feeEstimator,
-        this.monitor.as_Watch(),
-        broadcaster,
-        router,
-        messageRouter,
-        logger,
-        config,
-        read,
-      );
+      const readManager = (serialized: Uint8Array) =>
+        ldk.UtilMethods.constructor_C2Tuple_ThirtyTwoBytesChannelManagerZ_read(
+          serialized,
+          keys.as_EntropySource(),
+          keys.as_NodeSigner(),
+          signerProvider,
+          feeEstimator,
+          this.monitor.as_Watch(),
+          broadcaster,
+          router,
+          messageRouter,
+          logger,
+          config,
+          read,
+        );
+      let result = readManager(this.stored.manager);
+      this.repaired = !result.is_ok();
+      if (this.repaired)
+        result = readManager(withoutPendingClaims(this.stored.manager) ?? this.stored.manager);
       if (!(result instanceof ldk.Result_C2Tuple_ThirtyTwoBytesChannelManagerZDecodeErrorZ_OK)) {
         throw new Error("the stored manager is not readable");
       }

@@ -44,20 +44,18 @@ const startFrom = (stored: Stored) =>
 
 test("a manager stored in the middle of a claim is read once its half of the claim is taken out", async () => {
   const stored = await storedDuringPayment();
-  const unreadable: Stored[] = [];
+  let repaired = 0;
   for (const each of stored) {
-    const repaired = withoutPendingClaims(each.manager);
-    if (repaired) unreadable.push(each);
-    else (await startFrom(each)).kill();
-  }
-  expect(unreadable.length).toBeGreaterThan(0);
-  for (const each of unreadable) {
-    await expect(startFrom(each)).rejects.toThrow("not readable");
-    const node = await startFrom({ ...each, manager: withoutPendingClaims(each.manager)! });
-    // LDK finds the claim in the monitor, and says again that it is done.
-    await until("claimed", () => node.claimed.length === 1);
+    const node = await startFrom(each);
+    expect(node.repaired).toBe(withoutPendingClaims(each.manager) !== null);
+    if (node.repaired) {
+      repaired++;
+      // LDK finds the claim in the monitor, and says again that it is done.
+      await until("claimed", () => node.claimed.length === 1);
+    }
     node.kill();
   }
+  expect(repaired).toBeGreaterThan(0);
 });
 
 test("what is no manager stays as it is", () => {
