@@ -34,6 +34,8 @@ export interface PlainPeerOptions {
   /** sat per 1000 weight. */
   readonly commitmentFeerate?: number;
   readonly onEvent?: (event: PeerEvent) => void;
+  /** As in NodeOptions; for tests that stop in the middle of a payment. */
+  readonly holdsPayment?: (event: ldk.Event_PaymentClaimable) => boolean;
   /** For several peers in one process: what they can share. */
   readonly shared?: { readonly chain: Chain; readonly runtime: LightningRuntime };
 }
@@ -230,6 +232,7 @@ class Life {
       routing: true,
       ...(this.options.forwardingFee ? { forwardingFee: this.options.forwardingFee } : {}),
       onEvent: event => this.event(event),
+      ...(this.options.holdsPayment ? { holdsPayment: this.options.holdsPayment } : {}),
       extraRows: () => {
         const rows = new Map(this.rows);
         this.rows.clear();

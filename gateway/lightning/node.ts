@@ -60,6 +60,8 @@ export interface NodeOptions {
   attach?(node: LightningNode): void;
   /** What forwarding a payment costs; LDK's own fee unless told. */
   readonly forwardingFee?: { readonly baseMsat: number; readonly proportionalMillionths: number };
+  /** True: the caller decides itself, later, whether this payment is claimed or failed. */
+  holdsPayment?(event: ldk.Event_PaymentClaimable): boolean;
   /** LDK is broken beyond repair: the process must be started anew. */
   onFatal(error: unknown): void;
 }
@@ -502,8 +504,9 @@ export class LightningNode {
   private handle(event: ldk.Event): void {
     if (event instanceof ldk.Event_PendingHTLCsForwardable) this.manager.process_pending_htlc_forwards();
     else if (event instanceof ldk.Event_OpenChannelRequest) this.channelRequested(event);
-    else if (event instanceof ldk.Event_PaymentClaimable) claimOrFail(this.manager, event);
-    else if (
+    else if (event instanceof ldk.Event_PaymentClaimable) {
+      if (!this.options.holdsPayment?.(event)) claimOrFail(this.manager, event);
+    } else if (
       event instanceof ldk.Event_FundingGenerationReady &&
       !this.hasAnchors(event.temporary_channel_id)
     )
