@@ -43,7 +43,7 @@ type Receipt = NonNullable<Step["paid"]>[number];
  * The bridge reveals the preimage and signs the state without the HTLC in one go, so the step for that state follows
  * within a store's write: one message less on the air is worth that.
  */
-const RECEIPT_WAIT_MS = 25;
+const RECEIPT_WAIT_MS = 40;
 
 interface Sent {
   readonly id: number;

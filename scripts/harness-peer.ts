@@ -18,7 +18,7 @@ import type { Network } from "../src/bitcoin/address.ts";
 import { parseTransaction, txidOf } from "../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/bytes/curve.ts";
-import { lngateError } from "../src/errors.ts";
+import { codeOf, lngateError } from "../src/errors.ts";
 import { decodeInvoice } from "../src/lightning/bolt11.ts";
 
 export interface PlainPeerOptions {
@@ -73,6 +73,8 @@ const OWN = "own/";
 const FUNDING = `${OWN}funding/`;
 const PAID = `${OWN}paid/`;
 const SPENDABLE = `${OWN}spendable/`;
+const CONTACT = `${OWN}contact/`;
+const PORT = `${OWN}port`;
 
 export class PlainPeer {
   readonly node: LightningNode;
@@ -88,7 +90,7 @@ export class PlainPeer {
   static async start(options: PlainPeerOptions): Promise<PlainPeer> {
     const life = await Life.begin(options);
     const node = await life.startNode();
-    return new PlainPeer(node, await node.listen("127.0.0.1", options.port), life);
+    return new PlainPeer(node, await life.listen(node), life);
   }
 
   get nodeId(): string {
@@ -105,13 +107,19 @@ export class PlainPeer {
     sat: number,
     options: { pushSat?: number; announced?: boolean } = {},
   ): Promise<PeerChannel> {
-    await this.node.connect(peer);
+    await this.connect(peer);
     const userChannelId = BigInt(`0x${randomBytes(15).toString("hex")}`);
     const opened = this.life.untilOpened(userChannelId);
     const { pushSat = 0, announced = false } = options;
     this.node.createChannel(peer.nodeId, sat, pushSat * 1000, userChannelId, announced);
     const channelId = await opened;
     return this.channels().find(channel => channel.channelId === channelId)!;
+  }
+
+  /** Connects, and stays connected, after a restart too. */
+  async connect(peer: Peer): Promise<void> {
+    await this.node.connect(peer);
+    this.life.remember(peer);
   }
 
   channels(): PeerChannel[] {
@@ -258,6 +266,28 @@ class Life {
     return this.node;
   }
 
+  /** The port of the last time, if none is asked for: others know it. */
+  async listen(node: LightningNode): Promise<number> {
+    const store = openNodeStore(this.table, "node");
+    const stored = store.get(PORT);
+    const wanted = this.options.port || Number(stored ? new TextDecoder().decode(stored) : 0);
+    const port = await node.listen("127.0.0.1", wanted);
+    this.put(PORT, new TextEncoder().encode(String(port)));
+    for (const key of store.keys(CONTACT)) {
+      const { host, port } = JSON.parse(new TextDecoder().decode(store.get(key))) as {
+        host: string;
+        port: number;
+      };
+      node.keepConnected({ nodeId: fromHex(key.slice(CONTACT.length)), host, port });
+    }
+    return port;
+  }
+
+  remember({ nodeId, host, port }: Peer): void {
+    this.put(CONTACT + toHex(nodeId), new TextEncoder().encode(JSON.stringify({ host, port })));
+    this.node.keepConnected({ nodeId, host, port });
+  }
+
   async end(): Promise<void> {
     this.leaveChain();
     this.wallet.close();
@@ -390,10 +420,11 @@ class Life {
     if (stored) return { hash, ...(JSON.parse(new TextDecoder().decode(stored)) as PaidRow), ms: 0 };
     if (this.payments.has(hash)) throw lngateError("already-paying", "this payment is under way already");
     const ended = new Promise<PaidRow>((resolve, reject) => this.payments.set(hash, { resolve, reject }));
-    if (!node.hasPayment(invoice.paymentHash)) {
-      try {
-        node.pay(invoice, text, invoice.paymentHash, maxFeeMsat);
-      } catch (error) {
+    try {
+      node.pay(invoice, text, invoice.paymentHash, maxFeeMsat);
+    } catch (error) {
+      // After a restart LDK may have it under way: then its events tell the rest.
+      if (codeOf(error) !== "already-paying") {
         this.payments.delete(hash);
         throw error;
       }

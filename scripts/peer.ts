@@ -104,7 +104,7 @@ async function main(): Promise<void> {
       case "info":
         return { nodeId: peer.nodeId, port: peer.port, height: await wallet.call<number>("getblockcount") };
       case "connect":
-        await peer.node.connect(peerOf(command));
+        await peer.connect(peerOf(command));
         return {};
       case "open":
         return peer.open(peerOf(command), whole(command, "sat"), {

@@ -60,14 +60,22 @@ export class Stage {
       mqtt: { host: "127.0.0.1", port: await freePort() },
       logLevel: options.logLevel ?? "warn",
     });
-    this.gateway = new Program(
-      "gateway",
-      ["dist/lngate.mjs", "gateway", "run", "--config", config, "--json"],
-      line => options.onLog?.(line),
-    );
+    await this.runGateway(options);
+    await lngate("owner", "init", "--data", this.owner, "--network", "regtest");
+  }
+
+  private async runGateway(options: StageOptions): Promise<void> {
+    const args = ["dist/lngate.mjs", "gateway", "run", "--config", this.config, "--json"];
+    this.gateway = new Program("gateway", args, line => options.onLog?.(line));
     this.running.push(this.gateway);
     await this.gateway.line(line => line["running"] === true);
-    await lngate("owner", "init", "--data", this.owner, "--network", "regtest");
+  }
+
+  /** Stops the gateway and starts it again, with everything from its store. */
+  async restartGateway(options: StageOptions = {}): Promise<void> {
+    this.running.splice(this.running.indexOf(this.gateway), 1);
+    await this.gateway.stop();
+    await this.runGateway(options);
   }
 
   /** Invites and pairs a device; its id. */

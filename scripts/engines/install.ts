@@ -13,22 +13,37 @@ import { cacheFolder, debianProgram, type Program } from "../debian.ts";
 const run = promisify(execFile);
 
 const PACKAGE = "@agoric/xsnap@0.15.0";
-const INTEGRITY =
-  "ZBm4DZxbtfacxMHVVdJjZi0Y8zOxN77vpu1WwI5RWfPkaRh0aHkz/dVdTGKXalDNzWfz183lljKxlxl3/h0n+A==";
+const INTEGRITY = "ZBm4DZxbtfacxMHVVdJjZi0Y8zOxN77vpu1WwI5RWfPkaRh0aHkz/dVdTGKXalDNzWfz183lljKxlxl3/h0n+A==";
 
 /**
- * What is changed in the worker's source, the engine being left as it is: `gc()` answers how many slots and bytes of
+ * What is changed in the worker's sources, the engine being left as it is: `gc()` answers how many slots and bytes of
  * chunks are alive after it.
  */
-const SOURCE = "xsnap-native/xsnap/sources/xsnap-worker.c";
-const COUNTING_GC = {
-  before: "\txsCollectGarbage();\n}",
-  after:
-    "\txsCollectGarbage();\n" +
-    "\txsResult = xsNewArray(0);\n" +
-    "\txsSetIndex(xsResult, 0, xsInteger(the->currentHeapCount));\n" +
-    "\txsSetIndex(xsResult, 1, xsInteger(the->currentChunksSize));\n}",
-};
+const CHANGES = [
+  {
+    file: "xsnapPlatform.c",
+    before: "txSize fxGetCurrentHeapCount(txMachine* the)\n{",
+    after:
+      "txSize fxGetCurrentChunksSize(txMachine* the)\n{\n\treturn the->currentChunksSize;\n}\n\n" +
+      "txSize fxGetCurrentHeapCount(txMachine* the)\n{",
+  },
+  {
+    file: "xsnap-worker.c",
+    before: "extern xsIntegerValue fxGetCurrentHeapCount(xsMachine* the);",
+    after:
+      "extern xsIntegerValue fxGetCurrentHeapCount(xsMachine* the);\n" +
+      "extern xsIntegerValue fxGetCurrentChunksSize(xsMachine* the);",
+  },
+  {
+    file: "xsnap-worker.c",
+    before: "\txsCollectGarbage();\n}",
+    after:
+      "\txsIntegerValue slots, bytes;\n\txsCollectGarbage();\n" +
+      "\tslots = fxGetCurrentHeapCount(the);\n\tbytes = fxGetCurrentChunksSize(the);\n" +
+      "\txsResult = xsNewArray(0);\n" +
+      "\txsSetIndex(xsResult, 0, xsInteger(slots));\n\txsSetIndex(xsResult, 1, xsInteger(bytes));\n}",
+  },
+];
 
 /** The worker's program. Throws `engine-missing`, which says what is needed to build it. */
 export async function ensureXsnap(): Promise<string> {
@@ -48,7 +63,7 @@ export async function ensureXsnap(): Promise<string> {
     if (hash !== INTEGRITY) throw new Error("the package is not the one that was expected");
     await run("tar", ["-xzf", archive, "-C", work]);
     const sources = join(work, "package");
-    edit(join(sources, SOURCE), COUNTING_GC);
+    for (const change of CHANGES) edit(join(sources, "xsnap-native/xsnap/sources", change.file), change);
     await run(
       "make",
       [
@@ -89,7 +104,11 @@ export async function ensureDuktape(): Promise<Program> {
 function edit(file: string, { before, after }: { before: string; after: string }): void {
   const text = readFileSync(file, "latin1");
   if (text.split(before).length !== 2) throw new Error("the worker's source is not what was expected");
-  writeFileSync(file, text.replace(before, () => after), "latin1");
+  writeFileSync(
+    file,
+    text.replace(before, () => after),
+    "latin1",
+  );
 }
 
 function lastLines(error: unknown): string {
