@@ -34,7 +34,7 @@ const { metafile } = await build({
 // `npx lngate` in a clone starts the file itself (its first line says with what).
 if (existsSync("dist/lngate.mjs")) chmodSync("dist/lngate.mjs", 0o755);
 
-// Parts of an earlier build.
+// Parts of an earlier build; dist/device is built by esbuild.device.mjs.
 for (const name of readdirSync("dist")) {
-  if (!(`dist/${name}` in metafile.outputs)) rmSync(`dist/${name}`, { recursive: true });
+  if (name !== "device" && !(`dist/${name}` in metafile.outputs)) rmSync(`dist/${name}`, { recursive: true });
 }

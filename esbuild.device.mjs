@@ -1,0 +1,96 @@
+/**
+ * Builds what runs on a microcontroller into dist/device: for Moddable a module, for Espruino an ES5 script, and the
+ * same core for the engines that the tests run. `node esbuild.device.mjs --sizes` tells what takes the room.
+ *
+ * Three things are done to the core, all by the compiler alone:
+ * - ports: a board's own hashing, scalars and curve take the place of the modules for Node;
+ * - shrinking (scripts/device-build/shrink.mjs): an error is its stable code; the sentence stays in the documentation;
+ * - renaming: names of properties that nobody outside the bundle can see become short.
+ */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { build, transform } from "esbuild";
+import { toEs5 } from "./scripts/device-build/es5.mjs";
+import { reservedNames } from "./scripts/device-build/names.mjs";
+import { shrink } from "./scripts/device-build/shrink.mjs";
+
+const root = fileURLToPath(new URL("./", import.meta.url));
+
+/** Modules of the core, and what a board puts in their place. */
+function ports(replacements) {
+  const table = new Map(
+    Object.entries({ "src/errors.ts": "device/boards/errors.ts", ...replacements }).map(([from, to]) => [
+      root + from,
+      root + to,
+    ]),
+  );
+  return {
+    name: "ports",
+    setup(builder) {
+      builder.onResolve({ filter: /\.ts$/ }, ({ path, resolveDir, importer }) => {
+        const to = table.get(fileURLToPath(new URL(path, `file://${resolveDir}/`)));
+        // What replaces a module may import it.
+        return to === undefined || to === importer ? undefined : { path: to };
+      });
+    },
+  };
+}
+
+/**
+ * @param {{entry: string, out: string, es5?: boolean, format: "esm" | "iife" | "cjs", ports: object,
+ *   external?: string[], names?: string[]}} target
+ */
+async function bundle(target) {
+  const { outputFiles, metafile } = await build({
+    entryPoints: [root + target.entry],
+    bundle: true,
+    write: false,
+    metafile: true,
+    outfile: "bundle.js",
+    format: target.format,
+    target: "es2022",
+    minifySyntax: true,
+    external: target.external ?? [],
+    plugins: [ports(target.ports)],
+    logLevel: "warning",
+  });
+  const shrunk = shrink(outputFiles[0].text);
+  const code = target.es5 ? toEs5(shrunk) : shrunk;
+  const reserved = reservedNames(target.names ?? []);
+  const finished = await transform(code, {
+    minify: true,
+    target: target.es5 ? "es5" : "es2022",
+    mangleProps: /./,
+    reserveProps: new RegExp(`^(?:${reserved.join("|")})$`),
+    legalComments: "none",
+  });
+  mkdirSync(`${root}dist/device`, { recursive: true });
+  const file = `${root}dist/device/${target.out}`;
+  mkdirSync(file.slice(0, file.lastIndexOf("/")), { recursive: true });
+  writeFileSync(file, finished.code);
+  return { bytes: finished.code.length, parts: Object.values(metafile.outputs)[0].inputs };
+}
+
+/** What the tests' engines need to be asked for. */
+const ENGINE_NAMES = ["method", "args", "issueCommand", "handleCommand", "gc"];
+
+const targets = [
+  {
+    entry: "scripts/engines/boards/xs.ts",
+    out: "engines/xs.js",
+    format: "iife",
+    ports: { "src/bytes/hash.ts": "scripts/engines/boards/xs-hash.ts" },
+    names: ENGINE_NAMES,
+  },
+];
+
+for (const target of targets) {
+  const { bytes, parts } = await bundle(target);
+  process.stderr.write(`dist/device/${target.out}: ${bytes} bytes\n`);
+  if (!process.argv.includes("--sizes")) continue;
+  for (const [part, { bytesInOutput }] of Object.entries(parts).sort(
+    (a, b) => b[1].bytesInOutput - a[1].bytesInOutput,
+  )) {
+    process.stderr.write(`${String(bytesInOutput).padStart(8)} ${part}\n`);
+  }
+}

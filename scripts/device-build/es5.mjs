@@ -1,0 +1,3 @@
+export function toEs5(code) {
+  return code;
+}

@@ -1,0 +1,63 @@
+/** Names of properties that a device's bundle must keep. */
+import { readFileSync } from "node:fs";
+
+/** What an application on the board sees of the device. */
+const PUBLIC = [
+  // device/device.ts: Device, PayOptions, Receipt, Balance
+  "id",
+  "connect",
+  "isConnected",
+  "openChannel",
+  "pay",
+  "balance",
+  "close",
+  "disconnect",
+  "maxFeeMsat",
+  "timeoutMs",
+  "hash",
+  "preimage",
+  "amountMsat",
+  "feeMsat",
+  "ms",
+  "txid",
+  "balanceSat",
+  "spendableMsat",
+  "phase",
+  "recordsLeft",
+  // The record kinds name properties, too.
+  "A",
+  "B",
+  "H",
+  "code",
+];
+
+/** All that JavaScript itself calls so. */
+function builtIn() {
+  const names = new Set();
+  const add = object => {
+    for (const name of Object.getOwnPropertyNames(object)) if (/^[\w$]+$/.test(name)) names.add(name);
+  };
+  for (const name of Object.getOwnPropertyNames(globalThis)) {
+    // Node's own globals are none of a board's.
+    if (!/^[A-Z]|^(eval|parse|is|globalThis)/.test(name)) continue;
+    const value = globalThis[name];
+    names.add(name);
+    if (typeof value === "function") add(value);
+    if (typeof value === "function" && value.prototype) add(value.prototype);
+    if (typeof value === "object") add(value);
+  }
+  add(Object.getPrototypeOf(Uint8Array));
+  add(Object.getPrototypeOf(Uint8Array.prototype));
+  return [...names, "prototype", "next", "done", "value", "get", "set", "__proto__"];
+}
+
+/** @param {string[]} more of this bundle's platform */
+export function reservedNames(more) {
+  return [...new Set([...builtIn(), ...PUBLIC, ...more])].map(name => name.replaceAll("$", "\\$"));
+}
+
+/** Every name that a declaration of a platform's modules has: its API must be called by its own names. */
+export function namesDeclaredIn(file) {
+  const text = readFileSync(file, "utf8").replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*/g, "");
+  return [...new Set(text.match(/[A-Za-z_$][\w$]*/g))];
+}

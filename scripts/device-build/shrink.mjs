@@ -1,0 +1,121 @@
+/** Takes the sentences out of a bundle, and with them the parameters that only carried them. */
+import babel from "@babel/core";
+
+const { types: t } = babel;
+
+/** Functions whose last argument is a sentence for people, by the number of arguments before it. */
+const SENTENCE_AFTER = { lngateError: 1, demand: 2, need: 1 };
+
+/** Evaluating it does nothing but make a value. */
+function isPure(node) {
+  return (
+    node === null ||
+    (t.isLiteral(node, undefined) && (!t.isTemplateLiteral(node) || node.expressions.every(isPure))) ||
+    t.isIdentifier(node) ||
+    (t.isMemberExpression(node) && isPure(node.object) && (!node.computed || isPure(node.property))) ||
+    (t.isBinaryExpression(node) && isPure(node.left) && isPure(node.right)) ||
+    (t.isConditionalExpression(node) &&
+      isPure(node.test) &&
+      isPure(node.consequent) &&
+      isPure(node.alternate)) ||
+    (t.isTSNonNullExpression(node) && isPure(node.expression))
+  );
+}
+
+const sentences = {
+  visitor: {
+    CallExpression(path) {
+      const { node } = path;
+      // inside(place, step) of src/link/schema.ts runs the step and puts the place before an error's sentence.
+      if (t.isIdentifier(node.callee, { name: "inside" })) {
+        const step = node.arguments[1];
+        path.replaceWith(
+          t.isArrowFunctionExpression(step) && t.isExpression(step.body)
+            ? step.body
+            : t.callExpression(step, []),
+        );
+        return;
+      }
+      const after = t.isIdentifier(node.callee) && SENTENCE_AFTER[node.callee.name];
+      if (!after || node.arguments.length !== after + 1) return;
+      node.arguments.length = after;
+    },
+  },
+};
+
+/** Removes a last parameter that a function never looks at, where all its callers are known and pass a pure value. */
+function unusedParameters(found) {
+  const inspect = (path, binding) => {
+    if (!binding || !binding.constant) return;
+    const { params } = path.node;
+    for (let i = 0; i < params.length; i++) {
+      const param = params[i];
+      if (!t.isIdentifier(param)) continue;
+      const own = path.scope.getOwnBinding(param.name);
+      if (!own || own.referenced || !own.constant) continue;
+      const calls = binding.referencePaths.map(reference => reference.parentPath);
+      const known = binding.referencePaths.every(
+        (reference, k) =>
+          calls[k].isCallExpression() &&
+          calls[k].node.callee === reference.node &&
+          calls[k].node.arguments.slice(0, i + 1).every(argument => !t.isSpreadElement(argument)) &&
+          (calls[k].node.arguments.length <= i || isPure(calls[k].node.arguments[i])),
+      );
+      if (!known) continue;
+      params.splice(i, 1);
+      for (const call of calls) call.node.arguments.splice(i, 1);
+      found.count++;
+      i--;
+    }
+  };
+  return {
+    visitor: {
+      FunctionDeclaration(path) {
+        const binding = path.parentPath.scope.getBinding(path.node.id.name);
+        if (binding && !binding.referenced) {
+          path.remove();
+          found.count++;
+          return;
+        }
+        inspect(path, path.parentPath.scope.getBinding(path.node.id.name));
+      },
+      ArrowFunctionExpression(path) {
+        if (!path.parentPath.isVariableDeclarator() || !t.isIdentifier(path.parent.id)) return;
+        inspect(path, path.scope.parent.getBinding(path.parent.id.name));
+      },
+    },
+  };
+}
+
+/** A variable whose value nobody uses. */
+function unusedVariables(found) {
+  return {
+    visitor: {
+      VariableDeclarator(path) {
+        const { id, init } = path.node;
+        if (!t.isIdentifier(id) || !isPure(init)) return;
+        const binding = path.scope.getBinding(id.name);
+        if (!binding || binding.referenced || !binding.constant) return;
+        if (path.parentPath.parentPath.isExportNamedDeclaration()) return;
+        path.remove();
+        found.count++;
+      },
+    },
+  };
+}
+
+function run(code, plugin) {
+  return babel.transformSync(code, { plugins: [plugin], configFile: false, babelrc: false, compact: false })
+    .code;
+}
+
+/** @param {string} code a bundle, its names as they were written */
+export function shrink(code) {
+  let out = run(code, sentences);
+  for (;;) {
+    const found = { count: 0 };
+    out = run(out, unusedParameters(found));
+    out = run(out, unusedVariables(found));
+    if (found.count === 0) return out;
+  }
+}

@@ -1,0 +1,19 @@
+// What a Moddable application does not find, this engine must not offer either.
+for (const name of [
+  "TextEncoder",
+  "TextDecoder",
+  "Base64",
+  "performance",
+  "print",
+  "harden",
+  "lockdown",
+  "Compartment",
+  "currentMeterLimit",
+  "resetMeter",
+  "setImmediate",
+  "console",
+  "crypto",
+  "structuredClone",
+  "queueMicrotask",
+])
+  delete globalThis[name];
