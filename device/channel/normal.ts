@@ -5,6 +5,7 @@
 import { equal } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
 import { isValidScalar } from "../../src/bytes/scalar.ts";
+import { lngateError } from "../../src/errors.ts";
 import type { Step } from "../../src/link/messages.ts";
 import { viewKind } from "../../src/link/messages.ts";
 import { encodeValue } from "../../src/link/schema.ts";
@@ -85,15 +86,11 @@ export function takePreimage(work: Work, preimage: Uint8Array, feeMsat: number):
   if (work.decided.length > 0) work.state = { ...state, payments };
 }
 
-/** The bridge's secret of its commitment `number`: checked against the point it was signed for. */
+/** The bridge's secret of the commitment before its newest: checked against its point. Any other is no news. */
 export function takeRevocation(work: Work, revoked: NonNullable<Step["revoked"]>): void {
   const { state, context } = work;
   const { counterparty } = state;
-  demand(
-    "previous-revoked",
-    counterparty !== null && revoked.number < counterparty.number,
-    "the bridge's newest commitment cannot be revoked",
-  );
+  if (counterparty === null) return;
   const { previous, ...rest } = counterparty;
   if (previous === undefined || revoked.number !== counterparty.number - 1) return;
   const { curve } = context;
@@ -125,8 +122,6 @@ export function takeHolder(work: Work, part: NonNullable<Step["holder"]>): void 
 function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
   const { holder, counterparty, books } = work.state;
   const { identity, curve, keysFor, pointOf } = work.context;
-  const view = part.view || counterparty?.view;
-  demand("commitment-content", view !== undefined, "our commitment has no content");
   demand(
     "commitment-number",
     holder === null
@@ -134,6 +129,7 @@ function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
       : part.number === holder.number + 1 && books.phase !== "opening",
     `commitment ${part.number} of ours is not the next`,
   );
+  const view = part.view || counterparty!.view;
   const { proposal } = checkNew(work, view, true);
   const keys = keysFor(proposal, true, pointOf(books.index, part.number));
   const commitment = commitmentOf(channelOf(identity, proposal), true, part.number, keys, view);
@@ -153,11 +149,12 @@ function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
   for (let i = 0; i < htlcSignatures.length; i++) {
     isValid(htlcSignatures[i]!, commitment.htlcs[i]!.sighash, keys.countersignatoryHtlc);
   }
+  const { anchorPartial } = part;
   const ownSignature = finishOwn(work, part.partial, commitment.sighash);
   const anchor = view.htlcs.length > 0 ? null : anchorSighash(identity, commitment);
   demand(
     "exit-before-revoke",
-    anchor === null || part.anchorPartial !== undefined,
+    anchor === null || anchorPartial !== undefined,
     "a state without HTLCs needs the signature of its anchor",
   );
   const kept: Holder = {
@@ -166,7 +163,7 @@ function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
     bridgeSignature: part.signature,
     ownSignature,
     htlcSignatures,
-    ...(anchor === null ? {} : { anchorSignature: finishOwn(work, part.anchorPartial!, anchor) }),
+    ...(anchor && anchorPartial ? { anchorSignature: finishOwn(work, anchorPartial, anchor) } : {}),
   };
   work.state = { ...work.state, holder: kept };
   noteHtlcs(work, view);
@@ -191,11 +188,9 @@ export function takeCounterparty(work: Work, part: NonNullable<Step["counterpart
   }
   const view = part.view || holder?.view;
   const point = part.point || newest?.nextPoint;
-  demand(
-    "commitment-content",
-    view !== undefined && point !== undefined,
-    "the bridge's commitment has no content or no point",
-  );
+  if (view === undefined || point === undefined) {
+    throw lngateError("step-incomplete", "the bridge's commitment comes without its content or its point");
+  }
   demand(
     "commitment-number",
     newest === null ? part.number === 0 : part.number === newest.number + 1 && books.phase !== "opening",

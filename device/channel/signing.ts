@@ -1,4 +1,5 @@
 /** The device's part of every signature: scalars only, one record each. */
+import { lngateError } from "../../src/errors.ts";
 import { derivePrivateKey } from "../../src/lightning/keys.ts";
 import type { Partial2pe } from "../../src/link/messages.ts";
 import { answer, complete, signWithNonce } from "../../src/threshold/online.ts";
@@ -25,10 +26,12 @@ export function finishOwn(work: Work, partial: Partial2pe, sighash: Uint8Array):
     `record ${partial.id} has been used already`,
   );
   const record = records.read("B", partial.id);
-  demand("exit-before-revoke", record?.id === partial.id, `the device has no record ${partial.id} of kind B`);
+  if (record === null || record.id !== partial.id) {
+    throw lngateError("record-missing", `the device has no record ${partial.id} of kind B`);
+  }
   passRecord(work, "B", partial.id);
-  const signature = complete(record!.bytes, partial.scalar);
-  record!.bytes.fill(0);
+  const signature = complete(record.bytes, partial.scalar);
+  record.bytes.fill(0);
   demand(
     "exit-before-revoke",
     curve === null || curve.verify(signature, sighash, identity.fundingKey),

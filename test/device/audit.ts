@@ -32,9 +32,15 @@ export class Auditor {
   /** Exits that were found valid. */
   private readonly checked = new Set<string>();
 
-  /** A message leaves the device. */
-  sent(message: ToGateway): void {
+  /** A message leaves the device; `chip` is what somebody would find in its flash at this instant. */
+  sent(message: ToGateway, chip: Uint8Array): void {
     if (message.type !== "stepped") return;
+    for (const { id } of message.signed?.partials ?? []) {
+      must(
+        !Buffer.from(chip).includes(Buffer.from(recordOf("A", id).answering)),
+        `record A${id} is used and still there`,
+      );
+    }
     if (message.secret) this.secrets.add(toHex(message.secret));
     for (const { id, scalar } of message.signed?.partials ?? []) {
       this.once(`A${id}`, messageOf(recordOf("A", id), scalar).toString());

@@ -108,7 +108,7 @@ export class World {
       ...(options.random ? { random: options.random } : {}),
       onSend: (message, encoded) => {
         this.traffic.up.push(encoded.length);
-        this.auditor.sent(message);
+        this.auditor.sent(message, this.box.flash.image());
       },
       onPersisted: state => this.auditor.state(state, identity),
       ...(options.everyOperation ? { onOperation: flash => this.readOut(flash.image()) } : {}),

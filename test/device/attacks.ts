@@ -1,0 +1,645 @@
+/**
+ * Every way in which a gateway, a bridge, an application or all together might try to get more than `pay()` allowed.
+ * An attack names the rule that stops it; `harm` says what it gets if nothing does (by default what the rig finds).
+ */
+import type { Rule } from "../../device/channel/demand.ts";
+import { equal } from "../../src/bytes/bytes.ts";
+import { nobleCurve } from "../../src/bytes/curve.ts";
+import { channelOf } from "../../src/link/transactions.ts";
+import { derived } from "./dealer.ts";
+import { BRIDGE, FUNDING, HEIGHT, keyPair, nonceOf, proposalWith, recordOf } from "./parties.ts";
+import { Rig, type RigOptions } from "./rig.ts";
+
+export interface Attack {
+  readonly name: string;
+  readonly rig?: RigOptions;
+  act(rig: Rig): void;
+  /** What has gone wrong, or null. */
+  harm?(rig: Rig): string | null;
+}
+
+const when = (bad: boolean, what: string) => (bad ? what : null);
+const openRig = (act: (rig: Rig) => void) => (rig: Rig) => act(rig.open());
+/** A payment of 1,000 sat is on its way in both commitments. */
+const withHtlc = (act: (rig: Rig) => void) =>
+  openRig(rig => {
+    rig.pay("toll", 1000);
+    rig.move(rig.view(0, [rig.htlc("toll", 1000)]));
+    act(rig);
+  });
+
+function proposed(changed: Parameters<typeof proposalWith>[0]): Pick<Attack, "act" | "harm"> {
+  return {
+    act: rig => {
+      rig.app("open");
+      rig.proposal = proposalWith(changed);
+      const { theirDustLimitSat } = rig.proposal;
+      const view = theirDustLimitSat > 10_000 ? { ...rig.view(), theirSat: 0 } : rig.view();
+      rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(view) });
+    },
+    harm: rig =>
+      when(rig.state.books.phase === "opening", `such a channel is accepted: ${Object.keys(changed ?? {})}`),
+  };
+}
+
+const MUCH = 150_000;
+
+export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
+  "channel-parameters": [
+    { name: "our own money locked for a year after an exit", ...proposed({ ourDelay: 52_560 }) },
+    { name: "no time to punish a revoked state", ...proposed({ theirDelay: 0 }) },
+    { name: "a dust limit that swallows our balance", ...proposed({ theirDustLimitSat: MUCH }) },
+    { name: "a dust limit below what is relayed", ...proposed({ ourDustLimitSat: 1 }) },
+    { name: "a reserve of nearly everything", ...proposed({ reserveSat: MUCH }) },
+    { name: "a third of the deposit for the miners", ...proposed({ channelSat: 140_000 }) },
+    {
+      name: "deposits beyond all money there is, so that sums are no longer exact",
+      ...proposed({
+        deposits: [
+          { ...proposalWith().deposits[0]!, valueSat: Number.MAX_SAFE_INTEGER },
+          { ...proposalWith().deposits[0]!, vout: 2, valueSat: Number.MAX_SAFE_INTEGER },
+        ],
+        channelSat: Number.MAX_SAFE_INTEGER,
+        changeSat: Number.MAX_SAFE_INTEGER - 1,
+      }),
+    },
+    { name: "a change that is dust", ...proposed({ channelSat: 200_500, changeSat: 100 }) },
+    { name: "a key that is no point", ...proposed({ paymentBasepoint: new Uint8Array(33).fill(5) }) },
+    { name: "our own funding key on the bridge's side", ...proposed({ fundingKey: FUNDING.point }) },
+  ],
+
+  funding: [
+    {
+      name: "the funding transaction first, the exit never",
+      act: rig => {
+        rig.app("open");
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()), fund: true });
+      },
+    },
+    {
+      name: "a channel that nobody asked for",
+      act: rig => void rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()) }),
+      harm: rig => when(rig.state.books.phase === "opening", "the deposit is spent unasked"),
+    },
+    {
+      name: "a second channel in the place of one that has our money",
+      act: openRig(rig => {
+        rig.app("close");
+        rig.proposal = proposalWith({
+          index: 2,
+          deposits: [{ txid: derived("more"), vout: 0, valueSat: 201_000 }],
+        });
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
+      }),
+      harm: rig => when(rig.state.books.index === 2, "the exit of the first channel is gone"),
+    },
+  ],
+
+  balance: [
+    {
+      name: "a new channel that gives the bridge half of it",
+      act: rig => {
+        rig.app("open");
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(100_000)) });
+        rig.step({ holder: rig.holder(rig.view()) });
+        rig.step({ fund: true });
+      },
+    },
+    {
+      name: "the same, in a second step after a first one that could not be signed",
+      act: rig => {
+        rig.app("open");
+        const point = new Uint8Array(33).fill(5);
+        rig.step({ proposal: rig.proposal, counterparty: { ...rig.counterparty(rig.view()), point } });
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(100_000)) });
+        rig.step({ holder: rig.holder(rig.view()) });
+        rig.step({ fund: true });
+      },
+    },
+    { name: "ten thousand sat go over to the bridge", act: openRig(rig => rig.move(rig.view(10_000))) },
+    {
+      name: "a single sat goes over to the bridge",
+      act: openRig(rig => rig.move({ ...rig.view(), ourSat: rig.view().ourSat - 1 })),
+      harm: rig =>
+        when(
+          rig.publishable.some(each => each.view.ourSat < rig.view().ourSat),
+          "a sat is gone",
+        ),
+    },
+    {
+      name: "an HTLC disappears without a preimage, and its money with it",
+      act: withHtlc(rig => rig.move(rig.view(1000))),
+    },
+    {
+      name: "an HTLC is paid twice",
+      act: withHtlc(rig => {
+        rig.paid("toll");
+        rig.move(rig.view(2010));
+      }),
+    },
+    {
+      name: "a payment that failed is taken all the same",
+      act: withHtlc(rig => {
+        rig.move(rig.view());
+        rig.failed("toll");
+        rig.move(rig.view(1000));
+      }),
+    },
+    {
+      name: "dust in flight is taken twice over",
+      act: openRig(rig => {
+        rig.pay("tiny", 100);
+        rig.move(rig.view(700));
+      }),
+    },
+    {
+      name: "an exit that pays us nothing",
+      act: openRig(
+        rig => void rig.step({ holder: rig.holder({ ...rig.view(), ourSat: 0, theirSat: 199_000 }) }),
+      ),
+    },
+  ],
+
+  value: [
+    {
+      name: "the fee that counts as ours, paid to the bridge",
+      act: openRig(rig => {
+        rig.pay("tiny", 100);
+        const view = rig.view();
+        rig.step({ counterparty: rig.counterparty({ ...view, theirSat: 660 }) });
+      }),
+    },
+    {
+      name: "a high feerate on paper, and the bridge has the difference",
+      act: openRig(rig => {
+        const view = rig.view(0, [], 9000);
+        rig.step({ counterparty: rig.counterparty({ ...view, theirSat: 9000 }) });
+      }),
+    },
+    {
+      name: "an exit with an output that nobody relays",
+      act: openRig(rig => {
+        rig.pay("tiny", 100);
+        rig.step({ holder: rig.holder({ ...rig.view(100), theirSat: 100 }) });
+      }),
+    },
+  ],
+
+  "feerate-range": [
+    { name: "everything to the miners", act: openRig(rig => rig.move(rig.view(0, [], 100_000))) },
+    {
+      name: "a commitment that will never confirm",
+      act: openRig(rig => void rig.step({ holder: rig.holder(rig.view(0, [], 1)) })),
+      harm: rig => when((rig.state.holder?.view.feeratePerKw ?? 0) < 253, "the exit pays no fee"),
+    },
+  ],
+
+  "htlc-dust": [
+    {
+      name: "a tiny payment as an output that makes the exit unpublishable",
+      act: openRig(rig => {
+        rig.pay("tiny", 100);
+        rig.step({ holder: rig.holder(rig.view(0, [rig.htlc("tiny", 100)])) });
+      }),
+    },
+  ],
+
+  "htlc-unauthorised": [
+    {
+      name: "an HTLC of another hash in the room that tiny payments leave",
+      act: openRig(rig => {
+        for (let i = 0; i < 5; i++) rig.pay(`tiny ${i}`, 200);
+        rig.step({ counterparty: rig.counterparty(rig.view(0, [rig.htlc("never asked for", 900)])) });
+      }),
+    },
+  ],
+
+  "htlc-limit": [
+    {
+      name: "an HTLC of ten times the amount",
+      act: openRig(rig => {
+        rig.pay("toll", 1000);
+        rig.step({ counterparty: rig.counterparty(rig.view(0, [rig.htlc("toll", 10_000)])) });
+      }),
+    },
+    {
+      name: "two HTLCs for one payment",
+      act: withHtlc(rig => rig.move(rig.view(0, [rig.htlc("toll", 1000), rig.htlc("toll", 1000)]))),
+    },
+  ],
+
+  "htlc-expiry": [
+    {
+      name: "an HTLC for ten years",
+      act: openRig(rig => {
+        rig.pay("toll", 1000);
+        const htlc = rig.htlc("toll", 1000, { cltvExpiry: HEIGHT + 525_600 });
+        rig.step({ counterparty: rig.counterparty(rig.view(0, [htlc])) });
+      }),
+    },
+  ],
+
+  "htlc-incoming": [
+    {
+      name: "so many of the bridge's HTLCs that there is no room for ours",
+      act: openRig(rig => {
+        rig.pay("toll", 4000);
+        rig.move(rig.view(0, [rig.htlc("toll", 4000)]));
+        rig.paid("toll");
+        rig.move(rig.view(4000));
+        const many = [1, 2, 3, 4, 5].map(i => rig.htlc(`unasked ${i}`, 400, { incoming: true }));
+        rig.step({ holder: rig.holder(rig.view(2000, many)) });
+      }),
+      harm: rig => when(rig.state.holder!.view.htlcs.length > 4, "the bridge has all the room"),
+    },
+  ],
+
+  "commitment-number": [
+    {
+      name: "an old number once more, for whose secret nobody would look",
+      act: openRig(rig => {
+        rig.pay("toll", 1000);
+        rig.step({ counterparty: rig.counterparty(rig.view(0, [rig.htlc("toll", 1000)])) });
+        rig.step({ revoked: rig.revoked() });
+        rig.step({ counterparty: rig.counterparty(rig.view(), 0) });
+        rig.step({ revoked: { ...rig.revoked(0), number: -1 + 1 } });
+        rig.failed("toll");
+      }),
+      harm: rig =>
+        when((rig.state.counterparty?.number ?? 0) === 0 && rig.answers.length > 5, "numbers go backwards"),
+    },
+    {
+      name: "commitments before the channel is funded",
+      act: rig => {
+        rig.app("open");
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()) });
+        rig.step({ holder: rig.holder(rig.view()) });
+        rig.step({ holder: rig.holder(rig.view()) });
+      },
+      harm: rig => when(rig.state.holder!.number > 0, "commitment 0 is revoked and money not even there"),
+    },
+    {
+      name: "our commitment 0 before the bridge's: nothing is known of the bridge's state",
+      act: rig => {
+        rig.app("open");
+        rig.step({ proposal: rig.proposal });
+        rig.step({ holder: rig.holder(rig.view()) });
+        rig.step({ fund: true });
+      },
+    },
+    {
+      name: "a gap in our numbers, to hear a secret ahead of its time",
+      act: openRig(rig => void rig.step({ holder: rig.holder(rig.view(), 5) })),
+      harm: rig => when(rig.secrets.size > 0, "a secret of a state that never was is out"),
+    },
+  ],
+
+  "commitment-content": [
+    {
+      name: "another content for a number that is signed",
+      act: openRig(rig => {
+        rig.pay("toll", 1000);
+        rig.step({ counterparty: rig.counterparty(rig.view()) });
+        rig.step({ counterparty: rig.counterparty(rig.view(0, [rig.htlc("toll", 1000)]), 1) });
+      }),
+    },
+    {
+      name: "another point for a number that is signed",
+      act: openRig(rig => {
+        rig.pay("toll", 1000);
+        const view = rig.view(0, [rig.htlc("toll", 1000)]);
+        rig.step({ counterparty: rig.counterparty(view) });
+        rig.step({ counterparty: { ...rig.counterparty(view, 1), point: keyPair("another").point } });
+      }),
+    },
+    {
+      name: "another content for a commitment of ours",
+      act: openRig(rig => {
+        rig.pay("toll", 1000);
+        rig.move(rig.view());
+        rig.step({ holder: { ...rig.holder(rig.view(0, [rig.htlc("toll", 1000)]), 1) } });
+      }),
+      harm: rig =>
+        when(
+          rig.answers[rig.answers.length - 1]!.secret !== undefined,
+          "an answer belongs to another question",
+        ),
+    },
+    {
+      name: "another channel under the same number",
+      act: rig => {
+        rig.app("open");
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()) });
+        rig.proposal = proposalWith({ deposits: [{ ...proposalWith().deposits[0]!, vout: 7 }] });
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
+      },
+    },
+  ],
+
+  "exit-before-revoke": [
+    {
+      name: "a signature of the bridge's that is none",
+      act: openRig(
+        rig =>
+          void rig.step({
+            holder: { ...rig.holder(rig.view()), signature: rig.state.holder!.bridgeSignature },
+          }),
+      ),
+    },
+    {
+      name: "the bridge's signature of another amount",
+      act: withHtlc(rig => {
+        const other = rig.holder(rig.view(1000)).signature;
+        rig.step({ holder: { ...rig.holder(rig.view()), signature: other } });
+      }),
+    },
+    {
+      name: "the bridge's signature of a channel without anchors",
+      act: openRig(rig => {
+        const holder = rig.holder(rig.view());
+        const channel = channelOf(rig.identity, rig.proposal);
+        const signature = nobleCurve.sign(
+          derived(`static remote key ${channel.fundingSat}`),
+          BRIDGE.funding.secret,
+        );
+        rig.step({ holder: { ...holder, signature } });
+      }),
+    },
+    {
+      name: "our to_local under the gateway's key",
+      act: openRig(rig => {
+        const { identity } = rig;
+        const forged = new Rig();
+        Object.assign(forged.identity, { delayedPaymentBasepoint: keyPair("gateway's own").point });
+        forged.nextB = rig.nextB;
+        const commitment = forged.build(true, 1, rig.ourPoint(1), rig.view());
+        const holder = rig.holder(rig.view());
+        const signature = nobleCurve.sign(commitment.sighash, BRIDGE.funding.secret);
+        if (equal(identity.delayedPaymentBasepoint, forged.identity.delayedPaymentBasepoint))
+          throw new Error("same");
+        rig.step({ holder: { ...holder, signature } });
+      }),
+    },
+    {
+      name: "an HTLC without the bridge's signature",
+      act: openRig(rig => {
+        rig.pay("toll", 1000);
+        rig.step({ holder: { ...rig.holder(rig.view(0, [rig.htlc("toll", 1000)])), htlcSignatures: [] } });
+      }),
+    },
+    {
+      name: "a wrong signature of the bridge's on an HTLC",
+      act: openRig(rig => {
+        rig.pay("toll", 1000);
+        const holder = rig.holder(rig.view(0, [rig.htlc("toll", 1000)]));
+        rig.step({ holder: { ...holder, htlcSignatures: [holder.signature] } });
+      }),
+    },
+    {
+      name: "a scalar that does not finish our own signature",
+      act: openRig(rig => {
+        const holder = rig.holder(rig.view());
+        const partial = { ...holder.partial, scalar: derived("a scalar") };
+        rig.step({ holder: { ...holder, partial } });
+      }),
+    },
+    {
+      name: "no signature for the anchor, so that the exit's fee cannot be raised",
+      act: openRig(rig => {
+        const { anchorPartial: _, ...holder } = rig.holder(rig.view());
+        rig.step({ holder });
+      }),
+    },
+    {
+      name: "a scalar that does not finish the anchor's signature",
+      act: openRig(rig => {
+        const holder = rig.holder(rig.view());
+        rig.step({
+          holder: { ...holder, anchorPartial: { ...holder.anchorPartial!, scalar: derived("another") } },
+        });
+      }),
+    },
+  ],
+
+  "previous-revoked": [
+    {
+      name: "two states that are not revoked, and the older one forgotten",
+      act: openRig(rig => {
+        rig.pay("toll", 1000);
+        rig.step({ counterparty: rig.counterparty(rig.view(0, [rig.htlc("toll", 1000)])) });
+        rig.step({ revoked: rig.revoked() });
+        rig.step({ counterparty: rig.counterparty(rig.view()) });
+        rig.step({ counterparty: rig.counterparty(rig.view()) });
+        rig.step({ revoked: rig.revoked() });
+        rig.failed("toll");
+      }),
+    },
+    {
+      name: "a secret that is not the one of the state",
+      act: openRig(rig => {
+        rig.pay("toll", 1000);
+        rig.step({ counterparty: rig.counterparty(rig.view(0, [rig.htlc("toll", 1000)])) });
+        rig.step({ revoked: rig.revoked() });
+        rig.step({ counterparty: rig.counterparty(rig.view()) });
+        rig.step({ revoked: { number: 1, secret: derived("no secret") } });
+        rig.failed("toll");
+      }),
+    },
+    {
+      name: "a secret that is no scalar",
+      act: openRig(rig => {
+        rig.pay("toll", 1000);
+        rig.step({ counterparty: rig.counterparty(rig.view(0, [rig.htlc("toll", 1000)])) });
+        rig.step({ revoked: rig.revoked() });
+        rig.step({ counterparty: rig.counterparty(rig.view()) });
+        rig.step({ revoked: { number: 1, secret: new Uint8Array(32).fill(255) } });
+        rig.failed("toll");
+      }),
+    },
+  ],
+
+  phase: [
+    {
+      name: "another state after the owner has left with the last one",
+      act: openRig(rig => {
+        rig.box.run({ type: "exit", index: 1 });
+        rig.step({ holder: rig.holder(rig.view()) });
+      }),
+      harm: rig => when(rig.secrets.size > 0, "the exit that the owner has in hand is poison now"),
+    },
+    {
+      name: "another state after the mutual close is signed",
+      act: openRig(rig => {
+        rig.close(199_000, 0);
+        rig.step({ holder: rig.holder(rig.view()) });
+      }),
+      harm: rig => when(rig.secrets.size > 0, "the channel goes on although it is closed"),
+    },
+  ],
+
+  "record-reuse": [
+    {
+      name: "a used record of kind B for another state",
+      // A bank that forgets nothing: the real one refuses as well.
+      rig: { contextWith: context => ({ ...context, records: TRUSTING_BANK }) },
+      act: openRig(rig => {
+        const spent = rig.nextB - 1;
+        rig.nextB = spent;
+        rig.step({ holder: rig.holder(rig.view()) });
+      }),
+      harm: rig => when(rig.state.holder!.number === 1, "two signatures of ours share a nonce"),
+    },
+  ],
+
+  "close-pending": [
+    {
+      name: "a close while a payment is in flight",
+      act: openRig(rig => {
+        rig.pay("toll", 1000);
+        rig.close(199_000, 0);
+      }),
+    },
+    {
+      name: "a close while the bridge may still publish an HTLC",
+      act: withHtlc(rig => {
+        rig.move(rig.view());
+        rig.close(199_000, 0);
+      }),
+    },
+    {
+      name: "the application closes too early",
+      act: openRig(rig => {
+        rig.pay("toll", 1000);
+        rig.app("close");
+      }),
+      harm: rig => when(rig.refusals.length === 0, "a payment is left open"),
+    },
+  ],
+
+  "close-balance": [
+    { name: "a close that pays us half", act: openRig(rig => void rig.close(100_000, 0)) },
+    { name: "a close whose fee goes to the bridge", act: openRig(rig => void rig.close(190_000, 9_000)) },
+    {
+      name: "a close that pays the bridge twice",
+      act: withHtlc(rig => {
+        rig.paid("toll");
+        rig.move(rig.view(1000));
+        rig.close(196_000, 3_000);
+      }),
+    },
+  ],
+
+  "close-state": [
+    {
+      name: "closes without end, each of which uses up a record",
+      act: openRig(rig => {
+        for (let fee = 1000; fee < 1012; fee++) rig.close(200_000 - fee, 0);
+      }),
+      harm: rig => when(rig.closes.length > 8, "closes without end"),
+    },
+    {
+      name: "a close before the channel is funded",
+      act: rig => {
+        rig.app("open");
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()) });
+        rig.close(199_000, 0);
+      },
+      harm: rig => when(rig.closes.length > 0, "a close of nothing"),
+    },
+    {
+      name: "the exit of a channel that is not funded",
+      act: rig => {
+        rig.app("open");
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()) });
+        rig.step({ holder: rig.holder(rig.view()) });
+        runExit(rig);
+      },
+      harm: rig => when(rig.box.exits.length > 0, "an exit of nothing"),
+    },
+    {
+      name: "the application closes where there is no channel",
+      act: rig => rig.app("close"),
+      harm: rig => when(rig.refusals.length === 0, "it asks for nonsense"),
+    },
+  ],
+
+  "payment-limit": [
+    {
+      name: "a reader that asks for all that is there",
+      act: openRig(rig => void rig.pay("toll", 6000)),
+      harm: paysTooMuch(5000),
+    },
+  ],
+
+  velocity: [
+    {
+      name: "one small payment after the other, without end",
+      act: openRig(rig => {
+        for (let i = 0; i < 8; i++) rig.pay(`toll ${i}`, 4000);
+      }),
+      harm: paysTooMuch(20_000),
+    },
+    {
+      name: "the same, with a clock that is turned back",
+      act: openRig(rig => {
+        for (let i = 0; i < 8; i++) {
+          rig.pay(`toll ${i}`, 4000);
+          rig.box.nowMs -= 7_200_000;
+        }
+      }),
+      harm: paysTooMuch(20_000),
+    },
+  ],
+
+  payee: [
+    {
+      name: "an invoice of somebody else",
+      rig: { policy: { payees: [keyPair("the toll station").point] } },
+      act: openRig(rig => void rig.pay("toll", 100, { payee: keyPair("somebody else").point })),
+      harm: paysTooMuch(0),
+    },
+    {
+      name: "an invoice that does not say whose it is",
+      rig: { policy: { payees: [keyPair("the toll station").point] } },
+      act: openRig(rig => void rig.pay("toll", 100)),
+      harm: paysTooMuch(0),
+    },
+  ],
+
+  "dust-in-flight": [
+    {
+      name: "many tiny payments that no commitment shows",
+      rig: { policy: { maxDustSat: 1000 } },
+      act: openRig(rig => {
+        for (let i = 0; i < 7; i++) rig.pay(`tiny ${i}`, 300);
+      }),
+      harm: paysTooMuch(1000),
+    },
+  ],
+};
+
+function paysTooMuch(mostSat: number) {
+  return (rig: Rig): string | null => {
+    let sum = 0;
+    for (const payment of rig.state.payments) sum += payment ? payment.limitMsat / 1000 : 0;
+    return when(sum > mostSat, `${sum} sat are authorised`);
+  };
+}
+
+export function runExit(rig: Rig): void {
+  try {
+    rig.box.run({ type: "exit", index: rig.proposal.index });
+  } catch (error) {
+    rig.refusals.push((error as { code: string }).code);
+  }
+}
+
+const TRUSTING_BANK = {
+  read: (kind: "A" | "B" | "H", id: number) => {
+    const bytes =
+      kind === "H" ? nonceOf(id) : kind === "A" ? recordOf("A", id).answering : recordOf("B", id).completing;
+    return { id, bytes: bytes.slice() };
+  },
+  left: () => 1000,
+  erase: () => {},
+};

@@ -1,0 +1,67 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { describe, expect, jest, test } from "@jest/globals";
+import type { Rule } from "../../device/channel/demand.ts";
+
+const { demand }: { demand(rule: Rule, holds: boolean, sentence: string): void } = await import(
+  "../../device/channel/demand.ts"
+);
+/** A rule in here is switched off: only in this file, and only because the module is replaced here. */
+const off = new Set<string>();
+const refused = new Set<string>();
+
+jest.unstable_mockModule("../../device/channel/demand.ts", () => ({
+  demand: (rule: Rule, holds: boolean, sentence: string) => {
+    if (!holds) {
+      const callers = (new Error().stack ?? "").split("\n").slice(2);
+      // checkProposal's demands have one line in common; who called that?
+      refused.add(`${rule} ${callers[1]?.includes("need") ? callers[1] : callers[0]}`);
+    }
+    if (!off.has(rule)) demand(rule, holds, sentence);
+  },
+}));
+const { ATTACKS } = await import("./attacks.ts");
+const { Rig } = await import("./rig.ts");
+
+for (const [rule, attacks] of Object.entries(ATTACKS)) {
+  describe(`policy-${rule}`, () => {
+    for (const attack of attacks) {
+      const harmOf = (rig: InstanceType<typeof Rig>) => rig.harm() ?? attack.harm?.(rig) ?? null;
+
+      test(`stops: ${attack.name}`, () => {
+        off.clear();
+        const rig = new Rig(attack.rig);
+        attack.act(rig);
+        expect(rig.refusals).toContain(`policy-${rule}`);
+        expect(harmOf(rig)).toBeNull();
+      });
+
+      test(`without it there is harm: ${attack.name}`, () => {
+        off.clear();
+        off.add(rule);
+        const rig = new Rig(attack.rig);
+        attack.act(rig);
+        expect(rig.refusals).not.toContain(`policy-${rule}`);
+        expect(harmOf(rig)).not.toBeNull();
+      });
+    }
+  });
+}
+
+test("every place where a rule is demanded has been attacked", () => {
+  const places = new Map<string, number>();
+  const folder = new URL("../../device/channel/", import.meta.url);
+  for (const file of readdirSync(folder)) {
+    const source = readFileSync(new URL(file, folder), "utf8");
+    for (const [, rule] of source.matchAll(/^ +(?:demand\(\s*"([a-z-]+)"|need\()/gm)) {
+      const name = rule ?? "channel-parameters";
+      places.set(name, (places.get(name) ?? 0) + 1);
+    }
+  }
+  const attacked = new Map<string, number>();
+  for (const place of refused) {
+    const rule = place.split(" ")[0]!;
+    attacked.set(rule, (attacked.get(rule) ?? 0) + 1);
+  }
+  expect(Object.keys(ATTACKS).sort()).toEqual([...places.keys()].sort());
+  expect(Object.fromEntries(attacked)).toEqual(Object.fromEntries(places));
+});

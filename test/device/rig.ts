@@ -1,0 +1,368 @@
+/**
+ * A gateway that lies. It is in league with the bridge (it has all keys but the device's and the owner's) and has the
+ * gateway's half of every record, so that whatever it asks for comes with signatures that are valid for it. It keeps
+ * account of what the bridge could publish, and what that would cost the owner.
+ */
+import type { Context } from "../../device/channel/context.ts";
+import type { Input } from "../../device/channel/machine.ts";
+import type { PaymentOrder } from "../../device/channel/paying.ts";
+import type { ChannelState, Payment } from "../../device/channel/state.ts";
+import type { SpendingPolicy } from "../../device/identity.ts";
+import { equal, toHex } from "../../src/bytes/bytes.ts";
+import { type Curve, nobleCurve } from "../../src/bytes/curve.ts";
+import { sha256 } from "../../src/bytes/hash.ts";
+import { codeOf } from "../../src/errors.ts";
+import { type Commitment, commitmentFeeSat } from "../../src/lightning/commitment.ts";
+import { deriveCommitmentKeys, derivePrivateKey } from "../../src/lightning/keys.ts";
+import {
+  MAX_INCOMING,
+  type Partial2pe,
+  type Proposal,
+  type Step,
+  type Stepped,
+  type ToDevice,
+  toDevice,
+  type View,
+} from "../../src/link/messages.ts";
+import {
+  anchorSighash,
+  channelOf,
+  closingSighash,
+  commitmentOf,
+  fundingOf,
+  ourBasepoints,
+  theirBasepoints,
+} from "../../src/link/transactions.ts";
+import { answer, complete } from "../../src/threshold/online.ts";
+import { exitIsValid, Violation } from "./audit.ts";
+import { Box } from "./box.ts";
+import { derived, messageOf } from "./dealer.ts";
+import {
+  BRIDGE,
+  type Charge,
+  chargedFlash,
+  HEIGHT,
+  identityWith,
+  NOW_MS,
+  proposalWith,
+  recordOf,
+} from "./parties.ts";
+import { bridgePoint, bridgeSecret, CLOSE_SCRIPT } from "./peer.ts";
+
+export interface RigOptions {
+  readonly policy?: Partial<SpendingPolicy>;
+  readonly charge?: Charge;
+  readonly curve?: Curve | null;
+  readonly contextWith?: (context: Context, box: Box) => Context;
+}
+
+type Holder = NonNullable<Step["holder"]>;
+type Close = NonNullable<Step["close"]>;
+
+/** A commitment of the bridge's that it has our signature of. */
+interface Publishable {
+  readonly number: number;
+  readonly point: Uint8Array;
+  readonly view: View;
+}
+
+export class Rig {
+  readonly box: Box;
+  readonly identity;
+  proposal: Proposal;
+  /** Codes of all refusals so far. */
+  readonly refusals: string[] = [];
+  /** Everything that left the device. */
+  readonly answers: Stepped[] = [];
+  /** Bridge's states with our signature whose secret was not given to the device's side. */
+  publishable: Publishable[] = [];
+  readonly closes: Close[] = [];
+  fundingSigned = false;
+  /** Set when an answer was a signature of something else than what was asked. */
+  answeredAnother = false;
+  readonly secrets = new Set<string>();
+  private readonly messages = new Map<number, bigint>();
+  private reused = false;
+  nextB = 0;
+  private nextStep = 1;
+
+  constructor(options: RigOptions = {}) {
+    this.identity = identityWith(options.policy);
+    this.proposal = proposalWith();
+    this.box = new Box({
+      image: chargedFlash(options.policy, options.charge),
+      curve: options.curve === undefined ? nobleCurve : options.curve,
+      ...(options.contextWith ? { contextWith: options.contextWith } : {}),
+    });
+  }
+
+  get state(): ChannelState {
+    return this.box.state;
+  }
+
+  // ── what one can make a device do ─────────────────────────────────────────────────────────────────────
+
+  private run(input: Input): void {
+    try {
+      this.box.run(input);
+    } catch (error) {
+      const code = codeOf(error);
+      if (code === undefined) throw error;
+      this.refusals.push(code);
+    }
+  }
+
+  app(wish: "open" | "close"): void {
+    this.run({ type: wish });
+  }
+
+  pay(name: string, amountSat: number, changed: Partial<PaymentOrder> = {}): Uint8Array {
+    const paymentHash = sha256(this.preimage(name));
+    this.run({
+      type: "pay",
+      order: {
+        paymentHash,
+        amountMsat: amountSat * 1000,
+        maxFeeMsat: 5000,
+        payee: null,
+        maxCltvExpiry: HEIGHT + 2016,
+        expiresAt: NOW_MS / 1000 + 3600,
+        invoice: new Uint8Array(250),
+        ...changed,
+      },
+    });
+    return paymentHash;
+  }
+
+  preimage(name: string): Uint8Array {
+    return derived(`secret of ${name}`);
+  }
+
+  say(message: ToDevice): void {
+    this.run({ type: "message", message: toDevice.decode(toDevice.encode(message)) });
+    this.box.takeSent();
+  }
+
+  paid(name: string): void {
+    this.say({ type: "paid", preimage: this.preimage(name), feeMsat: 0 });
+  }
+
+  failed(name: string): void {
+    const paymentHash = sha256(this.preimage(name));
+    this.say({ type: "failed", paymentHash, code: "payment-failed", sentence: "so they say" });
+  }
+
+  /** One step, as it is. */
+  step(parts: Omit<Step, "type" | "id">): Stepped {
+    const message = toDevice.encode({ type: "step", id: this.nextStep++, ...parts });
+    this.box.receive(message);
+    const stepped = this.box.takeSent().filter(each => each.type === "stepped")[0]!;
+    this.answers.push(stepped);
+    this.nextB = Math.max(this.nextB, this.state.books.cursors.B);
+    if (stepped.refused) this.refusals.push(stepped.refused.code);
+    if (stepped.secret) this.secrets.add(toHex(stepped.secret));
+    if (stepped.signed) this.learn(parts, stepped.signed);
+    return stepped;
+  }
+
+  /** What the bridge has now. */
+  private learn(parts: Omit<Step, "type" | "id">, signed: NonNullable<Stepped["signed"]>): void {
+    for (const { id, scalar } of signed.partials) {
+      const message = messageOf(recordOf("A", id), scalar);
+      if (this.messages.has(id) && this.messages.get(id) !== message) this.reused = true;
+      this.messages.set(id, message);
+    }
+    const isFor = (hash: Uint8Array, i = 0): boolean => {
+      const partial = signed.partials[i];
+      return (
+        partial !== undefined && nobleCurve.verify(this.completed(partial), hash, this.identity.fundingKey)
+      );
+    };
+    const { counterparty, close } = parts;
+    if (counterparty) {
+      const { number } = counterparty;
+      const point = counterparty.point ?? bridgePoint(number);
+      const view = counterparty.view ?? this.state.holder?.view ?? this.state.counterparty!.view;
+      const { sighash } = this.build(false, number, point, view);
+      if (isFor(sighash)) this.publishable.push({ number, point, view });
+      else this.answeredAnother = true;
+    } else if (close) {
+      if (isFor(closingSighash(this.identity, this.proposal, close))) this.closes.push(close);
+    } else if (parts.fund) {
+      this.fundingSigned = isFor(fundingOf(this.identity, this.proposal).sighashes[0]!);
+    }
+  }
+
+  private completed({ id, scalar }: Partial2pe): Uint8Array {
+    return complete(recordOf("A", id).completing, scalar);
+  }
+
+  /** Gateway's half of a signature that stays in the device. */
+  half(sighash: Uint8Array): Partial2pe {
+    const id = this.nextB++;
+    return { id, scalar: answer(recordOf("B", id).answering, sighash) };
+  }
+
+  build(ours: boolean, number: number, point: Uint8Array, view: View): Commitment {
+    const us = ourBasepoints(this.identity);
+    const them = theirBasepoints(this.proposal);
+    const keys = ours
+      ? deriveCommitmentKeys(nobleCurve, point, us, them)
+      : deriveCommitmentKeys(nobleCurve, point, them, us);
+    return commitmentOf(channelOf(this.identity, this.proposal), ours, number, keys, view);
+  }
+
+  ourPoint(number: number): Uint8Array {
+    return this.box.context.pointOf(this.proposal.index, number);
+  }
+
+  /** A commitment of ours with all signatures that it needs. */
+  holder(view: View, number = (this.state.holder?.number ?? -1) + 1): Holder {
+    const point = this.ourPoint(number);
+    const commitment = this.build(true, number, point, view);
+    const htlcKey = derivePrivateKey(BRIDGE.htlc.secret, BRIDGE.htlc.point, point);
+    const anchor = view.htlcs.length === 0 ? anchorSighash(this.identity, commitment) : null;
+    return {
+      number,
+      view,
+      signature: nobleCurve.sign(commitment.sighash, BRIDGE.funding.secret),
+      htlcSignatures: commitment.htlcs.map(htlc => nobleCurve.sign(htlc.sighash, htlcKey)),
+      partial: this.half(commitment.sighash),
+      ...(anchor ? { anchorPartial: this.half(anchor) } : {}),
+    };
+  }
+
+  counterparty(view: View, number = (this.state.counterparty?.number ?? -1) + 1) {
+    return { number, point: bridgePoint(number), view };
+  }
+
+  /** The bridge gives the true secret of its commitment: whoever publishes it now loses everything. */
+  revoked(number = this.state.counterparty!.number - 1) {
+    this.publishable = this.publishable.filter(each => !equal(each.point, bridgePoint(number)));
+    return { number, secret: bridgeSecret(number) };
+  }
+
+  // ── the honest way ────────────────────────────────────────────────────────────────────────────────────
+
+  /** A state in which nothing is pending and the bridge owns `theirSat`; or with these HTLCs of ours. */
+  view(theirSat = 0, htlcs: View["htlcs"] = [], feeratePerKw = 1500): View {
+    const cost = commitmentFeeSat(feeratePerKw, htlcs.length) + 660;
+    const inHtlcs = htlcs.reduce((sum, htlc) => sum + Math.floor(htlc.amountMsat / 1000), 0);
+    return { feeratePerKw, ourSat: this.proposal.channelSat - theirSat - inHtlcs - cost, theirSat, htlcs };
+  }
+
+  htlc(name: string, sat: number, changed: Partial<View["htlcs"][number]> = {}): View["htlcs"][number] {
+    return {
+      paymentHash: sha256(this.preimage(name)),
+      amountMsat: sat * 1000,
+      cltvExpiry: HEIGHT + 80,
+      ...changed,
+    };
+  }
+
+  /** Both states of ours and the bridge's move on to this. */
+  move(view: View): void {
+    if (this.step({ counterparty: this.counterparty(view) }).refused) return;
+    this.step({ revoked: this.revoked(), holder: this.holder(view) });
+  }
+
+  open(): this {
+    this.app("open");
+    this.step({ proposal: this.proposal, counterparty: this.counterparty(this.view()) });
+    this.step({ holder: this.holder(this.view()) });
+    this.step({ fund: true });
+    return this;
+  }
+
+  close(ourSat: number, theirSat: number): Stepped {
+    return this.step({ close: { ourSat, theirSat, theirScript: CLOSE_SCRIPT } });
+  }
+
+  // ── the damage ────────────────────────────────────────────────────────────────────────────────────────
+
+  /** What has gone wrong so far, as the owner would see it; null if nothing has. */
+  harm(): string | null {
+    const { holder, parameters, books, counterparty } = this.state;
+    if (this.reused) return "a record answered two messages";
+    if (this.answeredAnother) return "an answer belongs to another question";
+    if (this.fundingSigned && holder === null) return "no exit is held";
+    if (parameters === null || holder === null || parameters.funding === undefined) return null;
+    try {
+      exitIsValid(this.state, this.identity);
+    } catch (error) {
+      if (error instanceof Violation) return error.message;
+      throw error;
+    }
+    if (this.secrets.has(toHex(this.box.context.secretOf(books.index, holder.number)))) {
+      return "the secret of the exit was given away";
+    }
+    const { policy } = this.identity;
+    for (const view of [holder.view, ...this.publishable.map(each => each.view)]) {
+      const dustLimitSat =
+        view === holder.view ? this.proposal.ourDustLimitSat : this.proposal.theirDustLimitSat;
+      const gain = view.theirSat + sumSat(view);
+      const authorised = this.authorisedSat(view, dustLimitSat);
+      const incoming = view.htlcs.filter(htlc => htlc.incoming).length;
+      if (gain > authorised) return `the bridge could take ${gain - authorised} sat that nobody authorised`;
+      const burnt = this.proposal.channelSat - view.ourSat - gain;
+      const most =
+        commitmentFeeSat(policy.maxFeeratePerKw, view.htlcs.length) + 660 + this.dustSat(dustLimitSat);
+      if (burnt > most) return `${burnt - most} sat too much would go to the miners`;
+      if (incoming > MAX_INCOMING) return `the bridge has ${incoming} HTLCs in our commitment`;
+      for (const htlc of view.htlcs) {
+        const payment = this.paymentOf(htlc.paymentHash);
+        if (htlc.incoming) continue;
+        if (!payment) return "an HTLC pays a hash that pay() never saw";
+        if (htlc.cltvExpiry > payment.maxCltvExpiry) return "money is locked for longer than is allowed";
+      }
+      if ([view.ourSat, view.theirSat, ...view.htlcs.map(htlc => htlc.amountMsat / 1000)].some(isDust)) {
+        return "a commitment has an output that nobody relays";
+      }
+    }
+    for (const { ourSat, theirSat } of this.closes) {
+      const owed = this.proposal.channelSat - this.authorisedSat(holder.view, 354);
+      if (ourSat < owed - policy.maxCloseFeeSat) return "a close pays us too little";
+      if (theirSat > this.proposal.channelSat - owed) return "a close pays the bridge of what is ours";
+      if (this.state.payments.some(each => each && !each.settled))
+        return "it closes and leaves a payment open";
+    }
+    if (counterparty?.view === undefined) return "the bridge's state is unknown";
+    return null;
+  }
+
+  private paymentOf(paymentHash: Uint8Array): Payment | undefined {
+    return this.state.payments.find(each => each && equal(each.paymentHash, paymentHash)) ?? undefined;
+  }
+
+  /** What may have left us in this state: paid payments, HTLCs that are there, and dust. */
+  private authorisedSat(view: View, dustLimitSat: number): number {
+    let sum = 0;
+    for (const payment of this.state.payments) {
+      if (!payment || (payment.settled && !payment.preimage)) continue;
+      const limit = Math.ceil(payment.limitMsat / 1000);
+      const visible = view.htlcs.filter(
+        each => !each.incoming && equal(each.paymentHash, payment.paymentHash),
+      );
+      if (payment.preimage) sum += limit;
+      else if (visible.length > 0) sum += Math.min(limit, sumSat({ ...view, htlcs: visible }));
+      else if (payment.amountMsat < dustLimitSat * 1000) sum += Math.min(limit, dustLimitSat);
+    }
+    return sum;
+  }
+
+  private dustSat(dustLimitSat: number): number {
+    let sum = 0;
+    for (const payment of this.state.payments) {
+      if (payment && payment.amountMsat < dustLimitSat * 1000) sum += Math.ceil(payment.limitMsat / 1000);
+    }
+    return sum;
+  }
+}
+
+function isDust(sat: number): boolean {
+  return sat > 0 && sat < 354;
+}
+
+function sumSat(view: View): number {
+  return view.htlcs.reduce((sum, htlc) => sum + Math.floor(htlc.amountMsat / 1000), 0);
+}
