@@ -10,7 +10,7 @@ import * as ldk from "lightningdevkit";
 import { type Database, open, type RootDatabase } from "lmdb";
 import { type Chain, createChain } from "../gateway/chain/chain.ts";
 import { type BitcoinRpc, connectRpc, type RpcOptions } from "../gateway/chain/rpc.ts";
-import { LightningNode, type Peer } from "../gateway/lightning/node.ts";
+import { LightningNode, type NodeStore, type Peer } from "../gateway/lightning/node.ts";
 import { type LightningRuntime, startRuntime } from "../gateway/lightning/runtime.ts";
 import { openNodeStore } from "../gateway/lightning/store.ts";
 import type { Log } from "../gateway/log.ts";
@@ -178,10 +178,13 @@ class Life {
   private readonly runtime: LightningRuntime;
   private readonly environment: RootDatabase<unknown, string>;
   private readonly table: Database<Uint8Array, string>;
+  private readonly store: NodeStore;
   private readonly keys: ldk.KeysManager;
   private readonly wallet: BitcoinRpc;
   /** Rows of our own that go to the store with LDK's next state. */
   private readonly rows = new Map<string, Uint8Array | null>();
+  /** All rows of our own since the start, written or not. */
+  private readonly current = new Map<string, Uint8Array | null>();
   private readonly openings = new Map<string, { resolve(id: string): void; reject(error: Error): void }>();
   private readonly payments = new Map<string, { resolve(paid: PaidRow): void; reject(error: Error): void }>();
   private readonly spendable = new Map<string, ldk.SpendableOutputDescriptor>();
@@ -200,6 +203,7 @@ class Life {
     this.runtime = runtime;
     this.environment = environment;
     this.table = environment.openDB({ name: "lightning", encoding: "binary" });
+    this.store = openNodeStore(this.table, "node");
     this.wallet = connectRpc({ ...options.rpc, url: `${options.rpc.url}/wallet/${options.wallet}` });
     let seed = this.table.get("seed");
     if (!seed) {
@@ -226,7 +230,7 @@ class Life {
   }
 
   async startNode(): Promise<LightningNode> {
-    const store = openNodeStore(this.table, "node");
+    const { store } = this;
     for (const key of store.keys(SPENDABLE)) this.noteSpendable(store.get(key)!);
     this.node = await LightningNode.start({
       runtime: this.runtime,
@@ -268,7 +272,7 @@ class Life {
 
   /** The port of the last time, if none is asked for: others know it. */
   async listen(node: LightningNode): Promise<number> {
-    const store = openNodeStore(this.table, "node");
+    const { store } = this;
     const stored = store.get(PORT);
     const wanted = this.options.port || Number(stored ? new TextDecoder().decode(stored) : 0);
     const port = await node.listen("127.0.0.1", wanted);
@@ -299,8 +303,14 @@ class Life {
     this.options.onEvent?.(event);
   }
 
+  /** What was put, or stored before. */
+  private row(key: string): Uint8Array | undefined {
+    return this.current.get(key) ?? this.store.get(key);
+  }
+
   private put(key: string, value: Uint8Array | null): void {
     this.rows.set(key, value);
+    this.current.set(key, value);
     this.node.storeSoon();
   }
 
@@ -399,7 +409,7 @@ class Life {
   private async signFunding(event: ldk.Event_FundingTxBroadcastSafe): Promise<void> {
     const key = FUNDING + toHex(event.funding_txo.get_txid());
     try {
-      const unsigned = this.rows.get(key) ?? openNodeStore(this.table, "node").get(key);
+      const unsigned = this.row(key);
       if (!unsigned) throw lngateError("no-funding", "the funding transaction is not in the store");
       const signed = await this.wallet.call<{ hex: string }>("signrawtransactionwithwallet", [
         toHex(unsigned),
@@ -416,9 +426,10 @@ class Life {
     const begin = performance.now();
     const invoice = decodeInvoice(text, nobleCurve);
     const hash = toHex(invoice.paymentHash);
-    const stored = this.rows.get(PAID + hash) ?? openNodeStore(this.table, "node").get(PAID + hash);
+    const stored = this.row(PAID + hash);
     if (stored) return { hash, ...(JSON.parse(new TextDecoder().decode(stored)) as PaidRow), ms: 0 };
     if (this.payments.has(hash)) throw lngateError("already-paying", "this payment is under way already");
+    await node.until("channel-not-ready", () => node.channels().some(each => each.get_is_usable()));
     const ended = new Promise<PaidRow>((resolve, reject) => this.payments.set(hash, { resolve, reject }));
     try {
       node.pay(invoice, text, invoice.paymentHash, maxFeeMsat);

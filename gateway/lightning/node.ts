@@ -72,6 +72,15 @@ export interface Peer {
   readonly port: number;
 }
 
+/** A peer to stay connected to. */
+interface Contact {
+  readonly address: Peer;
+  delay: number;
+  /** By performance.now(). */
+  nextAt: number;
+  connecting: boolean;
+}
+
 const MANAGER = "manager";
 const MONITOR = "monitor/";
 const UPDATE = "update/";
@@ -112,9 +121,7 @@ export class LightningNode {
   private futureCallback!: ldk.FutureCallback;
   private turnDue = false;
   private stopped = false;
-  private peer:
-    | { readonly address: Peer; delay: number; timer: NodeJS.Timeout | undefined; connecting: boolean }
-    | undefined;
+  private readonly contacts = new Map<string, Contact>();
   private readonly waiting: { test: () => boolean; resolve: () => void }[] = [];
 
   private constructor(options: NodeOptions) {
@@ -288,6 +295,9 @@ export class LightningNode {
       this.peers.timer_tick_occurred();
       this.forgetArguments();
     });
+    const reconnecting = setInterval(() => this.guarded(() => this.reconnect()), RECONNECT_MS);
+    reconnecting.unref();
+    this.timers.push(reconnecting);
     this.every(REBROADCAST_MS, () => this.monitor.rebroadcast_pending_claims());
     if (stored) {
       this.monitor.archive_fully_resolved_channel_monitors();
@@ -583,34 +593,30 @@ export class LightningNode {
 
   /** Stays connected to this peer from now on. */
   keepConnected(address: Peer): void {
-    this.peer = { address, delay: RECONNECT_MS, timer: undefined, connecting: false };
-    void this.reconnect();
-    const timer = setInterval(() => {
-      this.guarded(() => {
-        if (!this.isConnected(address.nodeId)) void this.reconnect();
-      });
-    }, RECONNECT_MS);
-    timer.unref();
-    this.timers.push(timer);
+    this.contacts.set(toHex(address.nodeId), { address, delay: RECONNECT_MS, nextAt: 0, connecting: false });
+    this.reconnect();
   }
 
-  private async reconnect(): Promise<void> {
-    const { peer } = this;
-    if (!peer || peer.timer || peer.connecting || this.stopped) return;
-    peer.connecting = true;
-    peer.timer = setTimeout(() => {
-      peer.timer = undefined;
-    }, peer.delay);
-    peer.timer.unref();
+  private reconnect(): void {
+    for (const contact of this.contacts.values()) {
+      const due = !contact.connecting && performance.now() >= contact.nextAt;
+      if (due && !this.isConnected(contact.address.nodeId)) void this.call(contact);
+    }
+  }
+
+  private async call(contact: Contact): Promise<void> {
+    const { nodeId, host, port } = contact.address;
+    contact.connecting = true;
     try {
-      await this.sockets.connect(peer.address.nodeId, peer.address.host, peer.address.port);
-      peer.delay = RECONNECT_MS;
+      await this.sockets.connect(nodeId, host, port);
+      contact.delay = RECONNECT_MS;
     } catch (error) {
-      if (peer.delay === RECONNECT_MS)
+      if (contact.delay === RECONNECT_MS)
         this.options.log.warn((error as Error).message, { code: codeOf(error) });
-      peer.delay = Math.min(2 * peer.delay, LONGEST_RECONNECT_MS);
+      contact.delay = Math.min(2 * contact.delay, LONGEST_RECONNECT_MS);
     } finally {
-      peer.connecting = false;
+      contact.connecting = false;
+      contact.nextAt = performance.now() + contact.delay;
     }
     this.wake();
   }
@@ -761,7 +767,6 @@ export class LightningNode {
   async stop(): Promise<void> {
     this.stopped = true;
     for (const timer of this.timers) clearInterval(timer);
-    clearTimeout(this.peer?.timer);
     clearTimeout(this.storeTimer);
     this.watching?.leave();
     this.sockets.close();
