@@ -185,6 +185,8 @@ export function message<const Name extends string, F extends Fields>(
 
 /** The messages that one side may send: encodes and decodes any of them. */
 export interface Protocol<M> {
+  /** The messages themselves, for who wants to know what there is. */
+  readonly kinds: readonly MessageKind<string, Fields>[];
   encode(value: MessageOf<M>): Uint8Array;
   decode(encoded: Uint8Array): MessageOf<M>;
 }
@@ -193,6 +195,7 @@ export function protocol<const K extends readonly MessageKind<string, Fields>[]>
   kinds: K,
 ): Protocol<K[number]> {
   return {
+    kinds,
     encode: value => {
       const given = value as { readonly type: string };
       const kind = kinds.filter(candidate => candidate.name === given.type)[0];
