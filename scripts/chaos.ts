@@ -1,5 +1,6 @@
 /**
- * Random lives of a channel with the power failing, sessions breaking and messages repeating:
+ * Random lives of a channel with the power failing, sessions breaking and messages repeating; and after each of them a
+ * gateway that tries random lies on a device of its own:
  *
  *     npm run test:chaos -- --runs 10000 --seed 1
  *
@@ -7,6 +8,7 @@
  */
 import { parseArgs } from "node:util";
 import { chaos, type Undisturbed } from "../test/device/cuts.ts";
+import { lie } from "../test/device/lies.ts";
 
 const { values } = parseArgs({
   options: { runs: { type: "string", default: "1000" }, seed: { type: "string", default: "1" } },
@@ -21,11 +23,13 @@ if (!Number.isSafeInteger(runs) || !Number.isSafeInteger(first) || runs < 1) {
 const lives = new Map<string, Undisturbed>();
 let boots = 0;
 let operations = 0;
+let lies = 0;
 for (let i = 0; i < runs; i++) {
   try {
     const { box } = chaos(first + i, lives);
     boots += box.boots - 1;
     operations += box.operations + box.flash.operations();
+    lies += lie(first + i).rig.answers.length;
   } catch (error) {
     console.error(`\nseed ${first + i}: ${error instanceof Error ? error.stack : error}`);
     console.error(`again: npm run test:chaos -- --runs 1 --seed ${first + i}`);
@@ -33,7 +37,7 @@ for (let i = 0; i < runs; i++) {
   }
   if ((i + 1) % Math.ceil(runs / 20) === 0 || i + 1 === runs) {
     console.log(
-      `${i + 1} of ${runs} lives, ${boots} power cuts, ${operations} flash operations: all ended well`,
+      `${i + 1} of ${runs} lives, ${boots} power cuts, ${operations} flash operations, ${lies} lies: all is well`,
     );
   }
 }

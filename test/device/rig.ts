@@ -84,6 +84,8 @@ export class Rig {
   private readonly messages = new Map<number, bigint>();
   private reused = false;
   nextB = 0;
+  /** What payments are about, by name, sat. */
+  readonly amounts = new Map<string, number>();
   private nextStep = 1;
 
   constructor(options: RigOptions = {}) {
