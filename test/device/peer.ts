@@ -72,6 +72,8 @@ export class Peer {
   /** Payment hashes (hex) of HTLCs that were offered to the bridge, in order. */
   readonly offered: string[] = [];
   readonly closes: { readonly ourSat: number; readonly theirSat: number }[] = [];
+  /** Our signatures of them. */
+  readonly closeSignatures: Uint8Array[] = [];
   funding: readonly Uint8Array[] | null = null;
   /** Numbers of our newest commitment and of the bridge's. */
   holderNumber = -1;
@@ -445,6 +447,7 @@ export class Peer {
     });
     const signature = answer.signatures?.[0];
     must(signature && nobleCurve.verify(signature, sighash, this.options.keys.fundingKey), "the close");
+    this.closeSignatures.push(signature);
     // LDK asks twice, with different fees.
     if (this.closes.length === 1) {
       this.askClose(1200);

@@ -4,7 +4,7 @@
  */
 import type { PaymentOrder } from "../../device/channel/paying.ts";
 import { knownPayment } from "../../device/channel/paying.ts";
-import { readState } from "../../device/channel/state.ts";
+import { type ChannelState, readState } from "../../device/channel/state.ts";
 import type { SpendingPolicy } from "../../device/identity.ts";
 import { openVault } from "../../device/vault/vault.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
@@ -38,6 +38,8 @@ export interface WorldOptions {
   readonly proposal?: Partial<Proposal>;
   /** Check the exit after every single operation of the flash. */
   readonly everyOperation?: boolean;
+  /** Sees every state that is in flash from now on. */
+  watch?(state: ChannelState, box: Box): void;
 }
 
 /** Payments by name. Where a name ends in "fails" the payee refuses. */
@@ -110,7 +112,10 @@ export class World {
         this.traffic.up.push(encoded.length);
         this.auditor.sent(message, this.box.flash.image());
       },
-      onPersisted: state => this.auditor.state(state, identity),
+      onPersisted: (state, box) => {
+        this.auditor.state(state, identity);
+        options.watch?.(state, box);
+      },
       ...(options.everyOperation ? { onOperation: flash => this.readOut(flash.image()) } : {}),
     });
   }
