@@ -7,7 +7,7 @@ import { signedAnchorBump, signedCommitment } from "../../src/lightning/commitme
 import { anchorOf, channelOf, commitmentOf } from "../../src/link/transactions.ts";
 import type { Context, Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import type { Holder, Proposal, View } from "./state.ts";
+import type { Counterparty, Holder, Proposal, View } from "./state.ts";
 
 /** What the owner's computer needs to leave and to collect (src/lightning/sweep.ts). */
 export interface Exit {
@@ -18,10 +18,16 @@ export interface Exit {
   readonly view: View;
   /** The commitment transaction with both signatures, ready to publish. */
   readonly commitment: Uint8Array;
+  /** Our signature by the funding key, and the bridge's, compact. */
+  readonly ownSignature: Uint8Array;
+  readonly bridgeSignature: Uint8Array;
   /** The spend of our anchor, signed: any input may be added to pay a higher fee. Null while HTLCs are pending. */
   readonly anchor: Uint8Array | null;
+  readonly anchorSignature: Uint8Array | null;
   /** The bridge's signatures of the HTLC transactions, in output order; ours is made with the owner's copy of the key. */
   readonly htlcSignatures: readonly Uint8Array[];
+  /** What the bridge may publish instead: its newest commitment, and the one before as long as it is not revoked. */
+  readonly theirs: readonly { readonly number: number; readonly point: Uint8Array; readonly view: View }[];
 }
 
 /**
@@ -29,9 +35,9 @@ export interface Exit {
  * (`vault-rolled-back`) where an old image of the flash was put back: its exit may have been revoked since.
  */
 export function takeExit(work: Work, index: number): Exit {
-  const { books, parameters, holder, former } = work.state;
+  const { books, parameters, holder, counterparty, former } = work.state;
   const last = (former || []).filter(each => each.index === index)[0];
-  if (last !== undefined) return exitOf(work.context, index, last.proposal, last.holder);
+  if (last !== undefined) return exitOf(work.context, index, last.proposal, last.holder, null);
   demand(
     "close-state",
     index === books.index && parameters?.funding !== undefined && holder !== null,
@@ -40,10 +46,16 @@ export function takeExit(work: Work, index: number): Exit {
   work.context.records.read("A", books.cursors.A);
   work.context.records.read("B", books.cursors.B);
   work.state = { ...work.state, books: { ...books, phase: "exited" } };
-  return exitOf(work.context, index, parameters!.proposal, holder!);
+  return exitOf(work.context, index, parameters!.proposal, holder!, counterparty);
 }
 
-function exitOf(context: Context, index: number, proposal: Proposal, holder: Holder): Exit {
+function exitOf(
+  context: Context,
+  index: number,
+  proposal: Proposal,
+  holder: Holder,
+  counterparty: Counterparty | null,
+): Exit {
   const { identity, keysFor, pointOf } = context;
   const { number, view } = holder;
   const channel = channelOf(identity, proposal);
@@ -59,7 +71,16 @@ function exitOf(context: Context, index: number, proposal: Proposal, holder: Hol
     commitment: transactionBytes(
       signedCommitment(channel, commitment, holder.ownSignature, holder.bridgeSignature),
     ),
+    ownSignature: holder.ownSignature,
+    bridgeSignature: holder.bridgeSignature,
     anchor: anchor ? transactionBytes(signedAnchorBump(anchor, holder.anchorSignature!)) : null,
+    anchorSignature: holder.anchorSignature || null,
     htlcSignatures: holder.htlcSignatures,
+    theirs: counterparty === null ? [] : theirsOf(counterparty),
   };
+}
+
+function theirsOf({ number, point, view, previous }: Counterparty): Exit["theirs"] {
+  const newest = { number, point, view };
+  return previous ? [newest, { number: number - 1, ...previous }] : [newest];
 }

@@ -4,12 +4,13 @@ import { runCommandLine } from "./command.ts";
 import { deviceCommands } from "./device-commands.ts";
 import { gatewayCommands } from "./gateway-commands.ts";
 import { ownerCommands } from "./owner-commands.ts";
+import { recoverCommands } from "./recover-commands.ts";
 
 const INTRO = `LNGate: Lightning payments for microcontrollers. The device holds half of its channel's key, the gateway
 runs the node; neither a stolen device nor a hacked gateway can move the money.`;
 
 process.exitCode = await runCommandLine(
-  [...gatewayCommands, ...ownerCommands, ...deviceCommands],
+  [...gatewayCommands, ...ownerCommands, ...deviceCommands, ...recoverCommands],
   INTRO,
   process.argv.slice(2),
   {

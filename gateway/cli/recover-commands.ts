@@ -1,0 +1,376 @@
+/** `lngate owner recover`, `owner watch` and `device exit`: the owner's money, without a gateway. */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { Network } from "../../device/identity.ts";
+import { type OwnerChain, shownTxid } from "../../owner/chain.ts";
+import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
+import { esploraChain } from "../../owner/chain-esplora.ts";
+import { writeFileAtomic } from "../../owner/files.ts";
+import {
+  BACKUP_FILE,
+  chooseDevice,
+  deviceFolder,
+  openOwner,
+  pairedDevices,
+  readJson,
+} from "../../owner/folder.ts";
+import {
+  carryOut,
+  feeCoin,
+  isUnfinished,
+  type KnownDeposit,
+  perVbyte,
+  planRecovery,
+  type RecoveryPlan,
+} from "../../owner/recover.ts";
+import { checkExit, type ExitFile, readExit, writeExit } from "../../owner/recover-exit.ts";
+import { type RecoveryKeys, readWif, recoveryKeys } from "../../owner/recover-keys.ts";
+import { deviceSecrets } from "../../owner/seed.ts";
+import { lookAtExit, takeExitOut } from "../../owner/watch.ts";
+import { addressScript, scriptAddress } from "../../src/bitcoin/address.ts";
+import { txidOf } from "../../src/bitcoin/transaction.ts";
+import { lngateError } from "../../src/errors.ts";
+import { type Command, type Given, type Terminal, usage } from "./command.ts";
+import { networkOf } from "./gateway-commands.ts";
+import { DATA, ownerFolder } from "./owner-commands.ts";
+
+const DEFAULT_GAP = 20;
+const sats = (sat: number) => `${sat.toLocaleString("en-US")} sat`;
+
+const recover: Command = {
+  name: "owner recover",
+  summary: "take the money home from the 24 words, without any gateway",
+  help: `Reads the 24 words from standard input, looks for everything that is yours on the chain, shows what it would do and what it costs, and asks. It needs a bitcoind (no wallet, no index, pruned or not) or an Esplora server, and nothing else of LNGate.
+
+From the words alone it finds what the bridge paid when it closed a channel, and what mutual closes paid. For a channel that nobody closed it needs the device's exit (lngate device exit). For a deposit that was never used it needs backup.json, or an exit, or --scan-from.
+
+Some of the money is locked for some blocks: the command says until when. Give it again then; it finds out by itself how far everything is. It never publishes an exit that may be revoked.
+
+An exit pays the feerate that was usual when it was signed. If that is too low now, name any coin of yours with --coin: it pays for both.`,
+  options: {
+    ...DATA,
+    network: { value: "NAME", help: "mainnet (default), testnet, signet or regtest" },
+    bitcoind: { value: "URL", help: "a bitcoind, e.g. http://127.0.0.1:8332" },
+    cookie: { value: "FILE", help: "its cookie file" },
+    user: { value: "NAME", help: "or a user of its rpcauth; the password is in $LNGATE_RPC_PASSWORD" },
+    esplora: { value: "URL", help: "or an Esplora server, e.g. https://blockstream.info/api" },
+    exit: { value: "FILES", help: "exits of `lngate device exit`, separated by commas" },
+    backup: {
+      value: "FILES",
+      help: "backup.json of devices, separated by commas (those in --data are found)",
+    },
+    feerate: { value: "SAT/VB", help: "feerate to pay (default: what gets into a block within an hour)" },
+    to: { value: "ADDRESS", help: "where to (default: an ordinary address of the words)" },
+    coin: { value: "TXID:N", help: "a coin of yours that hurries an exit or pays for timed-out payments" },
+    "coin-key": {
+      value: "FILE",
+      help: "file with its private key (WIF), unless it is at an address of the words",
+    },
+    gap: { value: "N", help: `how many devices these words may have had (default: ${DEFAULT_GAP})` },
+    "scan-from": { value: "HEIGHT", help: "read all blocks from here for deposits whose backup is lost" },
+    yes: { help: "do it without asking" },
+  },
+  async run(given, terminal) {
+    const network = networkOf(given) ?? "mainnet";
+    const input = lineReader();
+    try {
+      const chain = chainOf(given);
+      try {
+        if (process.stdin.isTTY) terminal.note("Type the 24 words, then Enter:");
+        const keys = recoveryKeys(await input.words(), network);
+        await recoverWith(given, terminal, chain, keys, () => input.line());
+      } finally {
+        chain.close();
+      }
+    } finally {
+      input.close();
+    }
+  },
+};
+
+async function recoverWith(
+  given: Given,
+  terminal: Terminal,
+  chain: OwnerChain,
+  keys: RecoveryKeys,
+  ask: () => Promise<string>,
+): Promise<void> {
+  const { network } = keys;
+  const gap = given.number("gap", 1, 10_000) ?? DEFAULT_GAP;
+  const exits = files(given, "exit").map(file => readExitFile(file, keys));
+  const feerate = feerateOf(given);
+  const coinText = given.text("coin");
+  const keyFile = given.text("coin-key");
+  const coinKey = keyFile === undefined ? undefined : readWif(readFileSync(keyFile, "utf8"), network);
+  const to = given.text("to");
+  const scanFromHeight = given.number("scan-from", 0, 10_000_000);
+  const options = {
+    keys,
+    chain,
+    exits,
+    deposits: knownDeposits(given),
+    gap,
+    ...(feerate === undefined ? {} : { feeratePerKw: feerate }),
+    ...(to === undefined ? {} : { toScript: addressScript(to, network) }),
+    ...(coinText === undefined ? {} : { coin: await feeCoin({ keys, chain, gap }, coinText, coinKey) }),
+    ...(scanFromHeight === undefined ? {} : { scanFromHeight }),
+    onProgress: (sentence: string) => terminal.progress(sentence),
+  };
+  const plan = await planRecovery(options);
+  for (const line of described(plan, chain, network)) terminal.say(line);
+  const doing = actions(plan) > 0;
+  const agreed = doing && (given.flag("yes") || (await isAgreed(terminal, ask)));
+  const published = agreed ? await carryOut(chain, plan) : [];
+  if (agreed) terminal.say(`Published: ${published.map(shownTxid).join(", ")}`);
+  else if (doing) terminal.say("Nothing was published.");
+  const left = doing || isUnfinished(plan);
+  if (left && (agreed || !doing))
+    terminal.say("Give the same command again later: not everything is home yet.");
+  terminal.result({ ...asJson(plan, network), published: published.map(shownTxid), finished: !left });
+}
+
+function actions({ exits, collections }: RecoveryPlan): number {
+  return collections.length + exits.filter(({ action }) => action === "publish" || action === "bump").length;
+}
+
+async function isAgreed(terminal: Terminal, ask: () => Promise<string>): Promise<boolean> {
+  terminal.note("Do it? Type yes, then Enter:");
+  return /^y(es)?$/i.test((await ask()).trim());
+}
+
+/** The plan for a person. */
+function described(plan: RecoveryPlan, chain: OwnerChain, network: Network): string[] {
+  const lines = [
+    `Block ${plan.height}, by the ${chain.name}; feerate ${perVbyte(plan.feeratePerKw)} sat/vB.`,
+    "",
+  ];
+  for (const { exit, action, feeSat, feeratePerKw, childFeeSat = 0 } of plan.exits) {
+    const { file, channel, transaction } = exit;
+    const what = {
+      publish: "will be published",
+      bump: `will be hurried with your coin, which pays ${sats(childFeeSat)} more`,
+      wait: "is published and waits for a block",
+      done: "is in a block",
+      replaced: "is not needed: the channel is closed already",
+    }[action];
+    lines.push(
+      `Exit of device ${file.deviceId}, state ${file.number}: ${what}.`,
+      `  transaction ${shownTxid(txidOf(transaction))}, fee ${sats(feeSat)} (${perVbyte(feeratePerKw)} sat/vB); it is yours ${channel.ours.toLocalDelay} blocks later`,
+    );
+  }
+  for (const { what, inSat, feeSat, outSat, toScript } of plan.collections) {
+    lines.push(
+      `Collect ${sats(inSat)}, fee ${sats(feeSat)}: ${sats(outSat)} to ${scriptAddress(toScript, network)}.`,
+      ...what.map(each => `  ${each}`),
+    );
+  }
+  for (const { what, valueSat, atHeight, delay } of plan.waiting) {
+    const when =
+      atHeight === null
+        ? delay === undefined
+          ? "for now"
+          : `for ${delay} blocks after it is in a block`
+        : `until block ${atHeight}, in ${atHeight - plan.height} block(s)`;
+    lines.push(`Locked ${when}: ${sats(valueSat)}, ${what}.`);
+  }
+  for (const { output, address } of plan.home)
+    lines.push(
+      `Home already: ${sats(output.valueSat)} at ${address}; any wallet restored from the words finds it.`,
+    );
+  if (lines.length === 2) lines.push("Nothing was found.");
+  return [...lines, ...plan.remarks.map(remark => `Note: ${remark}.`), ""];
+}
+
+function asJson(plan: RecoveryPlan, network: Network): object {
+  return {
+    height: plan.height,
+    feeratePerKw: plan.feeratePerKw,
+    exits: plan.exits.map(({ exit, action, feeSat, feeratePerKw, childFeeSat }) => ({
+      deviceId: exit.file.deviceId,
+      state: exit.file.number,
+      txid: shownTxid(txidOf(exit.transaction)),
+      action,
+      feeSat,
+      feeratePerKw,
+      ...(childFeeSat === undefined ? {} : { childFeeSat }),
+      delayBlocks: exit.channel.ours.toLocalDelay,
+    })),
+    collections: plan.collections.map(({ what, transaction, inSat, feeSat, outSat, toScript }) => ({
+      what,
+      txid: shownTxid(txidOf(transaction)),
+      inSat,
+      feeSat,
+      outSat,
+      address: scriptAddress(toScript, network),
+    })),
+    waiting: plan.waiting,
+    home: plan.home.map(({ output, address }) => ({
+      coin: `${shownTxid(output.txid)}:${output.vout}`,
+      sat: output.valueSat,
+      address,
+    })),
+    remarks: plan.remarks,
+  };
+}
+
+// ── arguments ─────────────────────────────────────────────────────────────────────────────────────────────
+
+function files(given: Given, option: string): string[] {
+  return (given.text(option) ?? "").split(",").filter(file => file !== "");
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    throw lngateError("file-unreadable", `${file} can't be read: ${(error as Error).message}`);
+  }
+}
+
+function readExitFile(file: string, keys: RecoveryKeys): ExitFile {
+  return readExit(file, readText(file), fundingKey => keys.device(fundingKey).commitmentMaster);
+}
+
+/** From the backups that are named, and from those in the owner's folder if there is one. */
+function knownDeposits(given: Given): KnownDeposit[] {
+  const folder = ownerFolder(given);
+  const own = pairedDevices(folder)
+    .map(id => join(deviceFolder(folder, id), BACKUP_FILE))
+    .filter(file => existsSync(file));
+  return [...files(given, "backup"), ...own].map(file => {
+    const json = readJson(file);
+    if (!json) throw lngateError("file-unreadable", `${file} is not there`);
+    const keys = json.section("keys");
+    return { fundingKey: keys.bytes("fundingKey", 33), depositDelay: keys.number("depositDelay") };
+  });
+}
+
+function feerateOf(given: Given): number | undefined {
+  const text = given.text("feerate");
+  if (text === undefined) return undefined;
+  const perVb = Number(text);
+  if (!/^\d+(\.\d+)?$/.test(text) || !(perVb >= 0.1 && perVb <= 5000))
+    throw usage("--feerate must be a number of sat per virtual byte, from 0.1 to 5000");
+  return Math.ceil(perVb * 250);
+}
+
+function chainOf(given: Given): OwnerChain {
+  const [bitcoind, esplora] = [given.text("bitcoind"), given.text("esplora")];
+  if ((bitcoind === undefined) === (esplora === undefined))
+    throw usage("say where the chain is: either --bitcoind URL or --esplora URL");
+  for (const url of [bitcoind, esplora])
+    if (url !== undefined && !URL.canParse(url)) throw usage(`"${url}" is no URL`);
+  if (esplora !== undefined) return esploraChain(esplora);
+  const [cookieFile, user] = [given.text("cookie"), given.text("user")];
+  if (cookieFile !== undefined) return bitcoindChain({ url: bitcoind!, cookieFile });
+  if (user === undefined) throw usage("bitcoind needs --cookie FILE or --user NAME");
+  const password = process.env["LNGATE_RPC_PASSWORD"] ?? "";
+  return bitcoindChain({ url: bitcoind!, user, password });
+}
+
+/** Standard input by lines: first the words, on one line or more, then answers. */
+function lineReader() {
+  const reader = createInterface({ input: process.stdin });
+  const lines = reader[Symbol.asyncIterator]();
+  const line = async () => ((await lines.next()).value as string | undefined) ?? "";
+  return {
+    line,
+    close: () => reader.close(),
+    async words(): Promise<string> {
+      let text = "";
+      for (;;) {
+        const { value, done } = await lines.next();
+        text += ` ${value ?? ""}`;
+        if (done || text.trim().split(/\s+/).length >= 24) return text;
+      }
+    },
+  };
+}
+
+// ── the device's exit ─────────────────────────────────────────────────────────────────────────────────────
+
+const DEVICE = {
+  ...DATA,
+  device: { value: "ID", help: "which device, if several are paired" },
+};
+
+function target(given: Given): { deviceId: string; folder: string } {
+  const { folder } = openOwner(ownerFolder(given));
+  const deviceId = chooseDevice(folder, given.text("device"));
+  return { deviceId, folder: deviceFolder(folder, deviceId) };
+}
+
+const exit: Command = {
+  name: "device exit",
+  summary: "read the last state out of a device, to leave its channel without the gateway",
+  help: `Writes the device's exit, its last completely signed state, into a file, and ends the channel's life on the device: nothing is signed or revoked afterwards, so that this exit stays the last. lngate owner recover publishes it.
+
+Do this when the gateway is gone, or refuses to close. If it works, lngate device close is cheaper and at once. Stop the device first. The same command gives the same file again.`,
+  options: {
+    ...DEVICE,
+    out: { value: "FILE", help: "where to write it (default: exit.json beside the device's files)" },
+    channel: { value: "N", help: "an earlier channel of this device, whose close never came" },
+  },
+  async run(given, terminal) {
+    const { deviceId, folder } = target(given);
+    const channel = given.number("channel", 1, 0xffffffff);
+    const file = given.text("out") ?? join(folder, "exit.json");
+    const { source, exit: taken } = takeExitOut(folder, channel);
+    writeFileAtomic(file, writeExit(source, taken, true));
+    terminal.say(
+      `State ${taken.number} of device ${deviceId} is in ${file}, and the device signs nothing more.`,
+    );
+    terminal.say(`Next: lngate owner recover --exit ${file}`);
+    terminal.result({ deviceId, file, channel: taken.index, state: taken.number });
+  },
+};
+
+const watch: Command = {
+  name: "owner watch",
+  summary: "verify the exit that a device holds, without ending its channel",
+  help: `Looks into the device's flash, verifies every signature of the exit in it, and says what leaving would bring. For a board without curve arithmetic nothing else does that: gateway and bridge together could have left it without a valid exit. The device may be running.
+
+With --image it looks into an image read out of a board's flash, with --exit at a file. It remembers how far each channel was, so that an old image is noticed when somebody puts it back.`,
+  options: {
+    ...DEVICE,
+    image: { value: "FILE", help: "an image of the flash" },
+    exit: { value: "FILE", help: "a file of lngate device exit" },
+  },
+  async run(given, terminal) {
+    const { folder, network, keys } = openOwner(ownerFolder(given));
+    const master = (fundingKey: Uint8Array) =>
+      deviceSecrets(keys.hotSecret, fundingKey, new Uint8Array(32)).commitmentMaster;
+    const named = given.text("exit");
+    let file: ExitFile;
+    if (named !== undefined) {
+      file = readExit(named, readText(named), master);
+    } else {
+      const deviceId = chooseDevice(folder, given.text("device"));
+      const held = lookAtExit(deviceFolder(folder, deviceId), given.text("image"));
+      file = readExit("the device's flash", writeExit(held.source, held.exit, false), master);
+    }
+    const { commitment, channel, transaction } = checkExit(file);
+    const toLocal = commitment.outputs.find(({ kind }) => kind === "to-local")?.valueSat ?? 0;
+    const inFlight = commitment.htlcs.reduce((sum, { valueSat }) => sum + valueSat, 0);
+    const delayBlocks = channel.ours.toLocalDelay;
+    terminal.say(`The exit of device ${file.deviceId} on ${network} is valid: state ${file.number}.`);
+    terminal.say(
+      `It would pay you ${sats(toLocal)} after ${delayBlocks} blocks; ${sats(inFlight)} are in flight.`,
+    );
+    terminal.result({
+      deviceId: file.deviceId,
+      channel: file.index,
+      state: file.number,
+      final: file.final,
+      valid: true,
+      txid: shownTxid(txidOf(transaction)),
+      toLocalSat: toLocal,
+      inFlightSat: inFlight,
+      delayBlocks,
+      anchor: file.anchorSignature !== undefined,
+    });
+  },
+};
+
+export const recoverCommands: readonly Command[] = [recover, watch, exit];

@@ -1,0 +1,149 @@
+/** The owner's chain from a bitcoind: no wallet, no transaction index, pruned or not. */
+
+import type { Network } from "../device/identity.ts";
+import { connectRpc, type RpcOptions, rpcCodeOf } from "../gateway/chain/rpc.ts";
+import { type Transaction, transactionBytes, txidOf } from "../src/bitcoin/transaction.ts";
+import { fromHex, toHex } from "../src/bytes/bytes.ts";
+import { codeOf, lngateError } from "../src/errors.ts";
+import {
+  type ChainOutput,
+  GENESIS,
+  type OwnerChain,
+  scanBlocks,
+  shownTxid,
+  type TransactionStanding,
+} from "./chain.ts";
+
+const RPC_NOT_FOUND = -5;
+const RPC_ALREADY_IN_CHAIN = -27;
+/** Going through all unspent outputs takes minutes on a small computer. */
+const SCAN_TIMEOUT_MS = 30 * 60_000;
+
+interface Scanned {
+  readonly success: boolean;
+  readonly height: number;
+  readonly unspents: readonly {
+    readonly txid: string;
+    readonly vout: number;
+    readonly scriptPubKey: string;
+    readonly amount: number;
+    readonly height: number;
+  }[];
+}
+
+interface TxOut {
+  readonly confirmations: number;
+  readonly value: number;
+  readonly scriptPubKey: { readonly hex: string };
+}
+
+const satOf = (bitcoin: number) => Math.round(bitcoin * 1e8);
+
+export function bitcoindChain(options: RpcOptions): OwnerChain {
+  const rpc = connectRpc(options);
+  const height = () => rpc.call<number>("getblockcount");
+  const txOut = (txid: string, vout: number) => rpc.call<TxOut | null>("gettxout", [txid, vout, true]);
+
+  /** Throws `chain-refused`. */
+  async function send(transaction: Transaction): Promise<void> {
+    try {
+      await rpc.call("sendrawtransaction", [toHex(transactionBytes(transaction)), 0]);
+    } catch (error) {
+      const { message } = error as Error;
+      if (rpcCodeOf(error) === RPC_ALREADY_IN_CHAIN || message.includes("already in mempool")) return;
+      throw codeOf(error) === "bitcoind-refused" ? lngateError("chain-refused", message) : error;
+    }
+  }
+
+  return {
+    name: `bitcoind at ${new URL(options.url).host}`,
+    height,
+    close: () => rpc.close(),
+    async check(network: Network) {
+      const hash = await rpc.call<string>("getblockhash", [0]);
+      if (!GENESIS[network].includes(hash))
+        throw lngateError("wrong-network", `this bitcoind is not on ${network}`);
+      const { initialblockdownload, blocks } = await rpc.call<{
+        initialblockdownload: boolean;
+        blocks: number;
+      }>("getblockchaininfo");
+      if (initialblockdownload && network !== "regtest")
+        throw lngateError("chain-behind", `this bitcoind is still at block ${blocks}: wait until it is done`);
+    },
+    async unspent(scripts) {
+      if (scripts.length === 0) return [];
+      const found = await rpc.call<Scanned>(
+        "scantxoutset",
+        ["start", scripts.map(script => `raw(${toHex(script)})`)],
+        SCAN_TIMEOUT_MS,
+      );
+      const outputs: ChainOutput[] = [];
+      for (const each of found.unspents) {
+        // The scan knows blocks only; what a waiting transaction spends is gone for us.
+        if ((await txOut(each.txid, each.vout)) === null) continue;
+        outputs.push({
+          txid: fromHex(each.txid).reverse(),
+          vout: each.vout,
+          valueSat: satOf(each.amount),
+          script: fromHex(each.scriptPubKey),
+          height: each.height,
+        });
+      }
+      return outputs;
+    },
+    async output({ txid, vout }) {
+      const [found, tip] = [await txOut(shownTxid(txid), vout), await height()];
+      if (found === null) return null;
+      const { confirmations, value, scriptPubKey } = found;
+      return {
+        txid,
+        vout,
+        valueSat: satOf(value),
+        script: fromHex(scriptPubKey.hex),
+        height: confirmations === 0 ? null : tip - confirmations + 1,
+      };
+    },
+    async standing(transaction): Promise<TransactionStanding> {
+      const txid = shownTxid(txidOf(transaction));
+      try {
+        await rpc.call("getmempoolentry", [txid]);
+        return "waiting";
+      } catch (error) {
+        if (rpcCodeOf(error) !== RPC_NOT_FOUND) throw error;
+      }
+      // Without an index only its unspent outputs tell; an exit always has one that only its owner can spend.
+      const tip = await height();
+      for (const vout of transaction.outputs.keys()) {
+        const found = await txOut(txid, vout);
+        if (found !== null && found.confirmations > 0) return tip - found.confirmations + 1;
+      }
+      return "unknown";
+    },
+    async feerate(blocks) {
+      const { feerate } = await rpc.call<{ feerate?: number }>("estimatesmartfee", [blocks]);
+      return feerate === undefined ? null : Math.ceil(satOf(feerate) / 4);
+    },
+    async publish(transactions) {
+      if (transactions.length === 1) return send(transactions[0]!);
+      const raw = transactions.map(each => toHex(transactionBytes(each)));
+      const result = await rpc
+        .call<{
+          package_msg: string;
+          "tx-results": { [wtxid: string]: { error?: string } };
+        }>("submitpackage", [raw, 0])
+        .catch(error => {
+          if (codeOf(error) !== "bitcoind-refused") throw error;
+          throw lngateError("chain-refused", (error as Error).message);
+        });
+      if (result.package_msg === "success") return;
+      const reasons = Object.values(result["tx-results"]).flatMap(({ error }) => (error ? [error] : []));
+      throw lngateError("chain-refused", `${result.package_msg}: ${reasons.join("; ")}`);
+    },
+    async revealedScripts(fromHeight, accepts, onProgress) {
+      return scanBlocks(fromHeight, await height(), accepts, onProgress, async at => {
+        const hash = await rpc.call<string>("getblockhash", [at]);
+        return fromHex(await rpc.call<string>("getblock", [hash, 0]));
+      });
+    },
+  };
+}

@@ -1,0 +1,172 @@
+/** The owner's chain from an Esplora server (its HTTP API as Blockstream documents it): a public one, or one's own. */
+import type { Network } from "../device/identity.ts";
+import { type Transaction, transactionBytes, txidOf } from "../src/bitcoin/transaction.ts";
+import { fromHex, toHex } from "../src/bytes/bytes.ts";
+import { sha256 } from "../src/bytes/hash.ts";
+import { lngateError } from "../src/errors.ts";
+import {
+  type ChainOutput,
+  GENESIS,
+  type OwnerChain,
+  scanBlocks,
+  shownTxid,
+  type TransactionStanding,
+} from "./chain.ts";
+
+const TIMEOUT_MS = 30_000;
+/** Largest answer that is read: a list of outputs is a few kilobytes. */
+const MAX_ANSWER_BYTES = 4_000_000;
+/** Questions on the way at a time: public servers slow down who asks too fast. */
+const AT_ONCE = 4;
+
+interface Status {
+  readonly confirmed: boolean;
+  readonly block_height?: number;
+}
+
+/** @param base e.g. `https://blockstream.info/api` */
+export function esploraChain(base: string): OwnerChain {
+  const { host } = new URL(base);
+  const name = `Esplora server at ${host}`;
+  const unreachable = (why: string) =>
+    lngateError("chain-unreachable", `the ${name} does not answer (${why})`);
+
+  async function ask(path: string, body?: string): Promise<{ status: number; text: string }> {
+    try {
+      const answer = await fetch(`${base.replace(/\/$/, "")}${path}`, {
+        ...(body === undefined ? {} : { method: "POST", body }),
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+      });
+      const text = await answer.text();
+      if (text.length > MAX_ANSWER_BYTES) throw new Error("its answer is too long");
+      return { status: answer.status, text };
+    } catch (error) {
+      throw unreachable((error as Error).message);
+    }
+  }
+
+  /** Undefined for what the server does not know. */
+  async function get(path: string): Promise<string | undefined> {
+    const { status, text } = await ask(path);
+    if (status === 404) return undefined;
+    if (status !== 200) throw unreachable(`status ${status} for ${path.split("/")[1]}`);
+    return text;
+  }
+
+  async function json<T>(path: string): Promise<T | undefined> {
+    const text = await get(path);
+    try {
+      return text === undefined ? undefined : (JSON.parse(text) as T);
+    } catch {
+      throw unreachable(`an answer to ${path.split("/")[1]} is no JSON`);
+    }
+  }
+
+  async function outputsOf(script: Uint8Array): Promise<ChainOutput[]> {
+    const found = await json<{ txid: string; vout: number; value: number; status: Status }[]>(
+      `/scripthash/${toHex(sha256(script))}/utxo`,
+    );
+    return (found ?? []).map(({ txid, vout, value, status }) => ({
+      txid: fromHex(txid).reverse(),
+      vout,
+      valueSat: value,
+      script,
+      height: status.confirmed ? (status.block_height ?? null) : null,
+    }));
+  }
+
+  async function standingOf(txid: string): Promise<TransactionStanding> {
+    const status = await json<Status>(`/tx/${txid}/status`);
+    if (status === undefined) return "unknown";
+    if (status.confirmed) return status.block_height ?? "unknown";
+    // Some servers answer the same for what they have never heard of.
+    return (await get(`/tx/${txid}/hex`)) === undefined ? "unknown" : "waiting";
+  }
+
+  return {
+    name,
+    close() {},
+    async check(network: Network) {
+      const hash = (await get("/block-height/0"))?.trim();
+      if (hash === undefined || !GENESIS[network].includes(hash))
+        throw lngateError("wrong-network", `the ${name} is not on ${network}`);
+    },
+    async height() {
+      const tip = Number(await get("/blocks/tip/height"));
+      if (!Number.isSafeInteger(tip) || tip < 0) throw unreachable("it names no height");
+      return tip;
+    },
+    async unspent(scripts) {
+      const found: ChainOutput[] = [];
+      for (let at = 0; at < scripts.length; at += AT_ONCE) {
+        const lists = await Promise.all(scripts.slice(at, at + AT_ONCE).map(outputsOf));
+        found.push(...lists.flat().filter(({ height }) => height !== null));
+      }
+      return found;
+    },
+    async output({ txid, vout }) {
+      const id = shownTxid(txid);
+      const [transaction, spend] = await Promise.all([
+        json<{ vout: { scriptpubkey: string; value: number }[]; status: Status }>(`/tx/${id}`),
+        json<{ spent: boolean }>(`/tx/${id}/outspend/${vout}`),
+      ]);
+      const output = transaction?.vout[vout];
+      if (!transaction || !output || spend?.spent !== false) return null;
+      const { confirmed, block_height } = transaction.status;
+      return {
+        txid,
+        vout,
+        valueSat: output.value,
+        script: fromHex(output.scriptpubkey),
+        height: confirmed ? (block_height ?? null) : null,
+      };
+    },
+    standing: (transaction: Transaction) => standingOf(shownTxid(txidOf(transaction))),
+    async feerate(blocks) {
+      const estimates = await json<{ [blocks: string]: number }>("/fee-estimates");
+      // In sat per virtual byte, by the number of blocks.
+      const targets = Object.keys(estimates ?? {})
+        .map(Number)
+        .sort((a, b) => a - b);
+      const target = targets.filter(each => each <= blocks).pop() ?? targets[0];
+      return target === undefined ? null : Math.ceil(estimates![target]! * 250);
+    },
+    async publish(transactions) {
+      const raw = transactions.map(each => toHex(transactionBytes(each)));
+      const single = raw.length === 1;
+      const { status, text } = single
+        ? await ask("/tx", raw[0]!)
+        : await ask("/txs/package", JSON.stringify(raw));
+      if (!single && status === 404)
+        throw lngateError(
+          "chain-refused",
+          `the ${name} takes no parent together with its child; use a bitcoind, or a server with /txs/package`,
+        );
+      const known = /already in (mempool|utxo set|block chain)|txn-already/i.test(text);
+      const refused = () => lngateError("chain-refused", `the ${name} refused: ${text.slice(0, 300)}`);
+      if (status !== 200 && !known) throw refused();
+      if (single || known) return;
+      // The answer is bitcoind's: success there is no status of HTTP's.
+      let message: string | undefined;
+      try {
+        message = (JSON.parse(text) as { package_msg?: string }).package_msg;
+      } catch {
+        throw refused();
+      }
+      if (message !== "success") throw refused();
+    },
+    async revealedScripts(fromHeight, accepts, onProgress) {
+      const tip = await this.height();
+      return scanBlocks(fromHeight, tip, accepts, onProgress, async height => {
+        const hash = (await get(`/block-height/${height}`))?.trim();
+        const answer = await fetch(`${base.replace(/\/$/, "")}/block/${hash}/raw`, {
+          signal: AbortSignal.timeout(TIMEOUT_MS),
+        }).catch(error => {
+          throw unreachable((error as Error).message);
+        });
+        if (!answer.ok) throw unreachable(`status ${answer.status} for a block`);
+        return new Uint8Array(await answer.arrayBuffer());
+      });
+    },
+  };
+}

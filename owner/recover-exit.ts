@@ -1,0 +1,249 @@
+/**
+ * The exit as a file: all that the owner needs, beside the words, to leave a channel alone. It carries no secret, but
+ * whoever has it can end the channel.
+ *
+ * A revoked exit, published, gives the whole channel to the bridge. So a file says whether it is final: the device
+ * wrote it as its last act, nothing of the channel was signed or revoked afterwards. Copies that were made while the
+ * device went on working say so too, and are good for being looked at. The word "final" is the device's: it comes
+ * with a MAC by a key that follows from the owner's words and the device's shared key.
+ */
+import type { Exit } from "../device/channel/exiting.ts";
+import type { Network } from "../device/identity.ts";
+import { ascii, equal, fromHex, toHex } from "../src/bytes/bytes.ts";
+import { nobleCurve } from "../src/bytes/curve.ts";
+import { hmacSha256 } from "../src/bytes/hash.ts";
+import { lngateError } from "../src/errors.ts";
+import type { ChannelParameters } from "../src/lightning/channel.ts";
+import { type Commitment, signedAnchorBump, signedCommitment } from "../src/lightning/commitment.ts";
+import { type CommitmentKeys, deriveCommitmentKeys } from "../src/lightning/keys.ts";
+import { MAX_HTLCS, proposalKind, viewKind } from "../src/link/messages.ts";
+import {
+  bool,
+  bytes,
+  bytesUpTo,
+  decodeValue,
+  encodeValue,
+  list,
+  optional,
+  record,
+  text,
+  UINT16,
+  UINT32,
+  UINT53,
+  uint,
+} from "../src/link/schema.ts";
+import {
+  anchorOf,
+  channelOf,
+  commitmentOf,
+  type DeviceKeys,
+  ourBasepoints,
+  theirBasepoints,
+} from "../src/link/transactions.ts";
+
+const point = bytes(33);
+
+const keysKind = record({
+  fundingKey: [1, point],
+  revocationBasepoint: [2, point],
+  paymentBasepoint: [3, point],
+  delayedPaymentBasepoint: [4, point],
+  htlcBasepoint: [5, point],
+  depositOwnerKey: [6, point],
+  depositDelay: [7, uint(UINT16)],
+  shutdownScript: [8, bytesUpTo(34)],
+});
+
+const exitKind = record({
+  network: [1, text(8)],
+  deviceId: [2, text(8)],
+  final: [3, bool()],
+  keys: [4, keysKind],
+  index: [5, uint(UINT32)],
+  number: [6, uint(UINT53)],
+  point: [7, point],
+  proposal: [8, proposalKind],
+  view: [9, viewKind],
+  ownSignature: [10, bytes(64)],
+  bridgeSignature: [11, bytes(64)],
+  anchorSignature: optional([12, bytes(64)]),
+  htlcSignatures: [13, list(bytes(64), MAX_HTLCS)],
+  theirs: [14, list(record({ number: [1, uint(UINT53)], point: [2, point], view: [3, viewKind] }), 2)],
+});
+type ExitData = ReturnType<typeof exitKind.read>;
+
+export interface ExitFile extends Omit<ExitData, "network"> {
+  readonly network: Network;
+}
+
+const MAC_LABEL = ascii("lngate/1/exit");
+
+function macOf(commitmentMaster: Uint8Array, encoded: Uint8Array): Uint8Array {
+  return hmacSha256(hmacSha256(commitmentMaster, MAC_LABEL), encoded);
+}
+
+/** What a device tells when its exit is read out. */
+export interface ExitSource {
+  readonly network: Network;
+  readonly deviceId: string;
+  readonly keys: DeviceKeys;
+  readonly commitmentMaster: Uint8Array;
+}
+
+/** The file's text. `final`: the device has ended the channel with it. */
+export function writeExit(source: ExitSource, exit: Exit, final: boolean): string {
+  const { fundingKey, revocationBasepoint, paymentBasepoint, delayedPaymentBasepoint } = source.keys;
+  const { htlcBasepoint, depositOwnerKey, depositDelay, shutdownScript } = source.keys;
+  const { index, number, proposal, view, ownSignature, bridgeSignature, anchorSignature } = exit;
+  const encoded = encodeValue(exitKind, {
+    network: source.network,
+    deviceId: source.deviceId,
+    final,
+    keys: {
+      fundingKey,
+      revocationBasepoint,
+      paymentBasepoint,
+      delayedPaymentBasepoint,
+      htlcBasepoint,
+      depositOwnerKey,
+      depositDelay,
+      shutdownScript,
+    },
+    index,
+    number,
+    point: exit.point,
+    proposal,
+    view,
+    ownSignature,
+    bridgeSignature,
+    ...(anchorSignature ? { anchorSignature } : {}),
+    htlcSignatures: exit.htlcSignatures,
+    theirs: exit.theirs,
+  });
+  const about = final
+    ? "The last state of an LNGate channel, final: `lngate owner recover` publishes it. It holds no secret, but whoever has it can end the channel."
+    : "A copy of an LNGate channel's exit, made while the device went on working. It must not be published.";
+  const file = {
+    version: 1,
+    about,
+    deviceId: source.deviceId,
+    network: source.network,
+    channel: index,
+    state: number,
+    final,
+    exit: toHex(encoded),
+    mac: toHex(macOf(source.commitmentMaster, encoded)),
+  };
+  return `${JSON.stringify(file, null, 2)}\n`;
+}
+
+/**
+ * Reads a file of `writeExit`. `commitmentMaster` is asked for the secret of the device with this key. Throws
+ * `exit-damaged` for what is no such file or was changed.
+ */
+export function readExit(
+  file: string,
+  content: string,
+  commitmentMaster: (fundingKey: Uint8Array) => Uint8Array,
+): ExitFile {
+  const damaged = (why: string) => lngateError("exit-damaged", `${file} is no usable exit: ${why}`);
+  let exit: Uint8Array;
+  let mac: Uint8Array;
+  try {
+    const json = JSON.parse(content) as { version?: unknown; exit?: unknown; mac?: unknown };
+    if (json.version !== 1) throw damaged("it was not written by this version of lngate device exit");
+    exit = fromHex(String(json.exit));
+    mac = fromHex(String(json.mac));
+  } catch {
+    throw damaged("it is not a file of `lngate device exit`, or was cut short");
+  }
+  let data: ExitData;
+  try {
+    data = decodeValue(exitKind, exit);
+  } catch {
+    throw damaged("its content is damaged");
+  }
+  if (!equal(macOf(commitmentMaster(data.keys.fundingKey), exit), mac))
+    throw damaged(
+      "it does not belong to these words, or somebody has changed it (its seal, made with a key of your words, does not fit)",
+    );
+  return { ...data, network: data.network as Network };
+}
+
+/** An exit's transactions, rebuilt and verified. */
+export interface CheckedExit {
+  readonly file: ExitFile;
+  readonly channel: ChannelParameters;
+  readonly keys: CommitmentKeys;
+  readonly commitment: Commitment;
+  /** Ready to publish. */
+  readonly transaction: ReturnType<typeof signedCommitment>;
+  /** The spend of our anchor, to which any coin may be added; null while HTLCs are pending. */
+  readonly anchor: ReturnType<typeof signedAnchorBump> | null;
+  /** What the bridge may publish instead, newest first. */
+  readonly theirs: readonly {
+    readonly number: number;
+    readonly keys: CommitmentKeys;
+    readonly point: Uint8Array;
+    readonly commitment: Commitment;
+  }[];
+}
+
+/**
+ * Rebuilds an exit and verifies every signature in it. Throws `exit-invalid`: then it can't be published, whoever
+ * made it so.
+ */
+export function checkExit(file: ExitFile): CheckedExit {
+  const { keys: ours, proposal, number, view } = file;
+  const need = (holds: boolean, what: string) => {
+    if (!holds)
+      throw lngateError(
+        "exit-invalid",
+        `state ${number} of device ${file.deviceId} can't be published: ${what}. Have the channel closed by the gateway, and don't use this device any more`,
+      );
+  };
+  const sides = [ourBasepoints(ours), theirBasepoints(proposal)] as const;
+  const keysAt = (at: Uint8Array, isOurs: boolean) =>
+    deriveCommitmentKeys(nobleCurve, at, sides[isOurs ? 0 : 1], sides[isOurs ? 1 : 0]);
+  const channel = channelOf(ours, proposal);
+  const keys = keysAt(file.point, true);
+  const commitment = commitmentOf(channel, true, number, keys, view);
+  need(
+    nobleCurve.verify(file.bridgeSignature, commitment.sighash, proposal.fundingKey),
+    "the bridge's signature is not valid",
+  );
+  need(
+    nobleCurve.verify(file.ownSignature, commitment.sighash, ours.fundingKey),
+    "its own signature is not valid",
+  );
+  need(
+    file.htlcSignatures.length === commitment.htlcs.length &&
+      commitment.htlcs.every((htlc, i) =>
+        nobleCurve.verify(file.htlcSignatures[i]!, htlc.sighash, keys.countersignatoryHtlc),
+      ),
+    "a signature of the bridge's for a payment in flight is not valid",
+  );
+  const bump = file.anchorSignature ? anchorOf(ours, commitment) : null;
+  need(
+    bump === null || nobleCurve.verify(file.anchorSignature!, bump.sighash, ours.fundingKey),
+    "the signature of its anchor is not valid",
+  );
+  const transaction = signedCommitment(channel, commitment, file.ownSignature, file.bridgeSignature);
+  return {
+    file,
+    channel,
+    keys,
+    commitment,
+    transaction,
+    anchor: bump && signedAnchorBump(bump, file.anchorSignature!),
+    theirs: file.theirs.map(each => {
+      const theirKeys = keysAt(each.point, false);
+      return {
+        number: each.number,
+        point: each.point,
+        keys: theirKeys,
+        commitment: commitmentOf(channel, false, each.number, theirKeys, each.view),
+      };
+    }),
+  };
+}
