@@ -188,7 +188,7 @@ class Life {
   private readonly openings = new Map<string, { resolve(id: string): void; reject(error: Error): void }>();
   private readonly payments = new Map<string, { resolve(paid: PaidRow): void; reject(error: Error): void }>();
   private readonly spendable = new Map<string, ldk.SpendableOutputDescriptor>();
-  private sweeping = false;
+  private sweeping: Promise<void> = Promise.resolve();
   private node!: LightningNode;
   private leaveChain: () => void = () => {};
 
@@ -294,6 +294,7 @@ class Life {
 
   async end(): Promise<void> {
     this.leaveChain();
+    await this.sweeping;
     this.wallet.close();
     if (!this.options.shared) await this.chain.stop();
     await this.environment.close();
@@ -457,9 +458,12 @@ class Life {
   }
 
   /** Sends every output that LDK has given us to the wallet; a row goes when its output is spent in a block. */
-  private async sweep(): Promise<void> {
-    if (this.sweeping) return;
-    this.sweeping = true;
+  private sweep(): Promise<void> {
+    this.sweeping = this.sweeping.then(() => this.sweepAll());
+    return this.sweeping;
+  }
+
+  private async sweepAll(): Promise<void> {
     try {
       for (const [key, descriptor] of [...this.spendable]) {
         const [txid, vout] = key.split(":");
@@ -488,8 +492,6 @@ class Life {
       }
     } catch (error) {
       this.options.log.warn(`sweeping waits: ${(error as Error).message}`);
-    } finally {
-      this.sweeping = false;
     }
   }
 }

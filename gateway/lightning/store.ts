@@ -27,10 +27,12 @@ export function openNodeStore(table: Database<Uint8Array, string>, name: string)
       return [...table.getKeys({ start, end: `${start}~` })].map(key => key.slice(prefix.length));
     },
     async write(rows) {
-      await table.transaction(() => {
+      // A batch is one transaction of lmdb's writing thread. `transaction` would have that thread wait for this one,
+      // and a process that ends at that moment would wait for ever.
+      await table.batch(() => {
         for (const [key, value] of rows) {
-          if (value === null) table.remove(prefix + key);
-          else table.put(prefix + key, value);
+          if (value === null) void table.remove(prefix + key);
+          else void table.put(prefix + key, value);
         }
       });
     },

@@ -10,7 +10,7 @@ import { fromHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
 import { pause, until } from "./world.ts";
 
-const KILLS = 10;
+const KILLS = 6;
 /** Inside the project, so that the bundle finds its packages. */
 const PROGRAM = join(process.cwd(), `node_modules/.cache/lngate/peer-${process.pid}.mjs`);
 
