@@ -148,8 +148,8 @@ export class DeviceGateway {
     this.node.keepConnected(options.bridge);
   }
 
-  stop(): void {
-    this.node?.stop();
+  async stop(): Promise<void> {
+    await this.node?.stop();
   }
 
   get isOnline(): boolean {

@@ -166,7 +166,7 @@ export async function runGateway(
   async function close(): Promise<void> {
     if (closing) return;
     closing = true;
-    for (const device of devices.values()) device.stop();
+    await Promise.all([...devices.values()].map(device => device.stop()));
     await links.close();
     await chain.stop();
     await ceremonies.close();
