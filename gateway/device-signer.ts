@@ -2,7 +2,7 @@
  * The device as LDK's signer: parts that the signer's book wants become `step` messages, and what the device
  * answers becomes the book's answers. One step is on the way at a time; what comes up meanwhile goes into the next.
  */
-import { toHex } from "../src/bytes/bytes.ts";
+import { equal, toHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/bytes/curve.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { type CommitmentKeys, deriveCommitmentKeys } from "../src/lightning/keys.ts";
@@ -64,6 +64,8 @@ interface Views {
 export class DeviceSigner {
   private readonly options: DeviceSignerOptions;
   private readonly receipts: Receipt[] = [];
+  /** Preimages (hex) that went out in this session. */
+  private readonly told = new Set<string>();
   private readonly pending = new Map<string, { keysId: Uint8Array; part: SigningPart }>();
   private sent: Sent | null = null;
   private nextId = 1;
@@ -82,6 +84,7 @@ export class DeviceSigner {
   /** A new session: whatever was on the way is forgotten, the book will hand over again what is unanswered. */
   restart(): void {
     this.pending.clear();
+    this.told.clear();
     this.sent = null;
     this.known = {};
   }
@@ -91,6 +94,7 @@ export class DeviceSigner {
     this.receipts.push(receipt);
     setTimeout(() => {
       for (const { preimage, feeMsat } of this.receipts.splice(0)) {
+        this.told.add(toHex(preimage));
         this.options.send({ type: "paid", preimage, feeMsat });
       }
     }, RECEIPT_WAIT_MS);
@@ -214,6 +218,11 @@ export class DeviceSigner {
             ...(anchor ? { anchorPartial: this.ourHalf(anchor) } : {}),
           };
           views.holder = viewKey(view);
+          // A receipt that got lost would make the device refuse a state in which its HTLC is gone.
+          for (const preimage of part.preimages ?? []) {
+            const queued = this.receipts.some(receipt => equal(receipt.preimage, preimage));
+            if (!queued && !this.told.has(toHex(preimage))) this.receipts.push({ preimage, feeMsat: 0 });
+          }
           break;
         }
         case "counterparty": {
@@ -259,6 +268,7 @@ export class DeviceSigner {
     }
     if (chosen.length === 0) return null;
     if (this.receipts.length > 0) step.paid = this.receipts.splice(0, MAX_HTLCS);
+    for (const { preimage } of step.paid ?? []) this.told.add(toHex(preimage));
     this.nextId++;
     return { id: step.id, keysId, step, parts: chosen, sighashes, views };
   }

@@ -101,6 +101,8 @@ function receive(work: Work, message: ToDevice): Transition {
 function takeStep(work: Work, step: Step): NonNullable<Stepped["refused"]> | null {
   const { paid, revoked, proposal, holder, counterparty, fund: toFund, close } = step;
   const { phase } = work.state.books;
+  // A receipt is welcome in every phase.
+  for (const { preimage, feeMsat } of paid || []) takePreimage(work, preimage, feeMsat);
   let before = work.state;
   function part<T>(value: T | undefined, take: (value: T) => void): void {
     before = work.state;
@@ -112,7 +114,6 @@ function takeStep(work: Work, step: Step): NonNullable<Stepped["refused"]> | nul
       phase !== "exited" && phase !== "locked",
       `nothing is signed or revoked any more: the channel is "${phase}"`,
     );
-    for (const { preimage, feeMsat } of paid || []) takePreimage(work, preimage, feeMsat);
     part(revoked, value => takeRevocation(work, value));
     part(proposal, value => propose(work, value));
     part(holder, value => takeHolder(work, value));
@@ -186,5 +187,6 @@ function payMessage(payment: Payment): ToGateway {
     type: "pay",
     invoice: payment.invoice!,
     maxFeeMsat: payment.limitMsat - payment.amountMsat,
+    ...(payment.attempt ? { attempt: payment.attempt } : {}),
   };
 }

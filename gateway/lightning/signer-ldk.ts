@@ -511,13 +511,14 @@ export class RemoteSigner {
         return secret ? Result__u832NoneZ.constructor_ok(secret) : Result__u832NoneZ.constructor_err();
       },
       // An Err here would close the channel. What is wrong is noticed, and no signature follows.
-      validate_holder_commitment: holder => {
+      validate_holder_commitment: (holder, preimages) => {
         this.guarded(
           entry,
           () => {
             const { state, commitment } = decodeHolder(holder);
             const { txid, checks } = this.rebuilt(entry, "ours", commitment);
-            book.validateHolder(state, txid, checks);
+            const fulfilled = preimages.length > 0 ? { preimages: preimages.map(each => each.slice()) } : {};
+            book.validateHolder({ ...state, ...fulfilled }, txid, checks);
           },
           undefined,
         );

@@ -37,6 +37,7 @@
 import type { SighashType } from "../../src/bitcoin/sighash.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
+import { sha256 } from "../../src/bytes/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { Htlc } from "../../src/lightning/channel.ts";
 import type { CommitmentContent } from "../../src/lightning/commitment.ts";
@@ -74,6 +75,8 @@ export interface HolderState extends CommitmentState {
   readonly counterpartySignature: Uint8Array;
   /** On our HTLC transactions (SIGHASH_SINGLE|ANYONECANPAY), in output order. */
   readonly counterpartyHtlcSignatures: readonly Uint8Array[];
+  /** Preimages of our HTLCs that the state before had an output for: a device wants to see them first. */
+  readonly preimages?: readonly Uint8Array[];
 }
 
 export interface ClosingContent {
@@ -348,8 +351,13 @@ export class ChannelBook {
       if (!equal(before.txid, txid)) this.refuse("content-conflict");
       return;
     }
+    const htlcs = holder.find(entry => entry.number === number - 1)?.content.htlcs ?? [];
+    const preimages = [...(before?.preimages ?? []), ...(state.preimages ?? [])].filter(preimage =>
+      htlcs.some(htlc => equal(htlc.paymentHash, sha256(preimage))),
+    );
     const entry: HolderEntry = {
       ...state,
+      preimages,
       txid,
       checks,
       asked: number === 0,
@@ -592,8 +600,15 @@ const holderId = (entry: HolderEntry) => `holder/${entry.number}`;
 const exitId = (entry: HolderEntry) => `exit/${entry.number}`;
 
 function stateOf(entry: HolderEntry): HolderState {
-  const { number, point, content, counterpartySignature, counterpartyHtlcSignatures } = entry;
-  return { number, point, content, counterpartySignature, counterpartyHtlcSignatures };
+  const { number, point, content, counterpartySignature, counterpartyHtlcSignatures, preimages } = entry;
+  return {
+    number,
+    point,
+    content,
+    counterpartySignature,
+    counterpartyHtlcSignatures,
+    ...(preimages ? { preimages } : {}),
+  };
 }
 
 function isSecretOf(point: Uint8Array | null, secret: Uint8Array): boolean {

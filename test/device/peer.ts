@@ -135,10 +135,9 @@ export class Peer {
     }
   }
 
-  /** A new session: what the device may have missed comes again, receipts before steps. */
+  /** A new session: what was not answered is asked again. What became of a payment, the device asks itself. */
   private greeted(index: number): void {
     this.signer.restart();
-    for (const fate of this.options.fates) this.report(fate);
     if (this.state !== "none" && index === this.proposal.index) this.tellState();
     if (this.parts.length > 0) this.signer.ask(KEYS_ID, this.parts);
   }
@@ -250,7 +249,9 @@ export class Peer {
 
   /** The bridge signs our next commitment; LDK takes the revocation of the one before as given. */
   private bridgeSigns(): void {
-    this.advance("theirs", 0);
+    const fulfilled = this.advance("theirs", 0).flatMap(update =>
+      update.kind === "settle" ? [this.htlcOf(update.id)] : [],
+    );
     this.advance("ours", 2);
     const number = ++this.holderNumber;
     this.awaitsOurRevocation = number > 0;
@@ -266,6 +267,9 @@ export class Peer {
       content,
       counterpartySignature: nobleCurve.sign(commitment.sighash, BRIDGE.funding.secret),
       counterpartyHtlcSignatures: commitment.htlcs.map(htlc => nobleCurve.sign(htlc.sighash, htlcKey)),
+      preimages: fulfilled
+        .filter(htlc => htlc.amountMsat >= this.proposal.ourDustLimitSat * 1000)
+        .map(htlc => this.fateOf(htlc.paymentHash).preimage),
     });
     this.advance("theirs", 1);
   }
@@ -340,14 +344,16 @@ export class Peer {
       if (update.kind === "add") {
         this.updates.push({ kind: "fail", id: update.id, by: "ours", stage: 0 });
       } else if (update.kind === "fail") {
-        const { htlc } = this.updates.find(each => each.kind === "add" && each.id === update.id) as Extract<
-          Update,
-          { kind: "add" }
-        >;
-        this.outcome.set(toHex(htlc.paymentHash), "failed");
-        this.report(this.fateOf(htlc.paymentHash));
+        const { paymentHash } = this.htlcOf(update.id);
+        this.outcome.set(toHex(paymentHash), "failed");
+        this.report(this.fateOf(paymentHash));
       }
     }
+  }
+
+  private htlcOf(id: number): Omit<Htlc, "offered"> {
+    for (const update of this.updates) if (update.kind === "add" && update.id === id) return update.htlc;
+    throw lngateError("no-htlc", `there never was an HTLC ${id}`);
   }
 
   /** What the next commitment of one side is about. */
