@@ -167,6 +167,7 @@ export async function runGateway(
     if (closing) return;
     closing = true;
     await Promise.all([...devices.values()].map(device => device.stop()));
+    await runtime?.stop();
     await links.close();
     await chain.stop();
     await ceremonies.close();
@@ -176,11 +177,12 @@ export async function runGateway(
   }
 
   let deposits: Deposits;
-  let runtime: Awaited<ReturnType<typeof startRuntime>>;
+  let runtime: Awaited<ReturnType<typeof startRuntime>> | undefined;
 
   async function startDevice(deviceId: string): Promise<void> {
     const { pairing, name } = registry.device(deviceId);
-    if (!pairing || devices.has(deviceId)) return;
+    // Who is paired before the chain is there is started with all others.
+    if (!pairing || devices.has(deviceId) || !runtime) return;
     const nodeStore = openNodeStore(table("lightning"), deviceId);
     let seed = nodeStore.get("seed");
     if (!seed) {
@@ -224,7 +226,7 @@ export async function runGateway(
 
   try {
     await chain.start();
-    runtime = await startRuntime(chain, log.part("ldk"));
+    runtime = await startRuntime(chain, log.part("ldk"), openNodeStore(table("lightning"), "shared"));
     deposits = await Deposits.open(table("deposits"), chain);
     for (const { id, state } of registry.devices()) if (state === "paired") await startDevice(id);
     log.info("the gateway is running", { devices: devices.size, network: config.network });

@@ -197,12 +197,13 @@ class Life {
     chain: Chain,
     runtime: LightningRuntime,
     environment: RootDatabase<unknown, string>,
+    table: Database<Uint8Array, string>,
   ) {
     this.options = options;
     this.chain = chain;
     this.runtime = runtime;
     this.environment = environment;
-    this.table = environment.openDB({ name: "lightning", encoding: "binary" });
+    this.table = table;
     this.store = openNodeStore(this.table, "node");
     this.wallet = connectRpc({ ...options.rpc, url: `${options.rpc.url}/wallet/${options.wallet}` });
     let seed = this.table.get("seed");
@@ -224,9 +225,12 @@ class Life {
       options.shared?.chain ??
       createChain({ rpc, network, log, ...(commitmentFeerate === undefined ? {} : { commitmentFeerate }) });
     if (!options.shared) await chain.start();
-    const runtime = options.shared?.runtime ?? (await startRuntime(chain, log));
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-    return new Life(options, chain, runtime, open({ path: join(dataDir, "store"), overlappingSync: false }));
+    const environment = open<unknown, string>({ path: join(dataDir, "store"), overlappingSync: false });
+    const table = environment.openDB<Uint8Array, string>({ name: "lightning", encoding: "binary" });
+    const runtime =
+      options.shared?.runtime ?? (await startRuntime(chain, log, openNodeStore(table, "shared")));
+    return new Life(options, chain, runtime, environment, table);
   }
 
   async startNode(): Promise<LightningNode> {
@@ -296,7 +300,10 @@ class Life {
     this.leaveChain();
     await this.sweeping;
     this.wallet.close();
-    if (!this.options.shared) await this.chain.stop();
+    if (!this.options.shared) {
+      await this.runtime.stop();
+      await this.chain.stop();
+    }
     await this.environment.close();
   }
 

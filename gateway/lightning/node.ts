@@ -54,8 +54,6 @@ export interface NodeOptions {
   holdTicks?(): boolean;
   /** Puts something between LDK's peers and its channels. */
   messages?(manager: ldk.ChannelManager): ldk.ChannelMessageHandler;
-  /** Whether peers are asked for the network graph, which all nodes of a process share; true unless told. */
-  readonly gossip?: boolean;
   /** Called before anything is read from the store, and when the node can be used. */
   attach?(node: LightningNode): void;
   /** What forwarding a payment costs; LDK's own fee unless told. */
@@ -244,13 +242,13 @@ export class LightningNode {
     const messages = this.options.messages?.(this.manager) ?? this.manager.as_ChannelMessageHandler();
     const ignoring = this.keep(ldk.IgnoringMessageHandler.constructor_new());
     const gossip =
-      this.options.gossip === false
-        ? ignoring.as_RoutingMessageHandler()
-        : ldk.P2PGossipSync.constructor_new(
+      this.options.routing || runtime.takeGossip(this)
+        ? ldk.P2PGossipSync.constructor_new(
             graph,
             ldk.Option_UtxoLookupZ.constructor_none(),
             logger,
-          ).as_RoutingMessageHandler();
+          ).as_RoutingMessageHandler()
+        : ignoring.as_RoutingMessageHandler();
     this.peers = ldk.PeerManager.constructor_new(
       this.keep(messages),
       this.keep(gossip),
@@ -768,6 +766,7 @@ export class LightningNode {
     this.stopped = true;
     for (const timer of this.timers) clearInterval(timer);
     clearTimeout(this.storeTimer);
+    this.options.runtime.leaveGossip(this);
     this.watching?.leave();
     this.sockets.close();
     await this.writing;

@@ -6,6 +6,7 @@ import type { Network } from "../../device/identity.ts";
 import type { Chain } from "../chain/chain.ts";
 import type { FeePurpose } from "../chain/fees.ts";
 import type { Log } from "../log.ts";
+import type { NodeStore } from "./store.ts";
 
 let started: Promise<void> | undefined;
 
@@ -46,7 +47,19 @@ export interface LightningRuntime {
   /** The same scorer, to be told how payments went; a lock taken from JavaScript would be held until collected. */
   readonly score: ldk.ProbabilisticScorer;
   readonly chain: Chain;
+  /**
+   * Whether this node is to ask its peers for the network graph: true for one node at a time, since the graph is
+   * everyone's and a bridge need not tell it to each of a thousand devices' nodes.
+   */
+  takeGossip(node: object): boolean;
+  leaveGossip(node: object): void;
+  /** Stores what was learnt of the network, and no more. */
+  stop(): Promise<void>;
 }
+
+const GRAPH = "graph";
+const SCORER = "scorer";
+const SAVE_MS = 3_600_000;
 
 const NETWORKS: Readonly<Record<Network, ldk.Network>> = {
   mainnet: ldk.Network.LDKNetwork_Bitcoin,
@@ -59,8 +72,11 @@ export function ldkNetwork(network: Network): ldk.Network {
   return NETWORKS[network];
 }
 
-/** One graph for all nodes: each reserves some 150 MB of WebAssembly memory, which ends at 2 GiB. */
-export async function startRuntime(chain: Chain, log: Log): Promise<LightningRuntime> {
+/**
+ * One graph for all nodes: each reserves some 150 MB of WebAssembly memory, which ends at 2 GiB. With a store the
+ * graph and what payments taught are there again at the next start; without, peers must be asked again.
+ */
+export async function startRuntime(chain: Chain, log: Log, store?: NodeStore): Promise<LightningRuntime> {
   const { network } = chain;
   await startLdk();
   const logger = ldk.Logger.new_impl({
@@ -78,12 +94,20 @@ export async function startRuntime(chain: Chain, log: Log): Promise<LightningRun
   const broadcaster = ldk.BroadcasterInterface.new_impl({
     broadcast_transactions: transactions => chain.broadcaster.broadcast(transactions),
   });
-  const graph = ldk.NetworkGraph.constructor_new(ldkNetwork(network), logger);
-  const score = ldk.ProbabilisticScorer.constructor_new(
-    ldk.ProbabilisticScoringDecayParameters.constructor_default(),
-    graph,
-    logger,
-  );
+  const graph = readGraph(store, ldkNetwork(network), logger);
+  const score = readScorer(store, graph, logger);
+  let gossiper: object | undefined;
+
+  async function save(): Promise<void> {
+    graph.remove_stale_channels_and_tracking_with_time(BigInt(Math.floor(Date.now() / 1000)));
+    const rows = [[GRAPH, graph.write()] as const, [SCORER, score.write()] as const];
+    await store?.write(new Map(rows));
+  }
+  const timer = setInterval(() => {
+    save().catch(error => log.error(`the network graph is not stored: ${(error as Error).message}`));
+  }, SAVE_MS);
+  timer.unref();
+
   return {
     network,
     logger,
@@ -93,5 +117,36 @@ export async function startRuntime(chain: Chain, log: Log): Promise<LightningRun
     scorer: ldk.MultiThreadedLockableScore.constructor_new(score.as_Score()),
     score,
     chain,
+    takeGossip(node) {
+      gossiper ??= node;
+      return gossiper === node;
+    },
+    leaveGossip(node) {
+      if (gossiper === node) gossiper = undefined;
+    },
+    async stop() {
+      clearInterval(timer);
+      await save();
+    },
   };
+}
+
+/** What can't be read is learnt anew: nothing of it is worth refusing to start. */
+function readGraph(store: NodeStore | undefined, network: ldk.Network, logger: ldk.Logger): ldk.NetworkGraph {
+  const stored = store?.get(GRAPH);
+  const read = stored && ldk.NetworkGraph.constructor_read(stored, logger);
+  if (read instanceof ldk.Result_NetworkGraphDecodeErrorZ_OK) return read.res;
+  return ldk.NetworkGraph.constructor_new(network, logger);
+}
+
+function readScorer(
+  store: NodeStore | undefined,
+  graph: ldk.NetworkGraph,
+  logger: ldk.Logger,
+): ldk.ProbabilisticScorer {
+  const decay = () => ldk.ProbabilisticScoringDecayParameters.constructor_default();
+  const stored = store?.get(SCORER);
+  const read = stored && ldk.ProbabilisticScorer.constructor_read(stored, decay(), graph, logger);
+  if (read instanceof ldk.Result_ProbabilisticScorerDecodeErrorZ_OK) return read.res;
+  return ldk.ProbabilisticScorer.constructor_new(decay(), graph, logger);
 }
