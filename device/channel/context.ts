@@ -65,6 +65,11 @@ export function passRecord(work: Work, kind: RecordKind, id: number): void {
   work.state = { ...work.state, books: { ...books, cursors: { ...books.cursors, [kind]: id + 1 } } };
 }
 
+/** Throws `vault-rolled-back` where an old image was put back: records that its state calls unused are gone. */
+export function needPresent({ state, context }: Work): void {
+  for (const kind of RECORD_KINDS) context.records.read(kind, state.books.cursors[kind]);
+}
+
 /** Throws `records-used-up` unless there are so many records of each kind. */
 export function needRecords(work: Work, needed: Cursors): void {
   const { state, context } = work;

@@ -5,7 +5,7 @@
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { signedAnchorBump, signedCommitment } from "../../src/lightning/commitment.ts";
 import { anchorOf, channelOf, commitmentOf } from "../../src/link/transactions.ts";
-import type { Context, Work } from "./context.ts";
+import { type Context, needPresent, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import type { Counterparty, Holder, Proposal, View } from "./state.ts";
 
@@ -43,8 +43,7 @@ export function takeExit(work: Work, index: number): Exit {
     index === books.index && parameters?.funding !== undefined && holder !== null,
     "there is no such channel to leave",
   );
-  work.context.records.read("A", books.cursors.A);
-  work.context.records.read("B", books.cursors.B);
+  needPresent(work);
   work.state = { ...work.state, books: { ...books, phase: "exited" } };
   return exitOf(work.context, index, parameters!.proposal, holder!, counterparty);
 }

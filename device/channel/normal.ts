@@ -10,7 +10,7 @@ import type { Step } from "../../src/link/messages.ts";
 import { viewKind } from "../../src/link/messages.ts";
 import { encodeValue } from "../../src/link/schema.ts";
 import { anchorSighash, channelOf, commitmentOf } from "../../src/link/transactions.ts";
-import { needRecords, type Work } from "./context.ts";
+import { needPresent, needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { CLOSING_RECORDS, recordsFor } from "./paying.ts";
 import {
@@ -37,6 +37,7 @@ function checkNew(work: Work, view: View, ours: boolean): Parameters {
     `no commitment is signed or revoked while the channel is "${books.phase}"`,
   );
   checkView(work, parameters, view, ours);
+  needPresent(work);
   keepRecords(work, view, ours);
   return parameters;
 }

@@ -11,5 +11,5 @@ test("no sequence of lies does harm (npm run test:chaos has more)", () => {
   }
   // Enough of them are taken to get anywhere, and they run into most of the rules.
   expect(accepted).toBeGreaterThan(300);
-  expect(refusals.size).toBeGreaterThan(14);
+  expect(refusals.size).toBeGreaterThan(11);
 });

@@ -131,10 +131,10 @@ export function gatewayRecords(charge: Charge = CHARGE): RecordBook {
   return book;
 }
 
-const PAGE_BYTES = 4096;
-const PAGES = 32;
-/** Of each of the journal's two areas. */
-const AREA_PAGES = 4;
+export const PAGE_BYTES = 4096;
+const PAGES = 40;
+/** Of each of the journal's two areas; before them is one page, behind them are the records. */
+export const AREA_PAGES = 8;
 
 /** A chip with this content, or as `chargedFlash` leaves it. */
 export function chip(image: Uint8Array) {

@@ -18,14 +18,14 @@ describe("the power fails", () => {
   test("in failed, concurrent, tiny and unasked payments too", () => {
     const life = undisturbed(LIFE);
     for (const [i, cut] of everyCut(life).entries()) {
-      if (i % 7 === 0) disturbed(life, { cuts: [cut], random: seeded(i) });
+      if (i % 9 === 0) disturbed(life, { cuts: [cut], random: seeded(i) });
     }
   });
 
   test("and again and again, sessions break and messages come twice (npm run test:chaos has more)", () => {
     const lives = new Map<string, Undisturbed>();
     let boots = 0;
-    for (let seed = 1; seed <= 250; seed++) boots += chaos(seed, lives).box.boots;
-    expect(boots).toBeGreaterThan(400);
+    for (let seed = 1; seed <= 150; seed++) boots += chaos(seed, lives).box.boots;
+    expect(boots).toBeGreaterThan(230);
   });
 });

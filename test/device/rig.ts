@@ -50,6 +50,8 @@ import {
 import { bridgePoint, bridgeSecret, CLOSE_SCRIPT } from "./peer.ts";
 
 export interface RigOptions {
+  /** Of a flash that was used before. */
+  readonly image?: Uint8Array;
   readonly policy?: Partial<SpendingPolicy>;
   readonly charge?: Charge;
   readonly curve?: Curve | null;
@@ -92,7 +94,7 @@ export class Rig {
     this.identity = identityWith(options.policy);
     this.proposal = proposalWith();
     this.box = new Box({
-      image: chargedFlash(options.policy, options.charge),
+      image: options.image ?? chargedFlash(options.policy, options.charge),
       curve: options.curve === undefined ? nobleCurve : options.curve,
       ...(options.contextWith ? { contextWith: options.contextWith } : {}),
     });
@@ -100,6 +102,10 @@ export class Rig {
 
   get state(): ChannelState {
     return this.box.state;
+  }
+
+  get lastId(): number {
+    return this.nextStep - 1;
   }
 
   // ── what one can make a device do ─────────────────────────────────────────────────────────────────────

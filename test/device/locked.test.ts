@@ -1,0 +1,57 @@
+import { describe, expect, test } from "@jest/globals";
+import { answer } from "../../src/threshold/online.ts";
+import { derived } from "./dealer.ts";
+import { AREA_PAGES, PAGE_BYTES, recordOf } from "./parties.ts";
+import { Rig } from "./rig.ts";
+import { LIFE, World } from "./world.ts";
+
+describe("a device that was asked for a used record again", () => {
+  function locked(): Rig {
+    const rig = new Rig().open();
+    const holder = rig.holder(rig.view());
+    rig.step({
+      holder: { ...holder, partial: { id: 0, scalar: answer(recordOf("B", 0).answering, derived("any")) } },
+    });
+    return rig;
+  }
+
+  test("is locked: it signs nothing, reveals nothing and pays nothing, for ever", () => {
+    const rig = locked();
+    expect(rig.refusals).toEqual(["policy-record-reuse"]);
+    rig.box.restart();
+    expect(rig.state.books.phase).toBe("locked");
+    expect(rig.step({ holder: rig.holder(rig.view()) }).refused?.code).toBe("policy-phase");
+    expect(rig.step({ counterparty: rig.counterparty(rig.view()) }).refused?.code).toBe("policy-phase");
+    expect(rig.close(199_000, 0).refused?.code).toBe("policy-phase");
+    rig.pay("toll", 1000);
+    expect(rig.refusals[rig.refusals.length - 1]).toBe("channel-not-open");
+    expect(rig.secrets.size).toBe(0);
+    expect(rig.harm()).toBeNull();
+  });
+
+  test("still lets the owner leave", () => {
+    const rig = locked();
+    rig.box.run({ type: "exit", index: 1 });
+    expect(rig.box.exits[0]).toMatchObject({ index: 1, number: 0 });
+  });
+});
+
+describe("a device whose flash was put back to an old image", () => {
+  test("of the state alone, notices: it signs nothing, and its exit, which may be poison, is not given out", () => {
+    const world = new World().live(LIFE.slice(0, 1));
+    const old = world.box.flash.image();
+    world.live([{ wish: "pay", names: ["toll"] }]);
+    const now = world.box.flash.image();
+    // The journal's pages of then, the records' pages of now.
+    const mixed = now.slice();
+    const [from, to] = [PAGE_BYTES, PAGE_BYTES * (1 + 2 * AREA_PAGES)];
+    mixed.set(old.subarray(from, to), from);
+    const rig = new Rig({ image: mixed });
+    rig.nextB = 10;
+    expect(rig.state.holder?.number).toBe(0);
+    expect(() => rig.box.run({ type: "exit", index: 1 })).toThrow("an old image was put back");
+    expect(rig.step({ counterparty: rig.counterparty(rig.view()) }).refused?.code).toBe("vault-rolled-back");
+    expect(rig.step({ holder: rig.holder(rig.view()) }).refused?.code).toBe("vault-rolled-back");
+    expect(rig.close(199_000, 0).refused?.code).toBe("vault-rolled-back");
+  });
+});

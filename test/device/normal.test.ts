@@ -1,0 +1,275 @@
+import { describe, expect, test } from "@jest/globals";
+import type { Payment } from "../../device/channel/state.ts";
+import { equal } from "../../src/bytes/bytes.ts";
+import { sha256 } from "../../src/bytes/hash.ts";
+import { derived } from "./dealer.ts";
+import { NOW_MS } from "./parties.ts";
+import { bridgePoint } from "./peer.ts";
+import { Rig } from "./rig.ts";
+
+function payment(rig: Rig, name: string): Payment {
+  const hash = sha256(rig.preimage(name));
+  return rig.state.payments.find(each => each && equal(each.paymentHash, hash))!;
+}
+
+const decided = (rig: Rig) => rig.box.decided.map(each => (each.preimage ? "paid" : "failed"));
+
+describe("a payment", () => {
+  test("is paid when its preimage comes, and the books are closed when its HTLC is gone", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
+    rig.move(rig.view(0, [rig.htlc("toll", 1003)]));
+    expect(decided(rig)).toEqual([]);
+    rig.box.nowMs = NOW_MS + 321;
+    rig.paid("toll");
+    expect(decided(rig)).toEqual(["paid"]);
+    expect(payment(rig, "toll")).toMatchObject({ feeMsat: 3000, ms: 321 });
+    expect(payment(rig, "toll").settled).toBeUndefined();
+    rig.move(rig.view(1003));
+    expect(payment(rig, "toll").settled).toBe(true);
+    expect(payment(rig, "toll").invoice).toBeUndefined();
+    expect(rig.state.books).toMatchObject({ baseSat: 198_997, hour: { spentMsat: 1_003_000 } });
+    expect(rig.refusals).toEqual([]);
+  });
+
+  test("whose preimage comes in the step that takes its HTLC out is paid just so", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
+    rig.move(rig.view(0, [rig.htlc("toll", 1000)]));
+    rig.step({
+      paid: [{ preimage: rig.preimage("toll"), feeMsat: 0 }],
+      holder: rig.holder(rig.view(1000)),
+      counterparty: rig.counterparty(rig.view(1000)),
+    });
+    expect(rig.refusals).toEqual([]);
+    expect(decided(rig)).toEqual(["paid"]);
+  });
+
+  test("is not believed to have failed before no commitment can take it any more", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
+    rig.step({ counterparty: rig.counterparty(rig.view(0, [rig.htlc("toll", 1000)])) });
+    rig.failed("toll");
+    expect(decided(rig)).toEqual([]);
+    rig.step({ revoked: rig.revoked(), holder: rig.holder(rig.view(0, [rig.htlc("toll", 1000)])) });
+    rig.step({ holder: rig.holder(rig.view()) });
+    rig.step({ counterparty: rig.counterparty(rig.view()) });
+    expect(decided(rig)).toEqual([]);
+    rig.step({ revoked: rig.revoked() });
+    expect(decided(rig)).toEqual(["failed"]);
+    expect(rig.state.books.hour.spentMsat).toBe(0);
+  });
+
+  test("that is tiny is not believed to have failed before its money is back", () => {
+    const rig = new Rig().open();
+    rig.pay("tiny", 100);
+    rig.move({ ...rig.view(), ourSat: rig.view().ourSat - 100 });
+    rig.failed("tiny");
+    expect(decided(rig)).toEqual([]);
+    rig.step({ holder: rig.holder(rig.view()) });
+    rig.step({ counterparty: rig.counterparty(rig.view()) });
+    expect(decided(rig)).toEqual([]);
+    rig.step({ revoked: rig.revoked() });
+    expect(decided(rig)).toEqual(["failed"]);
+  });
+
+  test("of which the gateway said that it failed is paid all the same if the preimage comes", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
+    rig.move(rig.view(0, [rig.htlc("toll", 1000)]));
+    rig.failed("toll");
+    rig.paid("toll");
+    rig.move(rig.view(1000));
+    expect(decided(rig)).toEqual(["paid"]);
+    expect(payment(rig, "toll").failure).toBeUndefined();
+  });
+
+  test("that failed may be tried again, one that is paid or under way may not", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
+    rig.pay("toll", 1000);
+    rig.failed("toll");
+    rig.pay("toll", 2000);
+    rig.paid("toll");
+    rig.pay("toll", 1000);
+    expect(rig.refusals).toEqual(["already-paying", "already-paying"]);
+    expect(rig.state.payments).toHaveLength(1);
+  });
+
+  test("may be retried with one HTLC after the other", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
+    for (const fee of [5, 3, 1]) {
+      rig.move(rig.view(0, [rig.htlc("toll", 1000 + fee)]));
+      rig.move(rig.view());
+    }
+    rig.move(rig.view(0, [rig.htlc("toll", 1000)]));
+    rig.paid("toll");
+    rig.move(rig.view(1000));
+    expect(rig.refusals).toEqual([]);
+    expect(rig.harm()).toBeNull();
+    expect(rig.state.books.baseSat).toBe(199_000);
+  });
+
+  test("is only what the preimage of an unknown or failed payment is not", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
+    rig.failed("toll");
+    const before = rig.state;
+    rig.paid("toll");
+    rig.paid("never heard of");
+    expect(rig.state).toEqual(before);
+  });
+
+  test("is asked for again when a session begins, until it is decided", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
+    rig.pay("other", 500);
+    rig.failed("other");
+    rig.box.restart();
+    rig.box.takeSent();
+    rig.box.run({ type: "connected", generation: 7 });
+    expect(rig.box.takeSent().map(each => each.type)).toEqual(["hello", "pay"]);
+  });
+});
+
+describe("a step", () => {
+  test("that is refused in part keeps what came before, and the records that were read stay used", () => {
+    const rig = new Rig().open();
+    const { cursors } = rig.state.books;
+    const good = rig.holder(rig.view());
+    const answer = rig.step({ holder: good, counterparty: rig.counterparty(rig.view(600)) });
+    expect(answer.refused?.code).toBe("policy-balance");
+    expect(answer.secret).toEqual(rig.box.context.secretOf(1, 0));
+    expect(rig.state.holder?.number).toBe(1);
+    expect(rig.state.counterparty?.number).toBe(0);
+    expect(rig.state.books.cursors).toEqual({ ...cursors, B: cursors.B + 2 });
+
+    const bad = rig.holder(rig.view());
+    const scalar = derived("wrong");
+    expect(
+      rig.step({ holder: { ...bad, anchorPartial: { ...bad.anchorPartial!, scalar } } }).secret,
+    ).toBeUndefined();
+    expect(rig.state.holder?.number).toBe(1);
+    expect(rig.state.books.cursors.B).toBe(cursors.B + 4);
+  });
+
+  test("that names no content means the newest of the other side", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
+    const view = rig.view(0, [rig.htlc("toll", 1000)]);
+    rig.step({ counterparty: rig.counterparty(view) });
+    const { view: _, ...holder } = rig.holder(view);
+    rig.step({ revoked: { ...rig.revoked(), nextPoint: bridgePoint(2) }, holder });
+    expect(rig.state.holder?.view).toEqual(view);
+    rig.paid("toll");
+    rig.step({ holder: rig.holder(rig.view(1000)), counterparty: { number: 2 } });
+    expect(rig.refusals).toEqual([]);
+    expect(rig.state.counterparty).toMatchObject({ view: rig.view(1000), point: bridgePoint(2) });
+  });
+
+  test("without content or point that would be needed is refused", () => {
+    const rig = new Rig();
+    rig.app("open");
+    const { point, ...noPoint } = rig.counterparty(rig.view());
+    expect(rig.step({ proposal: rig.proposal, counterparty: noPoint }).refused?.code).toBe("step-incomplete");
+    const noView = { number: 0, point };
+    expect(rig.step({ proposal: rig.proposal, counterparty: noView }).refused?.code).toBe("step-incomplete");
+  });
+
+  test("of an earlier boot gives the answer of then, or none", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
+    const view = rig.view(0, [rig.htlc("toll", 1000)]);
+    const first = { counterparty: rig.counterparty(view) };
+    const answers = [rig.step(first)];
+    const second = { revoked: rig.revoked(), holder: rig.holder(view) };
+    answers.push(rig.step(second));
+    const steps = [first, second];
+    rig.box.restart();
+    const { cursors } = rig.state.books;
+    for (const [i, step] of steps.entries())
+      expect(rig.step(step)).toEqual({ ...answers[i], id: rig.lastId });
+    rig.paid("toll");
+    rig.move(rig.view(1000));
+    // Both are superseded now: a signature is not given again, and the secret was known before.
+    expect(rig.step(steps[0]!).refused?.code).toBe("policy-commitment-number");
+    expect(rig.step(steps[1]!).secret).toEqual(answers[1]!.secret);
+    expect(rig.state.books.cursors.A).toBe(cursors.A + 1);
+    expect(rig.harm()).toBeNull();
+  });
+
+  test("in which a record is missing leaves the channel as it was", () => {
+    const rig = new Rig().open();
+    const before = rig.state;
+    const holder = rig.holder(rig.view());
+    const answer = rig.step({ holder: { ...holder, partial: { ...holder.partial, id: 4_000_000 } } });
+    expect(answer.refused?.code).toBe("record-missing");
+    expect(rig.state).toEqual(before);
+  });
+});
+
+describe("the records", () => {
+  test("are not burnt one by one while there are too few of another kind", () => {
+    const rig = new Rig({ charge: { A: 40, B: 40, H: 2 } }).open();
+    rig.pay("toll", 1000);
+    const view = rig.view(0, [rig.htlc("toll", 1000)]);
+    rig.move(view);
+    rig.move({ ...view, feeratePerKw: 1500 });
+    const { cursors } = rig.state.books;
+    for (let i = 0; i < 5; i++) rig.step({ revoked: rig.revoked(), counterparty: rig.counterparty(view) });
+    expect(new Set(rig.refusals)).toEqual(new Set(["records-used-up"]));
+    expect(rig.state.books.cursors).toEqual(cursors);
+  });
+
+  test("cannot be used up by what nobody asked for: enough are kept to settle and to close", () => {
+    const rig = new Rig({ charge: { A: 40, B: 60, H: 40 } }).open();
+    rig.pay("first", 4000);
+    rig.move(rig.view(0, [rig.htlc("first", 4000)]));
+    rig.paid("first");
+    rig.move(rig.view(4000));
+    rig.pay("toll", 1000);
+    rig.move(rig.view(4000, [rig.htlc("toll", 1000)]));
+    const toll = rig.htlc("toll", 1000);
+    for (let i = 0; rig.refusals.length === 0; i++) {
+      const incoming = rig.htlc(`unasked ${i}`, 600, { incoming: true });
+      const feerate = 1500 + (i % 7);
+      rig.move(rig.view(3400, [toll, incoming], feerate));
+      if (rig.refusals.length === 0) rig.move(rig.view(4000, [toll], feerate));
+    }
+    expect(rig.refusals).toEqual(["records-used-up"]);
+    // What is pending can be settled, and then the channel closed.
+    rig.refusals.length = 0;
+    const { feeratePerKw } = rig.state.holder!.view;
+    rig.paid("toll");
+    rig.move(rig.view(5000, [], feeratePerKw));
+    rig.step({ revoked: rig.revoked() });
+    rig.close(194_000, 5000);
+    rig.close(193_900, 5000);
+    rig.close(193_800, 5000);
+    expect(rig.refusals).toEqual([]);
+    expect(rig.closes).toHaveLength(3);
+    expect(rig.harm()).toBeNull();
+  });
+
+  test("cannot be used up by commitments that change nothing", () => {
+    const rig = new Rig({ charge: { A: 12, B: 60, H: 40 } }).open();
+    for (let i = 0; i < 20 && rig.refusals.length === 0; i++) rig.move(rig.view());
+    expect(rig.refusals).toEqual(["records-used-up"]);
+    expect(rig.box.context.records.left("A", rig.state.books.cursors.A)).toBeGreaterThanOrEqual(4);
+  });
+
+  test("that are used up end payments, and nothing else", () => {
+    const rig = new Rig({ charge: { A: 8, B: 60, H: 40 } }).open();
+    rig.pay("toll", 1000);
+    rig.move(rig.view(0, [rig.htlc("toll", 1000)]));
+    rig.paid("toll");
+    rig.move(rig.view(1000));
+    rig.step({ revoked: rig.revoked() });
+    rig.pay("another", 1000);
+    expect(rig.refusals).toEqual(["records-used-up"]);
+    rig.close(198_000, 1000);
+    expect(rig.refusals).toEqual(["records-used-up"]);
+    expect(rig.closes).toHaveLength(1);
+  });
+});

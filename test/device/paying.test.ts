@@ -1,0 +1,184 @@
+import { describe, expect, test } from "@jest/globals";
+import { MAX_PAYMENTS, spendableMsat } from "../../device/channel/paying.ts";
+import { type ChannelState, changesBetween, EMPTY, type Payment } from "../../device/channel/state.ts";
+import { MAX_HTLCS, MAX_INCOMING } from "../../src/link/messages.ts";
+import { keyPair, NOW_MS, proposalWith } from "./parties.ts";
+import { Rig } from "./rig.ts";
+
+const HOUR_MS = 3_600_000;
+
+describe("the owner's limits", () => {
+  test("allow what is paid, not what was authorised: the unused part of a fee limit comes back", () => {
+    const rig = new Rig().open();
+    for (let i = 0; i < 4; i++) {
+      rig.pay(`toll ${i}`, 4000, { maxFeeMsat: 1_000_000 });
+      rig.move(rig.view(4000 * i, [rig.htlc(`toll ${i}`, 4000)]));
+      rig.paid(`toll ${i}`);
+      rig.move(rig.view(4000 * (i + 1)));
+    }
+    expect(rig.refusals).toEqual([]);
+    expect(rig.state.books.hour.spentMsat).toBe(16_000_000);
+  });
+
+  test("begin anew after an hour, those of the day do not", () => {
+    const rig = new Rig({ policy: { perHourMsat: 5_000_000, perDayMsat: 12_000_000 } }).open();
+    const pay = (name: string) => {
+      rig.refusals.length = 0;
+      rig.pay(name, 4000);
+      return rig.refusals[0] ?? "taken";
+    };
+    expect([pay("one"), pay("two")]).toEqual(["taken", "policy-velocity"]);
+    rig.box.nowMs = NOW_MS + HOUR_MS;
+    expect([pay("two"), pay("three")]).toEqual(["taken", "policy-velocity"]);
+    rig.box.nowMs = NOW_MS + 2 * HOUR_MS;
+    expect(pay("three")).toBe("policy-velocity");
+    rig.box.nowMs = NOW_MS + 24 * HOUR_MS;
+    expect(pay("three")).toBe("taken");
+  });
+
+  test("do not grow by a payment of an earlier hour that fails now", () => {
+    const rig = new Rig().open();
+    rig.pay("old", 4000);
+    rig.box.nowMs = NOW_MS + HOUR_MS;
+    rig.pay("new", 3000);
+    rig.failed("old");
+    expect(rig.state.books.hour.spentMsat).toBe(3_005_000);
+    // The day is the same.
+    expect(rig.state.books.day.spentMsat).toBe(3_005_000);
+  });
+
+  test("know the payees, if there is a list of them", () => {
+    const station = keyPair("the toll station").point;
+    const rig = new Rig({ policy: { payees: [keyPair("the ferry").point, station] } }).open();
+    rig.pay("toll", 100, { payee: station });
+    expect(rig.refusals).toEqual([]);
+  });
+});
+
+describe("what can be spent", () => {
+  test("is the balance without what is in flight, the reserve, and the fee with two HTLCs more", () => {
+    const rig = new Rig().open();
+    expect(spendableMsat(rig.state)).toBe((200_000 - 2000 - 660 - Math.floor(1.5 * (1124 + 2 * 172))) * 1000);
+    const before = spendableMsat(rig.state);
+    rig.pay("toll", 1000);
+    expect(spendableMsat(rig.state)).toBe(before - 1_005_000 - 1.5 * 172_000);
+    expect(spendableMsat(EMPTY)).toBe(0);
+  });
+
+  test("is never exceeded", () => {
+    const rig = new Rig({ policy: { perPaymentMsat: 1e12, perHourMsat: 1e12, perDayMsat: 1e12 } }).open();
+    rig.pay("all", 200_000);
+    expect(rig.refusals).toEqual(["balance-too-low"]);
+  });
+});
+
+describe("the journal", () => {
+  test("has room for all that may come of the payments that were taken", () => {
+    const rig = new Rig({ charge: { A: 150, B: 200, H: 200 } }).open();
+    for (let i = 0; rig.refusals.length === 0; i++)
+      rig.pay(`toll ${i}`, 100, { invoice: new Uint8Array(1400) });
+    expect(rig.refusals).toEqual(["too-many-payments"]);
+    const count = rig.state.payments.length;
+    expect(count).toBeGreaterThan(2);
+    // The most that can become of it: every commitment full, every signature there, eight closes.
+    expect(bytesOf(worstOf(rig.state, count))).toBeLessThan(rig.box.context.roomBytes);
+  });
+
+  test("has room for eight payments at once where there is enough", () => {
+    const rig = new Rig({ charge: { A: 150, B: 200, H: 200 } }).open();
+    for (let i = 0; i < 9; i++) rig.pay(`toll ${i}`, 600, { invoice: new Uint8Array(100) });
+    expect(rig.refusals).toEqual(["too-many-payments"]);
+    expect(rig.state.payments).toHaveLength(MAX_HTLCS - MAX_INCOMING);
+    expect(bytesOf(worstOf(rig.state, 8))).toBeLessThan(rig.box.context.roomBytes);
+  });
+
+  test("forgets a decided payment when its invoice has expired and its place is needed, not before", () => {
+    const rig = new Rig().open();
+    for (let i = 0; i < 3; i++) {
+      rig.pay(`toll ${i}`, 600, { expiresAt: NOW_MS / 1000 + 60 * (i + 1) });
+      rig.failed(`toll ${i}`);
+    }
+    rig.box.nowMs = NOW_MS + 90_000;
+    rig.pay("next", 600);
+    rig.pay("after", 600);
+    expect(rig.refusals).toEqual([]);
+    expect(rig.state.payments).toHaveLength(4);
+    rig.box.restart();
+    expect(rig.state.payments).toHaveLength(4);
+  });
+
+  test("remembers so many payments, and says when there are too many", () => {
+    const rig = new Rig().open();
+    const payments = Array.from({ length: MAX_PAYMENTS }, () => somePayment());
+    Object.assign(rig.box, { state: { ...rig.state, payments } });
+    Object.defineProperty(rig.box.context, "roomBytes", { value: 1e6 });
+    rig.pay("one more", 100);
+    expect(rig.refusals).toEqual(["too-many-payments"]);
+  });
+});
+
+function somePayment(): Payment {
+  return {
+    paymentHash: new Uint8Array(32).fill(7),
+    amountMsat: 2 ** 40,
+    limitMsat: 2 ** 40,
+    maxCltvExpiry: 2 ** 31,
+    expiresAt: 2 ** 40,
+    startedAtMs: 2 ** 41,
+    htlcMsat: 2 ** 40,
+    preimage: new Uint8Array(32),
+    feeMsat: 2 ** 40,
+    ms: 2 ** 31,
+    attempt: 2 ** 31,
+    settled: true,
+  };
+}
+
+/** Bytes of values in the journal, each with the 16 that the journal adds. */
+function bytesOf(state: ChannelState): number {
+  return changesBetween({ ...EMPTY, books: { ...EMPTY.books } }, state).reduce(
+    (sum, change) => sum + 16 + (change.value?.length ?? 0),
+    0,
+  );
+}
+
+/** The largest state that these payments can lead to. */
+function worstOf(state: ChannelState, payments: number): ChannelState {
+  const htlc = { paymentHash: new Uint8Array(32), amountMsat: 2 ** 42, cltvExpiry: 2 ** 20, incoming: true };
+  const htlcs = Array.from({ length: Math.min(MAX_HTLCS, payments + MAX_INCOMING) }, () => htlc);
+  const view = { feeratePerKw: 2 ** 20, ourSat: 2 ** 40, theirSat: 2 ** 40, htlcs };
+  const htlcSignatures = htlcs.map(() => new Uint8Array(64));
+  const partial = { id: 2 ** 31, scalar: new Uint8Array(32) };
+  const deposit = { txid: new Uint8Array(32), vout: 2 ** 31, valueSat: 2 ** 40 };
+  return {
+    ...state,
+    parameters: {
+      proposal: proposalWith({ deposits: Array.from({ length: 8 }, () => deposit) }),
+      funding: { partials: Array.from({ length: 8 }, () => partial) },
+      closes: Array.from({ length: 8 }, () => ({
+        sighash: new Uint8Array(32),
+        answer: { partials: [partial] },
+      })),
+    },
+    holder: {
+      number: 2 ** 47,
+      view,
+      bridgeSignature: new Uint8Array(64),
+      ownSignature: new Uint8Array(64),
+      anchorSignature: new Uint8Array(64),
+      htlcSignatures,
+    },
+    counterparty: {
+      number: 2 ** 47,
+      view,
+      point: new Uint8Array(33),
+      previous: { view, point: new Uint8Array(33) },
+      answer: { partials: [partial], htlcSignatures },
+      nextPoint: new Uint8Array(33),
+    },
+    former: null,
+    payments: state.payments.map(
+      payment => payment && { ...somePayment(), invoice: payment.invoice ?? new Uint8Array(0) },
+    ),
+  };
+}
