@@ -59,8 +59,9 @@ interface Waiter<T> {
 const LONGEST_TICK_MS = 60000;
 /** How long `pay()` waits for its outcome if not told otherwise. */
 const PAY_TIMEOUT_MS = 60000;
-/** How often `open` is asked for again while the deposit is not confirmed. */
+/** How often `open` is asked for again while one of these is in the way. */
 const OPEN_AGAIN_MS = 20000;
+const WILL_PASS = ["deposit-missing", "bridge-unreachable", "bitcoind-unreachable"];
 
 /** Opens the device that lives in the board's vault. */
 export function openDevice(board: Board): Device {
@@ -166,9 +167,7 @@ export class Device {
       }
       const cancel = this.board.after(options.timeoutMs || PAY_TIMEOUT_MS, () => {
         this.paying = this.paying.filter(entry => entry.waiter !== waiter);
-        reject(
-          lngateError("payment-pending", "the payment is not decided yet: pay() again tells how it ended"),
-        );
+        reject(undecided());
       });
       const waiter: Waiter<Receipt> = {
         resolve: receipt => {
@@ -214,24 +213,29 @@ export class Device {
   /** Asks for a mutual close to the owner's address. Resolves with the closing transaction's id when it is confirmed. */
   close(): Promise<{ txid: string }> {
     return new Promise((resolve, reject) => {
-      if (!this.link.isUp())
+      if (!this.isConnected())
         throw lngateError("gateway-unreachable", "there is no connection to the gateway");
       this.closing.push({ resolve, reject });
-      try {
-        this.run({ type: "close" });
-      } catch (error) {
-        this.closing = this.closing.filter(waiter => waiter.reject !== reject);
-        throw error;
-      }
+      this.askToClose();
     });
   }
 
-  /** Ends the connection. What is under way goes on at the next `connect()`. */
+  /**
+   * Ends the connection. What is under way goes on at the next `connect()`; who waits for it here is told that it is
+   * not decided (`payment-pending`), or `gateway-unreachable`.
+   */
   disconnect(): void {
     this.cancelTick();
     this.cancelOpen();
     if (this.mqtt !== null) this.mqtt.close();
     this.mqtt = null;
+    this.online = false;
+    this.inbox.length = 0;
+    const gone = lngateError("gateway-unreachable", "the device was disconnected");
+    settleAll(this.connecting.splice(0), waiter => waiter.reject(gone));
+    settleAll(this.readying.splice(0), waiter => waiter.reject(gone));
+    settleAll(this.closing.splice(0), waiter => waiter.reject(gone));
+    settleAll(this.paying.splice(0), ({ waiter }) => waiter.reject(undecided()));
   }
 
   private orderOf(invoice: string, options: PayOptions) {
@@ -269,6 +273,14 @@ export class Device {
     }
   }
 
+  private askToClose(): void {
+    try {
+      this.run({ type: "close" });
+    } catch (error) {
+      settleAll(this.closing.splice(0), waiter => waiter.reject(error as Error));
+    }
+  }
+
   /** Carries out what the link asks for, and sees to its clock. */
   private linked(effects: readonly LinkEffect[]): void {
     for (const effect of effects) {
@@ -277,15 +289,14 @@ export class Device {
       } else if (effect.kind === "up") {
         this.run({ type: "connected", generation: this.board.vault.journal.generation });
         settleAll(this.connecting.splice(0), waiter => waiter.resolve());
-        this.askToOpen();
-        if (this.closing.length > 0) this.run({ type: "close" });
+        if (this.closing.length > 0) this.askToClose();
       } else if (effect.kind === "deliver") {
         this.take(effect.message);
       }
     }
     this.cancelTick();
     const due = this.link.nextTick();
-    if (due === Number.POSITIVE_INFINITY) return;
+    if (due === Number.POSITIVE_INFINITY || this.mqtt === null) return;
     const wait = Math.max(0, Math.min(due - this.board.ticks(), LONGEST_TICK_MS));
     this.cancelTick = this.board.after(wait, () => this.linked(this.link.tick(this.board.ticks())));
   }
@@ -313,6 +324,8 @@ export class Device {
         this.resting = true;
         this.board.after(0, () => {
           this.resting = false;
+          // Disconnected meanwhile: the gateway says it again.
+          if (this.mqtt === null) return;
           this.finish(message);
           this.work();
         });
@@ -379,8 +392,8 @@ export class Device {
 
   private failed(failure: { code: string; sentence: string }): void {
     const error = lngateError(failure.code, failure.sentence);
-    // A deposit that is not there yet is waited for.
-    if (failure.code === "deposit-missing") return;
+    // What will pass is waited for.
+    if (WILL_PASS.indexOf(failure.code) >= 0) return;
     const { phase } = this.state.books;
     const waiters: { reject(error: Error): void }[] =
       phase === "none" || phase === "opening" ? this.readying.splice(0) : this.closing.splice(0);
@@ -388,6 +401,7 @@ export class Device {
   }
 
   private noticed(): void {
+    if (this.channelState === "none" || this.channelState === "closed") this.askToOpen();
     if (this.channelState === "ready") settleAll(this.readying.splice(0), waiter => waiter.resolve());
     if (this.channelState === "closed" && this.closeTxid !== null) {
       const txid = toHex(this.closeTxid.slice().reverse());
@@ -406,6 +420,10 @@ export class Device {
     const next = this.state.counterparty?.nextPoint;
     if (step.revoked && next) this.context.keysFor(parameters.proposal, false, next);
   }
+}
+
+function undecided(): Error {
+  return lngateError("payment-pending", "the payment is not decided yet: pay() again tells how it ended");
 }
 
 function settleAll<T>(waiters: readonly T[], settle: (waiter: T) => void): void {

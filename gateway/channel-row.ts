@@ -1,5 +1,6 @@
 /** What the gateway stores of a device's channel besides LDK's own state. */
 import type { Database } from "lmdb";
+import { toHex } from "../src/bytes/bytes.ts";
 import { MAX_DEPOSITS, proposalKind } from "../src/link/messages.ts";
 import {
   bytes,
@@ -21,8 +22,8 @@ const depositKind = record({ txid: [1, bytes(32)], vout: [2, uint(UINT32)], valu
  * opening   the bridge was asked; the funding transaction is not signed
  * funded    it is signed and broadcast
  * ready     payments can be made
- * closing   a mutual close was asked for, by anyone
- * closed    LDK has forgotten the channel; the close is known
+ * closing   it is to be closed, or LDK has closed it
+ * closed    the transaction that ends it is in a block
  */
 export type ChannelStage = "opening" | "funded" | "ready" | "closing" | "closed";
 const STAGES: readonly ChannelStage[] = ["opening", "funded", "ready", "closing", "closed"];
@@ -55,7 +56,10 @@ export function readChannelRow(
   deviceId: string,
 ): ChannelRow | undefined {
   const stored = table.get(deviceId);
-  if (!stored) return undefined;
+  return stored && readRow(stored);
+}
+
+function readRow(stored: Uint8Array): ChannelRow {
   const row = decodeValue(rowKind, new Uint8Array(stored));
   return { ...row, stage: STAGES.find(stage => stage === row.stage) ?? "closed" };
 }
@@ -67,4 +71,21 @@ export function writeChannelRow(
   row: ChannelRow,
 ): void {
   table.putSync(deviceId, encodeValue(rowKind, row));
+}
+
+/** Makes room for another channel. LDK may ask for the keys of this one for a long time. */
+export function retireChannelRow(
+  table: Database<Uint8Array, string>,
+  deviceId: string,
+  row: ChannelRow,
+): void {
+  table.transactionSync(() => {
+    table.putSync(`${deviceId}/${toHex(row.keysId)}`, encodeValue(rowKind, row));
+    table.removeSync(deviceId);
+  });
+}
+
+export function retiredChannelRows(table: Database<Uint8Array, string>, deviceId: string): ChannelRow[] {
+  const range = table.getRange({ start: `${deviceId}/`, end: `${deviceId}/~` });
+  return [...range].map(({ value }) => readRow(value));
 }

@@ -9,7 +9,7 @@ import type { Database } from "lmdb";
 import type { Network } from "../device/identity.ts";
 import { p2wsh } from "../src/bitcoin/script.ts";
 import { strippedBytes, type Transaction, transactionBytes, txidOf } from "../src/bitcoin/transaction.ts";
-import { equal, toHex } from "../src/bytes/bytes.ts";
+import { equal, fromHex, toHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import type { Invoice } from "../src/lightning/bolt11.ts";
 import { buildFunding, FUNDING_VOUT, fundingWeight, signedFunding } from "../src/lightning/funding.ts";
@@ -23,7 +23,13 @@ import {
 } from "../src/link/messages.ts";
 import { type DeviceKeys, depositScriptOf, fundingOf } from "../src/link/transactions.ts";
 import type { RecordStore } from "../src/threshold/records.ts";
-import { type ChannelRow, readChannelRow, writeChannelRow } from "./channel-row.ts";
+import {
+  type ChannelRow,
+  readChannelRow,
+  retireChannelRow,
+  retiredChannelRows,
+  writeChannelRow,
+} from "./channel-row.ts";
 import type { Deposits } from "./deposits.ts";
 import { DeviceSigner } from "./device-signer.ts";
 import { LightningNode, type NodeStore, type Peer } from "./lightning/node.ts";
@@ -44,6 +50,8 @@ const MAX_CHANNEL_SAT = 16_777_215;
 const LDK_DUST_LIMIT_SAT = 354;
 /** A change smaller than this is left to the miners. */
 const MIN_CHANGE_SAT = 1_000;
+/** How soon a mutual close is tried again that LDK cannot begin now. */
+const CLOSE_AGAIN_MS = 1_000;
 
 export interface DeviceGatewayOptions {
   readonly deviceId: string;
@@ -76,6 +84,7 @@ export class DeviceGateway {
   /** The device's wish for a channel, while the deposit is awaited. */
   private wish: { readonly index: number; readonly points: readonly Uint8Array[] } | undefined;
   private opening = false;
+  private closeTimer: NodeJS.Timeout | undefined;
 
   constructor(options: DeviceGatewayOptions, nodeSeed: Uint8Array) {
     this.id = options.deviceId;
@@ -103,7 +112,12 @@ export class DeviceGateway {
       deviceId: this.id,
       network: options.network,
       table: options.payments,
-      send: message => this.send(message),
+      refused: (code, sentence) => this.refuse(code, sentence),
+      failed: (paymentHash, code, sentence) => {
+        // The revocations go first: with them the device can tell that the HTLC is gone for good.
+        if (this.row) this.signer.tell(this.row.keysId);
+        this.send({ type: "failed", paymentHash, code, sentence });
+      },
       paid: (preimage, feeMsat) => this.deviceSigner.paid({ preimage, feeMsat }),
       start: (invoice, text, paymentId, maxFeeMsat) =>
         this.startPayment(invoice, text, paymentId, maxFeeMsat),
@@ -117,9 +131,9 @@ export class DeviceGateway {
     const { options, signer } = this;
     const { row } = this;
     options.deposits.watch(this.id, p2wsh(depositScriptOf(options.keys)));
-    if (row && row.stage !== "closed") {
-      const book = options.store.get(bookKey(row.keysId));
-      this.announce(row, book ? (cbor.decode(book) as PlainBook) : row.points);
+    for (const each of [...retiredChannelRows(options.channels, this.id), ...(row ? [row] : [])]) {
+      const book = options.store.get(bookKey(each.keysId));
+      this.announce(each, book ? (cbor.decode(book) as PlainBook) : each.points);
     }
     this.node = await LightningNode.start({
       runtime: options.runtime,
@@ -143,12 +157,17 @@ export class DeviceGateway {
       onFatal: error => options.onFatal(error),
     });
     this.watchFunding();
-    if (row?.stage === "opening") this.signFunding();
+    // LDK keeps nothing of a channel for which the bridge has signed nothing.
+    if (row?.stage === "opening" && this.node.channels().length === 0) this.abandon();
+    else if (row?.stage === "opening") this.signFunding();
     if (row?.stage === "funded" && row.fundingTransaction) this.broadcast(row.fundingTransaction);
     this.node.keepConnected(options.bridge);
+    if (row?.stage === "closing") this.closeSoon();
   }
 
+  /** Ends the node; resolves when it has stored what it was storing. */
   async stop(): Promise<void> {
+    clearTimeout(this.closeTimer);
     await this.node?.stop();
   }
 
@@ -186,7 +205,9 @@ export class DeviceGateway {
     this.deviceSigner.restart();
     if (!this.online) return;
     this.tellChannel();
-    if (this.row && this.row.stage !== "closed") this.signer.askAgain(this.row.keysId);
+    if (!this.row) return;
+    this.signer.askAgain(this.row.keysId);
+    this.signer.tell(this.row.keysId);
   }
 
   /** A message of the device. Throws `message-…` for what is none. */
@@ -207,7 +228,7 @@ export class DeviceGateway {
         void this.openIfPossible();
         return;
       case "pay":
-        this.payments.asked(message.invoice, message.maxFeeMsat);
+        this.payments.asked(message.invoice, message.maxFeeMsat, message.attempt ?? 0);
         return;
       case "stepped":
         this.deviceSigner.stepped(message);
@@ -263,8 +284,12 @@ export class DeviceGateway {
     } catch (error) {
       const code = codeOf(error);
       if (code === undefined) throw error;
-      this.send({ type: "failed", code, sentence: (error as Error).message.slice(0, 200) });
+      this.refuse(code, (error as Error).message);
     }
+  }
+
+  private refuse(code: string, sentence: string): void {
+    this.send({ type: "failed", code, sentence: sentence.slice(0, 200) });
   }
 
   // ── the channel ───────────────────────────────────────────────────────────────────────────────────────
@@ -279,23 +304,18 @@ export class DeviceGateway {
   async openIfPossible(): Promise<void> {
     const { wish, node } = this;
     if (!wish || !node || this.opening) return;
-    if (
-      this.row &&
-      this.row.stage !== "closed" &&
-      (this.row.stage !== "opening" || this.row.index === wish.index)
-    ) {
+    if (this.row && this.row.stage !== "closed") {
       this.tellChannel();
       return;
     }
     this.opening = true;
     try {
       await this.open(wish, node);
-      this.wish = undefined;
     } catch (error) {
       const code = codeOf(error);
       if (code === undefined) throw error;
       if (code !== "deposit-missing") this.options.log.warn((error as Error).message, { code });
-      this.send({ type: "failed", code, sentence: (error as Error).message.slice(0, 200) });
+      this.refuse(code, (error as Error).message);
     } finally {
       this.opening = false;
     }
@@ -324,7 +344,8 @@ export class DeviceGateway {
     const wholeSat = totalSat - feeSat;
     const changeSat = wholeSat - MAX_CHANNEL_SAT >= MIN_CHANGE_SAT ? wholeSat - MAX_CHANNEL_SAT : 0;
     const channelSat = Math.min(wholeSat, MAX_CHANNEL_SAT);
-    if (this.row?.stage === "opening") this.signer.removeChannel(this.row.keysId);
+    await node.until("bridge-unreachable", () => node.isConnected(this.options.bridge.nodeId));
+    if (this.row) retireChannelRow(this.options.channels, this.id, this.row);
     const row: ChannelRow = {
       stage: "opening",
       index: wish.index,
@@ -336,9 +357,24 @@ export class DeviceGateway {
     };
     this.put(row);
     this.announce(row, wish.points);
-    await node.until("bridge-unreachable", () => node.isConnected(this.options.bridge.nodeId));
     log.info("opening a channel", { sat: channelSat, channel: wish.index });
-    node.createChannel(this.options.bridge.nodeId, channelSat, 0, userChannelIdOf(row.keysId));
+    try {
+      node.createChannel(this.options.bridge.nodeId, channelSat, 0, userChannelIdOf(row.keysId));
+    } catch (error) {
+      this.abandon();
+      throw error;
+    }
+  }
+
+  /** Nothing came of the channel that was being opened: the deposit is where it was, and the device may ask again. */
+  private abandon(): void {
+    const { row, options } = this;
+    if (row?.stage !== "opening") return;
+    retireChannelRow(options.channels, this.id, row);
+    // The device may have accepted a proposal under this number: it has to name another.
+    if (row.proposal) this.wish = undefined;
+    this.row = undefined;
+    this.tellChannel();
   }
 
   /** Makes a channel known to the signer. */
@@ -414,10 +450,8 @@ export class DeviceGateway {
       this.payments.sent(event.payment_hash, event.payment_preimage, feeMsat);
     } else if (event instanceof ldk.Event_PaymentFailed) {
       const hash = event.payment_hash;
-      // The revocations go first: with them the device can tell that the HTLC is gone for good.
-      if (this.row) this.signer.tell(this.row.keysId);
       if (hash instanceof ldk.Option_ThirtyTwoBytesZ_Some)
-        this.payments.failed(hash.some, failureCode(event.reason));
+        this.payments.failed(hash.some, event.payment_id, failureCode(event.reason));
     }
   }
 
@@ -476,23 +510,21 @@ export class DeviceGateway {
   private ready(): void {
     const { row } = this;
     if (row?.stage !== "funded" && row?.stage !== "opening") return;
+    this.wish = undefined;
     this.put({ ...row, stage: "ready" });
     this.options.log.info("the channel is ready", { sat: row.channelSat });
   }
 
   private closed(event: ldk.Event_ChannelClosed): void {
     const { row } = this;
-    if (!row) return;
+    if (!row || !isUserChannelId(event.user_channel_id, row.keysId)) return;
     const reason = event.reason.constructor.name.replace(/^ClosureReason_/, "");
     this.options.log.info("LDK has closed the channel", { reason, stage: row.stage });
     if (row.stage === "opening") {
-      // Nothing was funded: the deposit is where it was, and the device may ask again.
-      this.put({ ...row, stage: "closed" });
-      this.send({
-        type: "failed",
-        code: "channel-refused",
-        sentence: `the bridge did not open the channel: ${reason}`,
-      });
+      this.abandon();
+      if (event.reason instanceof ldk.ClosureReason_DisconnectedPeer)
+        this.refuse("bridge-unreachable", "the bridge went away while the channel was being opened");
+      else this.refuse("channel-refused", `the bridge did not open the channel: ${reason}`);
     } else if (row.stage !== "closed") this.put({ ...row, stage: "closing" });
   }
 
@@ -516,19 +548,35 @@ export class DeviceGateway {
     this.put({ ...row, stage: "closed", closeTxid });
   }
 
-  /** Asks the bridge for a mutual close. Throws `close-state`. */
+  /** Asks the bridge for a mutual close, now or as soon as that is possible. Throws `close-state`. */
   requestClose(): void {
-    const { row, node } = this;
+    const { row } = this;
     if (row?.stage === "closing" || row?.stage === "closed") {
       this.tellChannel();
       return;
     }
-    if (row?.stage !== "ready" || !node)
-      throw lngateError("close-state", "there is no channel that could be closed");
-    const channel = node.channels()[0];
-    if (!channel) throw lngateError("close-state", "LDK knows no channel that could be closed");
-    node.closeChannel(channel.get_channel_id(), this.options.bridge.nodeId);
+    if (row?.stage !== "ready") throw lngateError("close-state", "there is no channel that could be closed");
     this.put({ ...row, stage: "closing" });
+    this.closeSoon();
+  }
+
+  /** LDK begins no close while the bridge is away or a payment is just being sent. */
+  private closeSoon(): void {
+    const { node } = this;
+    const channel = node?.channels()[0];
+    const state = channel?.get_channel_shutdown_state();
+    const begun =
+      !(state instanceof ldk.Option_ChannelShutdownStateZ_Some) ||
+      state.some !== ldk.ChannelShutdownState.LDKChannelShutdownState_NotShuttingDown;
+    if (!node || !channel || begun) return;
+    try {
+      node.closeChannel(channel.get_channel_id(), this.options.bridge.nodeId);
+    } catch (error) {
+      if (codeOf(error) !== "close-refused") throw error;
+      this.options.log.debug((error as Error).message);
+      clearTimeout(this.closeTimer);
+      this.closeTimer = setTimeout(() => this.closeSoon(), CLOSE_AGAIN_MS);
+    }
   }
 
   private startPayment(invoice: Invoice, text: string, paymentId: Uint8Array, maxFeeMsat: number): void {
@@ -582,6 +630,13 @@ function aboutDown(message: ToDevice): string {
     case "channel":
       return `channel ${message.state}`;
   }
+}
+
+/** LDK's binding may give a u128 back with its bytes reversed. */
+function isUserChannelId(id: bigint, keysId: Uint8Array): boolean {
+  const bytes = fromHex(id.toString(16).padStart(32, "0"));
+  const expected = userChannelIdOf(keysId);
+  return id === expected || BigInt(`0x${toHex(bytes.reverse())}`) === expected;
 }
 
 /** A txid as explorers show it. */

@@ -137,14 +137,21 @@ export async function runGateway(
     },
     locked: deviceId => {
       log.error("the device's key must not be used any more: closing its channel", { device: deviceId });
-      devices.get(deviceId)?.requestClose();
+      try {
+        devices.get(deviceId)?.requestClose();
+      } catch (error) {
+        // There is nothing to close.
+        if (codeOf(error) !== "close-state") throw error;
+      }
     },
   });
 
   const links = await GatewayLinks.open({
     mqtt:
       config.mqtt.kind === "external" ? { ...config.mqtt, maxMessageBytes: LONGEST_MESSAGE } : config.mqtt,
-    account: identity => registry.account(identity),
+    // A device is let in when its node runs: what it said before would be lost.
+    account: identity =>
+      OwnerService.serves(identity) || devices.has(identity) ? registry.account(identity) : undefined,
     identities: () => registry.identities(),
     onMessage: (identity, message) => {
       if (OwnerService.serves(identity)) owners.onMessage(identity, message);
@@ -178,11 +185,13 @@ export async function runGateway(
 
   let deposits: Deposits;
   let runtime: Awaited<ReturnType<typeof startRuntime>> | undefined;
+  const starting = new Set<string>();
 
   async function startDevice(deviceId: string): Promise<void> {
     const { pairing, name } = registry.device(deviceId);
     // Who is paired before the chain is there is started with all others.
-    if (!pairing || devices.has(deviceId) || !runtime) return;
+    if (!pairing || starting.has(deviceId) || !runtime) return;
+    starting.add(deviceId);
     const nodeStore = openNodeStore(table("lightning"), deviceId);
     let seed = nodeStore.get("seed");
     if (!seed) {
@@ -221,14 +230,19 @@ export async function runGateway(
     );
     await device.start();
     devices.set(deviceId, device);
-    if (links.isUp(deviceId)) device.session("up");
   }
 
   try {
     await chain.start();
     runtime = await startRuntime(chain, log.part("ldk"), openNodeStore(table("lightning"), "shared"));
     deposits = await Deposits.open(table("deposits"), chain);
-    for (const { id, state } of registry.devices()) if (state === "paired") await startDevice(id);
+    for (const { id, state } of registry.devices()) {
+      if (state !== "paired") continue;
+      await startDevice(id).catch(error => {
+        if (codeOf(error) !== "store-damaged") throw error;
+        log.error(`${(error as Error).message}: this device can't be served`, { device: id });
+      });
+    }
     log.info("the gateway is running", { devices: devices.size, network: config.network });
   } catch (error) {
     await close();

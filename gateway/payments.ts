@@ -4,11 +4,10 @@
  */
 import type { Database } from "lmdb";
 import type { Network } from "../device/identity.ts";
-import { toHex } from "../src/bytes/bytes.ts";
+import { equal, toHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/bytes/curve.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { checkPayable, decodeInvoice, type Invoice, unpackInvoice } from "../src/lightning/bolt11.ts";
-import type { ToDevice } from "../src/link/messages.ts";
 import {
   bytes,
   bytesUpTo,
@@ -28,7 +27,7 @@ const rowKind = record({
   maxFeeMsat: [3, uint(UINT53)],
   /** Unix milliseconds. */
   askedAt: [4, uint(UINT53)],
-  /** How often LDK was asked; part of its payment id. */
+  /** The device's count of its decisions to pay this; part of LDK's payment id. */
   attempt: [5, uint(UINT32)],
   preimage: optional([6, bytes(32)]),
   feeMsat: optional([7, uint(UINT53)]),
@@ -41,13 +40,15 @@ export interface PaymentsOptions {
   readonly deviceId: string;
   readonly network: Network;
   readonly table: Database<Uint8Array, string>;
-  /** Sends to the device; what does not arrive, the device asks for again. */
-  send(message: ToDevice): void;
+  /** Tells the device that its request makes no sense. */
+  refused(code: string, sentence: string): void;
   /** Tells the device that a payment has arrived. */
   paid(preimage: Uint8Array, feeMsat: number): void;
-  /** Asks LDK to pay. Throws a stable code if it does not even try. */
+  /** Tells the device that a payment has failed. */
+  failed(paymentHash: Uint8Array, code: string, sentence: string): void;
+  /** Asks LDK to pay; asked twice for one id, it pays once. Throws a stable code if it does not even try. */
   start(invoice: Invoice, text: string, paymentId: Uint8Array, maxFeeMsat: number): void;
-  /** Whether LDK still has this payment under way. */
+  /** Whether LDK has this payment, and its events will tell how it ends. */
   underWay(paymentId: Uint8Array): boolean;
   /** Unix milliseconds. */
   now(): number;
@@ -61,44 +62,37 @@ export class Payments {
   }
 
   /** The device asks for a payment, for the first time or again. */
-  asked(packed: Uint8Array, maxFeeMsat: number): void {
-    const { network, send, now } = this.options;
+  asked(packed: Uint8Array, maxFeeMsat: number, attempt: number): void {
+    const { network, now } = this.options;
     let text: string;
     let invoice: Invoice;
     try {
       text = unpackInvoice(packed);
       invoice = decodeInvoice(text, nobleCurve);
     } catch (error) {
-      send({
-        type: "failed",
-        code: codeOf(error) ?? "invoice-malformed",
-        sentence: (error as Error).message.slice(0, 200),
-      });
+      if (codeOf(error) === undefined) throw error;
+      this.options.refused(codeOf(error)!, (error as Error).message);
       return;
     }
     const { paymentHash } = invoice;
     const row = this.row(paymentHash);
-    if (row?.preimage) {
+    if (row && (row.preimage || row.attempt > attempt || (row.attempt === attempt && row.failure))) {
       this.report(paymentHash, row);
       return;
     }
-    if (row && !row.failure && this.options.underWay(paymentIdOf(paymentHash, row.attempt))) return;
-    // Not known, failed before (the device has authorised it anew), or lost on the way to LDK.
-    const next: PaymentRow = {
-      invoice: packed,
-      amountMsat: invoice.amountMsat ?? 0,
-      maxFeeMsat,
-      askedAt: now(),
-      attempt: (row?.attempt ?? 0) + 1,
-    };
-    this.put(paymentHash, next);
+    const paymentId = paymentIdOf(paymentHash, attempt);
+    if (row && this.options.underWay(paymentId)) return;
+    if (row?.attempt !== attempt) {
+      const amountMsat = invoice.amountMsat ?? 0;
+      this.put(paymentHash, { invoice: packed, amountMsat, maxFeeMsat, askedAt: now(), attempt });
+    }
     try {
       checkPayable(invoice, network, Math.floor(now() / 1000));
-      this.options.start(invoice, text, paymentIdOf(paymentHash, next.attempt), maxFeeMsat);
+      this.options.start(invoice, text, paymentId, maxFeeMsat);
     } catch (error) {
       const code = codeOf(error);
       if (code === undefined) throw error;
-      this.failed(paymentHash, code);
+      if (code !== "already-paying") this.failed(paymentHash, paymentId, code);
     }
   }
 
@@ -113,10 +107,10 @@ export class Payments {
     this.put(paymentHash, paid);
   }
 
-  /** LDK has given up, and no HTLC of it is left. */
-  failed(paymentHash: Uint8Array, code: string): void {
+  /** LDK has given up this attempt, and no HTLC of it is left. */
+  failed(paymentHash: Uint8Array, paymentId: Uint8Array, code: string): void {
     const row = this.row(paymentHash);
-    if (!row || row.preimage) return;
+    if (!row || row.preimage || !equal(paymentId, paymentIdOf(paymentHash, row.attempt))) return;
     const failed = { ...row, failure: code };
     this.put(paymentHash, failed);
     this.report(paymentHash, failed);
@@ -132,16 +126,9 @@ export class Payments {
     return rows.sort((a, b) => b.row.askedAt - a.row.askedAt);
   }
 
-  private report(paymentHash: Uint8Array, row: PaymentRow): void {
-    const { send } = this.options;
-    if (row.preimage) this.options.paid(row.preimage, row.feeMsat ?? 0);
-    else if (row.failure)
-      send({
-        type: "failed",
-        paymentHash,
-        code: row.failure,
-        sentence: SENTENCES[row.failure] ?? row.failure,
-      });
+  private report(paymentHash: Uint8Array, { preimage, feeMsat, failure }: PaymentRow): void {
+    if (preimage) this.options.paid(preimage, feeMsat ?? 0);
+    else if (failure) this.options.failed(paymentHash, failure, SENTENCES[failure] ?? failure);
   }
 
   private row(paymentHash: Uint8Array): PaymentRow | undefined {

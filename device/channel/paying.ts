@@ -53,13 +53,13 @@ function freeSat(state: ChannelState): number {
 }
 
 /**
- * What can be paid now, fees included, msat: our balance without what is in flight, the bridge's reserve, and
- * the commitment fee with one more HTLC at twice the feerate (the funder keeps room for a fee rise, BOLT #2).
+ * What can be paid now, fees included, msat: our balance without what is in flight, the bridge's reserve, the
+ * anchors, and the commitment fee with this HTLC and one more, for which both sides keep room (BOLT #2).
  */
 export function spendableMsat(state: ChannelState): number {
   const { parameters, holder } = state;
   if (state.books.phase !== "open" || parameters === null || holder === null) return 0;
-  const feeSat = commitmentFeeSat(2 * holder.view.feeratePerKw, inFlight(state).length + 2);
+  const feeSat = commitmentFeeSat(holder.view.feeratePerKw, inFlight(state).length + 2);
   return Math.max(0, freeSat(state) - parameters.proposal.reserveSat - feeSat - 2 * ANCHOR_SAT) * 1000;
 }
 
@@ -101,6 +101,7 @@ export function authorise(work: Work, order: PaymentOrder): Payment {
       `${limitMsat} msat with fees are more than the ${spendableMsat(state)} msat that can be spent`,
     );
   }
+  const failed = knownPayment(state, order.paymentHash);
   const payment: Payment = {
     paymentHash: order.paymentHash,
     amountMsat: order.amountMsat,
@@ -110,6 +111,7 @@ export function authorise(work: Work, order: PaymentOrder): Payment {
     startedAtMs: context.nowMs,
     invoice: order.invoice,
     htlcMsat: 0,
+    ...(failed === null ? {} : { attempt: (failed.attempt || 0) + 1 }),
   };
   const dustLimitSat = Math.max(parameters.proposal.ourDustLimitSat, parameters.proposal.theirDustLimitSat);
   let dust = dustSat(payment, dustLimitSat);

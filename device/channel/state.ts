@@ -103,6 +103,8 @@ const paymentKind = record({
   failure: optional([12, text(64)]),
   /** No longer counted against the balance: paid and deducted, or failed and restored. */
   settled: optional([13, bool()]),
+  /** How often it was authorised before, and failed; absent: never. */
+  attempt: optional([14, uint(UINT32)]),
 });
 export type Payment = ReturnType<typeof paymentKind.read>;
 

@@ -278,7 +278,7 @@ export class LightningNode {
     this.watching = follower.join(this.chainClient());
     for (const watch of this.early.splice(0)) watch(this.watching);
     const catchingUp = monitors.map(monitor => this.catchUp(monitor));
-    await follower.sync();
+    await follower.patientSync();
     for (const watching of catchingUp) watching.leave();
     for (const monitor of monitors) {
       const watched = this.monitor.as_Watch().watch_channel(monitor.get_funding_txo().get_a(), monitor);
@@ -753,12 +753,16 @@ export class LightningNode {
     return text;
   }
 
-  /** Whether LDK still has this payment under way. */
+  /** Whether LDK knows this payment: its events tell how it ends, or have told a short while ago. */
   hasPayment(paymentId: Uint8Array): boolean {
-    return this.manager.list_recent_payments().some(payment => {
-      if (payment instanceof ldk.RecentPaymentDetails_Pending) return equal(payment.payment_id, paymentId);
-      return payment instanceof ldk.RecentPaymentDetails_Abandoned && equal(payment.payment_id, paymentId);
-    });
+    const known = [
+      ldk.RecentPaymentDetails_Pending,
+      ldk.RecentPaymentDetails_Fulfilled,
+      ldk.RecentPaymentDetails_Abandoned,
+    ];
+    return this.manager
+      .list_recent_payments()
+      .some(each => known.some(kind => each instanceof kind && equal(each.payment_id, paymentId)));
   }
 
   /** Ends the node at once, as a power cut would; resolves when a write that was under way is through. */

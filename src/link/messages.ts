@@ -103,7 +103,12 @@ const hello = message(1, "hello", {
 const open = message(2, "open", { index: [1, uint(UINT32)], points: [2, list(point, 8)] });
 
 /** Asks for a payment. The invoice is packed (BOLT #11 without its checksum characters). */
-const pay = message(3, "pay", { invoice: [1, bytesUpTo(1400)], maxFeeMsat: [2, uint(UINT53)] });
+const pay = message(3, "pay", {
+  invoice: [1, bytesUpTo(1400)],
+  maxFeeMsat: [2, uint(UINT53)],
+  /** How often this invoice was authorised before, and failed; absent: never. The same number is the same payment. */
+  attempt: optional([3, uint(UINT32)]),
+});
 
 /** Answers a `step`. */
 const stepped = message(4, "stepped", {

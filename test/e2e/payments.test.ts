@@ -1,18 +1,24 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { askStatus } from "../../owner/channel.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { nobleCurve } from "../../src/bytes/curve.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
-import { type Car, World, waitFor } from "./world.ts";
+import { decodeInvoice } from "../../src/lightning/bolt11.ts";
+import { type Car, untilAtRest, World, waitFor } from "./world.ts";
+
+/** What the bridge takes for forwarding: LDK's default. */
+const BRIDGE_FEE_MSAT = 1000;
 
 describe("a car pays tolls through an unmodified bridge", () => {
+  const DEPOSIT_SAT = 500_000;
   let world: World;
-  let deviceId: string;
   let car: Car;
+  let paidMsat = 0;
 
   beforeAll(async () => {
     world = await World.start();
-    deviceId = await world.makeDevice("car", 10);
-    await world.deposit(deviceId, 500_000);
-    car = await world.startCar(deviceId);
+    await world.startGateway();
+    car = await world.makeCar("car", DEPOSIT_SAT, { payments: 20 });
   }, 120_000);
 
   afterAll(async () => {
@@ -20,17 +26,65 @@ describe("a car pays tolls through an unmodified bridge", () => {
     await world?.stop();
   });
 
-  test("its channel opens from the deposit, and tolls are paid", async () => {
-    const opening = car.device.openChannel();
-    await waitFor(
-      "the funding transaction",
-      async () => (await world.bitcoind.rpc<string[]>("getrawmempool")).length > 0,
+  test("the channel holds the deposit less the miners' fee", async () => {
+    const report = await askStatus({ folder: world.ownerFolder, deviceId: car.deviceId });
+    expect(report).toMatchObject({ channel: "ready", online: true, depositSat: 0 });
+    const [channel] = await world.outputsOf(report.fundingTxid!);
+    expect(car.device.balance()).toMatchObject({ phase: "open", balanceSat: channel!.sat });
+    expect(DEPOSIT_SAT - channel!.sat).toBeLessThan(1000);
+  });
+
+  test.each([
+    ["of 1,000 sat", 1_000_000],
+    ["of a number of msat that is no whole sat", 1_234_567],
+    ["of the smallest amount that has an output of its own", 354_000],
+    ["too small for an output of its own", 20_000],
+    ["of one millisatoshi", 1],
+  ])("a payment %s arrives, and the receipt is right", async (_, amountMsat) => {
+    const before = car.device.balance().balanceSat;
+    const invoice = world.toll.invoice(amountMsat);
+    const receipt = await car.device.pay(invoice, { maxFeeMsat: 5_000 });
+    paidMsat += amountMsat + BRIDGE_FEE_MSAT;
+    expect(receipt.hash).toBe(toHex(decodeInvoice(invoice, nobleCurve).paymentHash));
+    expect(toHex(sha256(fromHex(receipt.preimage)))).toBe(receipt.hash);
+    expect(receipt).toMatchObject({ amountMsat, feeMsat: BRIDGE_FEE_MSAT });
+    expect(world.toll.claimed.filter(({ hash }) => hash === receipt.hash)).toEqual([
+      { hash: receipt.hash, amountMsat },
+    ]);
+    const left = before - (amountMsat + BRIDGE_FEE_MSAT) / 1000;
+    // Rounded down in each commitment: to the satoshi, and never to what is not there.
+    await waitFor("the balance", () => Math.abs(car.device.balance().balanceSat - left) < 1);
+  });
+
+  test("several payments at once all arrive", async () => {
+    const amounts = [100_000, 700_000, 30_000, 555_000, 1_100_000];
+    const receipts = await Promise.all(
+      amounts.map(amountMsat => car.device.pay(world.toll.invoice(amountMsat), { maxFeeMsat: 5_000 })),
     );
-    await world.bitcoind.mine(6);
-    await opening;
-    for (let i = 0; i < 3; i++) {
-      const receipt = await car.device.pay(world.toll.invoice(10_000 + i), { maxFeeMsat: 5_000 });
-      expect(toHex(sha256(fromHex(receipt.preimage)))).toBe(receipt.hash);
+    for (const [i, receipt] of receipts.entries()) {
+      expect(receipt).toMatchObject({ amountMsat: amounts[i], feeMsat: BRIDGE_FEE_MSAT });
+      expect(world.toll.timesPaid(receipt.hash)).toBe(1);
+      paidMsat += amounts[i]! + BRIDGE_FEE_MSAT;
     }
+  });
+
+  test("an invoice that is paid already gives the same receipt, and is not paid again", async () => {
+    const invoice = world.toll.invoice(50_000);
+    const [first, joined] = await Promise.all([car.device.pay(invoice), car.device.pay(invoice)]);
+    expect(joined).toEqual(first);
+    expect(await car.device.pay(invoice)).toEqual(first);
+    paidMsat += 50_000 + BRIDGE_FEE_MSAT;
+    await untilAtRest(car);
+    car.stop();
+    car = await world.startCar(car.deviceId);
+    expect(await car.device.pay(invoice)).toEqual(first);
+    expect(world.toll.timesPaid(first.hash)).toBe(1);
+  });
+
+  test("the balance is right to the satoshi after all of them", async () => {
+    const report = await askStatus({ folder: world.ownerFolder, deviceId: car.deviceId });
+    const [channel] = await world.outputsOf(report.fundingTxid!);
+    const left = Math.floor(channel!.sat - paidMsat / 1000);
+    await waitFor("the balance", () => car.device.balance().balanceSat === left);
   });
 });

@@ -1,161 +1,38 @@
 /**
- * The whole path in one process: regtest bitcoind, a bridge and a toll company on plain LDK with its stock keys, the
- * gateway with its broker, the owner's computer, and a car with a real flash file, all over TCP.
+ * The whole path on one machine: regtest bitcoind, a bridge and a toll company on plain LDK with its stock keys, the
+ * gateway with its broker, the owner's computer, and cars with real flash files, all over TCP. Gateway and cars run
+ * in this process, or as processes of their own that can be killed.
  */
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import * as ldk from "lightningdevkit";
+import type * as ldk from "lightningdevkit";
 import { type NodeBoard, openNodeBoard } from "../../device/boards/node/board.ts";
 import { type Device, openDevice } from "../../device/device.ts";
+import type { SpendingPolicy } from "../../device/identity.ts";
 import { type Chain, createChain } from "../../gateway/chain/chain.ts";
 import type { GatewayConfig } from "../../gateway/config.ts";
 import { type RunningGateway, runGateway } from "../../gateway/gateway.ts";
-import { LightningNode, type NodeStore } from "../../gateway/lightning/node.ts";
-import { type LightningRuntime, startRuntime } from "../../gateway/lightning/runtime.ts";
+import { claimOrFail } from "../../gateway/lightning/node-invoices.ts";
+import { startRuntime } from "../../gateway/lightning/runtime.ts";
 import { createLog, type Log } from "../../gateway/log.ts";
 import { openRegistry, openStore } from "../../gateway/registry.ts";
 import { askDeposit } from "../../owner/channel.ts";
 import { chargeDevice } from "../../owner/charge.ts";
+import { readDeviceInfo } from "../../owner/device-files.ts";
 import { createOwner, deviceFolder } from "../../owner/folder.ts";
 import { pairDevice } from "../../owner/pair.ts";
 import { newWords } from "../../owner/seed.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
-import { fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { PlainPeer } from "../../scripts/harness-peer.ts";
+import { Program } from "../../scripts/processes.ts";
+import { toHex } from "../../src/bytes/bytes.ts";
 import { encodePairingCode } from "../../src/link/pairing-code.ts";
+import { freePort, Wire } from "./wire.ts";
 
-/** Rows in memory: what a peer remembers until the test ends. */
-function memoryStore(): NodeStore {
-  const rows = new Map<string, Uint8Array>();
-  return {
-    get: key => rows.get(key),
-    keys: prefix => [...rows.keys()].filter(key => key.startsWith(prefix)),
-    async write(changes) {
-      for (const [key, value] of changes) {
-        if (value === null) rows.delete(key);
-        else rows.set(key, value);
-      }
-    },
-  };
-}
-
-/** LDK holds what is passed to it weakly. */
-const keep: unknown[] = [];
-
-/** Plain LDK with its stock KeysManager: takes channels, forwards, issues invoices and claims them. */
-export class Peer {
-  readonly name: string;
-  readonly node: LightningNode;
-  readonly port: number;
-  readonly claimed: { readonly hash: string; readonly amountMsat: number }[] = [];
-  /** Fails what comes in instead of claiming it. */
-  failIncoming = false;
-  /** Neither claims nor fails. */
-  holdIncoming = false;
-  private onEvent: (event: ldk.Event) => void = () => {};
-
-  private constructor(name: string, node: LightningNode, port: number) {
-    this.name = name;
-    this.node = node;
-    this.port = port;
-  }
-
-  static async start(name: string, runtime: LightningRuntime, log: Log): Promise<Peer> {
-    const keys = ldk.KeysManager.constructor_new(new Uint8Array(randomBytes(32)), 1n, 1);
-    let peer: Peer | undefined;
-    const node = await LightningNode.start({
-      runtime,
-      keys: {
-        entropySource: keys.as_EntropySource(),
-        nodeSigner: keys.as_NodeSigner(),
-        signerProvider: keys.as_SignerProvider(),
-      },
-      store: memoryStore(),
-      log: log.part(name),
-      routing: true,
-      onEvent: event => peer?.handle(event),
-      onFatal: error => log.error(`${name}: ${error}`),
-    });
-    const port = await node.listen("127.0.0.1", 0);
-    peer = new Peer(name, node, port);
-    keep.push(keys);
-    return peer;
-  }
-
-  private handle(event: ldk.Event): void {
-    if (event instanceof ldk.Event_PaymentClaimable) {
-      const { purpose } = event;
-      const preimage =
-        purpose instanceof ldk.PaymentPurpose_Bolt11InvoicePayment &&
-        purpose.payment_preimage instanceof ldk.Option_ThirtyTwoBytesZ_Some
-          ? purpose.payment_preimage.some
-          : undefined;
-      if (this.failIncoming || !preimage) this.node.manager.fail_htlc_backwards(event.payment_hash);
-      else if (!this.holdIncoming) this.node.manager.claim_funds(preimage);
-    } else if (event instanceof ldk.Event_PaymentClaimed) {
-      this.claimed.push({ hash: toHex(event.payment_hash), amountMsat: Number(event.amount_msat) });
-    }
-    this.onEvent(event);
-  }
-
-  /** Opens a channel from bitcoind's wallet and waits until both can use it. */
-  async open(to: Peer, chain: Regtest, sat: number, pushMsat: number): Promise<void> {
-    await this.node.connect({ nodeId: to.node.nodeId, host: "127.0.0.1", port: to.port });
-    const funded = new Promise<void>((resolve, reject) => {
-      this.onEvent = event => {
-        if (!(event instanceof ldk.Event_FundingGenerationReady)) return;
-        this.fund(event, chain, sat).then(resolve, reject);
-      };
-    });
-    this.node.createChannel(to.node.nodeId, sat, pushMsat, 1n);
-    await funded;
-    this.onEvent = () => {};
-    await waitFor(
-      "the funding transaction",
-      async () => (await chain.rpc<string[]>("getrawmempool")).length > 0,
-    );
-    await chain.mine(6);
-    await waitFor(
-      "the channel",
-      () =>
-        this.node.manager.list_usable_channels().length > 0 &&
-        to.node.manager.list_usable_channels().length > 0,
-    );
-  }
-
-  private async fund(event: ldk.Event_FundingGenerationReady, chain: Regtest, sat: number): Promise<void> {
-    const { address } = await chain.rpc<{ address: string }>("decodescript", [toHex(event.output_script)]);
-    const raw = await chain.rpc<string>("createrawtransaction", [[], [{ [address]: sat / 1e8 }]]);
-    const { hex } = await chain.rpc<{ hex: string }>("fundrawtransaction", [raw]);
-    const signed = await chain.rpc<{ hex: string }>("signrawtransactionwithwallet", [hex]);
-    this.node.manager.funding_transaction_generated(
-      event.temporary_channel_id,
-      event.counterparty_node_id,
-      fromHex(signed.hex),
-    );
-    this.node.wake();
-  }
-
-  invoice(amountMsat: number | null, description = "toll", expirySeconds = 3600): string {
-    const amount =
-      amountMsat === null
-        ? ldk.Option_u64Z.constructor_none()
-        : ldk.Option_u64Z.constructor_some(BigInt(amountMsat));
-    const made = ldk.UtilMethods.constructor_create_invoice_from_channelmanager(
-      this.node.manager,
-      amount,
-      description,
-      expirySeconds,
-      ldk.Option_u16Z.constructor_none(),
-    );
-    if (!(made instanceof ldk.Result_Bolt11InvoiceSignOrCreationErrorZ_OK)) throw new Error("no invoice");
-    return made.res.to_str();
-  }
-}
-
-export async function waitFor(what: string, test: () => unknown, ms = 20_000): Promise<void> {
+/** Polls until the test holds. */
+export async function waitFor(what: string, test: () => unknown, ms = 30_000): Promise<void> {
   const end = Date.now() + ms;
   while (!(await test())) {
     if (Date.now() > end) throw new Error(`waited in vain for ${what}`);
@@ -163,79 +40,212 @@ export async function waitFor(what: string, test: () => unknown, ms = 20_000): P
   }
 }
 
-async function freePort(): Promise<number> {
-  return new Promise(resolve => {
-    const server = createServer();
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === "object" && address ? address.port : 0));
+/** A message on a device's link, as the gateway logs it. */
+export interface LinkMessage {
+  readonly device: string;
+  readonly way: "up" | "down";
+  readonly type: string;
+}
+
+function linkMessageIn(line: string): LinkMessage | undefined {
+  const found = / debug (.*): link way=(up|down) type=(\S+) /.exec(line);
+  if (!found) return undefined;
+  const [, device = "", way, type = ""] = found;
+  return { device: device.trim(), way: way as LinkMessage["way"], type };
+}
+
+export interface DeviceOptions {
+  /** How many payments it is charged for. */
+  readonly payments?: number;
+  readonly policy?: Partial<SpendingPolicy>;
+}
+
+interface Parts {
+  readonly folder: string;
+  readonly bitcoind: Regtest;
+  readonly bridge: PlainPeer;
+  readonly toll: Toll;
+  /** Between the devices (and the owner's computer) and the broker. */
+  readonly wire: Wire;
+  /** Between the gateway and the bridge. */
+  readonly bridgeWire: Wire;
+  readonly config: GatewayConfig;
+  readonly peerChain: Chain;
+  readonly lines: Lines;
+}
+
+/** The log of everything that runs in this process, and of the programs. */
+class Lines {
+  readonly all: string[] = [];
+  readonly listeners = new Set<(line: string) => void>();
+  readonly log: Log = createLog("debug", line => this.add(line.trimEnd()));
+
+  add(line: string): void {
+    this.all.push(line);
+    if (process.env["LNGATE_TEST_LOG"]) process.stderr.write(`${line}\n`);
+    for (const listener of [...this.listeners]) listener(line);
+  }
+}
+
+/** The toll company: takes what comes, or keeps it for a while. */
+export class Toll {
+  readonly peer: PlainPeer;
+  /** Each payment that it has claimed, in order; a hash twice would be a payment made twice. */
+  readonly claimed: { readonly hash: string; readonly amountMsat: number }[];
+  private readonly gate: { held: ldk.Event_PaymentClaimable[] | null; onHeld: () => void };
+
+  private constructor(peer: PlainPeer, claimed: Toll["claimed"], gate: Toll["gate"]) {
+    this.peer = peer;
+    this.claimed = claimed;
+    this.gate = gate;
+  }
+
+  static async start(options: Omit<Parameters<typeof PlainPeer.start>[0], "onEvent">): Promise<Toll> {
+    const claimed: { hash: string; amountMsat: number }[] = [];
+    const gate: Toll["gate"] = { held: null, onHeld: () => {} };
+    const peer = await PlainPeer.start({
+      ...options,
+      onEvent: event => {
+        if (event.event === "claimed") claimed.push({ hash: event.hash, amountMsat: event.amountMsat });
+      },
+      holdsPayment: event => {
+        if (!gate.held) return false;
+        gate.held.push(event);
+        gate.onHeld();
+        return true;
+      },
     });
-  });
+    return new Toll(peer, claimed, gate);
+  }
+
+  invoice(amountMsat: number | null, expirySeconds = 3600): string {
+    return this.peer.invoice(amountMsat, "toll", expirySeconds);
+  }
+
+  /** From now on payments are kept. Resolves when the next one is there. */
+  hold(): Promise<void> {
+    this.gate.held ??= [];
+    return new Promise(resolve => {
+      this.gate.onHeld = resolve;
+    });
+  }
+
+  claimHeld(): void {
+    for (const event of this.takeHeld()) claimOrFail(this.peer.node.manager, event);
+    this.peer.node.wake();
+  }
+
+  failHeld(): void {
+    for (const event of this.takeHeld()) this.peer.node.manager.fail_htlc_backwards(event.payment_hash);
+    this.peer.node.wake();
+  }
+
+  private takeHeld(): ldk.Event_PaymentClaimable[] {
+    const held = this.gate.held ?? [];
+    this.gate.held = null;
+    return held;
+  }
+
+  /** How often the payment of this hash has arrived. */
+  timesPaid(hash: string): number {
+    return this.claimed.filter(each => each.hash === hash).length;
+  }
 }
 
 export class World {
   readonly folder: string;
   readonly bitcoind: Regtest;
-  readonly bridge: Peer;
-  readonly toll: Peer;
+  readonly bridge: PlainPeer;
+  readonly toll: Toll;
+  readonly wire: Wire;
+  readonly bridgeWire: Wire;
   readonly config: GatewayConfig;
-  gateway: RunningGateway | undefined;
+  private readonly lines: Lines;
   private readonly peerChain: Chain;
-  private readonly log: Log;
-  readonly lines: string[];
+  private gateway: RunningGateway | undefined;
+  private readonly programs = new Set<Program>();
 
-  private constructor(
-    parts: Pick<World, "folder" | "bitcoind" | "bridge" | "toll" | "config" | "lines"> & {
-      peerChain: Chain;
-      log: Log;
-    },
-  ) {
+  private constructor(parts: Parts) {
     this.folder = parts.folder;
     this.bitcoind = parts.bitcoind;
     this.bridge = parts.bridge;
     this.toll = parts.toll;
+    this.wire = parts.wire;
+    this.bridgeWire = parts.bridgeWire;
     this.config = parts.config;
     this.lines = parts.lines;
     this.peerChain = parts.peerChain;
-    this.log = parts.log;
   }
 
-  /** bitcoind, bridge, toll company and a channel between the two. */
+  /** bitcoind, bridge, toll company, a channel between the two, and an owner. No gateway yet. */
   static async start(): Promise<World> {
     const folder = mkdtempSync(join(tmpdir(), "lngate-e2e-"));
-    const lines: string[] = [];
-    const log = createLog("debug", line => {
-      lines.push(line);
-      if (process.env["LNGATE_TEST_LOG"]) process.stderr.write(line);
-    });
+    const lines = new Lines();
+    const { log } = lines;
     const bitcoind = await startRegtest();
-    const peerChain = createChain({ rpc: bitcoind.rpcOptions, network: "regtest", log: log.part("peers") });
-    await peerChain.start();
-    const runtime = await startRuntime(peerChain, log.part("peers"));
-    const bridge = await Peer.start("bridge", runtime, log);
-    const toll = await Peer.start("toll", runtime, log);
-    await bridge.open(toll, bitcoind, 5_000_000, 1_000_000_000);
+    const rpc = bitcoind.rpcOptions;
+    const chain = createChain({ rpc, network: "regtest", log: log.part("peers") });
+    await chain.start();
+    const shared = { chain, runtime: await startRuntime(chain, log.part("peers")) };
+    const peer = (name: string) => ({
+      dataDir: join(folder, name),
+      network: "regtest" as const,
+      rpc,
+      wallet: "regtest",
+      port: 0,
+      log: log.part(name),
+      shared,
+    });
+    const bridge = await PlainPeer.start(peer("bridge"));
+    const toll = await Toll.start(peer("toll"));
+    const opened = bridge.open(toll.peer.address, 10_000_000, { pushSat: 1_000_000, announced: true });
+    await mineUntil(bitcoind, opened);
+    const mqttPort = await freePort();
+    const wire = await Wire.to(mqttPort);
+    const bridgeWire = await Wire.to(bridge.port);
     const config: GatewayConfig = {
       file: join(folder, "gateway.conf"),
       dataDir: join(folder, "gateway"),
       network: "regtest",
-      bitcoind: bitcoind.rpcOptions as GatewayConfig["bitcoind"],
-      mqtt: { kind: "embedded", host: "127.0.0.1", port: await freePort() },
-      bridge: { nodeId: toHex(bridge.node.nodeId), host: "127.0.0.1", port: bridge.port },
+      bitcoind: rpc as GatewayConfig["bitcoind"],
+      mqtt: { kind: "embedded", host: "127.0.0.1", port: mqttPort },
+      bridge: { nodeId: bridge.nodeId, host: "127.0.0.1", port: bridgeWire.port },
       logLevel: "debug",
     };
-    const world = new World({ folder, bitcoind, bridge, toll, config, lines, peerChain, log });
-    createOwner(world.ownerFolder, "regtest", newWords());
-    await world.startGateway();
-    return world;
+    const { nodeId, host, port } = config.bridge;
+    writeFileSync(
+      config.file,
+      JSON.stringify({
+        network: config.network,
+        dataDir: config.dataDir,
+        bitcoind: { url: rpc.url, cookieFile: rpc.cookieFile },
+        mqtt: { host: "127.0.0.1", port: mqttPort },
+        lightning: { bridge: `${nodeId}@${host}:${port}` },
+        logLevel: "debug",
+      }),
+    );
+    createOwner(join(folder, "owner"), "regtest", newWords());
+    return new World({ folder, bitcoind, bridge, toll, wire, bridgeWire, config, lines, peerChain: chain });
+  }
+
+  /** The log so far: everything of this process and of the programs. */
+  get log(): readonly string[] {
+    return this.lines.all;
   }
 
   get ownerFolder(): string {
     return join(this.folder, "owner");
   }
 
-  async startGateway(): Promise<void> {
-    this.gateway = await runGateway(this.config, this.log);
+  folderOf(deviceId: string): string {
+    return deviceFolder(this.ownerFolder, deviceId);
+  }
+
+  // ── the gateway ───────────────────────────────────────────────────────────────────────────────────────
+
+  async startGateway(): Promise<RunningGateway> {
+    this.gateway = await runGateway(this.config, this.lines.log);
+    return this.gateway;
   }
 
   async stopGateway(): Promise<void> {
@@ -243,41 +253,102 @@ export class World {
     this.gateway = undefined;
   }
 
-  /** Invites, pairs and charges a device; its id. */
-  async makeDevice(name: string, payments: number): Promise<string> {
+  /** The gateway as a process of its own. */
+  async runGatewayProgram(): Promise<Program> {
+    const args = ["dist/lngate.mjs", "gateway", "run", "--config", this.config.file, "--json"];
+    const program = this.run("gateway", args);
+    await program.line(line => line["running"] === true);
+    return program;
+  }
+
+  /** A car as a process of its own. */
+  runCarProgram(deviceId: string): Program {
+    return this.run(deviceId, [
+      "dist/lngate.mjs",
+      "device",
+      "run",
+      "--data",
+      this.ownerFolder,
+      "--device",
+      deviceId,
+    ]);
+  }
+
+  private run(name: string, args: readonly string[]): Program {
+    const program = new Program(name, args, line => this.lines.add(line));
+    this.programs.add(program);
+    return program;
+  }
+
+  // ── what is said on the links ─────────────────────────────────────────────────────────────────────────
+
+  /** Calls back at every message of a device's link, as it leaves the gateway or arrives there. Returns the end. */
+  onLink(listener: (message: LinkMessage) => void): () => void {
+    const each = (line: string) => {
+      const message = linkMessageIn(line);
+      if (message) listener(message);
+    };
+    this.lines.listeners.add(each);
+    return () => this.lines.listeners.delete(each);
+  }
+
+  /** Resolves at the next line of the log that matches. */
+  nextLine(pattern: RegExp): Promise<string> {
+    return new Promise(resolve => {
+      const each = (line: string) => {
+        if (!pattern.test(line)) return;
+        this.lines.listeners.delete(each);
+        resolve(line);
+      };
+      this.lines.listeners.add(each);
+    });
+  }
+
+  // ── owner and devices ─────────────────────────────────────────────────────────────────────────────────
+
+  /** Invites, pairs and charges a device (the gateway has to run); its id. */
+  async makeDevice(name: string, { payments = 10, policy = {} }: DeviceOptions = {}): Promise<string> {
     const store = openStore(this.config.dataDir);
     const invited = openRegistry(store).invite(name, 3600, length => new Uint8Array(randomBytes(length)));
     await store.close();
-    const { mqtt } = this.config;
-    if (mqtt.kind !== "embedded") throw new Error("the test's broker is embedded");
-    const code = encodePairingCode({
-      deviceId: invited.deviceId,
-      secret: invited.secret,
-      host: mqtt.host,
-      port: mqtt.port,
-    });
-    await pairDevice({ folder: this.ownerFolder, code });
-    await chargeDevice({ folder: this.ownerFolder, deviceId: invited.deviceId, payments });
-    return invited.deviceId;
+    const { deviceId, secret } = invited;
+    const code = encodePairingCode({ deviceId, secret, host: "127.0.0.1", port: this.wire.port });
+    await pairDevice({ folder: this.ownerFolder, code, policy });
+    if (payments > 0) await this.charge(deviceId, payments);
+    return deviceId;
   }
 
-  /** Pays a deposit and mines it. */
-  async deposit(deviceId: string, sat: number): Promise<void> {
+  async charge(deviceId: string, payments: number): Promise<void> {
+    await chargeDevice({ folder: this.ownerFolder, deviceId, payments });
+  }
+
+  /** Pays a deposit, unconfirmed. */
+  async deposit(deviceId: string, sat: number): Promise<string> {
     const { address } = await askDeposit({ folder: this.ownerFolder, deviceId });
-    await this.bitcoind.fund(address, sat);
-    await this.bitcoind.mine(1);
+    return this.bitcoind.fund(address, sat);
   }
 
-  openBoard(deviceId: string): NodeBoard {
-    return openNodeBoard(deviceFolder(this.ownerFolder, deviceId));
+  /** The scriptPubKey to which this device's channels close, hex. */
+  closeScript(deviceId: string): string {
+    return toHex(readDeviceInfo(this.folderOf(deviceId)).keys.shutdownScript);
   }
 
-  /** A car: its device, connected. */
+  /** A device with a deposit and an open channel, and its car. */
+  async makeCar(name: string, sat: number, options: DeviceOptions = {}): Promise<Car> {
+    const deviceId = await this.makeDevice(name, options);
+    await this.deposit(deviceId, sat);
+    const car = await this.startCar(deviceId);
+    await this.mineUntil(car.device.openChannel());
+    return car;
+  }
+
+  /** A car, connected. */
   async startCar(deviceId: string): Promise<Car> {
-    const board = this.openBoard(deviceId);
+    const board = openNodeBoard(this.folderOf(deviceId));
     const device = openDevice(board);
     await device.connect();
     return {
+      deviceId,
       board,
       device,
       stop() {
@@ -287,18 +358,73 @@ export class World {
     };
   }
 
+  // ── the chain ─────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Mines what waits to be mined until it happens. */
+  mineUntil<T>(event: Promise<T>): Promise<T> {
+    return mineUntil(this.bitcoind, event);
+  }
+
+  /** What a mined or waiting transaction pays, and its fee, sat. */
+  async outputsOf(txid: string): Promise<{ script: string; sat: number }[]> {
+    const { hex } = await this.bitcoind.rpc<{ hex: string }>("gettransaction", [txid]).catch(async () => ({
+      hex: await this.bitcoind.rpc<string>("getrawtransaction", [txid, false, await this.blockOf(txid)]),
+    }));
+    const decoded = await this.bitcoind.rpc<{ vout: { value: number; scriptPubKey: { hex: string } }[] }>(
+      "decoderawtransaction",
+      [hex],
+    );
+    return decoded.vout.map(({ value, scriptPubKey }) => ({
+      script: scriptPubKey.hex,
+      sat: Math.round(value * 1e8),
+    }));
+  }
+
+  /** The block that holds this transaction. Throws if there is none among the last ones. */
+  async blockOf(txid: string): Promise<string> {
+    let hash = await this.bitcoind.rpc<string>("getbestblockhash");
+    for (let i = 0; i < 50; i++) {
+      const block = await this.bitcoind.rpc<{ tx: string[]; previousblockhash: string }>("getblock", [hash]);
+      if (block.tx.includes(txid)) return hash;
+      hash = block.previousblockhash;
+    }
+    throw new Error(`the transaction ${txid} is in no block`);
+  }
+
   async stop(): Promise<void> {
+    for (const program of this.programs) await program.kill();
     await this.stopGateway();
-    this.bridge.node.stop();
-    this.toll.node.stop();
+    await this.wire.remove();
+    await this.bridgeWire.remove();
+    await this.bridge.stop();
+    await this.toll.peer.stop();
     await this.peerChain.stop();
     await this.bitcoind.stop();
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
 
+async function mineUntil<T>(bitcoind: Regtest, event: Promise<T>): Promise<T> {
+  let done = false;
+  const watched = event.finally(() => {
+    done = true;
+  });
+  watched.catch(() => {});
+  while (!done) {
+    if ((await bitcoind.rpc<string[]>("getrawmempool")).length > 0) await bitcoind.mine(6);
+    await Promise.race([watched.catch(() => {}), new Promise(resolve => setTimeout(resolve, 30))]);
+  }
+  return watched;
+}
+
 export interface Car {
+  readonly deviceId: string;
   readonly board: NodeBoard;
   readonly device: Device;
   stop(): void;
+}
+
+/** Resolves when no payment is in flight any more and both commitments say so. */
+export function untilAtRest({ device }: Car): Promise<void> {
+  return waitFor("the device to be at rest", () => device.isAtRest());
 }

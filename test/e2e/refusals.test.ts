@@ -1,0 +1,211 @@
+import { randomBytes } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import type { PayOptions, Receipt } from "../../device/device.ts";
+import { nobleCurve } from "../../src/bytes/curve.ts";
+import { codeOf } from "../../src/errors.ts";
+import { encodeInvoice, type InvoiceFields } from "../../src/lightning/bolt11-write.ts";
+import { type Car, untilAtRest, World, waitFor } from "./world.ts";
+
+const BRIDGE_FEE_MSAT = 1000;
+const random32 = () => new Uint8Array(randomBytes(32));
+
+/** An invoice of somebody whom nobody knows. */
+function strangersInvoice(fields: Partial<InvoiceFields> = {}): string {
+  return encodeInvoice(
+    {
+      network: "regtest",
+      amountMsat: 50_000,
+      timestamp: Math.floor(Date.now() / 1000),
+      paymentHash: random32(),
+      paymentSecret: random32(),
+      description: "toll",
+      features: [8, 14],
+      ...fields,
+    },
+    random32(),
+    nobleCurve,
+  );
+}
+
+describe("what cannot be paid is refused with a stable code, and costs nothing", () => {
+  const DEPOSIT_SAT = 300_000;
+  const HOUR_MSAT = 150_000_000;
+  let world: World;
+  let car: Car;
+
+  beforeAll(async () => {
+    world = await World.start();
+    await world.startGateway();
+    car = await world.makeCar("car", DEPOSIT_SAT, {
+      payments: 30,
+      policy: { perPaymentMsat: 100_000_000, perHourMsat: HOUR_MSAT, perDayMsat: 1e12 },
+    });
+  }, 120_000);
+
+  afterAll(async () => {
+    car?.stop();
+    await world?.stop();
+  });
+
+  async function pay(
+    invoice: string,
+    options: PayOptions = {},
+  ): Promise<Receipt | { code: string | undefined }> {
+    try {
+      return await car.device.pay(invoice, options);
+    } catch (error) {
+      return { code: codeOf(error) };
+    }
+  }
+
+  /** What left the device while `work` went on. */
+  async function sentDuring(work: () => Promise<unknown>): Promise<string[]> {
+    const sent: string[] = [];
+    const end = world.onLink(({ way, type }) => {
+      if (way === "up") sent.push(type);
+    });
+    await work();
+    end();
+    return sent;
+  }
+
+  describe("before anything is sent", () => {
+    test.each<[string, () => string, string]>([
+      ["no invoice at all", () => "please", "invoice-malformed"],
+      [
+        "with a typing mistake",
+        () => world.toll.invoice(1000).replace(/.$/, c => (c === "q" ? "p" : "q")),
+        "invoice-malformed",
+      ],
+      ["that is cut off", () => world.toll.invoice(1000).slice(0, -10), "invoice-malformed"],
+      ["of another network", () => strangersInvoice({ network: "mainnet" }), "invoice-wrong-network"],
+      ["without an amount", () => world.toll.invoice(null), "invoice-amountless"],
+      ["that has expired", () => strangersInvoice({ timestamp: 1_700_000_000 }), "invoice-expired"],
+      ["over the owner's limit", () => world.toll.invoice(100_000_001), "policy-payment-limit"],
+    ])("an invoice %s", async (_, invoice, code) => {
+      const before = car.device.balance();
+      const text = invoice();
+      const sent = await sentDuring(async () => expect(await pay(text)).toEqual({ code }));
+      expect(sent).toEqual([]);
+      expect(car.device.balance()).toEqual(before);
+    });
+
+    test("a fee limit that is no number of millisatoshi", async () => {
+      expect(await pay(world.toll.invoice(1000), { maxFeeMsat: -1 })).toEqual({ code: "bad-argument" });
+      expect(await pay(world.toll.invoice(1000), { maxFeeMsat: 0.5 })).toEqual({ code: "bad-argument" });
+    });
+  });
+
+  describe("by the network", () => {
+    test.each<[string, () => string, PayOptions, string]>([
+      ["a payee to whom no way is known", () => strangersInvoice(), {}, "no-route"],
+      [
+        "a fee limit below what the bridge takes",
+        () => world.toll.invoice(50_000),
+        { maxFeeMsat: BRIDGE_FEE_MSAT - 1 },
+        "no-route",
+      ],
+    ])("%s", async (_, invoice, options, code) => {
+      const before = car.device.balance();
+      expect(await pay(invoice(), options)).toEqual({ code });
+      expect(car.device.balance()).toEqual(before);
+    });
+
+    test.each([
+      ["with an output of its own", 80_000_000],
+      ["too small for one", 100_000],
+    ])("a payee that does not take a payment %s; asked again, it may take it", async (_, amountMsat) => {
+      await untilAtRest(car);
+      const { balanceSat, spendableMsat } = car.device.balance();
+      const invoice = world.toll.invoice(amountMsat);
+      const held = world.toll.hold();
+      const paying = pay(invoice);
+      await held;
+      expect(car.device.balance().spendableMsat).toBeLessThan(spendableMsat);
+      world.toll.failHeld();
+      expect(await paying).toEqual({ code: "payment-rejected" });
+      await waitFor("the balance", () => car.device.balance().balanceSat === balanceSat);
+      expect(car.device.balance().spendableMsat).toBe(spendableMsat);
+      expect(await pay(invoice)).toMatchObject({ amountMsat, feeMsat: BRIDGE_FEE_MSAT });
+    });
+
+    test("a failed payment does not use up what the owner allows per hour", async () => {
+      await untilAtRest(car);
+      // More than half of what is left: twice would be too much.
+      const amountMsat = 60_000_000;
+      for (let i = 0; i < 3; i++) {
+        expect(await pay(strangersInvoice({ amountMsat }))).toEqual({ code: "no-route" });
+      }
+      expect(await pay(world.toll.invoice(amountMsat))).toMatchObject({ amountMsat });
+      expect(await pay(world.toll.invoice(amountMsat))).toEqual({ code: "policy-velocity" });
+    });
+  });
+});
+
+describe("a car pays until nothing is left", () => {
+  let world: World;
+
+  beforeAll(async () => {
+    world = await World.start();
+    await world.startGateway();
+  }, 60_000);
+
+  afterAll(async () => {
+    await world?.stop();
+  });
+
+  test("of its balance: what it says can be spent is what can be paid, to the millisatoshi", async () => {
+    const policy = { perPaymentMsat: 1e12, perHourMsat: 1e12, perDayMsat: 1e12 };
+    const car = await world.makeCar("spender", 200_000, { payments: 10, policy });
+    const { device } = car;
+    try {
+      for (const shareOfRest of [0.3, 1, 1]) {
+        await untilAtRest(car);
+        const { spendableMsat, balanceSat } = device.balance();
+        const amountMsat = Math.floor(spendableMsat * shareOfRest) - BRIDGE_FEE_MSAT;
+        if (amountMsat <= 0) break;
+        const tooMuch = world.toll.invoice(spendableMsat - BRIDGE_FEE_MSAT + 1);
+        await expect(device.pay(tooMuch, { maxFeeMsat: BRIDGE_FEE_MSAT })).rejects.toMatchObject({
+          code: "balance-too-low",
+        });
+        await device.pay(world.toll.invoice(amountMsat), { maxFeeMsat: BRIDGE_FEE_MSAT });
+        const left = balanceSat - (amountMsat + BRIDGE_FEE_MSAT) / 1000;
+        await waitFor("the balance", () => Math.abs(device.balance().balanceSat - left) < 1);
+      }
+      await expect(device.pay(world.toll.invoice(400_000))).rejects.toMatchObject({
+        code: "balance-too-low",
+      });
+    } finally {
+      car.stop();
+    }
+  });
+
+  test("of its presignatures: it says that it must be charged, and then it pays again", async () => {
+    let car = await world.makeCar("tired", 100_000, { payments: 1 });
+    try {
+      let paid = 0;
+      let refusal: Error | undefined;
+      while (!refusal) {
+        expect(paid).toBeLessThan(20);
+        await untilAtRest(car);
+        await car.device.pay(world.toll.invoice(400_000)).then(
+          () => paid++,
+          error => {
+            refusal = error as Error;
+          },
+        );
+      }
+      expect(codeOf(refusal)).toBe("records-used-up");
+      expect(refusal.message).toMatch(/charge the device/);
+      expect(paid).toBeGreaterThanOrEqual(1);
+      const { balanceSat } = car.device.balance();
+      car.stop();
+      await world.charge(car.deviceId, 3);
+      car = await world.startCar(car.deviceId);
+      expect(car.device.balance().balanceSat).toBe(balanceSat);
+      for (let i = 0; i < 3; i++) await car.device.pay(world.toll.invoice(400_000));
+    } finally {
+      car.stop();
+    }
+  });
+});
