@@ -64,14 +64,16 @@ export interface FollowerOptions {
 }
 
 export interface Follower {
-  /** Where the chain was when it was last looked at. Throws what bitcoind answers if it never was. */
+  /** Where the chain was when it was last looked at; the first time, as soon as bitcoind answers. */
   currentTip(): Promise<BlockPoint>;
   /** Unix seconds of the newest block's header, 0 before the first look. */
   readonly tipTime: number;
   /** Takes in a client; it is brought forward by the next `sync`. */
   join(client: ChainClient): Watching;
-  /** Brings everyone to the tip now. Rejects if bitcoind cannot be read. */
+  /** Brings everyone to the tip now. Rejects if bitcoind cannot be read, or (`block-unknown`) is behind someone. */
   sync(): Promise<void>;
+  /** The same, however long bitcoind is away, or busy to catch up after a power cut that cost it some blocks. */
+  patientSync(): Promise<void>;
   /** Keeps everyone at the tip until `stop`, through any trouble. */
   start(): void;
   stop(): Promise<void>;
@@ -134,8 +136,8 @@ export function createFollower(options: FollowerOptions): Follower {
       } catch (error) {
         if (codeOf(error) !== "bitcoind-refused") throw error;
         throw lngateError(
-          "wrong-chain",
-          `bitcoind does not know block ${toHex(hash.slice().reverse())}, up to which this gateway has followed the chain`,
+          "block-unknown",
+          `bitcoind does not know block ${toHex(hash.slice().reverse())}, up to which this gateway has followed the chain: it is still catching up, or on another chain`,
         );
       }
       if (found.onBestChain) return { hash, height: found.height, header: found.header };
@@ -256,6 +258,20 @@ export function createFollower(options: FollowerOptions): Follower {
     return running;
   }
 
+  async function patientSync(): Promise<void> {
+    for (let delay = FIRST_RETRY_MS; ; delay = Math.min(delay * 2, LAST_RETRY_MS)) {
+      try {
+        return await sync();
+      } catch (error) {
+        const passes = ["bitcoind-unreachable", "block-unknown"].includes(codeOf(error) ?? "");
+        if (!passes || stopped) throw error;
+        if (!inTrouble) options.onTrouble?.(error);
+        inTrouble = true;
+        await new Promise(resolve => setTimeout(resolve, delay));
+      }
+    }
+  }
+
   async function follow(): Promise<void> {
     let delay = FIRST_RETRY_MS;
     while (!stopped) {
@@ -318,7 +334,7 @@ export function createFollower(options: FollowerOptions): Follower {
       return tipTime;
     },
     async currentTip() {
-      if (!last) await sync();
+      if (!last) await patientSync();
       return last!;
     },
     join(client) {
@@ -340,6 +356,7 @@ export function createFollower(options: FollowerOptions): Follower {
       };
     },
     sync,
+    patientSync,
     start() {
       loop ??= follow();
     },
