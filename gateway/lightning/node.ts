@@ -54,7 +54,7 @@ export interface NodeOptions {
   holdTicks?(): boolean;
   /** Puts something between LDK's peers and its channels. */
   messages?(manager: ldk.ChannelManager): ldk.ChannelMessageHandler;
-  /** Called before anything is read from the store, and when the node can be used. */
+  /** Called once: manager and monitors are there and up with the chain, nothing has been handled or sent yet. */
   attach?(node: LightningNode): void;
   /** What forwarding a payment costs; LDK's own fee unless told. */
   readonly forwardingFee?: { readonly baseMsat: number; readonly proportionalMillionths: number };
