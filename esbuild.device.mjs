@@ -56,7 +56,7 @@ async function bundle(target) {
   });
   const shrunk = shrink(outputFiles[0].text);
   const code = target.es5 ? toEs5(shrunk) : shrunk;
-  const reserved = reservedNames(target.names ?? []);
+  const reserved = reservedNames(code, target.names ?? []);
   const finished = await transform(code, {
     minify: true,
     target: target.es5 ? "es5" : "es2022",

@@ -24,10 +24,7 @@ const PUBLIC = [
   "spendableMsat",
   "phase",
   "recordsLeft",
-  // The record kinds name properties, too.
-  "A",
-  "B",
-  "H",
+  "isAtRest",
   "code",
 ];
 
@@ -51,9 +48,17 @@ function builtIn() {
   return [...names, "prototype", "next", "done", "value", "get", "set", "__proto__"];
 }
 
-/** @param {string[]} more of this bundle's platform */
-export function reservedNames(more) {
-  return [...new Set([...builtIn(), ...PUBLIC, ...more])].map(name => name.replaceAll("$", "\\$"));
+/**
+ * The names in a bundle that stay: JavaScript's and the board's, the application's view, and whatever may be looked up
+ * by a computed name: what is also the text of a string, and single letters (which would not get shorter).
+ *
+ * @param {string} code
+ * @param {string[]} more names of this bundle's platform
+ */
+export function reservedNames(code, more) {
+  const texts = [...code.matchAll(/"([A-Za-z_$][\w$]*)"/g)].map(([, text]) => text);
+  const names = new Set([...builtIn(), ...PUBLIC, ...texts, ...more]);
+  return [...names].map(name => name.replaceAll("$", "\\$")).concat("[A-Za-z]");
 }
 
 /** Every name that a declaration of a platform's modules has: its API must be called by its own names. */

@@ -46,7 +46,7 @@ const sentences = {
 /** Removes a last parameter that a function never looks at, where all its callers are known and pass a pure value. */
 function unusedParameters(found) {
   const inspect = (path, binding) => {
-    if (!binding || !binding.constant) return;
+    if (!binding?.constant) return;
     const { params } = path.node;
     for (let i = 0; i < params.length; i++) {
       const param = params[i];

@@ -1,5 +1,6 @@
 /** Hashing by the host, in place of src/bytes/hash.ts: on a board it is native, too. */
-import { ASK, ask } from "./xs-host.ts";
+import { ASK } from "./questions.ts";
+import { ask } from "./xs-host.ts";
 
 export function sha256(bytes: Uint8Array): Uint8Array {
   return ask(ASK.sha256, bytes);

@@ -6,39 +6,17 @@ declare function issueCommand(question: ArrayBuffer): ArrayBuffer;
 /** Collects garbage; slots and bytes of chunks that are alive. */
 declare function gc(): [slots: number, chunkBytes: number];
 
-/** First byte of a question. scripts/engines/xs.ts answers them. */
-export const ASK = {
-  flashRead: 0,
-  flashProgram: 1,
-  flashErase: 2,
-  flashSize: 3,
-  sha256: 4,
-  hmacSha256: 5,
-  ripemd160: 6,
-  aes256Ctr: 7,
-  now: 8,
-  ticks: 9,
-  after: 10,
-  cancel: 11,
-  connect: 12,
-  publish: 13,
-  disconnect: 14,
-  report: 15,
-};
-
-/** First byte of what the host tells the engine. */
-export const TELL = { open: 0, message: 1, close: 2, timer: 3, call: 4 };
-
 let watching = false;
 let slots = 0;
 let chunkBytes = 0;
 
-/** From here on every question is an occasion to see how much memory is alive. */
-export function watchMemory(): void {
+/** From here on every question is an occasion to see how much memory is alive; what is now. */
+export function watchMemory(): { slots: number; chunkBytes: number } {
   watching = true;
   slots = 0;
   chunkBytes = 0;
   look();
+  return { slots, chunkBytes };
 }
 
 export function memorySeen(): { slots: number; chunkBytes: number } {

@@ -8,11 +8,12 @@ import { type Balance, type Device, openDevice, type PayOptions } from "../../..
 import type { Flash } from "../../../device/vault/flash.ts";
 import { openVault } from "../../../device/vault/vault.ts";
 import { ascii } from "../../../src/bytes/bytes.ts";
-import type { PublicCurve } from "../../../src/bytes/curve.ts";
 import { bigintCurve } from "../../../src/bytes/curve-bigint.ts";
-import { ASK, ask, memorySeen, numberOf, numbers, TELL, watchMemory } from "./xs-host.ts";
+import { ASK, TELL } from "./questions.ts";
+import { ask, memorySeen, numberOf, numbers, watchMemory } from "./xs-host.ts";
 
-declare const globalThis: { handleCommand(message: ArrayBuffer): void };
+/** What the worker calls when its host tells it something. */
+const worker = globalThis as unknown as { handleCommand(message: ArrayBuffer): void };
 
 const timers = new Map<number, () => void>();
 let lastTimer = 0;
@@ -30,10 +31,10 @@ function flash(): Flash {
   };
 }
 
-function start(curve: PublicCurve | null): Device {
+function start(): Device {
   return openDevice({
     vault: openVault(flash()),
-    curve,
+    curve: bigintCurve,
     aes256Ctr: (key, iv, bytes) => ask(ASK.aes256Ctr, key, iv, bytes),
     now: () => numberOf(ask(ASK.now)),
     ticks: () => numberOf(ask(ASK.ticks)),
@@ -65,13 +66,14 @@ function text(bytes: Uint8Array): string {
 
 /** What the test may ask for. The answer comes as a report, in whatever turn it is known. */
 const calls: Record<string, (...args: never[]) => unknown> = {
-  start: (withCurve: boolean) => {
-    device = start(withCurve ? bigintCurve : null);
+  start: () => {
+    device = start();
     return device.id;
   },
   connect: () => device!.connect(),
   openChannel: () => device!.openChannel(),
   pay: (invoice: string, options: PayOptions) => device!.pay(invoice, options),
+  isAtRest: () => device!.isAtRest(),
   balance: (): Balance => device!.balance(),
   close: () => device!.close(),
   watchMemory: () => watchMemory(),
@@ -82,7 +84,7 @@ function report(id: number, outcome: Record<string, unknown>): void {
   ask(ASK.report, ascii(JSON.stringify({ id, ...outcome })));
 }
 
-globalThis.handleCommand = message => {
+worker.handleCommand = message => {
   const bytes = new Uint8Array(message);
   const rest = bytes.slice(1);
   if (bytes[0] === TELL.open) mqtt?.onOpen();
