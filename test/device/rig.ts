@@ -147,7 +147,7 @@ export class Rig {
   }
 
   say(message: ToDevice): void {
-    this.run({ type: "message", message: toDevice.decode(toDevice.encode(message)) });
+    this.box.receive(toDevice.encode(message));
     this.box.takeSent();
   }
 
