@@ -196,7 +196,7 @@ function freePort(): Promise<number> {
  * bitcoind's.
  */
 const WITH_WATCHER = `exec 3<&0
-{ read _ <&3 || { kill -9 $$; [ -z "$0" ] || { sleep 0.2; rm -rf "$0"; }; }; } >/dev/null 2>&1 &
+{ read _ <&3 || { kill -9 $$; while kill -0 $$; do sleep 0.1; done; [ -z "$0" ] || rm -rf "$0"; }; } >/dev/null 2>&1 &
 exec "$@" 3<&- </dev/null`;
 
 function launch(
