@@ -8,7 +8,7 @@ import { checkClose } from "./rules.ts";
 import { partialFor } from "./signing.ts";
 
 /** Negotiation may bring several fees; each is a transaction of its own and costs a record. */
-const MAX_CLOSES = 8;
+export const MAX_CLOSES = 4;
 
 export function takeClose(work: Work, close: NonNullable<Step["close"]>): void {
   const { state, context } = work;

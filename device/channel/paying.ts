@@ -21,8 +21,8 @@ export interface PaymentOrder {
   readonly invoice: Uint8Array;
 }
 
-/** Payments that are remembered, so that an invoice is paid once: decided ones until their invoice expires. */
-export const MAX_PAYMENTS = 256;
+/** Most payments that are remembered: so that an invoice is paid once, and its receipt can be had again. */
+export const MAX_PAYMENTS = 64;
 /** Payments in flight: the bridge's HTLCs need room beside theirs. */
 const MAX_IN_FLIGHT = MAX_HTLCS - MAX_INCOMING;
 
@@ -35,10 +35,11 @@ export function recordsFor(payments: number): Cursors {
 }
 
 /**
- * Bytes of the journal: what the channel takes at most, without HTLCs; what one more HTLC adds in all commitments;
- * a former channel's exit; a payment beside its invoice.
+ * Bytes of the journal: what the channel takes at most, without HTLCs and with one deposit; what each deposit adds;
+ * what each HTLC adds in all commitments; a former channel's exit; a payment beside its invoice.
  */
-const CHANNEL_BYTES = 2500;
+const CHANNEL_BYTES = 1450;
+const DEPOSIT_BYTES = 100;
 const HTLC_BYTES = 310;
 const FORMER_BYTES = 1100;
 const PAYMENT_BYTES = 210;
@@ -122,35 +123,63 @@ export function authorise(work: Work, order: PaymentOrder): Payment {
     `${dust} sat in flight would have no output of their own`,
   );
 
-  const slot = slotFor(state, payment, nowSeconds);
-  const payments = state.payments.slice();
-  while (payments.length <= slot) payments.push(null);
-  payments[slot] = payment;
   work.state = {
     ...state,
-    payments,
+    payments: withPayment(state, payment, context.roomBytes),
     books: {
       ...books,
       hour: { startedAt: hour.startedAt, spentMsat: hour.spentMsat + limitMsat },
       day: { startedAt: day.startedAt, spentMsat: day.spentMsat + limitMsat },
     },
   };
-  const count = inFlight(work.state).length;
-  if (count > MAX_IN_FLIGHT || roomFor(work.state, count) > context.roomBytes) {
-    throw lngateError("too-many-payments", "the device follows no more payments: wait for one of them");
-  }
-  needRecords(work, recordsFor(count));
+  needRecords(work, recordsFor(inFlight(work.state).length));
   return payment;
 }
 
-/** What the journal may have to hold before these payments are settled, bytes. */
-function roomFor(state: ChannelState, payments: number): number {
-  let bytes = CHANNEL_BYTES + HTLC_BYTES * (payments + MAX_INCOMING);
-  if (state.former !== null) bytes += FORMER_BYTES * state.former.length;
-  for (const payment of state.payments) {
-    if (payment) bytes += PAYMENT_BYTES + (payment.invoice ? payment.invoice.length : 0);
+/**
+ * The payments with a new one: in its own slot if it failed before, else in a free one. Where there is no room, decided
+ * payments are forgotten, those first whose invoices expire first.
+ */
+function withPayment(state: ChannelState, payment: Payment, roomBytes: number): (Payment | null)[] {
+  const payments = state.payments.slice();
+  let slot = payments.length;
+  for (let i = slot - 1; i >= 0; i--) if (!payments[i]) slot = i;
+  for (let i = 0; i < payments.length; i++) {
+    const kept = payments[i];
+    if (!kept || !equal(kept.paymentHash, payment.paymentHash)) continue;
+    if (!kept.settled || kept.preimage) {
+      throw lngateError("already-paying", "this invoice is being paid, or has been");
+    }
+    slot = i;
   }
-  return bytes;
+  payments[slot] = payment;
+  while (!fits({ ...state, payments }, roomBytes)) {
+    let oldest = -1;
+    for (let i = 0; i < payments.length; i++) {
+      const kept = payments[i];
+      if (kept?.settled && (oldest < 0 || kept.expiresAt < payments[oldest]!.expiresAt)) oldest = i;
+    }
+    if (oldest < 0) {
+      throw lngateError("too-many-payments", "the device follows no more payments: wait for one of them");
+    }
+    payments[oldest] = null;
+  }
+  return payments;
+}
+
+/** Whether the journal has room for all that may come of these payments. */
+function fits(state: ChannelState, roomBytes: number): boolean {
+  const flying = inFlight(state).length;
+  let bytes = CHANNEL_BYTES + DEPOSIT_BYTES * state.parameters!.proposal.deposits.length;
+  bytes += HTLC_BYTES * (flying + MAX_INCOMING);
+  if (state.former !== null) bytes += FORMER_BYTES * state.former.length;
+  let count = 0;
+  for (const payment of state.payments) {
+    if (!payment) continue;
+    bytes += PAYMENT_BYTES + (payment.invoice ? payment.invoice.length : 0);
+    count++;
+  }
+  return flying <= MAX_IN_FLIGHT && count <= MAX_PAYMENTS && bytes <= roomBytes;
 }
 
 /** The payment of this hash that the device remembers, or null. */
@@ -169,22 +198,4 @@ interface Window {
 /** The spending window now: the running one, or a new one. A clock that goes back opens none. */
 function windowAt(window: Window, nowSeconds: number, lengthSeconds: number): Window {
   return nowSeconds >= window.startedAt + lengthSeconds ? { startedAt: nowSeconds, spentMsat: 0 } : window;
-}
-
-/** Where to keep a payment: its own slot if it failed before, a free one, or that of one long over. */
-function slotFor(state: ChannelState, order: Payment, nowSeconds: number): number {
-  let slot = -1;
-  for (let i = state.payments.length - 1; i >= 0; i--) {
-    const kept = state.payments[i];
-    if (kept && equal(kept.paymentHash, order.paymentHash)) {
-      if (!kept.settled || kept.preimage) {
-        throw lngateError("already-paying", "this invoice is being paid, or has been");
-      }
-      return i;
-    }
-    if (!kept || (kept.settled && kept.expiresAt < nowSeconds)) slot = i;
-  }
-  if (slot >= 0) return slot;
-  if (state.payments.length < MAX_PAYMENTS) return state.payments.length;
-  throw lngateError("too-many-payments", "the device remembers no more payments until an invoice expires");
 }

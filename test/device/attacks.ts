@@ -535,7 +535,7 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       act: openRig(rig => {
         for (let fee = 1000; fee < 1012; fee++) rig.close(200_000 - fee, 0);
       }),
-      harm: rig => when(rig.closes.length > 8, "closes without end"),
+      harm: rig => when(rig.closes.length > 4, "closes without end"),
     },
     {
       name: "a close before the channel is funded",

@@ -1,6 +1,8 @@
 import { describe, expect, test } from "@jest/globals";
-import { MAX_PAYMENTS, spendableMsat } from "../../device/channel/paying.ts";
+import { MAX_CLOSES } from "../../device/channel/closing.ts";
+import { knownPayment, MAX_PAYMENTS, spendableMsat } from "../../device/channel/paying.ts";
 import { type ChannelState, changesBetween, EMPTY, type Payment } from "../../device/channel/state.ts";
+import { sha256 } from "../../src/bytes/hash.ts";
 import { MAX_HTLCS, MAX_INCOMING } from "../../src/link/messages.ts";
 import { keyPair, NOW_MS, proposalWith } from "./parties.ts";
 import { Rig } from "./rig.ts";
@@ -80,7 +82,7 @@ describe("the journal", () => {
     expect(rig.refusals).toEqual(["too-many-payments"]);
     const count = rig.state.payments.length;
     expect(count).toBeGreaterThan(2);
-    // The most that can become of it: every commitment full, every signature there, eight closes.
+    // The most that can become of it: every commitment full, every signature there, all closes.
     expect(bytesOf(worstOf(rig.state, count))).toBeLessThan(rig.box.context.roomBytes);
   });
 
@@ -92,28 +94,42 @@ describe("the journal", () => {
     expect(bytesOf(worstOf(rig.state, 8))).toBeLessThan(rig.box.context.roomBytes);
   });
 
-  test("forgets a decided payment when its invoice has expired and its place is needed, not before", () => {
+  test("forgets decided payments when there is no room, those first whose invoices expire first", () => {
     const rig = new Rig().open();
-    for (let i = 0; i < 3; i++) {
-      rig.pay(`toll ${i}`, 600, { expiresAt: NOW_MS / 1000 + 60 * (i + 1) });
+    for (let i = 0; i < MAX_PAYMENTS + 3; i++) {
+      // The third of them expires first, then the second.
+      rig.pay(`toll ${i}`, 600, { expiresAt: NOW_MS / 1000 + (i < 3 ? 10 - i : 60) });
       rig.failed(`toll ${i}`);
     }
-    rig.box.nowMs = NOW_MS + 90_000;
-    rig.pay("next", 600);
-    rig.pay("after", 600);
     expect(rig.refusals).toEqual([]);
-    expect(rig.state.payments).toHaveLength(4);
+    const count = rig.state.payments.filter(each => each).length;
+    expect(count).toBeGreaterThan(50);
+    expect(count).toBeLessThanOrEqual(MAX_PAYMENTS);
     rig.box.restart();
-    expect(rig.state.payments).toHaveLength(4);
+    const remembered = (name: string) => knownPayment(rig.state, sha256(rig.preimage(name))) !== null;
+    expect([0, 1, 2].map(i => remembered(`toll ${i}`))).toEqual([false, false, false]);
+    expect(remembered(`toll ${MAX_PAYMENTS + 2}`)).toBe(true);
   });
 
-  test("remembers so many payments, and says when there are too many", () => {
+  test("never forgets a payment that is not decided", () => {
     const rig = new Rig().open();
-    const payments = Array.from({ length: MAX_PAYMENTS }, () => somePayment());
-    Object.assign(rig.box, { state: { ...rig.state, payments } });
-    Object.defineProperty(rig.box.context, "roomBytes", { value: 1e6 });
-    rig.pay("one more", 100);
-    expect(rig.refusals).toEqual(["too-many-payments"]);
+    rig.pay("first", 600, { expiresAt: 1 });
+    for (let i = 0; i < MAX_PAYMENTS + 3; i++) {
+      rig.pay(`toll ${i}`, 600);
+      rig.failed(`toll ${i}`);
+    }
+    expect(knownPayment(rig.state, sha256(rig.preimage("first")))?.settled).toBeUndefined();
+  });
+
+  test("has room for a payment on the smallest flash, with four kilobytes for the state", () => {
+    const rig = new Rig().open();
+    Object.defineProperty(rig.box.context, "roomBytes", { value: 4096 - 100 });
+    for (let i = 0; i < 5; i++) {
+      rig.pay(`toll ${i}`, 600);
+      rig.paid(`toll ${i}`);
+    }
+    expect(rig.refusals).toEqual([]);
+    expect(bytesOf(worstOf(rig.state, 1))).toBeLessThan(4096 - 100);
   });
 });
 
@@ -143,7 +159,7 @@ function bytesOf(state: ChannelState): number {
 }
 
 /** The largest state that these payments can lead to. */
-function worstOf(state: ChannelState, payments: number): ChannelState {
+function worstOf(state: ChannelState, payments: number, deposits = 1): ChannelState {
   const htlc = { paymentHash: new Uint8Array(32), amountMsat: 2 ** 42, cltvExpiry: 2 ** 20, incoming: true };
   const htlcs = Array.from({ length: Math.min(MAX_HTLCS, payments + MAX_INCOMING) }, () => htlc);
   const view = { feeratePerKw: 2 ** 20, ourSat: 2 ** 40, theirSat: 2 ** 40, htlcs };
@@ -153,9 +169,9 @@ function worstOf(state: ChannelState, payments: number): ChannelState {
   return {
     ...state,
     parameters: {
-      proposal: proposalWith({ deposits: Array.from({ length: 8 }, () => deposit) }),
-      funding: { partials: Array.from({ length: 8 }, () => partial) },
-      closes: Array.from({ length: 8 }, () => ({
+      proposal: proposalWith({ deposits: Array.from({ length: deposits }, () => deposit) }),
+      funding: { partials: Array.from({ length: deposits }, () => partial) },
+      closes: Array.from({ length: MAX_CLOSES }, () => ({
         sighash: new Uint8Array(32),
         answer: { partials: [partial] },
       })),
