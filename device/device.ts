@@ -80,6 +80,7 @@ export class Device {
   private readonly inbox: ToDevice[] = [];
   /** The application has its turn before the rest of a step is worked on. */
   private resting = false;
+  private cancelRest: () => void = () => {};
   /** What the gateway last said of the channel. */
   private channelState = "unknown";
   private closeTxid: Uint8Array | null = null;
@@ -227,6 +228,8 @@ export class Device {
   disconnect(): void {
     this.cancelTick();
     this.cancelOpen();
+    this.cancelRest();
+    this.resting = false;
     if (this.mqtt !== null) this.mqtt.close();
     this.mqtt = null;
     this.online = false;
@@ -322,7 +325,7 @@ export class Device {
         for (const receipt of message.paid)
           this.run({ type: "message", message: { type: "paid", ...receipt } });
         this.resting = true;
-        this.board.after(0, () => {
+        this.cancelRest = this.board.after(0, () => {
           this.resting = false;
           // Disconnected meanwhile: the gateway says it again.
           if (this.mqtt === null) return;

@@ -85,6 +85,21 @@ describe("A file as flash", () => {
     for (let i = 0; i < 2; i++) expect(codeFrom(() => open(folder))).toBe("flash-geometry");
   });
 
+  test("is silent once it is closed, even where its file's number has come to another file", () => {
+    const first = open(newFolder());
+    first.close();
+    const second = open(newFolder());
+    for (const use of [
+      () => first.program(0, new Uint8Array(4)),
+      () => first.erase(0),
+      () => first.read(0, 4),
+    ]) {
+      expect(codeFrom(use)).toBe("flash-closed");
+    }
+    first.close();
+    expect(second.read(0, 4)).toEqual(new Uint8Array(4).fill(255));
+  });
+
   test("is open once at a time", () => {
     const folder = newFolder();
     open(folder);

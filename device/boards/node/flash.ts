@@ -84,7 +84,10 @@ function flashOver(file: number, sync: boolean, unlock: () => void): FileFlash {
     throw lngateError("flash-geometry", `${FILE} has ${size} bytes, which is no number of pages`);
   }
 
+  let closed = false;
   function inside(offset: number, length: number): void {
+    // A closed file's number may belong to another file by now.
+    if (closed) throw lngateError("flash-closed", "the flash has been closed");
     if (!(offset >= 0 && length >= 0 && offset + length <= size)) {
       throw lngateError("flash-geometry", `${length} bytes at ${offset} are outside of the flash`);
     }
@@ -122,6 +125,8 @@ function flashOver(file: number, sync: boolean, unlock: () => void): FileFlash {
       write(page * PAGE_BYTES, new Uint8Array(PAGE_BYTES).fill(255));
     },
     close: () => {
+      if (closed) return;
+      closed = true;
       closeSync(file);
       unlock();
     },
