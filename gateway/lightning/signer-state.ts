@@ -367,6 +367,9 @@ export class ChannelBook {
     };
     if (before) holder[at] = entry;
     else holder.push(entry);
+    // The bridge signs our next state when it has the secret that the one before costs. After a power cut LDK need
+    // not have asked for that: it went out, and the book that knew was not stored.
+    for (const each of holder) if (each.number < number) each.asked = true;
     this.revision++;
   }
 

@@ -136,6 +136,20 @@ describe("questions", () => {
     expect(askCounterparty(restored, 4)?.length).toBe(2);
   });
 
+  test("about a state whose answer got lost on its way to the disk are asked again when the next is signed", () => {
+    const book = bookAt(3);
+    validate(book, 4);
+    // The power fails after the bridge has got the secret of state 3: LDK never asks for it again.
+    const restored = ChannelBook.fromPlain(cbor.decode(cbor.encode(book.toPlain())) as PlainBook);
+    expect(ids(restored)).toEqual([]);
+    validate(restored, 5);
+    restored.secretAt(4);
+    expect(ids(restored)).toEqual(["holder/4", "holder/5"]);
+    answerAll(restored);
+    expect(ids(restored)).toEqual([]);
+    expect([3, 4].map(number => restored.secretAt(number))).toEqual([3, 4].map(secret));
+  });
+
   test("about funding wait for exit 0", () => {
     const book = ChannelBook.open(points(5));
     book.askFunding({ transaction: new Uint8Array([1]), inputs: [] }, [check("funding")]);
