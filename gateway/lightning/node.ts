@@ -16,6 +16,7 @@ import type { Outpoint } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { Invoice } from "../../src/lightning/bolt11.ts";
+import { MAX_INCOMING } from "../../src/link/messages.ts";
 import type {
   BlockPoint,
   ChainClient,
@@ -315,7 +316,7 @@ export class LightningNode {
     handshake.set_announce_for_forwarding(false);
     handshake.set_commit_upfront_shutdown_pubkey(true);
     if (routing) handshake.set_max_inbound_htlc_value_in_flight_percent_of_channel(100);
-    else handshake.set_our_max_accepted_htlcs(10);
+    else handshake.set_our_max_accepted_htlcs(MAX_INCOMING);
     config.set_channel_handshake_config(handshake);
     const limits = config.get_channel_handshake_limits();
     // A bridge may want public or private channels; what the peer does is its own matter here.
@@ -648,6 +649,8 @@ export class LightningNode {
         this.waiting.splice(this.waiting.indexOf(entry), 1);
         reject(lngateError(code, "the Lightning peer did not answer in time"));
       }, ms);
+      poll.unref();
+      timer.unref();
       this.waiting.push(entry);
     });
   }

@@ -23,9 +23,9 @@ import {
 } from "./schema.ts";
 
 /** Most HTLCs with an output of their own that a device follows in one commitment. */
-export const MAX_HTLCS = 12;
-/** Most of those that the bridge may offer: the gateway announces it as max_accepted_htlcs. */
-export const MAX_INCOMING = 4;
+export const MAX_HTLCS = 13;
+/** Most of those that the bridge may offer: the gateway announces it as max_accepted_htlcs (LND wants 5 at least). */
+export const MAX_INCOMING = 5;
 /** Most deposits that one funding transaction spends. */
 export const MAX_DEPOSITS = 8;
 

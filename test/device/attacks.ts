@@ -247,10 +247,10 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
         rig.move(rig.view(0, [rig.htlc("toll", 4000)]));
         rig.paid("toll");
         rig.move(rig.view(4000));
-        const many = [1, 2, 3, 4, 5].map(i => rig.htlc(`unasked ${i}`, 400, { incoming: true }));
-        rig.step({ holder: rig.holder(rig.view(2000, many)) });
+        const many = [1, 2, 3, 4, 5, 6].map(i => rig.htlc(`unasked ${i}`, 400, { incoming: true }));
+        rig.step({ holder: rig.holder(rig.view(1600, many)) });
       }),
-      harm: rig => when(rig.state.holder!.view.htlcs.length > 4, "the bridge has all the room"),
+      harm: rig => when(rig.state.holder!.view.htlcs.length > 5, "the bridge has all the room"),
     },
   ],
 

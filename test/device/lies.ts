@@ -42,7 +42,7 @@ export function lie(seed: number, steps = 40): Lies {
     if (often(0.3)) theirSat += [1, 360, 546, 700, 1000, 5000, -1, -600][below(8)]!;
     if (names.length > 0 && often(0.3)) theirSat += rig.amounts.get(names[below(names.length)]!)!;
     const feeratePerKw = often(0.1) ? [1, 253, 1500, 3000, 20_000, 90_000][below(6)]! : base.feeratePerKw;
-    const view = rig.view(Math.max(0, theirSat), htlcs.slice(0, 12), feeratePerKw);
+    const view = rig.view(Math.max(0, theirSat), htlcs.slice(0, 13), feeratePerKw);
     const off = often(0.15) ? [-1, 1, -330, 660, -2000, 2000][below(6)]! : 0;
     return { ...view, ourSat: Math.max(0, view.ourSat + off) };
   }
