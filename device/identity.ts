@@ -32,7 +32,7 @@ export const DEFAULT_POLICY: SpendingPolicy = {
   perDayMsat: 50_000_000,
   payees: [],
   minFeeratePerKw: 253,
-  maxFeeratePerKw: 25_000,
+  maxFeeratePerKw: 8_000,
   maxToSelfDelay: 2016,
   maxCltvExpiryDelta: 2016,
   maxDustSat: 5_000,

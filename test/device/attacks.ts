@@ -172,8 +172,8 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
     {
       name: "a high feerate on paper, and the bridge has the difference",
       act: openRig(rig => {
-        const view = rig.view(0, [], 9000);
-        rig.step({ counterparty: rig.counterparty({ ...view, theirSat: 9000 }) });
+        const view = rig.view(0, [], 7000);
+        rig.step({ counterparty: rig.counterparty({ ...view, theirSat: 7000 }) });
       }),
     },
     {

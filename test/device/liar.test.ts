@@ -65,3 +65,16 @@ test("every place where a rule is demanded has been attacked", () => {
   expect(Object.keys(ATTACKS).sort()).toEqual([...places.keys()].sort());
   expect(Object.fromEntries(attacked)).toEqual(Object.fromEntries(places));
 });
+
+test("docs/rules.md has a line for every rule, and no other", () => {
+  const table = readFileSync(new URL("../../docs/rules.md", import.meta.url), "utf8");
+  const documented = [...table.matchAll(/^\| `([a-z-]+)` \|/gm)].map(([, rule]) => rule);
+  expect(documented.sort()).toEqual(Object.keys(ATTACKS).sort());
+  const names = Object.values(ATTACKS).flatMap(attacks => attacks.map(attack => attack.name));
+  for (const [, cell = ""] of table.matchAll(/^\| `.*\| ([^|]*) \|$/gm)) {
+    for (const [, quoted = ""] of cell.matchAll(/"([^"]+)"/g)) {
+      const words = quoted.replace(/…/g, "").trim();
+      expect({ quoted, known: names.some(name => name.includes(words)) }).toEqual({ quoted, known: true });
+    }
+  }
+});
