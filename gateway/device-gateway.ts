@@ -50,6 +50,8 @@ const MAX_CHANNEL_SAT = 16_777_215;
 const LDK_DUST_LIMIT_SAT = 354;
 /** A change smaller than this is left to the miners. */
 const MIN_CHANGE_SAT = 1_000;
+/** How long a payment waits for a bridge that is away. */
+const BRIDGE_WAIT_MS = 5_000;
 /** How soon a mutual close is tried again that LDK cannot begin now. */
 const CLOSE_AGAIN_MS = 1_000;
 
@@ -444,6 +446,7 @@ export class DeviceGateway {
     else if (event instanceof ldk.Event_FundingTxBroadcastSafe) this.signFunding();
     else if (event instanceof ldk.Event_ChannelReady) this.ready();
     else if (event instanceof ldk.Event_ChannelClosed) this.closed(event);
+    else if (event instanceof ldk.Event_BumpTransaction) this.bump(event.bump_transaction);
     else if (event instanceof ldk.Event_PaymentSent) {
       const fee = event.fee_paid_msat;
       const feeMsat = fee instanceof ldk.Option_u64Z_Some ? Number(fee.some) : 0;
@@ -453,6 +456,14 @@ export class DeviceGateway {
       if (hash instanceof ldk.Option_ThirtyTwoBytesZ_Some)
         this.payments.failed(hash.some, event.payment_id, failureCode(event.reason));
     }
+  }
+
+  /**
+   * LDK wants fees paid by a coin. There is none here, and none is needed for a commitment, which pays its own; what
+   * timed out in it is collected by the owner's computer.
+   */
+  private bump(bump: ldk.BumpTransactionEvent): void {
+    if (bump instanceof ldk.BumpTransactionEvent_ChannelClose) this.broadcast(bump.commitment_tx);
   }
 
   /** The bridge's limits, for the proposal. */
@@ -580,8 +591,19 @@ export class DeviceGateway {
   }
 
   private startPayment(invoice: Invoice, text: string, paymentId: Uint8Array, maxFeeMsat: number): void {
-    if (this.row?.stage !== "ready" || !this.node) throw channelNotReady();
-    this.node.pay(invoice, text, paymentId, maxFeeMsat);
+    const { node } = this;
+    const isUsable = () => Boolean(node?.channels()[0]?.get_is_usable());
+    if (this.row?.stage !== "ready" || !node) throw channelNotReady();
+    const pay = () => node.pay(invoice, text, paymentId, maxFeeMsat);
+    if (isUsable()) {
+      pay();
+      return;
+    }
+    // The bridge is away, or was a moment ago.
+    node
+      .until("bridge-unreachable", isUsable, BRIDGE_WAIT_MS)
+      .then(pay)
+      .catch(error => this.payments.gaveUp(invoice.paymentHash, paymentId, error));
   }
 }
 
@@ -593,6 +615,7 @@ function aboutUp(message: ToGateway): string {
       const done = [
         ...(secret ? ["its exit is complete: old state revoked"] : []),
         ...(signed ? [`${signed.partials.length} half signature(s)`] : []),
+        ...(message.own ? ["a complete signature"] : []),
         ...(refused ? [`REFUSED: ${refused.code}`] : []),
       ];
       return done.join(", ") || "its exit is complete";
@@ -620,6 +643,8 @@ function aboutDown(message: ToDevice): string {
         ...(counterparty ? [`sign the bridge's state ${counterparty.number}`] : []),
         ...(fund ? ["sign the funding transaction"] : []),
         ...(close ? ["sign the mutual close"] : []),
+        ...(message.leave === undefined ? [] : ["hand out the exit: a forced close"]),
+        ...(message.spend ? ["sign what is collected from the bridge's close"] : []),
       ];
       return parts.join("; ");
     }

@@ -2,6 +2,7 @@
  * The device as LDK's signer: parts that the signer's book wants become `step` messages, and what the device
  * answers becomes the book's answers. One step is on the way at a time; what comes up meanwhile goes into the next.
  */
+import { parseTransaction } from "../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/bytes/curve.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
@@ -22,7 +23,7 @@ import {
 } from "../src/link/transactions.ts";
 import { answer, complete } from "../src/threshold/online.ts";
 import type { RecordStore } from "../src/threshold/records.ts";
-import type { NumberedPoint, SigningAnswer, SigningPart } from "./lightning/signer-state.ts";
+import type { NumberedPoint, SigningAnswer, SigningPart, SpendContent } from "./lightning/signer-state.ts";
 
 export interface DeviceSignerOptions {
   readonly keys: DeviceKeys;
@@ -135,6 +136,10 @@ export class DeviceSigner {
     switch (part.kind) {
       case "revocation":
         return { id };
+      case "exit":
+      case "spend":
+        if (stepped.own) return { id, signatures: [stepped.own] };
+        break;
       case "holder":
         if (stepped.point) return { id, points, ...(stepped.secret ? { secret: stepped.secret } : {}) };
         break;
@@ -195,8 +200,11 @@ export class DeviceSigner {
           if (nextPoint) views.nextPoint = pointKey(number + 2, nextPoint);
           break;
         }
+        case "exit":
         case "holder": {
-          if (step.holder) continue;
+          // A forced close goes alone, with the state that it publishes: the device may not have seen that yet.
+          if (step.holder || (part.kind === "exit" && toSign++ + chosen.length > 0)) continue;
+          if (part.kind === "exit") step.leave = part.number;
           const view = viewOf(part.content, true);
           const commitment = commitmentOf(
             channel,
@@ -219,7 +227,7 @@ export class DeviceSigner {
           };
           views.holder = viewKey(view);
           // A receipt that got lost would make the device refuse a state in which its HTLC is gone.
-          for (const preimage of part.preimages ?? []) {
+          for (const preimage of (part.kind === "holder" && part.preimages) || []) {
             const queued = this.receipts.some(receipt => equal(receipt.preimage, preimage));
             if (!queued && !this.told.has(toHex(preimage))) this.receipts.push({ preimage, feeMsat: 0 });
           }
@@ -258,10 +266,18 @@ export class DeviceSigner {
           step.close = close;
           break;
         }
-        default:
-          this.options.problem("force-close", `the device is not asked for its signature of ${part.id}`);
-          this.pending.delete(key);
-          continue;
+        case "spend": {
+          if (toSign > 0) continue;
+          const spend = spendOf(part, proposal.index, keys.shutdownScript);
+          if (spend === null) {
+            this.options.problem("not-collected", "this output is collected by the owner's computer");
+            this.pending.delete(key);
+            continue;
+          }
+          toSign++;
+          step.spend = spend;
+          break;
+        }
       }
       chosen.push(part);
       this.pending.delete(key);
@@ -291,6 +307,39 @@ export class DeviceSigner {
     const [broadcaster, other] = ours ? sides : [sides[1], sides[0]];
     return deriveCommitmentKeys(nobleCurve, point, broadcaster, other);
   }
+}
+
+/**
+ * What the device is asked to collect; null for what it does not: on our own commitment a fee has to be paid with a
+ * coin, which only the owner has.
+ */
+function spendOf(content: SpendContent, index: number, ownerScript: Uint8Array): NonNullable<Step["spend"]> | null {
+  const { purpose, input, amountSat } = content;
+  if (purpose.kind === "anchor" || purpose.kind === "holder-htlc") return null;
+  const { inputs, outputs, locktime } = parseTransaction(content.transaction);
+  const [output] = outputs;
+  if (outputs.length !== 1 || !output || !equal(output.script, ownerScript)) return null;
+  const htlc = "htlc" in purpose ? purpose.htlc : undefined;
+  return {
+    index,
+    point: "point" in purpose ? purpose.point : nobleCurve.publicKey(purpose.secret),
+    ...("secret" in purpose ? { secret: purpose.secret } : {}),
+    ...(htlc
+      ? {
+          htlc: {
+            paymentHash: htlc.paymentHash,
+            amountMsat: htlc.amountMsat,
+            cltvExpiry: htlc.cltvExpiry,
+            ...(htlc.offered ? { incoming: true } : {}),
+          },
+        }
+      : {}),
+    inputs: inputs.map(({ txid, vout, sequence }) => ({ txid, vout, sequence })),
+    input,
+    amountSat,
+    valueSat: output.valueSat,
+    locktime,
+  };
 }
 
 function viewKey(view: View): string {

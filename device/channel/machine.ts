@@ -7,6 +7,7 @@ import { codeOf, lngateError } from "../../src/errors.ts";
 import type { Step, Stepped, ToDevice, ToGateway } from "../../src/link/messages.ts";
 import { RECORD_KINDS } from "../vault/records.ts";
 import { takeClose } from "./closing.ts";
+import { collect, leave } from "./collecting.ts";
 import type { Context, Effect, Transition, Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { takeExit } from "./exiting.ts";
@@ -99,8 +100,9 @@ function receive(work: Work, message: ToDevice): Transition {
 
 /** Takes the parts in their order. The first that is refused ends the step: what was done before it stands. */
 function takeStep(work: Work, step: Step): NonNullable<Stepped["refused"]> | null {
-  const { paid, revoked, proposal, holder, counterparty, fund: toFund, close } = step;
+  const { paid, revoked, proposal, holder, counterparty, fund: toFund, close, leave: toLeave, spend } = step;
   const { phase } = work.state.books;
+  const ended = phase === "exited" || phase === "locked";
   // A receipt is welcome in every phase.
   for (const { preimage, feeMsat } of paid || []) takePreimage(work, preimage, feeMsat);
   let before = work.state;
@@ -109,17 +111,25 @@ function takeStep(work: Work, step: Step): NonNullable<Stepped["refused"]> | nul
     if (value !== undefined) take(value);
   }
   try {
+    // What ends the channel or follows its end is answered after it too, without the rest.
+    if (ended && toLeave !== undefined) {
+      part(toLeave, value => leave(work, value));
+      return null;
+    }
     demand(
       "phase",
-      phase !== "exited" && phase !== "locked",
+      !ended || spend !== undefined,
       `nothing is signed or revoked any more: the channel is "${phase}"`,
     );
+    part(spend, value => collect(work, value));
+    if (ended) return null;
     part(revoked, value => takeRevocation(work, value));
     part(proposal, value => propose(work, value));
     part(holder, value => takeHolder(work, value));
     part(counterparty, value => takeCounterparty(work, value));
     part(toFund || undefined, () => fund(work));
     part(close, value => takeClose(work, value));
+    part(toLeave, value => leave(work, value));
     return null;
   } catch (error) {
     const code = codeOf(error);

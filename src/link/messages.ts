@@ -84,6 +84,29 @@ const signedKind = record({
   htlcSignatures: optional([2, list(signature, MAX_HTLCS)]),
 });
 
+/**
+ * Outputs of a commitment that the bridge has published, spent together into the owner's script. With `secret` the
+ * commitment was revoked, and the output is its to_local or the HTLC; without, the HTLC is one of ours that timed out.
+ */
+const spendKind = record({
+  /** Number of the channel. */
+  index: [1, uint(UINT32)],
+  /** The commitment's point, and its secret if the bridge has revoked it. */
+  point: [2, point],
+  secret: optional([3, bytes(32)]),
+  htlc: optional([4, htlc]),
+  inputs: [
+    5,
+    list(record({ txid: [1, hash], vout: [2, uint(UINT32)], sequence: [3, uint(UINT32)] }), 2 * MAX_HTLCS),
+  ],
+  /** Which of the inputs is to be signed, and its value. */
+  input: [6, uint(UINT16)],
+  amountSat: [7, uint(UINT53)],
+  /** What the owner gets. */
+  valueSat: [8, uint(UINT53)],
+  locktime: [9, uint(UINT32)],
+});
+
 // ── device → gateway ─────────────────────────────────────────────────────────────────────────────────────
 
 /** First message of a session: where the device stands. */
@@ -120,6 +143,8 @@ const stepped = message(4, "stepped", {
   signed: optional([4, signedKind]),
   /** The step, or what is left of it, was refused: the code and a sentence. */
   refused: optional([5, record({ code: [1, text(64)], sentence: [2, text(200)] })]),
+  /** Answers `leave` or `spend`: a complete signature. */
+  own: optional([6, signature]),
 });
 
 /** Asks for a mutual close. */
@@ -175,6 +200,10 @@ const step = message(16, "step", {
   ]),
   /** What `paid` says, where it would go out at the same moment: taken before everything else. */
   paid: optional([8, list(receiptKind, MAX_HTLCS)]),
+  /** Hand out the finished signature of our commitment `number`, which has to be the newest: a forced close. */
+  leave: optional([9, uint(UINT53)]),
+  /** Sign one input of a transaction that collects from a commitment of the bridge's on the chain. */
+  spend: optional([10, spendKind]),
 });
 
 /**

@@ -1,0 +1,206 @@
+/**
+ * How channels end: the world of test/e2e, an owner whose words are known, and books that are kept by the chain alone.
+ * Whatever the programs say, what counts is which outputs the owner can spend at the end, and who got the rest.
+ */
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
+import { createOwner } from "../../owner/folder.ts";
+import {
+  carryOut,
+  isUnfinished,
+  planRecovery,
+  type RecoveryOptions,
+  type RecoveryPlan,
+} from "../../owner/recover.ts";
+import { type ExitFile, readExit, writeExit } from "../../owner/recover-exit.ts";
+import { recoveryKeys } from "../../owner/recover-keys.ts";
+import { newWords } from "../../owner/seed.ts";
+import type { HeldExit } from "../../owner/watch.ts";
+import { takeExitOut } from "../../owner/watch.ts";
+import { toHex } from "../../src/bytes/bytes.ts";
+import { World } from "../e2e/world.ts";
+
+export const NETWORK = "regtest";
+/** What the bridge takes for forwarding: LDK's default. */
+export const BRIDGE_FEE_MSAT = 1000;
+
+export interface Scene {
+  readonly world: World;
+  readonly words: string;
+}
+
+/** A world with a running gateway, and an owner whose words the test knows. */
+export async function startScene(): Promise<Scene> {
+  const world = await World.start();
+  const words = newWords();
+  rmSync(join(world.ownerFolder, "owner.json"));
+  createOwner(world.ownerFolder, NETWORK, words);
+  await world.startGateway();
+  return { world, words };
+}
+
+/** The device's exit as the file that `lngate device exit` writes, read as `lngate owner recover` does. */
+export function exitOf({ world, words }: Scene, deviceId: string): ExitFile {
+  return sealed(words, takeExitOut(world.folderOf(deviceId)), true);
+}
+
+export function sealed(words: string, { source, exit }: HeldExit, final: boolean): ExitFile {
+  const keys = recoveryKeys(words, NETWORK);
+  const text = writeExit(source, exit, final);
+  return readExit("exit.json", text, fundingKey => keys.device(fundingKey).commitmentMaster);
+}
+
+type Recovery = Partial<Omit<RecoveryOptions, "keys" | "chain">>;
+
+/** What `lngate owner recover` would do now. */
+export async function look({ world, words }: Scene, options: Recovery = {}): Promise<RecoveryPlan> {
+  const chain = bitcoindChain(world.bitcoind.rpcOptions);
+  try {
+    return await planRecovery({
+      keys: recoveryKeys(words, NETWORK),
+      chain,
+      exits: [],
+      deposits: [],
+      gap: 20,
+      feeratePerKw: 500,
+      ...options,
+    });
+  } finally {
+    chain.close();
+  }
+}
+
+/** `lngate owner recover`, given again and again as blocks go by, until nothing is left to do; the txids. */
+export async function recoverAll(scene: Scene, options: Recovery = {}): Promise<string[]> {
+  const { bitcoind } = scene.world;
+  const chain = bitcoindChain(bitcoind.rpcOptions);
+  const published: string[] = [];
+  try {
+    for (let round = 0; round < 20; round++) {
+      const plan = await look(scene, options);
+      for (const txid of await carryOut(chain, plan)) published.push(toHex(txid.slice().reverse()));
+      if (!isUnfinished(plan)) return published;
+      const { height } = plan;
+      const next = plan.waiting.flatMap(({ atHeight }) => (atHeight === null ? [] : [atHeight]));
+      await bitcoind.mine(next.length > 0 ? Math.max(1, Math.min(...next) - height - 1) : 1);
+    }
+  } finally {
+    chain.close();
+  }
+  throw new Error("recovery comes to no end");
+}
+
+interface Decoded {
+  readonly vin: readonly { readonly txid: string; readonly vout: number }[];
+  readonly vout: readonly { readonly value: number; readonly scriptPubKey: { readonly hex: string } }[];
+}
+
+export class Ledger {
+  private readonly world: World;
+  private readonly transactions = new Map<string, Decoded>();
+
+  constructor(world: World) {
+    this.world = world;
+  }
+
+  /** A transaction of the chain or the mempool, found without an index. */
+  async transaction(txid: string): Promise<Decoded> {
+    let known = this.transactions.get(txid);
+    if (!known) {
+      known = await this.world.bitcoind
+        .rpc<Decoded>("getrawtransaction", [txid, true])
+        .catch(async () =>
+          this.world.bitcoind.rpc<Decoded>("getrawtransaction", [txid, true, await this.blockOf(txid)]),
+        );
+      this.transactions.set(txid, known);
+    }
+    return known;
+  }
+
+  private async blockOf(txid: string): Promise<string> {
+    const { bitcoind } = this.world;
+    let hash = await bitcoind.rpc<string>("getbestblockhash");
+    for (let i = 0; i < 3000; i++) {
+      const block = await bitcoind.rpc<{ tx: string[]; previousblockhash?: string }>("getblock", [hash]);
+      if (block.tx.includes(txid)) return hash;
+      if (!block.previousblockhash) break;
+      hash = block.previousblockhash;
+    }
+    throw new Error(`the transaction ${txid} is in no block`);
+  }
+
+  /** What miners got for it. */
+  async feeOf(txid: string): Promise<number> {
+    const { vin, vout } = await this.transaction(txid);
+    let sat = 0;
+    for (const { txid: from, vout: index } of vin)
+      sat += satOf((await this.transaction(from)).vout[index]!.value);
+    for (const { value } of vout) sat -= satOf(value);
+    return sat;
+  }
+
+  async valueOf(txid: string, vout: number): Promise<number> {
+    return satOf((await this.transaction(txid)).vout[vout]!.value);
+  }
+
+  /** The transaction in a block that spends this output; undefined if there is none. */
+  async spenderOf(txid: string, vout: number): Promise<string | undefined> {
+    const { bitcoind } = this.world;
+    let hash = await bitcoind.rpc<string>("getbestblockhash");
+    for (let i = 0; i < 3000; i++) {
+      const block = await bitcoind.rpc<{
+        tx: (Decoded & { txid: string })[];
+        previousblockhash?: string;
+      }>("getblock", [hash, 2]);
+      for (const each of block.tx) {
+        if (each.vin.some(input => input.txid === txid && input.vout === vout)) return each.txid;
+      }
+      if (!block.previousblockhash) break;
+      hash = block.previousblockhash;
+    }
+    return undefined;
+  }
+
+  /** Sum of the unspent, mined outputs of these scripts (hex). */
+  async unspentSat(scripts: readonly string[]): Promise<number> {
+    const { total_amount } = await this.world.bitcoind.rpc<{ total_amount: number }>("scantxoutset", [
+      "start",
+      scripts.map(script => `raw(${script})`),
+    ]);
+    return satOf(total_amount);
+  }
+}
+
+export function satOf(bitcoin: number): number {
+  return Math.round(bitcoin * 1e8);
+}
+
+/** Where the owner's money of a device ends up: the ordinary address of the words. */
+export function homeScript({ world }: Scene, deviceId: string): string {
+  return world.closeScript(deviceId);
+}
+
+/** Pays a number of tolls; what left the channel, msat. */
+export async function payTolls(
+  { world }: Scene,
+  car: Awaited<ReturnType<World["makeCar"]>>,
+  amountsMsat: readonly number[],
+): Promise<number> {
+  let paidMsat = 0;
+  for (const amountMsat of amountsMsat) {
+    const receipt = await car.device.pay(world.toll.invoice(amountMsat), { maxFeeMsat: 5_000 });
+    paidMsat += amountMsat + receipt.feeMsat;
+  }
+  return paidMsat;
+}
+
+/** A payment too small for an output leaves no trace in the commitments: that nothing is said any more tells. */
+export async function untilSilent({ board }: Awaited<ReturnType<World["makeCar"]>>): Promise<void> {
+  for (let quiet = 0, before = ""; quiet < 15; ) {
+    const now = JSON.stringify(board.traffic);
+    quiet = now === before ? quiet + 1 : 0;
+    before = now;
+    await new Promise(resolve => setTimeout(resolve, 30));
+  }
+}
