@@ -51,7 +51,7 @@ const LDK_DUST_LIMIT_SAT = 354;
 /** A change smaller than this is left to the miners. */
 const MIN_CHANGE_SAT = 1_000;
 /** How long a payment waits for a bridge that is away. */
-const BRIDGE_WAIT_MS = 5_000;
+const BRIDGE_WAIT_MS = 3_000;
 /** How soon a mutual close is tried again that LDK cannot begin now. */
 const CLOSE_AGAIN_MS = 1_000;
 

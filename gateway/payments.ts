@@ -90,10 +90,15 @@ export class Payments {
       checkPayable(invoice, network, Math.floor(now() / 1000));
       this.options.start(invoice, text, paymentId, maxFeeMsat);
     } catch (error) {
-      const code = codeOf(error);
-      if (code === undefined) throw error;
-      if (code !== "already-paying") this.failed(paymentHash, paymentId, code);
+      this.gaveUp(paymentHash, paymentId, error);
     }
+  }
+
+  /** LDK was not asked, or has not begun. */
+  gaveUp(paymentHash: Uint8Array, paymentId: Uint8Array, error: unknown): void {
+    const code = codeOf(error);
+    if (code === undefined) throw error;
+    if (code !== "already-paying") this.failed(paymentHash, paymentId, code);
   }
 
   /** LDK has the preimage. */
@@ -150,6 +155,7 @@ const SENTENCES: { readonly [code: string]: string } = {
   "payment-rejected": "the payee did not take the payment",
   "payment-expired": "the invoice expired before the payment arrived",
   "payment-failed": "the payment failed on its way",
+  "bridge-unreachable": "the gateway has no connection to the bridge at the moment",
   "channel-not-ready": "the channel cannot be used now",
 };
 

@@ -293,6 +293,7 @@ export function createFollower(options: FollowerOptions): Follower {
 
   /** Returns when there may be a new block. */
   async function newBlock(): Promise<void> {
+    if (stopped) return;
     const known = last && toHex(last.hash.slice().reverse());
     try {
       // Newer versions compare with a block we name; older ones would miss one that came in just now.

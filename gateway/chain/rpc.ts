@@ -30,6 +30,7 @@ const RPC_IN_WARMUP = -28;
 export function connectRpc(options: RpcOptions): BitcoinRpc {
   const url = new URL(options.url);
   const agent = new Agent({ keepAlive: true });
+  let closed = false;
 
   function credentials(): string {
     if (options.cookieFile === undefined) return `${options.user ?? ""}:${options.password ?? ""}`;
@@ -55,7 +56,7 @@ export function connectRpc(options: RpcOptions): BitcoinRpc {
       const fail = (error: Error) => {
         clearTimeout(timer);
         // bitcoind closes idle connections; a kept one that dies under a request was never read by it.
-        if (req.reusedSocket && "code" in error && error.code === "ECONNRESET")
+        if (!closed && req.reusedSocket && "code" in error && error.code === "ECONNRESET")
           post(body, timeoutMs).then(resolve, reject);
         else
           reject(
@@ -106,7 +107,10 @@ export function connectRpc(options: RpcOptions): BitcoinRpc {
       }
       return answer.result as Result;
     },
-    close: () => agent.destroy(),
+    close() {
+      closed = true;
+      agent.destroy();
+    },
   };
 }
 

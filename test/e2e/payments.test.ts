@@ -29,7 +29,7 @@ describe("a car pays tolls through an unmodified bridge", () => {
   test("the channel holds the deposit less the miners' fee", async () => {
     const report = await askStatus({ folder: world.ownerFolder, deviceId: car.deviceId });
     expect(report).toMatchObject({ channel: "ready", online: true, depositSat: 0 });
-    const [channel] = await world.outputsOf(report.fundingTxid!);
+    const [channel] = (await world.minedTransaction(report.fundingTxid!)).outputs;
     expect(car.device.balance()).toMatchObject({ phase: "open", balanceSat: channel!.sat });
     expect(DEPOSIT_SAT - channel!.sat).toBeLessThan(1000);
   });
@@ -83,7 +83,7 @@ describe("a car pays tolls through an unmodified bridge", () => {
 
   test("the balance is right to the satoshi after all of them", async () => {
     const report = await askStatus({ folder: world.ownerFolder, deviceId: car.deviceId });
-    const [channel] = await world.outputsOf(report.fundingTxid!);
+    const [channel] = (await world.minedTransaction(report.fundingTxid!)).outputs;
     const left = Math.floor(channel!.sat - paidMsat / 1000);
     await waitFor("the balance", () => car.device.balance().balanceSat === left);
   });

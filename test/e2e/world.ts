@@ -344,14 +344,23 @@ export class World {
 
   /** A car, connected. */
   async startCar(deviceId: string): Promise<Car> {
+    const car = this.openCar(deviceId);
+    await car.device.connect();
+    return car;
+  }
+
+  /** A car that does not connect by itself. */
+  openCar(deviceId: string): Car {
     const board = openNodeBoard(this.folderOf(deviceId));
     const device = openDevice(board);
-    await device.connect();
+    let stopped = false;
     return {
       deviceId,
       board,
       device,
       stop() {
+        if (stopped) return;
+        stopped = true;
         device.disconnect();
         board.close();
       },
@@ -365,27 +374,25 @@ export class World {
     return mineUntil(this.bitcoind, event);
   }
 
-  /** What a mined or waiting transaction pays, and its fee, sat. */
-  async outputsOf(txid: string): Promise<{ script: string; sat: number }[]> {
-    const { hex } = await this.bitcoind.rpc<{ hex: string }>("gettransaction", [txid]).catch(async () => ({
-      hex: await this.bitcoind.rpc<string>("getrawtransaction", [txid, false, await this.blockOf(txid)]),
-    }));
-    const decoded = await this.bitcoind.rpc<{ vout: { value: number; scriptPubKey: { hex: string } }[] }>(
-      "decoderawtransaction",
-      [hex],
-    );
-    return decoded.vout.map(({ value, scriptPubKey }) => ({
-      script: scriptPubKey.hex,
-      sat: Math.round(value * 1e8),
-    }));
-  }
-
-  /** The block that holds this transaction. Throws if there is none among the last ones. */
-  async blockOf(txid: string): Promise<string> {
+  /** What a mined transaction pays, and its fee. Throws if it is in none of the last blocks. */
+  async minedTransaction(
+    txid: string,
+  ): Promise<{ outputs: { script: string; sat: number }[]; feeSat: number }> {
+    const sat = (bitcoin: number) => Math.round(bitcoin * 1e8);
     let hash = await this.bitcoind.rpc<string>("getbestblockhash");
-    for (let i = 0; i < 50; i++) {
-      const block = await this.bitcoind.rpc<{ tx: string[]; previousblockhash: string }>("getblock", [hash]);
-      if (block.tx.includes(txid)) return hash;
+    for (let i = 0; i < 100; i++) {
+      const block = await this.bitcoind.rpc<{
+        tx: { txid: string; fee: number; vout: { value: number; scriptPubKey: { hex: string } }[] }[];
+        previousblockhash: string;
+      }>("getblock", [hash, 2]);
+      const found = block.tx.find(each => each.txid === txid);
+      if (found) {
+        const outputs = found.vout.map(({ value, scriptPubKey }) => ({
+          script: scriptPubKey.hex,
+          sat: sat(value),
+        }));
+        return { outputs, feeSat: sat(found.fee) };
+      }
       hash = block.previousblockhash;
     }
     throw new Error(`the transaction ${txid} is in no block`);
