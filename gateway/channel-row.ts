@@ -89,3 +89,14 @@ export function retiredChannelRows(table: Database<Uint8Array, string>, deviceId
   const range = table.getRange({ start: `${deviceId}/`, end: `${deviceId}/~` });
   return [...range].map(({ value }) => readRow(value));
 }
+
+const FROZEN = new Uint8Array([1]);
+
+/** Notes, durably, that no channel of this device is to be signed for any more. */
+export function freezeChannels(table: Database<Uint8Array, string>, deviceId: string): void {
+  table.putSync(`frozen/${deviceId}`, FROZEN);
+}
+
+export function isFrozen(table: Database<Uint8Array, string>, deviceId: string): boolean {
+  return table.get(`frozen/${deviceId}`) !== undefined;
+}

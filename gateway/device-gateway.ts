@@ -25,6 +25,8 @@ import { type DeviceKeys, depositScriptOf, fundingOf } from "../src/link/transac
 import type { RecordStore } from "../src/threshold/records.ts";
 import {
   type ChannelRow,
+  freezeChannels,
+  isFrozen,
   readChannelRow,
   retireChannelRow,
   retiredChannelRows,
@@ -86,12 +88,15 @@ export class DeviceGateway {
   /** The device's wish for a channel, while the deposit is awaited. */
   private wish: { readonly index: number; readonly points: readonly Uint8Array[] } | undefined;
   private opening = false;
+  /** The owner has said that the device is lost or stolen. */
+  private frozen: boolean;
   private closeTimer: NodeJS.Timeout | undefined;
 
   constructor(options: DeviceGatewayOptions, nodeSeed: Uint8Array) {
     this.id = options.deviceId;
     this.options = options;
     this.row = readChannelRow(options.channels, this.id);
+    this.frozen = isFrozen(options.channels, this.id);
     this.signer = new RemoteSigner({
       nodeSeed,
       shutdownScript: options.keys.shutdownScript,
@@ -153,7 +158,13 @@ export class DeviceGateway {
           signer.changedBooks().map(({ keysId, book }) => [bookKey(keysId), cbor.encode(book)] as const),
         ),
       holdTicks: () => signer.closingPending,
-      messages: manager => watchedMessages(manager, signer, limits => this.accepted(limits)),
+      messages: manager =>
+        watchedMessages(
+          manager,
+          signer,
+          limits => this.accepted(limits),
+          () => this.fellBehind(),
+        ),
       attach: node =>
         signer.attach({ channelManager: node.manager, chainMonitor: node.monitor, wake: () => node.wake() }),
       onFatal: error => options.onFatal(error),
@@ -164,7 +175,8 @@ export class DeviceGateway {
     else if (row?.stage === "opening") this.signFunding();
     if (row?.stage === "funded" && row.fundingTransaction) this.broadcast(row.fundingTransaction);
     this.node.keepConnected(options.bridge);
-    if (row?.stage === "closing") this.closeSoon();
+    if (this.frozen) this.leaveToBridge();
+    else if (row?.stage === "closing") this.closeSoon();
   }
 
   /** Ends the node; resolves when it has stored what it was storing. */
@@ -203,7 +215,7 @@ export class DeviceGateway {
 
   /** A session with the device began, or was given up. */
   session(state: "up" | "lost"): void {
-    this.online = state === "up";
+    this.online = state === "up" && !this.frozen;
     this.deviceSigner.restart();
     if (!this.online) return;
     this.tellChannel();
@@ -214,6 +226,7 @@ export class DeviceGateway {
 
   /** A message of the device. Throws `message-…` for what is none. */
   received(encoded: Uint8Array): void {
+    if (this.frozen) return;
     const message = toGateway.decode(encoded);
     this.options.log.debug("link", {
       way: "up",
@@ -305,7 +318,7 @@ export class DeviceGateway {
   /** Opens the channel that the device wishes for, if its deposit is confirmed. */
   async openIfPossible(): Promise<void> {
     const { wish, node } = this;
-    if (!wish || !node || this.opening) return;
+    if (!wish || !node || this.opening || this.frozen) return;
     if (this.row && this.row.stage !== "closed") {
       this.tellChannel();
       return;
@@ -569,6 +582,40 @@ export class DeviceGateway {
     if (row?.stage !== "ready") throw lngateError("close-state", "there is no channel that could be closed");
     this.put({ ...row, stage: "closing" });
     this.closeSoon();
+  }
+
+  /**
+   * The device is lost or stolen: from now on, and after every restart, nothing is co-signed, and what it says is not
+   * heard. The bridge is made to close with its newest state, which pays the owner's cold key.
+   */
+  freeze(): void {
+    freezeChannels(this.options.channels, this.id);
+    this.frozen = true;
+    this.session("lost");
+    this.options.log.warn("frozen by its owner: nothing is signed any more, the bridge is to close");
+    this.leaveToBridge();
+  }
+
+  /** The bridge knows states that this gateway does not: its folder was put back from an old copy. */
+  private fellBehind(): void {
+    this.options.log.error(
+      "this gateway's data is older than the channel: an old copy was put back. Nothing of it is published; the bridge is to close",
+      { code: "gateway-rolled-back" },
+    );
+    this.leaveToBridge();
+  }
+
+  /** Ends the channel for LDK without publishing anything, and tells the bridge so: then it publishes its newest. */
+  private leaveToBridge(): void {
+    const { node } = this;
+    for (const channel of node?.channels() ?? []) {
+      node?.manager.force_close_without_broadcasting_txn(
+        channel.get_channel_id(),
+        this.options.bridge.nodeId,
+        "closed by its owner: publish your newest commitment",
+      );
+    }
+    node?.wake();
   }
 
   /** LDK begins no close while the bridge is away or a payment is just being sent. */

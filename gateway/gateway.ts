@@ -120,6 +120,12 @@ export async function runGateway(
       const { closeTxid } = device;
       return { channel: device.state() as DeviceStatus["channel"], ...(closeTxid ? { closeTxid } : {}) };
     },
+    async freeze(deviceId) {
+      const device = deviceOf(deviceId);
+      device.freeze();
+      const { closeTxid } = device;
+      return { channel: device.state() as DeviceStatus["channel"], ...(closeTxid ? { closeTxid } : {}) };
+    },
   };
 
   const owners = new OwnerService({

@@ -42,6 +42,8 @@ export interface OwnerApi {
   }>;
   /** Begins a mutual close, or says how far it is. */
   close(deviceId: string): Promise<Pick<DeviceStatus, "channel" | "closeTxid">>;
+  /** Nothing is co-signed for this device any more, and the bridge is made to close. */
+  freeze(deviceId: string): Promise<Pick<DeviceStatus, "channel" | "closeTxid">>;
 }
 
 export interface OwnerServiceOptions {
@@ -205,6 +207,8 @@ export class OwnerService {
         return { type: "deposit", ...(await api.depositAddress(deviceId)) };
       case "close":
         return { type: "closing", ...(await api.close(deviceId)) };
+      case "freeze":
+        return { type: "closing", ...(await api.freeze(deviceId)) };
       default:
         throw lngateError("message-unexpected", `"${question.type}" is not asked on this link`);
     }

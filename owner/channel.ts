@@ -72,6 +72,14 @@ export async function askClose(
   return { channel, ...(closeTxid ? { closeTxid: displayed(closeTxid) } : {}) };
 }
 
+/** Has nothing co-signed for the device any more, and the bridge close; what that pays is found by `recover`. */
+export async function askFreeze(
+  options: ChannelOptions,
+): Promise<{ readonly channel: string; readonly closeTxid?: string }> {
+  const { channel, closeTxid } = await askOnce(options, { type: "freeze" }, "closing");
+  return { channel, ...(closeTxid ? { closeTxid: displayed(closeTxid) } : {}) };
+}
+
 async function askOnce<T extends ToOwner["type"]>(
   options: ChannelOptions,
   question: FromOwner,

@@ -6,6 +6,7 @@ import type { Network } from "../../device/identity.ts";
 import { type OwnerChain, shownTxid } from "../../owner/chain.ts";
 import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
 import { esploraChain } from "../../owner/chain-esplora.ts";
+import { askFreeze } from "../../owner/channel.ts";
 import { writeFileAtomic } from "../../owner/files.ts";
 import {
   BACKUP_FILE,
@@ -373,4 +374,21 @@ With --image it looks into an image read out of a board's flash, with --exit at 
   },
 };
 
-export const recoverCommands: readonly Command[] = [recover, watch, exit];
+const freeze: Command = {
+  name: "owner freeze",
+  summary: "a device is lost or stolen: stop its gateway from signing, and have the channel closed",
+  help: `Tells the gateway to co-sign nothing for this device any more, from this moment on and for ever, and to make the bridge close the channel. What the bridge pays goes to a key of your 24 words; \`lngate owner recover\` takes it from there, without any exit.
+
+A thief without the gateway can do nothing with the device: its share of the key is worth nothing alone.`,
+  options: DEVICE,
+  async run(given, terminal) {
+    const { folder } = openOwner(ownerFolder(given));
+    const deviceId = chooseDevice(folder, given.text("device"));
+    const { channel } = await askFreeze({ folder, deviceId });
+    terminal.say(`The gateway signs nothing for ${deviceId} any more (channel: ${channel}).`);
+    terminal.say("When the bridge's close is in a block: lngate owner recover");
+    terminal.result({ deviceId, channel });
+  },
+};
+
+export const recoverCommands: readonly Command[] = [recover, watch, freeze, exit];

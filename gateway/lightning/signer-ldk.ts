@@ -297,6 +297,18 @@ export class RemoteSigner {
     }
   }
 
+  /**
+   * The bridge has seen the revocation of a state of ours that is our newest here, or one that we do not know: this
+   * book is older than the channel. Where its proof can be checked and is wrong, LDK deals with it.
+   */
+  isBehind(channelId: Uint8Array, nextRevocation: number, lastSecret: Uint8Array): boolean {
+    for (const { parameters, book } of this.entries.values()) {
+      if (!parameters || !equal(channelIdOf(parameters).get_a(), channelId)) continue;
+      return nextRevocation > book.holderNumber && book.mayHaveRevoked(nextRevocation - 1, lastSecret);
+    }
+    return false;
+  }
+
   /** LDK has answered the bridge's channel_reestablish. */
   reestablished(channelId: Uint8Array): void {
     for (const entry of this.entries.values()) {

@@ -27,6 +27,7 @@ export function watchedMessages(
   channelManager: ChannelManager,
   signer: RemoteSigner,
   accepted: (channel: AcceptedChannel) => void = () => {},
+  fellBehind: (channelId: Uint8Array) => void = () => {},
 ): ChannelMessageHandler {
   // A new wrapper for each call: a binding keeps every message that was passed to it for as long as it lives.
   const inner = () => channelManager.as_ChannelMessageHandler();
@@ -41,6 +42,13 @@ export function watchedMessages(
       inner().peer_disconnected(peer);
     },
     handle_channel_reestablish(peer: Uint8Array, message: ChannelReestablish): void {
+      const channelId = message.get_channel_id().get_a();
+      const next = Number(message.get_next_remote_commitment_number());
+      // LDK would panic: the bridge proves that our state is an old one.
+      if (signer.isBehind(channelId, next, message.get_your_last_per_commitment_secret())) {
+        setImmediate(() => fellBehind(channelId));
+        return;
+      }
       inner().handle_channel_reestablish(peer, message);
       signer.reestablished(message.get_channel_id().get_a());
     },

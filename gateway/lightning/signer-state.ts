@@ -470,6 +470,12 @@ export class ChannelBook {
     this.revision++;
   }
 
+  /** False if this is certainly not the secret of our state `number`. */
+  mayHaveRevoked(number: number, secret: Uint8Array): boolean {
+    const known = this.book.points.find(each => each.number === number);
+    return !known || isSecretOf(known.point, secret);
+  }
+
   // ── the device's side ─────────────────────────────────────────────────────────────────────────────────
 
   /** All that the device has not answered yet, in the order in which it is to be processed. */

@@ -75,6 +75,8 @@ const status = message(16, "status", {});
 const fund = message(17, "fund", {});
 /** Close the channel with the bridge's consent; the money goes to the owner's address. */
 const close = message(18, "close", {});
+/** The device is lost or stolen: co-sign nothing more, and have the bridge close the channel. For ever. */
+const freeze = message(19, "freeze", {});
 
 /** Charging begins: what is in the device's flash. The gateway forgets what is not. */
 const charge = message(32, "charge", {
@@ -183,6 +185,7 @@ export const fromOwner = protocol([
   status,
   fund,
   close,
+  freeze,
   charge,
   setup,
   setupAnswer,
