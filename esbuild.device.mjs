@@ -7,11 +7,11 @@
  * - shrinking (scripts/device-build/shrink.mjs): an error is its stable code; the sentence stays in the documentation;
  * - renaming: names of properties that nobody outside the bundle can see become short.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { build, transform } from "esbuild";
 import { toEs5 } from "./scripts/device-build/es5.mjs";
-import { reservedNames } from "./scripts/device-build/names.mjs";
+import { namesDeclaredIn, reservedNames } from "./scripts/device-build/names.mjs";
 import { shrink } from "./scripts/device-build/shrink.mjs";
 
 const root = fileURLToPath(new URL("./", import.meta.url));
@@ -36,9 +36,20 @@ function ports(replacements) {
   };
 }
 
+/** `moddable:crypt` in the sources is the SDK's `crypt`, which only the SDK's own build knows. */
+const platformModules = {
+  name: "platform-modules",
+  setup(builder) {
+    builder.onResolve({ filter: /^moddable:/ }, ({ path }) => ({
+      path: path.slice("moddable:".length),
+      external: true,
+    }));
+  },
+};
+
 /**
  * @param {{entry: string, out: string, es5?: boolean, format: "esm" | "iife" | "cjs", ports: object,
- *   external?: string[], names?: string[]}} target
+ *   names?: string[], copies?: string[]}} target
  */
 async function bundle(target) {
   const { outputFiles, metafile } = await build({
@@ -50,8 +61,7 @@ async function bundle(target) {
     format: target.format,
     target: "es2022",
     minifySyntax: true,
-    external: target.external ?? [],
-    plugins: [ports(target.ports)],
+    plugins: [ports(target.ports), platformModules],
     logLevel: "warning",
   });
   const shrunk = shrink(outputFiles[0].text);
@@ -74,7 +84,20 @@ async function bundle(target) {
 /** What the tests' engines need to be asked for. */
 const ENGINE_NAMES = ["method", "args", "issueCommand", "handleCommand", "gc"];
 
+const MODDABLE_PORTS = { "src/bytes/hash.ts": "device/boards/moddable/hash.ts" };
+const MODDABLE = {
+  entry: "device/boards/moddable/board.ts",
+  format: "esm",
+  names: ["openBoard", ...namesDeclaredIn(`${root}device/boards/moddable/platform.d.ts`)],
+};
+
 const targets = [
+  {
+    ...MODDABLE,
+    out: "moddable/lngate.js",
+    ports: MODDABLE_PORTS,
+    copies: ["main.js", "manifest.json", "partitions.csv", "flash-partition.js", "flash-file.js"],
+  },
   {
     entry: "scripts/engines/boards/xs.ts",
     out: "engines/xs.js",
@@ -86,6 +109,10 @@ const targets = [
 
 for (const target of targets) {
   const { bytes, parts } = await bundle(target);
+  for (const file of target.copies ?? []) {
+    const folder = target.entry.slice(0, target.entry.lastIndexOf("/"));
+    copyFileSync(`${root}${folder}/${file}`, `${root}dist/device/${target.out.replace(/[^/]+$/, file)}`);
+  }
   process.stderr.write(`dist/device/${target.out}: ${bytes} bytes\n`);
   if (!process.argv.includes("--sizes")) continue;
   for (const [part, { bytesInOutput }] of Object.entries(parts).sort(

@@ -31,7 +31,8 @@ export function filled(length: number, value: number): Uint8Array {
 }
 
 const CHUNK = 512;
-const BLANK_CHUNK = sha256(filled(CHUNK, 255));
+/** Made when it is first needed: a module that is loaded at build time can't hash yet. */
+let blankChunk: Uint8Array | null = null;
 
 /** Whether every bit from `offset` on is still one. */
 export function isBlank(flash: Flash, offset: number, length: number): boolean {
@@ -39,7 +40,8 @@ export function isBlank(flash: Flash, offset: number, length: number): boolean {
   const end = offset + length;
   // Whole chunks by their hash: hashing is native on a board, a loop over bytes is not.
   for (; at + CHUNK <= end; at += CHUNK) {
-    if (!equal(sha256(flash.read(at, CHUNK)), BLANK_CHUNK)) return false;
+    if (blankChunk === null) blankChunk = sha256(filled(CHUNK, 255));
+    if (!equal(sha256(flash.read(at, CHUNK)), blankChunk)) return false;
   }
   return isAll(flash.read(at, end - at), 255);
 }

@@ -1,0 +1,122 @@
+/** The board `moddable`: a device on XS, with what the Moddable SDK has natively. */
+import { BlockCipher, Mode } from "moddable:crypt";
+import openStorage from "moddable:lngate/flash";
+import Client from "moddable:mqtt";
+import Time from "moddable:time";
+import Timer from "moddable:timer";
+import { ascii } from "../../../src/bytes/bytes.ts";
+import { bigintCurve } from "../../../src/bytes/curve-bigint.ts";
+import { lngateError } from "../../../src/errors.ts";
+import type { Board, MqttConnection, MqttOptions } from "../../board.ts";
+import { type Device, openDevice } from "../../device.ts";
+import type { Flash } from "../../vault/flash.ts";
+import { openVault } from "../../vault/vault.ts";
+import { brokerAddress } from "../broker-address.ts";
+import { bufferOf } from "./buffer.ts";
+
+const FIRST_RETRY_MS = 500;
+const LONGEST_RETRY_MS = 30000;
+const KEEPALIVE_MS = 30000;
+
+/** Opens the device whose image is in the board's storage. Throws `vault-empty` where there is none. */
+export function openBoard(): Device {
+  const board: Board = {
+    vault: openVault(flash()),
+    curve: bigintCurve,
+    aes256Ctr(key, iv, bytes) {
+      if (bytes.length === 0) return bytes;
+      const mode = new Mode("CTR", new BlockCipher("AES", bufferOf(key)), bufferOf(iv));
+      return new Uint8Array(mode.encrypt(bufferOf(bytes)));
+    },
+    now: () => Date.now(),
+    ticks: clock(),
+    after(ms, callback) {
+      const timer = Timer.set(() => {
+        pending = false;
+        callback();
+      }, ms);
+      let pending = true;
+      return () => {
+        // A timer that rang is gone: clearing it would be an error.
+        if (pending) Timer.clear(timer);
+        pending = false;
+      };
+    },
+    mqtt: connect,
+  };
+  return openDevice(board);
+}
+
+function flash(): Flash {
+  const storage = openStorage();
+  return {
+    pageBytes: storage.blockSize,
+    pageCount: Math.floor(storage.byteLength / storage.blockSize),
+    read: (offset, length) =>
+      length === 0 ? new Uint8Array(0) : new Uint8Array(storage.read(offset, length)),
+    program: (offset, bytes) => storage.write(offset, bytes.length, bufferOf(bytes)),
+    erase: page => storage.erase(page),
+  };
+}
+
+/** The SDK's ticks start anew after a while; this clock never does. */
+function clock(): () => number {
+  let last = Time.ticks;
+  let sum = 0;
+  return () => {
+    const now = Time.ticks;
+    sum += Math.max(0, Time.delta(last, now));
+    last = now;
+    return sum;
+  };
+}
+
+/** MQTT that dials again, waiting longer each time, until it is closed. */
+function connect(options: MqttOptions): MqttConnection {
+  const address = brokerAddress(options.url);
+  if (address === null) throw lngateError("mqtt-bad-url", "the broker's address is not mqtt://host:port");
+  let client: Client | null = null;
+  let delay = FIRST_RETRY_MS;
+  let closed = false;
+
+  function dial(): void {
+    if (closed) return;
+    const dialled = new Client({
+      ...address!,
+      id: options.username,
+      user: options.username,
+      password: bufferOf(ascii(options.password)),
+      timeout: KEEPALIVE_MS,
+    });
+    dialled.onReady = () => {
+      if (closed) return dialled.close();
+      client = dialled;
+      delay = FIRST_RETRY_MS;
+      dialled.subscribe(options.subscribeTopic);
+      options.onOpen();
+    };
+    dialled.onMessage = (_topic, data) => options.onMessage(new Uint8Array(data));
+    dialled.onClose = () => {
+      client = null;
+      options.onClose("the connection to the broker is lost");
+      Timer.set(dial, delay);
+      delay = Math.min(2 * delay, LONGEST_RETRY_MS);
+    };
+  }
+
+  dial();
+  return {
+    publish(payload) {
+      try {
+        if (client !== null) client.publish(options.publishTopic, bufferOf(payload));
+      } catch (_lost) {
+        // A connection that is just breaking: the link sends again.
+      }
+    },
+    close() {
+      closed = true;
+      if (client !== null) client.close();
+      client = null;
+    },
+  };
+}

@@ -1,0 +1,4 @@
+// The partition "lngate" of the chip's flash (sdkconfig/partitions.csv).
+import Flash from "flash";
+
+export default () => new Flash("lngate");

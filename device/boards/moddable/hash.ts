@@ -1,0 +1,14 @@
+/** The hashing port on Moddable, in place of src/bytes/hash.ts. */
+import { Digest } from "moddable:crypt";
+import { hmacOver } from "../hmac.ts";
+import { bufferOf } from "./buffer.ts";
+
+export { ripemd160 } from "../ripemd160.ts";
+
+export function sha256(bytes: Uint8Array): Uint8Array {
+  const digest = new Digest("SHA256");
+  digest.write(bufferOf(bytes));
+  return new Uint8Array(digest.close());
+}
+
+export const hmacSha256 = hmacOver(sha256);

@@ -1,0 +1,71 @@
+/**
+ * What the board uses of the Moddable SDK: `moddable:crypt` stands for the SDK's module `crypt`, and so on. The names
+ * declared here are kept as they are in the bundle.
+ */
+
+declare module "moddable:mqtt" {
+  interface Options {
+    host: string;
+    port: number;
+    id: string;
+    user: string;
+    password: ArrayBuffer;
+    timeout: number;
+  }
+  export default class Client {
+    constructor(options: Options);
+    onReady: () => void;
+    onMessage: (topic: string, data: ArrayBuffer) => void;
+    onClose: () => void;
+    subscribe(topic: string): void;
+    publish(topic: string, message: ArrayBuffer): void;
+    close(): void;
+  }
+}
+
+declare module "moddable:crypt" {
+  export class Digest {
+    constructor(type: "SHA256");
+    write(message: ArrayBuffer): void;
+    close(): ArrayBuffer;
+  }
+  export class BlockCipher {
+    constructor(cipher: "AES", key: ArrayBuffer);
+  }
+  export class Mode {
+    constructor(mode: "CTR", cipher: BlockCipher, iv: ArrayBuffer);
+    encrypt(data: ArrayBuffer): ArrayBuffer;
+  }
+}
+
+declare module "moddable:timer" {
+  interface Timer {
+    readonly brand: unknown;
+  }
+  const Timer: {
+    set(callback: () => void, milliseconds: number): Timer;
+    clear(timer: Timer): void;
+  };
+  export default Timer;
+}
+
+declare module "moddable:time" {
+  const Time: {
+    /** Milliseconds; starts anew at some point. */
+    readonly ticks: number;
+    delta(start: number, end?: number): number;
+  };
+  export default Time;
+}
+
+/** The device's flash: a partition of the chip, or a file where there is none (flash-*.js, chosen by manifest.json). */
+declare module "moddable:lngate/flash" {
+  export interface Storage {
+    readonly blockSize: number;
+    readonly byteLength: number;
+    read(offset: number, byteLength: number): ArrayBuffer;
+    write(offset: number, byteLength: number, data: ArrayBuffer): void;
+    erase(block: number): void;
+  }
+  export default function openStorage(): Storage;
+}
