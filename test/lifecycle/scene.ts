@@ -8,6 +8,8 @@ import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
 import { createOwner } from "../../owner/folder.ts";
 import {
   carryOut,
+  type FeeCoin,
+  feeCoin,
   isUnfinished,
   planRecovery,
   type RecoveryOptions,
@@ -203,4 +205,80 @@ export async function untilSilent({ board }: Awaited<ReturnType<World["makeCar"]
     before = now;
     await new Promise(resolve => setTimeout(resolve, 30));
   }
+}
+
+export interface Books {
+  readonly close: string;
+  readonly homeSat: number;
+  readonly bridgeSat: number;
+  readonly anchorsSat: number;
+  readonly feesSat: { readonly [what: string]: number };
+}
+
+/**
+ * A device's money from the deposit to the end, read from the chain: what came home, what the bridge has, what miners
+ * took. They always add up to the deposit; a test says what each has to be.
+ */
+export async function booksOf(scene: Scene, deviceId: string, funding: string): Promise<Books> {
+  const { bitcoind } = scene.world;
+  const ledger = new Ledger(scene.world);
+  const close = await ledger.spenderOf(funding, 0);
+  if (!close) throw new Error("the channel is not closed");
+  const home = homeScript(scene, deviceId);
+  const { unspents } = await bitcoind.rpc<{
+    unspents: { txid: string; amount: number }[];
+  }>("scantxoutset", ["start", [`raw(${home})`]]);
+  const collecting = [...new Set(unspents.map(({ txid }) => txid))].filter(txid => txid !== close);
+  const feesSat: { [what: string]: number } = {
+    funding: await ledger.feeOf(funding),
+    close: await ledger.feeOf(close),
+  };
+  const collected = new Set<number>();
+  for (const [i, txid] of collecting.entries()) {
+    feesSat[`collecting ${i + 1}`] = await ledger.feeOf(txid);
+    for (const { txid: from, vout } of (await ledger.transaction(txid)).vin)
+      if (from === close) collected.add(vout);
+  }
+  let anchorsSat = 0;
+  let bridgeSat = 0;
+  for (const [vout, { value, scriptPubKey }] of (await ledger.transaction(close)).vout.entries()) {
+    if (satOf(value) === 330) anchorsSat += 330;
+    else if (scriptPubKey.hex !== home && !collected.has(vout)) bridgeSat += satOf(value);
+  }
+  const homeSat = unspents.reduce((sum, { amount }) => sum + satOf(amount), 0);
+  return { close, homeSat, bridgeSat, anchorsSat, feesSat };
+}
+
+/** Books as a line for whoever runs the tests, and what is left over: must be 0. */
+export function told(what: string, depositSat: number, books: Books): number {
+  const { homeSat, bridgeSat, anchorsSat, feesSat } = books;
+  const fees = Object.entries(feesSat)
+    .map(([name, sat]) => `${sat} ${name} fee`)
+    .join(" + ");
+  process.stdout.write(
+    `${what}: ${depositSat} sat = ${homeSat} home + ${bridgeSat} bridge + ${anchorsSat} anchors + ${fees}\n`,
+  );
+  const spent = Object.values(feesSat).reduce((sum, sat) => sum + sat, 0);
+  return depositSat - homeSat - bridgeSat - anchorsSat - spent;
+}
+
+/** A coin of the owner's words (a change address), mined. */
+export async function coinOf({ world, words }: Scene, sat: number): Promise<FeeCoin> {
+  const keys = recoveryKeys(words, NETWORK);
+  const script = toHex(keys.wallet(3, true).script);
+  const txid = await world.bitcoind.fund(script, sat);
+  await world.bitcoind.mine(1);
+  const { vout } = await new Ledger(world).transaction(txid);
+  const n = vout.findIndex(({ scriptPubKey }) => scriptPubKey.hex === script);
+  const chain = bitcoindChain(world.bitcoind.rpcOptions);
+  try {
+    return await feeCoin({ keys, chain, gap: 20 }, `${txid}:${n}`);
+  } finally {
+    chain.close();
+  }
+}
+
+/** Where the change of such a coin goes, hex. */
+export function changeScript({ words }: Scene): string {
+  return toHex(recoveryKeys(words, NETWORK).wallet(0).script);
 }

@@ -146,6 +146,7 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
           half.closed.push(id);
           return { channel: "closing" };
         },
+        freeze: async () => ({ channel: "closing" }),
       },
     });
     links = await GatewayLinks.open({

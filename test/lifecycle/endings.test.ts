@@ -1,0 +1,199 @@
+/** Every way a channel ends while bridge and gateway are there, each counted on the chain to the satoshi. */
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { askClose, askFreeze, askStatus } from "../../owner/channel.ts";
+import { type Car, waitFor } from "../e2e/world.ts";
+import {
+  booksOf,
+  changeScript,
+  coinOf,
+  exitOf,
+  homeScript,
+  Ledger,
+  payTolls,
+  recoverAll,
+  type Scene,
+  startScene,
+  told,
+  untilSilent,
+} from "./scene.ts";
+
+const DEPOSIT_SAT = 200_000;
+const TOLLS_MSAT = [1_500_000, 400_000];
+
+let scene: Scene;
+beforeAll(async () => {
+  scene = await startScene();
+}, 120_000);
+afterAll(() => scene?.world.stop());
+
+interface Opened {
+  readonly car: Car;
+  readonly deviceId: string;
+  readonly funding: string;
+  readonly channelId: string;
+  readonly paidSat: number;
+}
+
+/** A car whose channel has seen some tolls. */
+async function opened(name: string): Promise<Opened> {
+  const { world } = scene;
+  const car = await world.makeCar(name, DEPOSIT_SAT);
+  const { deviceId } = car;
+  const paidMsat = await payTolls(scene, car, TOLLS_MSAT);
+  await untilSilent(car);
+  const { fundingTxid = "" } = await askStatus({ folder: world.ownerFolder, deviceId });
+  const channel = world.bridge.channels().find(({ funding }) => funding === `${fundingTxid}:0`)!;
+  const { channelId } = channel;
+  return { car, deviceId, funding: fundingTxid, channelId, paidSat: Math.floor(paidMsat / 1000) };
+}
+
+async function untilClosed({ funding }: Opened): Promise<void> {
+  const { bitcoind } = scene.world;
+  await waitFor("the close", async () => {
+    if ((await bitcoind.rpc<string[]>("getrawmempool")).length > 0) await bitcoind.mine(1);
+    return (await bitcoind.rpc("gettxout", [funding, 0, true])) === null;
+  });
+  await bitcoind.mine(1);
+}
+
+/** A payment that arrives at the toll company, which neither takes nor refuses it. */
+async function payUntilHeld({ car }: Opened, amountMsat: number): Promise<void> {
+  const { world } = scene;
+  const held = world.toll.hold();
+  car.device.pay(world.toll.invoice(amountMsat), { maxFeeMsat: 5_000 }).catch(() => {});
+  await held;
+  await untilSilent(car);
+}
+
+describe("a mutual close", () => {
+  test.each([
+    ["the device", ({ car }: Opened) => void car.device.close().catch(() => {})],
+    [
+      "the gateway",
+      ({ deviceId }: Opened) => void askClose({ folder: scene.world.ownerFolder, deviceId }).catch(() => {}),
+    ],
+    ["the bridge", ({ channelId }: Opened) => scene.world.bridge.close(channelId)],
+  ])("that %s asks for pays the owner's address", async (who, ask) => {
+    const channel = await opened(`mutual ${who}`);
+    ask(channel);
+    await untilClosed(channel);
+    const books = await booksOf(scene, channel.deviceId, channel.funding);
+    expect(told(`mutual close, asked by ${who}`, DEPOSIT_SAT, books)).toBe(0);
+    expect(books).toMatchObject({ bridgeSat: channel.paidSat, anchorsSat: 0 });
+    channel.car.stop();
+  });
+});
+
+describe("the bridge closes alone", () => {
+  test("at rest: the words are enough to take what it pays", async () => {
+    const channel = await opened("bridge alone");
+    channel.car.stop();
+    scene.world.bridge.close(channel.channelId, true);
+    await untilClosed(channel);
+    await recoverAll(scene);
+    const books = await booksOf(scene, channel.deviceId, channel.funding);
+    expect(told("the bridge closes alone", DEPOSIT_SAT, books)).toBe(0);
+    expect(books).toMatchObject({ bridgeSat: channel.paidSat, anchorsSat: 660 });
+  });
+
+  test("with a payment in flight that never arrives: the device signs, and it comes back when it expires", async () => {
+    const { world } = scene;
+    const channel = await opened("bridge in flight");
+    await payUntilHeld(channel, 2_000_000);
+    world.bridge.close(channel.channelId, true);
+    await untilClosed(channel);
+    world.toll.failHeld();
+    const ledger = new Ledger(world);
+    const home = homeScript(scene, channel.deviceId);
+    await waitFor(
+      "the payment to come back",
+      async () => {
+        await world.bitcoind.mine(5);
+        await new Promise(resolve => setTimeout(resolve, 100));
+        return (await ledger.unspentSat([home])) > 0;
+      },
+      60_000,
+    );
+    await recoverAll(scene);
+    const books = await booksOf(scene, channel.deviceId, channel.funding);
+    expect(told("the bridge closes with a payment in flight", DEPOSIT_SAT, books)).toBe(0);
+    expect(books).toMatchObject({ bridgeSat: channel.paidSat, anchorsSat: 660 });
+    channel.car.stop();
+  }, 120_000);
+
+  test("with a payment in flight, and then gateway and device are gone: the exit file is enough", async () => {
+    const { world } = scene;
+    const channel = await opened("bridge in flight alone");
+    await payUntilHeld(channel, 2_000_000);
+    channel.car.stop();
+    await world.stopGateway();
+    const exit = exitOf(scene, channel.deviceId);
+    world.bridge.close(channel.channelId, true);
+    await untilClosed(channel);
+    world.toll.failHeld();
+    await recoverAll(scene, { exits: [exit] });
+    const books = await booksOf(scene, channel.deviceId, channel.funding);
+    expect(told("the same without gateway and device", DEPOSIT_SAT, books)).toBe(0);
+    expect(books).toMatchObject({ bridgeSat: channel.paidSat, anchorsSat: 660 });
+    await world.startGateway();
+  }, 120_000);
+});
+
+describe("the device is lost or stolen", () => {
+  test("the owner freezes it: nothing is signed for the thief, the bridge closes, the words collect", async () => {
+    const { world } = scene;
+    const channel = await opened("stolen");
+    const { deviceId, car } = channel;
+    await askFreeze({ folder: world.ownerFolder, deviceId });
+    // The thief has the device and everything in it; the gateway does not listen.
+    const thief = car.device.pay(world.toll.invoice(100_000), { maxFeeMsat: 5_000, timeoutMs: 1_500 });
+    await expect(thief).rejects.toMatchObject({ code: "payment-pending" });
+    await untilClosed(channel);
+    await recoverAll(scene);
+    const books = await booksOf(scene, deviceId, channel.funding);
+    expect(told("frozen", DEPOSIT_SAT, books)).toBe(0);
+    expect(books).toMatchObject({ bridgeSat: channel.paidSat, anchorsSat: 660 });
+    // A restart of the gateway thaws nothing.
+    await world.stopGateway();
+    await world.startGateway();
+    const again = car.device.pay(world.toll.invoice(100_001), { maxFeeMsat: 5_000, timeoutMs: 1_500 });
+    await expect(again).rejects.toMatchObject({
+      code: expect.stringMatching(/payment-pending|gateway-unreachable/),
+    });
+    car.stop();
+  }, 120_000);
+});
+
+describe("the owner leaves while a payment is in flight", () => {
+  test("a coin pays for taking it back when it expires", async () => {
+    const { world } = scene;
+    const channel = await opened("exit in flight");
+    await payUntilHeld(channel, 3_000_000);
+    channel.car.stop();
+    const exit = exitOf(scene, channel.deviceId);
+    expect(exit.view.htlcs).toHaveLength(1);
+    await world.stopGateway();
+    world.toll.failHeld();
+    await expectExitWithCoin(channel, exit);
+    await world.startGateway();
+  }, 120_000);
+});
+
+/** Publishes the exit, waits for the expiry, and pays for the timed-out payment's transaction with a coin of the words. */
+async function expectExitWithCoin(channel: Opened, exit: ReturnType<typeof exitOf>): Promise<void> {
+  const { world } = scene;
+  const COIN_SAT = 50_000;
+  const coin = await coinOf(scene, COIN_SAT);
+  const ledger = new Ledger(world);
+  const before = await ledger.unspentSat([changeScript(scene)]);
+  const published = await recoverAll(scene, { exits: [exit], coin });
+  expect(published).toHaveLength(4);
+  let feesSat = await ledger.feeOf(channel.funding);
+  for (const each of published) feesSat += await ledger.feeOf(each);
+  const home = await ledger.unspentSat([homeScript(scene, channel.deviceId)]);
+  const change = (await ledger.unspentSat([changeScript(scene)])) - before;
+  process.stdout.write(
+    `exit with a payment in flight: ${DEPOSIT_SAT} + coin ${COIN_SAT} sat = ${home} home + ${change} change + ${channel.paidSat} bridge + 660 anchors + ${feesSat} fees\n`,
+  );
+  expect(home + change).toBe(DEPOSIT_SAT + COIN_SAT - channel.paidSat - 660 - feesSat);
+}
