@@ -45,6 +45,11 @@ type Receipt = NonNullable<Step["paid"]>[number];
  */
 const RECEIPT_WAIT_MS = 40;
 
+/** Commitments whose keys are kept: those that the device has given points for, and the bridge's next. */
+const KEYS_KEPT = 32;
+/** After a step the bridge is waited for; LDK's own work goes first. */
+const IDLE_MS = 30;
+
 interface Sent {
   readonly id: number;
   readonly keysId: Uint8Array;
@@ -67,13 +72,21 @@ export class DeviceSigner {
   private readonly receipts: Receipt[] = [];
   /** Preimages (hex) that went out in this session. */
   private readonly told = new Set<string>();
+  private readonly keysMade = new Map<string, CommitmentKeys>();
   private readonly pending = new Map<string, { keysId: Uint8Array; part: SigningPart }>();
   private sent: Sent | null = null;
   private nextId = 1;
   private known: Partial<Views> = {};
+  /** The device cannot derive the keys inside the bridge's commitments, or has not said yet that it can. */
+  private curveless = true;
 
   constructor(options: DeviceSignerOptions) {
     this.options = options;
+  }
+
+  /** What the device said of itself when it came. */
+  greeted(hello: { readonly curveless?: boolean | undefined }): void {
+    this.curveless = hello.curveless === true;
   }
 
   /** LDK's book wants these parts answered. */
@@ -88,6 +101,7 @@ export class DeviceSigner {
     this.told.clear();
     this.sent = null;
     this.known = {};
+    this.curveless = true;
   }
 
   /** A payment has arrived: the device is told with the next step, or alone if none comes at once. */
@@ -127,6 +141,7 @@ export class DeviceSigner {
       this.options.problem(stepped.refused.code, stepped.refused.sentence);
     }
     this.options.answer(sent.keysId, answers);
+    this.prepare(sent, stepped);
     this.sendNext();
   }
 
@@ -246,6 +261,16 @@ export class DeviceSigner {
             number: part.number,
             ...(announced ? {} : { point }),
             ...(same && part.number > 0 ? {} : { view }),
+            ...(this.curveless
+              ? {
+                  keys: [
+                    theirs.revocation,
+                    theirs.delayed,
+                    theirs.broadcasterHtlc,
+                    theirs.countersignatoryHtlc,
+                  ],
+                }
+              : {}),
           };
           views.counterparty = viewKey(view);
           break;
@@ -302,10 +327,37 @@ export class DeviceSigner {
       .answer;
   }
 
+  /** Keys of a commitment: some milliseconds of curve work each, so they are kept, and made ahead in idle time. */
   private keysOf(proposal: Proposal, ours: boolean, point: Uint8Array): CommitmentKeys {
+    const name = `${ours}/${proposal.index}/${toHex(point)}`;
+    const known = this.keysMade.get(name);
+    if (known) return known;
     const sides = [ourBasepoints(this.options.keys), theirBasepoints(proposal)] as const;
     const [broadcaster, other] = ours ? sides : [sides[1], sides[0]];
-    return deriveCommitmentKeys(nobleCurve, point, broadcaster, other);
+    const keys = deriveCommitmentKeys(nobleCurve, point, broadcaster, other);
+    this.keysMade.set(name, keys);
+    for (const oldest of this.keysMade.keys()) {
+      if (this.keysMade.size <= KEYS_KEPT) break;
+      this.keysMade.delete(oldest);
+    }
+    return keys;
+  }
+
+  /** The points that a step brought belong to commitments to come: their keys are made when nobody waits. */
+  private prepare(sent: Sent, stepped: Stepped): void {
+    const own = stepped.point?.point;
+    const next = sent.step.revoked?.nextPoint;
+    const timer = setTimeout(() => {
+      try {
+        const proposal = this.options.proposal(sent.keysId);
+        if (own) this.keysOf(proposal, true, own);
+        if (next) this.keysOf(proposal, false, next);
+      } catch (error) {
+        // A channel that is gone, or a point that is none: whoever needs the keys will hear of it.
+        if (codeOf(error) === undefined) throw error;
+      }
+    }, IDLE_MS);
+    timer.unref();
   }
 }
 
@@ -313,7 +365,11 @@ export class DeviceSigner {
  * What the device is asked to collect; null for what it does not: on our own commitment a fee has to be paid with a
  * coin, which only the owner has.
  */
-function spendOf(content: SpendContent, index: number, ownerScript: Uint8Array): NonNullable<Step["spend"]> | null {
+function spendOf(
+  content: SpendContent,
+  index: number,
+  ownerScript: Uint8Array,
+): NonNullable<Step["spend"]> | null {
   const { purpose, input, amountSat } = content;
   if (purpose.kind === "anchor" || purpose.kind === "holder-htlc") return null;
   const { inputs, outputs, locktime } = parseTransaction(content.transaction);
