@@ -5,27 +5,27 @@
  * costs nothing, so it is given in every phase.
  */
 import { sighash } from "../../src/bitcoin/sighash.ts";
+import { lngateError } from "../../src/errors.ts";
 import { htlcScript, toLocalScript } from "../../src/lightning/channel.ts";
 import { derivePrivateKey, deriveRevocationPrivateKey } from "../../src/lightning/keys.ts";
 import type { Step } from "../../src/link/messages.ts";
 import { signWithNonce } from "../../src/threshold/online.ts";
-import { takeRecord, type Work } from "./context.ts";
+import { needPresent, takeRecord, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
+import { endChannel } from "./exiting.ts";
 import type { Proposal } from "./state.ts";
 
 /** The finished signature of our newest commitment, for the gateway to publish it: the channel ends with this. */
 export function leave(work: Work, number: number): void {
-  const { books, parameters, holder } = work.state;
+  const { parameters, holder } = work.state;
   demand(
     "exit-before-revoke",
     holder !== null && holder.number === number && parameters?.funding !== undefined,
     `commitment ${number} of ours is not the newest: it is revoked, or not there yet`,
   );
-  // As in exiting.ts: an old image of the flash must not hand out what was revoked since.
-  work.context.records.read("A", books.cursors.A);
-  work.context.records.read("B", books.cursors.B);
+  needPresent(work);
   work.answer.own = holder!.ownSignature;
-  work.state = { ...work.state, books: { ...books, phase: "exited" } };
+  endChannel(work);
 }
 
 export function collect(work: Work, spend: NonNullable<Step["spend"]>): void {
@@ -73,6 +73,6 @@ function proposalOf({ state }: Work, index: number): Proposal {
   const { books, parameters, former } = state;
   const last = (former || []).filter(each => each.index === index)[0];
   const proposal = index === books.index ? parameters?.proposal : last?.proposal;
-  demand("close-state", proposal !== undefined, `there was no channel ${index}`);
+  if (proposal === undefined) throw lngateError("channel-unknown", `there was no channel ${index}`);
   return proposal;
 }

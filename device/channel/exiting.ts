@@ -44,8 +44,14 @@ export function takeExit(work: Work, index: number): Exit {
     "there is no such channel to leave",
   );
   needPresent(work);
-  work.state = { ...work.state, books: { ...books, phase: "exited" } };
+  endChannel(work);
   return exitOf(work.context, index, parameters!.proposal, holder!, counterparty);
+}
+
+/** From here on nothing of the channel is signed or revoked. (One that was closed has ended already.) */
+export function endChannel(work: Work): void {
+  const { books } = work.state;
+  if (books.phase !== "none") work.state = { ...work.state, books: { ...books, phase: "exited" } };
 }
 
 function exitOf(

@@ -111,18 +111,14 @@ function takeStep(work: Work, step: Step): NonNullable<Stepped["refused"]> | nul
     if (value !== undefined) take(value);
   }
   try {
-    // What ends the channel or follows its end is answered after it too, without the rest.
-    if (ended && toLeave !== undefined) {
+    // What ends the channel or follows its end is answered after it too, and then alone.
+    const alone = ended && (spend !== undefined || toLeave !== undefined);
+    demand("phase", !ended || alone, `nothing is signed or revoked any more: the channel is "${phase}"`);
+    part(spend, value => collect(work, value));
+    if (alone) {
       part(toLeave, value => leave(work, value));
       return null;
     }
-    demand(
-      "phase",
-      !ended || spend !== undefined,
-      `nothing is signed or revoked any more: the channel is "${phase}"`,
-    );
-    part(spend, value => collect(work, value));
-    if (ended) return null;
     part(revoked, value => takeRevocation(work, value));
     part(proposal, value => propose(work, value));
     part(holder, value => takeHolder(work, value));

@@ -5,9 +5,11 @@
 import type { Rule } from "../../device/channel/demand.ts";
 import { equal } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
+import type { Step } from "../../src/link/messages.ts";
 import { channelOf } from "../../src/link/transactions.ts";
 import { derived } from "./dealer.ts";
 import { BRIDGE, FUNDING, HEIGHT, keyPair, nonceOf, proposalWith, recordOf } from "./parties.ts";
+import { bridgePoint } from "./peer.ts";
 import { Rig, type RigOptions } from "./rig.ts";
 
 export interface Attack {
@@ -404,6 +406,24 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       }),
     },
     {
+      name: "our finished signature of a commitment that is revoked, to publish it",
+      act: openRig(rig => {
+        rig.move(rig.view());
+        rig.step({ leave: 0 });
+      }),
+      harm: rig => when(lastOwn(rig) !== undefined, "an answer belongs to another question"),
+    },
+    {
+      name: "our finished signature of a commitment before the channel is funded",
+      act: rig => {
+        rig.app("open");
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()) });
+        rig.step({ holder: rig.holder(rig.view()) });
+        rig.step({ leave: 0 });
+      },
+      harm: rig => when(lastOwn(rig) !== undefined, "a channel ends before it began"),
+    },
+    {
       name: "no signature for the anchor, so that the exit's fee cannot be raised",
       act: openRig(rig => {
         const { anchorPartial: _, ...holder } = rig.holder(rig.view());
@@ -520,6 +540,11 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
     { name: "a close that pays us half", act: openRig(rig => void rig.close(100_000, 0)) },
     { name: "a close whose fee goes to the bridge", act: openRig(rig => void rig.close(190_000, 9_000)) },
     {
+      name: "what is collected from the bridge's commitment, all to the miners",
+      act: withHtlc(rig => collects(rig, { amountSat: 100_000, valueSat: 1000 })),
+      harm: rig => when(lastOwn(rig) !== undefined, "99,000 sat burn"),
+    },
+    {
       name: "a close that pays the bridge twice",
       act: withHtlc(rig => {
         rig.paid("toll");
@@ -545,6 +570,14 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
         rig.close(199_000, 0);
       },
       harm: rig => when(rig.closes.length > 0, "a close of nothing"),
+    },
+    {
+      name: "a signature for an output that is neither revoked nor a payment",
+      act: withHtlc(rig => {
+        const { htlc: _, ...spend } = spendOf(rig, {});
+        rig.step({ spend });
+      }),
+      harm: rig => when(lastOwn(rig) !== undefined, "our HTLC key signs something else"),
     },
     {
       name: "the exit of a channel that is not funded",
@@ -617,6 +650,31 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
     },
   ],
 };
+
+type Spend = NonNullable<Step["spend"]>;
+
+/** Collecting the HTLC of the payment "toll" when it has timed out in the bridge's commitment 1. */
+export function spendOf(rig: Rig, changed: Partial<Spend>): Spend {
+  const point = bridgePoint(1);
+  const commitment = rig.build(false, 1, point, rig.view(0, [rig.htlc("toll", 1000)]));
+  return {
+    index: 1,
+    point,
+    htlc: rig.htlc("toll", 1000),
+    inputs: [{ txid: commitment.txid, vout: commitment.htlcs[0]!.vout, sequence: 1 }],
+    input: 0,
+    amountSat: 1000,
+    valueSat: 700,
+    locktime: HEIGHT + 80,
+    ...changed,
+  };
+}
+
+function collects(rig: Rig, changed: Partial<Spend>): void {
+  rig.step({ spend: spendOf(rig, changed) });
+}
+
+const lastOwn = (rig: Rig) => rig.answers[rig.answers.length - 1]!.own;
 
 function paysTooMuch(mostSat: number) {
   return (rig: Rig): string | null => {
