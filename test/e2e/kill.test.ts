@@ -152,6 +152,73 @@ describe("gateway and cars are processes that are killed in the middle of a paym
     await expectNoForcedClose();
   }, 240_000);
 
+  test.each([
+    ["the car", true, false],
+    ["the gateway", false, true],
+    ["both", true, true],
+  ])(
+    "%s killed while a channel is opened, and again while it is closed",
+    async (name, theCar, theGateway) => {
+      const deviceId = await world.makeDevice(name, { payments: 2 });
+      await world.deposit(deviceId, 100_000);
+      await world.bitcoind.mine(1);
+
+      /** Kills at a random message of what `begin` begins. */
+      async function disturb(begin: () => void, messages: number): Promise<string> {
+        const at = Math.floor(Math.random() * messages);
+        await new Promise<void>(resolve => {
+          let seen = 0;
+          const end = world.onLink(() => {
+            if (seen++ !== at) return;
+            end();
+            const kills = [
+              ...(theCar ? [cars.get(deviceId)!.kill()] : []),
+              ...(theGateway ? [gateway.kill()] : []),
+            ];
+            void Promise.all(kills).then(() => resolve());
+          });
+          begin();
+        });
+        await cars.get(deviceId)!.kill();
+        if (theGateway) await startGateway();
+        return `killed at message ${at}`;
+      }
+      const ready = (car: Program) => car.line(line => line["event"] === "ready");
+
+      const opening = await disturb(() => startCar(deviceId), 9);
+      await world.mineUntil(ready(startCar(deviceId))).catch(error => {
+        throw new Error(`${opening} of the opening: ${error}`);
+      });
+      expect(await cars.get(deviceId)!.ask(`pay ${world.toll.invoice(TOLL_MSAT)}`)).toMatchObject({
+        feeMsat: FEE_MSAT,
+      });
+      await atRest(deviceId);
+      const closing = await disturb(() => cars.get(deviceId)!.write("close"), 4);
+      const car = startCar(deviceId);
+      await car.line(line => line["event"] === "connected");
+      const { txid } = await world.mineUntil(closedBy(car)).catch(error => {
+        throw new Error(`${closing} of the closing: ${error}`);
+      });
+      const { outputs } = await world.minedTransaction(String(txid));
+      expect(outputs.map(({ script }) => script)).toContain(world.closeScript(deviceId));
+      expect(outputs.map(({ sat }) => sat)).toContain((TOLL_MSAT + FEE_MSAT) / 1000);
+      await car.kill();
+    },
+    120_000,
+  );
+
+  /** Asks for the close; if the channel is closed already, the owner knows by which transaction. */
+  async function closedBy(car: Program): Promise<Line> {
+    car.write("close");
+    const answer = await car.line(line => line["command"] === "close");
+    if (!answer["error"]) return answer;
+    expect(answer["error"]).toMatchObject({ code: "policy-close-state" });
+    const { closeTxid } = await askStatus({ folder: world.ownerFolder, deviceId: deviceOf(car) });
+    return { txid: closeTxid };
+  }
+
+  const deviceOf = (car: Program) => [...cars].find(([, each]) => each === car)![0];
+
   test("a car that hangs in the middle of a payment keeps nobody else waiting", async () => {
     await cars.get(second)!.kill();
     await startCar(second).line(line => line["event"] === "connected");
