@@ -21,33 +21,48 @@ const TIP = "tip";
 export class Deposits {
   private readonly table: Database<Uint8Array, string>;
   private readonly rpc: BitcoinRpc;
-  private readonly watching: Watching;
+  private readonly chain: Chain;
+  private readonly start: BlockPoint;
+  /** Once the blocks are followed. */
+  private watching: Watching | undefined;
   /** Device by its deposit scriptPubKey, hex. */
   private readonly devices = new Map<string, string>();
-  private readonly endings = new Map<string, (spend: Transaction) => void>();
+  private readonly endings = new Map<string, { outpoint: Outpoint; ended: (spend: Transaction) => void }>();
 
-  private constructor(table: Database<Uint8Array, string>, chain: Chain, tip: BlockPoint) {
+  private constructor(table: Database<Uint8Array, string>, chain: Chain, start: BlockPoint) {
     this.table = table;
     this.rpc = chain.rpc;
-    this.watching = chain.follower.join(this.client(tip));
+    this.chain = chain;
+    this.start = start;
   }
 
+  /** Nothing is noted before `follow`. */
   static async open(table: Database<Uint8Array, string>, chain: Chain): Promise<Deposits> {
     const stored = table.get(TIP);
     const tip = stored ? readTip(new Uint8Array(stored)) : await chain.follower.currentTip();
     return new Deposits(table, chain, tip);
   }
 
+  /**
+   * Goes through the blocks from where the gateway last was. Blocks come once: whatever may be in those that were
+   * mined meanwhile must be watched before.
+   */
+  follow(): void {
+    this.watching = this.chain.follower.join(this.client(this.start));
+    for (const script of this.devices.keys()) this.watching.paymentTo(fromHex(script));
+    for (const { outpoint } of this.endings.values()) this.watching.spendOf(outpoint.txid, outpoint.vout);
+  }
+
   /** From now on, outputs with this scriptPubKey belong to this device. */
   watch(deviceId: string, script: Uint8Array): void {
     this.devices.set(toHex(script), deviceId);
-    this.watching.paymentTo(script);
+    this.watching?.paymentTo(script);
   }
 
   /** Calls back with a confirmed transaction that spends this output. */
   onSpent(outpoint: Outpoint, ended: (spend: Transaction) => void): void {
-    this.endings.set(keyOf(outpoint), ended);
-    this.watching.spendOf(outpoint.txid, outpoint.vout);
+    this.endings.set(keyOf(outpoint), { outpoint, ended });
+    this.watching?.spendOf(outpoint.txid, outpoint.vout);
   }
 
   /** The unspent deposits of a device, mined or not; one that is spent by a waiting transaction counts no more. */
@@ -79,7 +94,7 @@ export class Deposits {
       const key = `${deviceId}/${keyOf({ txid: txidOf(transaction), vout })}`;
       this.table.putSync(key, new TextEncoder().encode(String(valueSat)));
     }
-    for (const input of transaction.inputs) this.endings.get(keyOf(input))?.(transaction);
+    for (const input of transaction.inputs) this.endings.get(keyOf(input))?.ended(transaction);
   }
 
   private client(start: BlockPoint): ChainClient {

@@ -131,13 +131,14 @@ export class DeviceGateway {
       underWay: paymentId => this.node?.hasPayment(paymentId) ?? false,
       now: () => Date.now(),
     });
+    options.deposits.watch(this.id, p2wsh(depositScriptOf(options.keys)));
+    this.watchFunding();
   }
 
   /** Brings the device's node up, from the store if it was there before. */
   async start(): Promise<void> {
     const { options, signer } = this;
     const { row } = this;
-    options.deposits.watch(this.id, p2wsh(depositScriptOf(options.keys)));
     for (const each of [...retiredChannelRows(options.channels, this.id), ...(row ? [row] : [])]) {
       const book = options.store.get(bookKey(each.keysId));
       this.announce(each, book ? (cbor.decode(book) as PlainBook) : each.points);
@@ -169,7 +170,6 @@ export class DeviceGateway {
         signer.attach({ channelManager: node.manager, chainMonitor: node.monitor, wake: () => node.wake() }),
       onFatal: error => options.onFatal(error),
     });
-    this.watchFunding();
     // LDK keeps nothing of a channel for which the bridge has signed nothing.
     if (row?.stage === "opening" && this.node.channels().length === 0) this.abandon();
     else if (row?.stage === "opening") this.signFunding();

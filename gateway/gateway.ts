@@ -139,7 +139,9 @@ export async function runGateway(
     send: (identity, message) => links.send(identity, message),
     paired: deviceId => {
       for (const identity of [deviceId, `${deviceId}.owner`]) links.forget(identity);
-      void startDevice(deviceId).catch(error => log.error((error as Error).message, { device: deviceId }));
+      void makeDevice(deviceId)
+        .then(startDevice)
+        .catch(error => log.error((error as Error).message, { device: deviceId }));
     },
     locked: deviceId => {
       log.error("the device's key must not be used any more: closing its channel", { device: deviceId });
@@ -193,10 +195,11 @@ export async function runGateway(
   let runtime: Awaited<ReturnType<typeof startRuntime>> | undefined;
   const starting = new Set<string>();
 
-  async function startDevice(deviceId: string): Promise<void> {
+  /** Undefined if it is there already, or not to be there yet. Its money is watched from now on. */
+  async function makeDevice(deviceId: string): Promise<DeviceGateway | undefined> {
     const { pairing, name } = registry.device(deviceId);
     // Who is paired before the chain is there is started with all others.
-    if (!pairing || starting.has(deviceId) || !runtime) return;
+    if (!pairing || starting.has(deviceId) || !runtime) return undefined;
     starting.add(deviceId);
     const nodeStore = openNodeStore(table("lightning"), deviceId);
     let seed = nodeStore.get("seed");
@@ -204,7 +207,7 @@ export async function runGateway(
       seed = new Uint8Array(randomBytes(32));
       await nodeStore.write(new Map([["seed", seed]]));
     }
-    const device = new DeviceGateway(
+    return new DeviceGateway(
       {
         deviceId,
         network: config.network,
@@ -234,19 +237,25 @@ export async function runGateway(
       },
       seed,
     );
+  }
+
+  async function startDevice(device: DeviceGateway | undefined): Promise<void> {
+    if (!device) return;
     await device.start();
-    devices.set(deviceId, device);
+    devices.set(device.id, device);
   }
 
   try {
     await chain.start();
     runtime = await startRuntime(chain, log.part("ldk"), openNodeStore(table("lightning"), "shared"));
     deposits = await Deposits.open(table("deposits"), chain);
-    for (const { id, state } of registry.devices()) {
-      if (state !== "paired") continue;
-      await startDevice(id).catch(error => {
+    const made: (DeviceGateway | undefined)[] = [];
+    for (const { id, state } of registry.devices()) if (state === "paired") made.push(await makeDevice(id));
+    deposits.follow();
+    for (const device of made) {
+      await startDevice(device).catch(error => {
         if (codeOf(error) !== "store-damaged") throw error;
-        log.error(`${(error as Error).message}: this device can't be served`, { device: id });
+        log.error(`${(error as Error).message}: this device can't be served`, { device: device?.id });
       });
     }
     log.info("the gateway is running", { devices: devices.size, network: config.network });
