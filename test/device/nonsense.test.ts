@@ -67,6 +67,22 @@ function nonsense(random: () => number, rig: Rig): ToDevice {
     ...maybe("counterparty", () => ({ number: number(), ...maybe("point", point), ...maybe("view", view) })),
     ...maybe("fund", () => pick(true, false)),
     ...maybe("close", () => ({ ourSat: number(), theirSat: number(), theirScript: long(below(81)) })),
+    ...(random() < 0.02 ? { leave: number() } : {}),
+    ...(random() < 0.1
+      ? {
+          spend: {
+            index: pick(1, 2),
+            point: point(),
+            inputs: many(5, () => ({ txid: bytes(32), vout: uint32(), sequence: uint32() })),
+            input: small(),
+            amountSat: number(),
+            valueSat: number(),
+            locktime: uint32(),
+            ...maybe("secret", () => bytes(32)),
+            ...maybe("htlc", () => ({ paymentHash: bytes(32), amountMsat: number(), cltvExpiry: uint32() })),
+          },
+        }
+      : {}),
     ...maybe("paid", () =>
       many(3, () => ({ preimage: pick(rig.preimage("toll"), bytes(32)), feeMsat: number() })),
     ),

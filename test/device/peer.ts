@@ -117,7 +117,7 @@ export class Peer {
   receive(message: ToGateway): void {
     switch (message.type) {
       case "hello":
-        this.greeted(message.index);
+        this.greeted(message);
         return;
       case "open":
         if (this.state !== "none" && this.state !== "closed") return;
@@ -136,9 +136,10 @@ export class Peer {
   }
 
   /** A new session: what was not answered is asked again. What became of a payment, the device asks itself. */
-  private greeted(index: number): void {
+  private greeted(hello: Extract<ToGateway, { type: "hello" }>): void {
     this.signer.restart();
-    if (this.state !== "none" && index === this.proposal.index) this.tellState();
+    this.signer.greeted(hello);
+    if (this.state !== "none" && hello.index === this.proposal.index) this.tellState();
     if (this.parts.length > 0) this.signer.ask(KEYS_ID, this.parts);
   }
 
