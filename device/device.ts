@@ -76,6 +76,7 @@ export class Device {
   private mqtt: MqttConnection | null = null;
   /** The broker is reached; whether the gateway is, the link knows. */
   private online = false;
+  private offlineBecause = "";
   private cancelTick: () => void = () => {};
   private readonly inbox: ToDevice[] = [];
   /** The application has its turn before the rest of a step is worked on. */
@@ -123,8 +124,9 @@ export class Device {
           this.linked(this.link.connected(this.board.ticks()));
         },
         onMessage: payload => this.linked(this.link.receive(payload, this.board.ticks())),
-        onClose: () => {
+        onClose: reason => {
           this.online = false;
+          this.offlineBecause = ` (${reason})`;
         },
       });
     }
@@ -162,9 +164,7 @@ export class Device {
       if (known?.preimage) return resolve(receiptOf(known));
       if (!known || known.settled) {
         checkPayable(order.decoded, this.board.vault.identity.network, Math.floor(this.board.now() / 1000));
-        if (!this.isConnected()) {
-          throw lngateError("gateway-unreachable", "there is no connection to the gateway: nothing was paid");
-        }
+        this.needConnection();
       }
       const cancel = this.board.after(options.timeoutMs || PAY_TIMEOUT_MS, () => {
         this.paying = this.paying.filter(entry => entry.waiter !== waiter);
@@ -214,8 +214,7 @@ export class Device {
   /** Asks for a mutual close to the owner's address. Resolves with the closing transaction's id when it is confirmed. */
   close(): Promise<{ txid: string }> {
     return new Promise((resolve, reject) => {
-      if (!this.isConnected())
-        throw lngateError("gateway-unreachable", "there is no connection to the gateway");
+      this.needConnection();
       this.closing.push({ resolve, reject });
       this.askToClose();
     });
@@ -259,6 +258,15 @@ export class Device {
       expiresAt: decoded.timestamp + decoded.expirySeconds,
       invoice: packInvoice(invoice),
     };
+  }
+
+  private needConnection(): void {
+    if (this.isConnected()) return;
+    const why = this.online ? "" : this.offlineBecause;
+    throw lngateError(
+      "gateway-unreachable",
+      `there is no connection to the gateway, and nothing was done${why}`,
+    );
   }
 
   private askToOpen(): void {

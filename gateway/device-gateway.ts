@@ -52,6 +52,12 @@ const MAX_CHANNEL_SAT = 16_777_215;
 const LDK_DUST_LIMIT_SAT = 354;
 /** A change smaller than this is left to the miners. */
 const MIN_CHANGE_SAT = 1_000;
+/** What keeps a channel from being opened for the moment: it is tried again with every block. */
+const OPENING_WAITS_FOR: ReadonlySet<string> = new Set([
+  "deposit-missing",
+  "bridge-unreachable",
+  "bitcoind-unreachable",
+]);
 /** How long a payment waits for a bridge that is away. */
 const BRIDGE_WAIT_MS = 3_000;
 /** How soon a mutual close is tried again that LDK cannot begin now. */
@@ -208,7 +214,7 @@ export class DeviceGateway {
 
   /** There is a new block: a deposit may have been confirmed. */
   newBlock(): void {
-    void this.openIfPossible();
+    void this.openIfPossible(false);
   }
 
   // ── the link ──────────────────────────────────────────────────────────────────────────────────────────
@@ -240,7 +246,7 @@ export class DeviceGateway {
         return;
       case "open":
         this.wish = { index: message.index, points: message.points };
-        void this.openIfPossible();
+        void this.openIfPossible(true);
         return;
       case "pay":
         this.payments.asked(message.invoice, message.maxFeeMsat, message.attempt ?? 0);
@@ -256,6 +262,7 @@ export class DeviceGateway {
 
   private greeted(hello: Extract<ToGateway, { type: "hello" }>): void {
     const { log } = this.options;
+    this.deviceSigner.greeted(hello);
     const [a = 0, b = 0, h = 0] = hello.recordsLeft;
     log.info("the device is here", {
       phase: hello.phase,
@@ -316,11 +323,11 @@ export class DeviceGateway {
   }
 
   /** Opens the channel that the device wishes for, if its deposit is confirmed. */
-  async openIfPossible(): Promise<void> {
+  private async openIfPossible(asked: boolean): Promise<void> {
     const { wish, node } = this;
     if (!wish || !node || this.opening || this.frozen) return;
     if (this.row && this.row.stage !== "closed") {
-      this.tellChannel();
+      if (asked) this.tellChannel();
       return;
     }
     this.opening = true;
@@ -329,8 +336,10 @@ export class DeviceGateway {
     } catch (error) {
       const code = codeOf(error);
       if (code === undefined) throw error;
+      const passes = OPENING_WAITS_FOR.has(code);
+      if (!passes) this.wish = undefined;
       if (code !== "deposit-missing") this.options.log.warn((error as Error).message, { code });
-      this.refuse(code, (error as Error).message);
+      if (asked || !passes) this.refuse(code, (error as Error).message);
     } finally {
       this.opening = false;
     }
@@ -360,7 +369,6 @@ export class DeviceGateway {
     const changeSat = wholeSat - MAX_CHANNEL_SAT >= MIN_CHANGE_SAT ? wholeSat - MAX_CHANNEL_SAT : 0;
     const channelSat = Math.min(wholeSat, MAX_CHANNEL_SAT);
     await node.until("bridge-unreachable", () => node.isConnected(this.options.bridge.nodeId));
-    if (this.row) retireChannelRow(this.options.channels, this.id, this.row);
     const row: ChannelRow = {
       stage: "opening",
       index: wish.index,
@@ -370,8 +378,10 @@ export class DeviceGateway {
       channelSat,
       changeSat,
     };
-    this.put(row);
+    // Throws for points that are none, before anything is stored.
     this.announce(row, wish.points);
+    if (this.row) retireChannelRow(this.options.channels, this.id, this.row);
+    this.put(row);
     log.info("opening a channel", { sat: channelSat, channel: wish.index });
     try {
       node.createChannel(this.options.bridge.nodeId, channelSat, 0, userChannelIdOf(row.keysId));

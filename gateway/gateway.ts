@@ -45,7 +45,7 @@ export async function runGateway(
   log: Log = createLog(config.logLevel),
 ): Promise<RunningGateway> {
   const store = openStore(config.dataDir);
-  const release = claimDataFolder(store, config.dataDir);
+  const release = await claim(store, config.dataDir);
   const table = (name: string): Database<Uint8Array, string> => store.openDB({ name, encoding: "binary" });
   const registry = openRegistry(store);
   const devices = new Map<string, DeviceGateway>();
@@ -171,8 +171,9 @@ export async function runGateway(
       else devices.get(identity)?.session(state);
     },
     onRefused: (code, subject) => log.debug("refused", { code, subject }),
-  }).catch(error => {
+  }).catch(async error => {
     release();
+    await store.close();
     throw error;
   });
   if (links.port !== undefined) log.info("the broker is open", { port: links.port });
@@ -243,6 +244,7 @@ export async function runGateway(
     if (!device) return;
     await device.start();
     devices.set(device.id, device);
+    links.greet(device.id);
   }
 
   try {
@@ -254,7 +256,7 @@ export async function runGateway(
     deposits.follow();
     for (const device of made) {
       await startDevice(device).catch(error => {
-        if (codeOf(error) !== "store-damaged") throw error;
+        if (codeOf(error) === undefined) throw error;
         log.error(`${(error as Error).message}: this device can't be served`, { device: device?.id });
       });
     }
@@ -264,4 +266,13 @@ export async function runGateway(
     throw error;
   }
   return { mqttPort: links.port, traffic: deviceId => links.traffic(deviceId), close };
+}
+
+async function claim(store: ReturnType<typeof openStore>, dataDir: string): Promise<() => void> {
+  try {
+    return claimDataFolder(store, dataDir);
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
 }

@@ -74,6 +74,11 @@ export class GatewayLinks {
     return this.links.get(identity)?.runner.isUp() ?? false;
   }
 
+  /** Lets this identity know that the gateway is there (again), if it is connected. */
+  greet(identity: string): void {
+    this.linkOf(identity)?.runner.connected();
+  }
+
   /** Throws `link-down`, `link-busy`, `message-too-large`, `message-malformed`. */
   send(identity: string, message: Uint8Array): void {
     const link = this.linkOf(identity);

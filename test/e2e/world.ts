@@ -177,8 +177,11 @@ export class World {
     this.peerChain = parts.peerChain;
   }
 
-  /** bitcoind, bridge, toll company, a channel between the two, and an owner. No gateway yet. */
-  static async start(): Promise<World> {
+  /**
+   * bitcoind, bridge, toll company, a channel between the two, and an owner. No gateway yet. `brokerPort`: of a broker
+   * that the gateway is to use instead of its own.
+   */
+  static async start({ brokerPort }: { brokerPort?: number } = {}): Promise<World> {
     const folder = mkdtempSync(join(tmpdir(), "lngate-e2e-"));
     const lines = new Lines();
     const { log } = lines;
@@ -200,7 +203,7 @@ export class World {
     const toll = await Toll.start(peer("toll"));
     const opened = bridge.open(toll.peer.address, 10_000_000, { pushSat: 1_000_000, announced: true });
     await mineUntil(bitcoind, opened);
-    const mqttPort = await freePort();
+    const mqttPort = brokerPort ?? (await freePort());
     const wire = await Wire.to(mqttPort);
     const bridgeWire = await Wire.to(bridge.port);
     const config: GatewayConfig = {
@@ -208,7 +211,10 @@ export class World {
       dataDir: join(folder, "gateway"),
       network: "regtest",
       bitcoind: rpc as GatewayConfig["bitcoind"],
-      mqtt: { kind: "embedded", host: "127.0.0.1", port: mqttPort },
+      mqtt:
+        brokerPort === undefined
+          ? { kind: "embedded", host: "127.0.0.1", port: mqttPort }
+          : { kind: "external", url: `mqtt://127.0.0.1:${brokerPort}` },
       bridge: { nodeId: bridge.nodeId, host: "127.0.0.1", port: bridgeWire.port },
       logLevel: "debug",
     };
