@@ -133,6 +133,8 @@ interface Claim {
 
 const FEE_TARGET = 6;
 const SMALLEST_OUTPUT_SAT = 546;
+/** By how much a signature may be longer than that of the draft whose weight decided the fee. */
+const SIGNATURE_SLACK = 8;
 /** An exit that pays less than this part of the going feerate is worth hurrying. */
 const SLOW = 0.8;
 
@@ -162,7 +164,7 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
     ...depositClaims(keys, devices, deposits),
     ...exits.flatMap(exit => exitClaims(keys, devices, exit)),
   ];
-  const wallet = [...devices.keys()].map(index => keys.wallet(index));
+  const wallet = [...devices.keys()].flatMap(index => [keys.wallet(index), keys.wallet(index, true)]);
 
   progress(`looking for ${claims.length + wallet.length} scripts`);
   const scripts = new Map(
@@ -245,7 +247,15 @@ export async function carryOut(chain: OwnerChain, plan: RecoveryPlan): Promise<U
     published.push(...transactions.map(txidOf));
   };
   for (const { action, exit, standing, child } of plan.exits) {
-    if (action === "publish") await publish(exit.transaction);
+    if (action === "publish") {
+      await publish(exit.transaction).catch(error => {
+        if (codeOf(error) !== "chain-refused" || !exit.anchor) throw error;
+        throw lngateError(
+          "chain-refused",
+          `${(error as Error).message}. If its fee is too low for these times, name a coin of yours with --coin`,
+        );
+      });
+    }
     if (action === "bump" && child) {
       if (standing === "waiting") await publish(child);
       else await publish(exit.transaction, child);
@@ -349,7 +359,7 @@ async function planExit(
     );
     return { ...own, standing, action: standing === "waiting" ? "wait" : "publish" };
   }
-  const change = toScript ?? keys.wallet(0).script;
+  const change = toScript ?? keys.wallet(0, true).script;
   const { child, childFeeSat } = anchorChild(exit, coin, feeratePerKw, feeSat, change);
   return { ...own, standing, action: "bump", child, childFeeSat };
 }
@@ -378,9 +388,10 @@ function anchorChild(
       coin,
       anchor.inputs.length,
     );
-  const weight = weightOf(exit.transaction) + weightOf(paying(coin.output.valueSat));
+  const childWeight = weightOf(paying(coin.output.valueSat)) + SIGNATURE_SLACK;
+  const weight = weightOf(exit.transaction) + childWeight;
   // A child pays at least its own way: nodes take none below their minimum.
-  const ownFeeSat = Math.ceil((weightOf(paying(coin.output.valueSat)) * feeratePerKw) / 1000);
+  const ownFeeSat = Math.ceil((childWeight * feeratePerKw) / 1000);
   const childFeeSat = Math.max(Math.ceil((weight * feeratePerKw) / 1000) - parentFeeSat, ownFeeSat);
   const changeSat = coin.output.valueSat - childFeeSat;
   if (changeSat < SMALLEST_OUTPUT_SAT)
@@ -616,7 +627,7 @@ async function timeOuts(
     waiting.push({ what: "payments that timed out, until a coin pays their fee", valueSat, atHeight: null });
     return null;
   }
-  const change = toScript ?? keys.wallet(0).script;
+  const change = toScript ?? keys.wallet(0, true).script;
   const { htlcBasepointSecret } = keys.device(file.keys.fundingKey);
   const secret = derivePrivateKey(htlcBasepointSecret, channel.ours.basepoints.htlc, file.point);
   const locktime = Math.max(...due.map(({ htlc }) => htlc.htlc.cltvExpiry));
@@ -641,7 +652,8 @@ async function timeOuts(
     });
     return withCoin({ ...whole, inputs: [...signed, coinInput] }, coin, same.length);
   };
-  const feeSat = Math.ceil((weightOf(paying(coin.output.valueSat)) * feeratePerKw) / 1000);
+  const weight = weightOf(paying(coin.output.valueSat)) + SIGNATURE_SLACK;
+  const feeSat = Math.ceil((weight * feeratePerKw) / 1000);
   const changeSat = coin.output.valueSat - feeSat;
   if (changeSat < SMALLEST_OUTPUT_SAT)
     throw lngateError(

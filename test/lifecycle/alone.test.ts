@@ -1,7 +1,21 @@
 /** The owner leaves alone: the gateway has vanished, or answers nothing but what it wants. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { GatewayLinks } from "../../gateway/link-server.ts";
+import { openRegistry, openStore } from "../../gateway/registry.ts";
+import { shownTxid } from "../../owner/chain.ts";
+import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
+import { askClose, askStatus } from "../../owner/channel.ts";
+import { carryOut } from "../../owner/recover.ts";
+import { checkExit } from "../../owner/recover-exit.ts";
 import { lookAtExit } from "../../owner/watch.ts";
+import { txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
+import { toDevice } from "../../src/link/messages.ts";
+import { inPieces, toOwner } from "../../src/link/owner-messages.ts";
+import { type World, waitFor } from "../e2e/world.ts";
 import {
+  booksOf,
+  changeScript,
+  coinOf,
   exitOf,
   homeScript,
   Ledger,
@@ -11,6 +25,7 @@ import {
   type Scene,
   sealed,
   startScene,
+  told,
   untilSilent,
 } from "./scene.ts";
 
@@ -56,3 +71,213 @@ describe("the gateway vanishes", () => {
     await world.startGateway();
   });
 });
+
+describe("the ransom", () => {
+  test("a gateway that answers everything with “pay first” delays nothing beyond BOLT #3", async () => {
+    const { world } = scene;
+    const car = await world.makeCar("ransomed", DEPOSIT_SAT);
+    const { deviceId } = car;
+    const paidMsat = await payTolls(scene, car, [1_000_000]);
+    await untilSilent(car);
+    await world.stopGateway();
+    // The same gateway, with every key and record it ever had, run by a blackmailer.
+    const blackmailer = await blackmail(world);
+    await waitFor("the device to be connected", () => car.device.isConnected());
+    await expect(car.device.close()).rejects.toMatchObject({ code: "pay-first" });
+    const toll = car.device.pay(world.toll.invoice(50_000), { maxFeeMsat: 5_000, timeoutMs: 1_000 });
+    await expect(toll).rejects.toMatchObject({ code: "payment-pending" });
+    await expect(askClose({ folder: world.ownerFolder, deviceId })).rejects.toMatchObject({
+      code: "pay-first",
+    });
+    car.stop();
+
+    const begin = await world.bitcoind.rpc<number>("getblockcount");
+    const exit = exitOf(scene, deviceId);
+    const [commitment, sweep] = (await recoverAll(scene, { exits: [exit] })) as [string, string];
+    const blocks = (await world.bitcoind.rpc<number>("getblockcount")) - begin;
+    const funding = (await ledger.transaction(commitment)).vin[0]!.txid;
+    const books = await booksOf(scene, deviceId, funding);
+    expect(told("ransom refused", DEPOSIT_SAT, books)).toBe(0);
+    process.stdout.write(
+      `ransom refused: everything home ${blocks} blocks after the owner's decision (1 for the exit, ${exit.proposal.ourDelay} of BOLT #3's delay, 1 for collecting), ransom paid: 0\n`,
+    );
+    // One block for the exit, the delay counted from it, and the block after the collecting transaction was in one.
+    expect(blocks).toBeLessThanOrEqual(1 + exit.proposal.ourDelay + 1);
+    expect(books.bridgeSat).toBe(Math.floor(paidMsat / 1000));
+    expect(await ledger.feeOf(sweep)).toBeLessThan(500);
+    expect(blackmailer.asked()).toBeGreaterThan(0);
+    await blackmailer.stop();
+    await world.startGateway();
+  }, 120_000);
+});
+
+/** Opens the gateway's links with its own accounts and answers every message with a demand for money. */
+async function blackmail(world: World) {
+  const { mqtt, dataDir } = world.config;
+  if (mqtt.kind !== "embedded") throw new Error("the test's broker is embedded");
+  const store = openStore(dataDir);
+  const registry = openRegistry(store);
+  const [code, sentence] = ["pay-first", "your money is safe with us; send 50,000 sat and it is yours again"];
+  let asked = 0;
+  const links = await GatewayLinks.open({
+    mqtt,
+    account: identity => registry.account(identity),
+    identities: () => registry.identities(),
+    onMessage(identity) {
+      asked++;
+      if (identity.endsWith(".owner")) {
+        for (const piece of inPieces(toOwner.encode({ type: "refused", code, sentence })))
+          links.send(identity, piece);
+      } else links.send(identity, toDevice.encode({ type: "failed", code, sentence }));
+    },
+    onSession() {},
+    onRefused() {},
+  });
+  return {
+    asked: () => asked,
+    async stop() {
+      await links.close();
+      await store.close();
+    },
+  };
+}
+
+describe("deep water", () => {
+  test.each([
+    ["goes out together with", false],
+    ["waits and waits for", true],
+  ])(
+    "an exit whose fee is too low %s a coin that hurries it through its anchor",
+    async (_, published) => {
+      const { world } = scene;
+      const { bitcoind } = world;
+      const car = await world.makeCar(`stuck ${published}`, DEPOSIT_SAT);
+      const paidMsat = await payTolls(scene, car, [1_000_000]);
+      await untilSilent(car);
+      car.stop();
+      const exit = exitOf(scene, car.deviceId);
+      const transaction = checkExit(exit).transaction;
+      const txid = shownTxid(txidOf(transaction));
+      // Feerates have risen: for bitcoind there is no fee worth a place in this transaction.
+      const fallInPrice = (sat: number) => bitcoind.rpc("prioritisetransaction", [txid, 0, -sat]);
+      const options = { exits: [exit], feeratePerKw: 5_000 };
+      const COIN_SAT = 60_000;
+      const coin = await coinOf(scene, COIN_SAT);
+      const chain = bitcoindChain(bitcoind.rpcOptions);
+      const slow = await look(scene, options);
+      expect(slow.exits).toMatchObject([{ action: "publish" }]);
+      expect(slow.remarks.join()).toContain("--coin");
+      if (published) {
+        await carryOut(chain, slow);
+        // Miners who have better to do: blocks without it.
+        const address = await bitcoind.rpc<string>("getnewaddress", ["", "bech32"]);
+        for (let i = 0; i < 3; i++) await bitcoind.rpc("generateblock", [address, []]);
+        expect((await look(scene, options)).exits).toMatchObject([{ action: "wait", standing: "waiting" }]);
+      } else {
+        await fallInPrice(1_100);
+        await expect(carryOut(chain, slow)).rejects.toMatchObject({
+          code: "chain-refused",
+          message: expect.stringContaining("--coin"),
+        });
+        // A parent below the relay minimum is taken by nobody, whatever its child pays.
+        await fallInPrice(-1_100);
+      }
+      const hurried = await look(scene, { ...options, coin });
+      expect(hurried.exits).toMatchObject([{ action: "bump" }]);
+      const [plan] = hurried.exits;
+      const feeratePerKw =
+        ((plan!.feeSat + plan!.childFeeSat!) * 1000) / (weightOf(transaction) + weightOf(plan!.child!));
+      expect(feeratePerKw).toBeGreaterThanOrEqual(5_000);
+      expect(feeratePerKw).toBeLessThan(5_100);
+      const child = (await carryOut(chain, hurried)).map(shownTxid).pop();
+      await bitcoind.mine(1);
+      chain.close();
+      expect((await look(scene, options)).exits).toMatchObject([{ action: "done" }]);
+      const before = await ledger.unspentSat([changeScript(scene)]);
+      const [sweep] = (await recoverAll(scene, { exits: [exit] })) as [string];
+      const funding = (await ledger.transaction(txid)).vin[0]!.txid;
+      let feesSat = 0;
+      for (const each of [funding, txid, child!, sweep]) feesSat += await ledger.feeOf(each);
+      const home = await ledger.unspentSat([homeScript(scene, car.deviceId)]);
+      const change = COIN_SAT - (await ledger.feeOf(child!));
+      expect(before).toBeGreaterThanOrEqual(change);
+      process.stdout.write(
+        `stuck, then hurried: ${DEPOSIT_SAT} + coin ${COIN_SAT} sat = ${home} home + ${change} change + 1001 bridge + 330 anchor + ${feesSat} fees, of which ${await ledger.feeOf(child!)} for hurrying\n`,
+      );
+      // Our own anchor came along; the bridge's is left.
+      expect(home + change).toBe(DEPOSIT_SAT + COIN_SAT - Math.floor(paidMsat / 1000) - 330 - feesSat);
+    },
+    120_000,
+  );
+
+  test("a reorg takes the exit out of the chain: the same command goes on from there", async () => {
+    const { world } = scene;
+    const { bitcoind } = world;
+    const car = await world.makeCar("reorganised", DEPOSIT_SAT);
+    car.stop();
+    const exit = exitOf(scene, car.deviceId);
+    const chain = bitcoindChain(bitcoind.rpcOptions);
+    await carryOut(chain, await look(scene, { exits: [exit] }));
+    const [block] = await bitcoind.mine(1);
+    expect((await look(scene, { exits: [exit] })).exits).toMatchObject([{ action: "done" }]);
+    await bitcoind.rpc("invalidateblock", [block]);
+    expect((await look(scene, { exits: [exit] })).exits).toMatchObject([{ action: "wait" }]);
+    const [, sweep] = [null, ...(await recoverAll(scene, { exits: [exit] }))];
+    chain.close();
+    const { txid } = (await ledger.transaction(sweep!)).vin[0]!;
+    const funding = (await ledger.transaction(txid)).vin[0]!.txid;
+    const books = await booksOf(scene, car.deviceId, funding);
+    expect(told("exit reorganised out and in again", DEPOSIT_SAT, books)).toBe(0);
+    expect(books).toMatchObject({ bridgeSat: 0, anchorsSat: 330 });
+  }, 120_000);
+
+  test("the bridge is away until a payment expires: the gateway closes, with the exit that the device hands out", async () => {
+    const { world } = scene;
+    const { bitcoind } = world;
+    const car = await world.makeCar("bridge away", DEPOSIT_SAT);
+    const { deviceId } = car;
+    const paidMsat = await payTolls(scene, car, [1_000_000]);
+    const { fundingTxid = "" } = await askStatus({ folder: world.ownerFolder, deviceId });
+    const held = world.toll.hold();
+    car.device.pay(world.toll.invoice(2_000_000), { maxFeeMsat: 5_000 }).catch(() => {});
+    await held;
+    await untilSilent(car);
+    world.bridgeWire.cut();
+    await waitFor(
+      "the gateway's close",
+      async () => {
+        await bitcoind.mine(3);
+        await new Promise(resolve => setTimeout(resolve, 60));
+        return (await bitcoind.rpc("gettxout", [fundingTxid, 0, true])) === null;
+      },
+      60_000,
+    );
+    await bitcoind.mine(1);
+    expect(car.device.balance().phase).toBe("exited");
+    car.stop();
+    // What timed out in our own commitment needs a coin for its fee, and only the owner has one.
+    const exit = exitOf(scene, deviceId);
+    const COIN_SAT = 40_000;
+    const coin = await coinOf(scene, COIN_SAT);
+    const published = await recoverAll(scene, { exits: [exit], coin });
+    let feesSat =
+      (await ledger.feeOf(fundingTxid)) + (await ledger.feeOf(shownTxid(checkExit(exit).commitment.txid)));
+    for (const each of published) feesSat += await ledger.feeOf(each);
+    const home = await ledger.unspentSat([homeScript(scene, deviceId)]);
+    const change = await ledger.unspentSat([changeScript(scene)]);
+    process.stdout.write(`bridge away: ${DEPOSIT_SAT} sat = ${home} home, ${feesSat} fees\n`);
+    expect(change).toBeGreaterThan(0);
+    const claimFee = await feeWithCoin(published);
+    expect(home).toBe(DEPOSIT_SAT - Math.floor(paidMsat / 1000) - 660 - (feesSat - claimFee));
+    world.bridgeWire.mend();
+  }, 120_000);
+});
+
+/** The fee of the transaction that a coin paid. */
+async function feeWithCoin(txids: readonly string[]): Promise<number> {
+  for (const txid of txids) {
+    const { vin, vout } = await ledger.transaction(txid);
+    if (vin.length === 2 && vout.length === 2) return ledger.feeOf(txid);
+  }
+  throw new Error("no coin paid a fee");
+}

@@ -280,5 +280,5 @@ export async function coinOf({ world, words }: Scene, sat: number): Promise<FeeC
 
 /** Where the change of such a coin goes, hex. */
 export function changeScript({ words }: Scene): string {
-  return toHex(recoveryKeys(words, NETWORK).wallet(0).script);
+  return toHex(recoveryKeys(words, NETWORK).wallet(0, true).script);
 }
