@@ -82,8 +82,13 @@ async function bundle(target) {
 }
 
 /** What the tests' engines need to be asked for. */
-const ENGINE_NAMES = ["method", "args", "issueCommand", "handleCommand", "gc"];
+const ENGINE_NAMES = ["method", "args", "issueCommand", "handleCommand", "gc", "tell"];
 
+/** Where there is no curve and no BigInt. */
+const CURVELESS = {
+  "src/bytes/scalar.ts": "src/bytes/scalar-limbs.ts",
+  "device/derived-keys.ts": "device/boards/no-derived-keys.ts",
+};
 const MODDABLE_PORTS = { "src/bytes/hash.ts": "device/boards/moddable/hash.ts" };
 const MODDABLE = {
   entry: "device/boards/moddable/board.ts",
@@ -103,6 +108,17 @@ const targets = [
     out: "engines/xs.js",
     format: "iife",
     ports: { "src/bytes/hash.ts": "scripts/engines/boards/xs-hash.ts" },
+    names: ENGINE_NAMES,
+  },
+  {
+    entry: "scripts/engines/boards/es5.ts",
+    out: "engines/es5.js",
+    format: "iife",
+    es5: true,
+    ports: {
+      ...CURVELESS,
+      "src/bytes/hash.ts": "scripts/engines/boards/es5-hash.ts",
+    },
     names: ENGINE_NAMES,
   },
 ];

@@ -1,6 +1,7 @@
 /** What the core needs of a board: one adapter each in boards/. The core knows no platform but through this. */
 import type { PublicCurve } from "../src/bytes/curve.ts";
 import type { LinkCrypto } from "../src/link/envelope.ts";
+import type { KeySource } from "./channel/context.ts";
 import type { Vault } from "./vault/vault.ts";
 
 export interface MqttOptions {
@@ -26,6 +27,8 @@ export interface Board {
   readonly vault: Vault;
   /** Null where a point multiplication would take minutes. */
   readonly curve: PublicCurve | null;
+  /** On a board without a curve: what the owner's computer prepared for its open channel. */
+  readonly preparedKeys?: KeySource;
   readonly aes256Ctr: LinkCrypto["aes256Ctr"];
   /** Unix milliseconds. */
   now(): number;

@@ -368,7 +368,8 @@ export class DeviceGateway {
     const wholeSat = totalSat - feeSat;
     const changeSat = wholeSat - MAX_CHANNEL_SAT >= MIN_CHANGE_SAT ? wholeSat - MAX_CHANNEL_SAT : 0;
     const channelSat = Math.min(wholeSat, MAX_CHANNEL_SAT);
-    await node.until("bridge-unreachable", () => node.isConnected(this.options.bridge.nodeId));
+    const { nodeId } = this.options.bridge;
+    await node.until("bridge-unreachable", () => node.isConnected(nodeId), BRIDGE_WAIT_MS);
     const row: ChannelRow = {
       stage: "opening",
       index: wish.index,

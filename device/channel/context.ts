@@ -8,16 +8,26 @@ import { RECORD_KINDS, type RecordBank } from "../vault/records.ts";
 import type { Exit } from "./exiting.ts";
 import type { Change, ChannelState, Cursors, Payment, Proposal, RecordKind } from "./state.ts";
 
-export interface Context {
+/** Points and keys of commitments: derived where there is a curve, otherwise prepared. */
+export interface KeySource {
+  pointOf(index: number, number: number): Uint8Array;
+  /** Keys of our commitment (`ours`) or the bridge's with this commitment point. */
+  keysFor(
+    proposal: Proposal,
+    ours: boolean,
+    point: Uint8Array,
+    /** The gateway's word for keys of the bridge's, looked at only where there is no curve. */
+    told?: readonly Uint8Array[],
+  ): CommitmentKeys;
+}
+
+export interface Context extends KeySource {
   readonly identity: DeviceIdentity;
   /** Null on a board without curve arithmetic: then the exit is not verified here (docs/security.md). */
   readonly curve: PublicCurve | null;
   readonly records: RecordBank;
-  /** Per-commitment secret and point `number` of channel `index`. */
+  /** Per-commitment secret `number` of channel `index`. */
   secretOf(index: number, number: number): Uint8Array;
-  pointOf(index: number, number: number): Uint8Array;
-  /** Keys of our commitment (`ours`) or the bridge's with this commitment point. */
-  keysFor(proposal: Proposal, ours: boolean, point: Uint8Array): CommitmentKeys;
   /** Bytes of values that fit into the journal. */
   readonly roomBytes: number;
   readonly nowMs: number;

@@ -170,6 +170,7 @@ function greeting(state: ChannelState, context: Context, generation: number): To
     recordsLeft: [left("A"), left("B"), left("H")],
     ...(holder === null ? {} : { holderNumber: holder.number }),
     ...(counterparty === null ? {} : { counterpartyNumber: counterparty.number }),
+    ...(context.curve === null ? { curveless: true } : {}),
   };
 }
 

@@ -203,7 +203,7 @@ export function takeCounterparty(work: Work, part: NonNullable<Step["counterpart
     "the bridge has not revoked the commitment before its newest",
   );
   const { proposal } = checkNew(work, view, false);
-  const keys = keysFor(proposal, false, point);
+  const keys = keysFor(proposal, false, point, part.keys);
   const commitment = commitmentOf(channelOf(identity, proposal), false, part.number, keys, view);
   needRecords(work, { A: 1 + CLOSING_RECORDS, B: 0, H: commitment.htlcs.length });
   const answer = {

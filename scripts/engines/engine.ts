@@ -210,6 +210,11 @@ export abstract class EngineDevice {
       message?: string;
       stack?: string;
     };
+    // 0: nobody asked, something threw where the device's code never should.
+    if (id === 0) {
+      this.failed(new Error(`in the engine: ${message}\n${stack}`));
+      return;
+    }
     const waiter = this.calls.get(id);
     this.calls.delete(id);
     if (code === undefined) waiter?.resolve(value);

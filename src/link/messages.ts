@@ -120,6 +120,8 @@ const hello = message(1, "hello", {
   counterpartyNumber: optional([5, uint(UINT53)]),
   /** Unused records of kinds A, B and H. */
   recordsLeft: [6, list(uint(UINT32), 3)],
+  /** The device has no curve: it has to be told the keys inside the bridge's commitments. */
+  curveless: optional([7, bool()]),
 });
 
 /** Asks for a channel to be funded from the deposit, with the first commitment points of channel `index`. */
@@ -185,11 +187,17 @@ const step = message(16, "step", {
   ]),
   /**
    * A new commitment of the bridge's to sign. `view` is absent where it is that of our newest commitment, `point`
-   * where it came with a revocation.
+   * where it came with a revocation. `keys` are for a device without a curve, which cannot derive them: revocation,
+   * delayed, the bridge's HTLC key and ours.
    */
   counterparty: optional([
     5,
-    record({ number: [1, uint(UINT53)], point: optional([2, point]), view: optional([3, viewKind]) }),
+    record({
+      number: [1, uint(UINT53)],
+      point: optional([2, point]),
+      view: optional([3, viewKind]),
+      keys: optional([4, list(point, 4)]),
+    }),
   ]),
   /** Sign the funding transaction of the proposal. */
   fund: optional([6, bool()]),

@@ -13,7 +13,8 @@ const DEPOSIT_SAT = 400_000;
 /** Starts an engine with the device's scripts loaded. */
 export type StartEngine = (options: Pick<EngineOptions, "flash" | "onAsk">) => Promise<EngineDevice>;
 
-export function describeWholeDevice(engineName: string, startEngine: StartEngine): void {
+/** `opensAtHome`: without a curve, the channel is opened on the owner's computer before the board gets its image. */
+export function describeWholeDevice(engineName: string, startEngine: StartEngine, opensAtHome = false): void {
   describe(`a whole device in ${engineName}`, () => {
     let world: World;
     let deviceId: string;
@@ -40,6 +41,11 @@ export function describeWholeDevice(engineName: string, startEngine: StartEngine
       await world.startGateway();
       deviceId = await world.makeDevice("car", { payments: 12 });
       await world.deposit(deviceId, DEPOSIT_SAT);
+      if (opensAtHome) {
+        const atHome = await world.startCar(deviceId);
+        await world.mineUntil(atHome.device.openChannel());
+        atHome.stop();
+      }
       await powerOn();
     }, 180_000);
 
@@ -55,7 +61,7 @@ export function describeWholeDevice(engineName: string, startEngine: StartEngine
       return receipt;
     }
 
-    test("opens a channel from the deposit", async () => {
+    test("has a channel from the deposit", async () => {
       await world.mineUntil(device.openChannel());
       const { phase, balanceSat } = await device.balance();
       expect(phase).toBe("open");
@@ -113,7 +119,7 @@ export function describeWholeDevice(engineName: string, startEngine: StartEngine
     test("closes the channel to the owner", async () => {
       const { balanceSat } = await device.balance();
       const { txid } = await world.mineUntil(device.close());
-      const mine = (await world.outputsOf(txid)).filter(
+      const mine = (await world.minedTransaction(txid)).outputs.filter(
         ({ script }) => script === world.closeScript(deviceId),
       );
       expect(mine).toHaveLength(1);
