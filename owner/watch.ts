@@ -66,9 +66,14 @@ function exitIn(vault: Vault, index?: number) {
   const state = readState(vault.journal);
   const context = contextOf({ vault, curve: nobleCurve, now: () => Date.now() });
   const { phase, index: present } = state.books;
-  // A close that was confirmed leaves the books at "none"; its exit is still there, in case the close never came.
   if (state.holder === null || phase === "opening")
     throw lngateError("exit-none", "the device holds no channel that could be left");
+  // Its exit is still there, in case the close never came to the chain: that is only the gateway's word.
+  if (phase === "none" && index === undefined)
+    throw lngateError(
+      "exit-none",
+      `the gateway says that channel ${present} is closed; if the chain does not show it, say --channel ${present}`,
+    );
   const { effects } = transition(state, context, { type: "exit", index: index ?? present });
   const exit = effects.find(effect => effect.type === "exit");
   if (exit?.type !== "exit") throw lngateError("exit-none", "the device holds no exit");
