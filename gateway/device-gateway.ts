@@ -631,7 +631,8 @@ export class DeviceGateway {
 
   /** LDK begins no close while the bridge is away or a payment is just being sent. */
   private closeSoon(): void {
-    const { node } = this;
+    const { node, row } = this;
+    if (row?.stage !== "closing") return;
     const channel = node?.channels()[0];
     const state = channel?.get_channel_shutdown_state();
     const begun =

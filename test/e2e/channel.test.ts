@@ -5,7 +5,7 @@ import { type Car, untilAtRest, World, waitFor } from "./world.ts";
 const BRIDGE_FEE_MSAT = 1000;
 const TOLL_MSAT = 20_000_000;
 
-describe("a mutual close pays the owner's address", () => {
+describe("a channel opens by itself from a deposit, and a mutual close pays the owner's address", () => {
   let world: World;
   let car: Car;
 
@@ -13,7 +13,7 @@ describe("a mutual close pays the owner's address", () => {
     world = await World.start();
     await world.startGateway();
     const policy = { perPaymentMsat: 1e9, perHourMsat: 1e12, perDayMsat: 1e12 };
-    const deviceId = await world.makeDevice("car", { payments: 12, policy });
+    const deviceId = await world.makeDevice("car", { payments: 30, policy });
     car = await world.startCar(deviceId);
   }, 120_000);
 
@@ -50,6 +50,39 @@ describe("a mutual close pays the owner's address", () => {
     expect(outputs.filter(({ script }) => script !== owner).map(({ sat }) => sat)).toEqual([paidSat]);
     expect(feeSat).toBeLessThan(2_000);
   }
+
+  test("a deposit that is confirmed while the bridge is away waits for the bridge", async () => {
+    const opened = car.device.openChannel();
+    world.bridgeWire.cut();
+    await world.deposit(car.deviceId, 200_000);
+    const given = world.nextLine(/bridge-unreachable/);
+    await world.bitcoind.mine(1);
+    await given;
+    expect((await status()).channel).toBe("none");
+    world.bridgeWire.mend();
+    await world.bitcoind.mine(1);
+    await world.mineUntil(opened);
+  });
+
+  test("a bridge that goes away while the channel is being opened: another is opened when it is back", async () => {
+    await world.mineUntil(car.device.close());
+    const proposed = new Promise<void>(resolve => {
+      const end = world.onLink(({ way, type }) => {
+        if (way !== "down" || type !== "step") return;
+        end();
+        world.bridgeWire.cut();
+        world.bridgeWire.mend();
+        resolve();
+      });
+    });
+    const opened = car.device.openChannel();
+    await world.deposit(car.deviceId, 200_000);
+    await world.bitcoind.mine(1);
+    await proposed;
+    await world.mineUntil(opened);
+    expect((await status()).channel).toBe("ready");
+    await world.mineUntil(car.device.close());
+  });
 
   test("asked for by the device", async () => {
     await openAndPay();
