@@ -26,12 +26,16 @@
     throw new Error("Math.pow is not exact on Espruino");
   };
 
-  // Duktape's typed arrays are older than Espruino's, which have these two.
+  // Duktape's typed arrays are older than Espruino's, which have these.
   Uint8Array.prototype.slice = function (from, to) {
     return new Uint8Array(this.subarray(from, to === undefined ? this.length : to));
   };
   Float64Array.prototype.fill = Uint8Array.prototype.fill = function (value) {
     for (var k = 0; k < this.length; k++) this[k] = value;
+    return this;
+  };
+  Uint8Array.prototype.reverse = function () {
+    this.set(Array.prototype.slice.call(this).reverse());
     return this;
   };
 
