@@ -82,7 +82,23 @@ async function bundle(target) {
 }
 
 /** What the tests' engines need to be asked for. */
-const ENGINE_NAMES = ["method", "args", "issueCommand", "handleCommand", "gc", "tell"];
+const ENGINE_NAMES = [
+  "method",
+  "args",
+  "slots",
+  "chunkBytes",
+  "computrons",
+  "calls",
+  "curveWork",
+  "emptyMachine",
+  "watchMemory",
+  "memorySeen",
+  "resetMeter",
+  "issueCommand",
+  "handleCommand",
+  "gc",
+  "tell",
+];
 
 /** Where there is no curve and no BigInt. */
 const CURVELESS = {

@@ -9,6 +9,7 @@ export type Figures = Record<string, number>;
 /** Each bench is loaded only when it is asked for. */
 const benches: Readonly<Record<string, () => Promise<() => Promise<Figures>>>> = {
   threshold: async () => (await import("./bench/threshold.ts")).benchThreshold,
+  device: async () => (await import("./bench/device.ts")).benchDevice,
   pay: async () => (await import("./bench/pay.ts")).benchPay,
 };
 

@@ -49,6 +49,14 @@ export class XsDevice extends EngineDevice {
     return this.next(Buffer.from(`e${script}`));
   }
 
+  /** What the curve has cost, which is not in `work.computrons`. */
+  curveWork(): Promise<{ computrons: number; calls: number }> {
+    return this.call("curveWork");
+  }
+  /** The memory of an engine without a device's code. */
+  emptyMachine(): Promise<Memory> {
+    return this.call("emptyMachine");
+  }
   /** From here on every question of the device is an occasion to see how much memory is alive. */
   watchMemory(): Promise<Memory> {
     return this.call("watchMemory");

@@ -9,7 +9,6 @@ for (const name of [
   "lockdown",
   "Compartment",
   "currentMeterLimit",
-  "resetMeter",
   "setImmediate",
   "console",
   "crypto",
@@ -17,3 +16,6 @@ for (const name of [
   "queueMicrotask",
 ])
   delete globalThis[name];
+
+// What the engine needs for itself, before anything of ours is loaded.
+globalThis.emptyMachine = gc();

@@ -8,9 +8,33 @@ import { type Balance, type Device, openDevice, type PayOptions } from "../../..
 import type { Flash } from "../../../device/vault/flash.ts";
 import { openVault } from "../../../device/vault/vault.ts";
 import { ascii } from "../../../src/bytes/bytes.ts";
+import type { PublicCurve } from "../../../src/bytes/curve.ts";
 import { bigintCurve } from "../../../src/bytes/curve-bigint.ts";
 import { ASK, TELL } from "./questions.ts";
 import { ask, memorySeen, numberOf, numbers, watchMemory } from "./xs-host.ts";
+
+/** The worker's meter: the computrons so far, which then stand at `start`. */
+declare function resetMeter(limit: number, start: number): number;
+declare const emptyMachine: readonly [number, number];
+
+const curveWork = { computrons: 0, calls: 0 };
+
+/** The curve, what it costs being counted apart from the rest. */
+function meteredCurve(): PublicCurve {
+  const metered: Record<string, unknown> = {};
+  for (const [name, run] of Object.entries(bigintCurve)) {
+    metered[name] = (...args: unknown[]) => {
+      const before = resetMeter(0, 0);
+      try {
+        return run(...args);
+      } finally {
+        curveWork.computrons += resetMeter(0, before);
+        curveWork.calls++;
+      }
+    };
+  }
+  return metered as unknown as PublicCurve;
+}
 
 /** What the worker calls when its host tells it something. */
 const worker = globalThis as unknown as { handleCommand(message: ArrayBuffer): void };
@@ -34,7 +58,7 @@ function flash(): Flash {
 function start(): Device {
   return openDevice({
     vault: openVault(flash()),
-    curve: bigintCurve,
+    curve: meteredCurve(),
     aes256Ctr: (key, iv, bytes) => ask(ASK.aes256Ctr, key, iv, bytes),
     now: () => numberOf(ask(ASK.now)),
     ticks: () => numberOf(ask(ASK.ticks)),
@@ -76,6 +100,8 @@ const calls: Record<string, (...args: never[]) => unknown> = {
   isAtRest: () => device!.isAtRest(),
   balance: (): Balance => device!.balance(),
   close: () => device!.close(),
+  curveWork: () => curveWork,
+  emptyMachine: () => ({ slots: emptyMachine[0], chunkBytes: emptyMachine[1] }),
   watchMemory: () => watchMemory(),
   memorySeen: () => memorySeen(),
 };
