@@ -1,0 +1,57 @@
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { seeded } from "../device/cuts.ts";
+import { everyCut, newTally, oneRun, openWorld, randomLife } from "./cuts.ts";
+import { Street, type World } from "./world.ts";
+
+describe("the gateway's power fails", () => {
+  let street: Street;
+  let world: World;
+
+  beforeAll(async () => {
+    street = await Street.start();
+    world = await openWorld(street, "one channel", seeded(1));
+  }, 60_000);
+
+  afterAll(async () => {
+    await world?.abandon();
+    await street?.stop();
+  });
+
+  test("after every effect of a payment: it is made, once", async () => {
+    const tally = newTally();
+    const effects = await everyCut(world, "pays", "after", tally);
+    expect(effects).toBeGreaterThan(20);
+    for (const effect of ["write payments", "write monitor and manager", "write records", "sync records"])
+      expect(tally.cuts.get(effect)).toBeGreaterThan(0);
+    expect(tally.cuts.get("send to the device")).toBeGreaterThan(0);
+    expect(tally.cuts.get("send to the bridge")).toBeGreaterThan(0);
+    // At the failure and at the end.
+    expect(tally.exits).toBeGreaterThan(2 * effects);
+  }, 120_000);
+
+  test("before effects of a payment that the payee refuses: nothing is paid", async () => {
+    const tally = newTally();
+    await everyCut(world, "isRefused", "before", tally, { first: 1, step: 4 });
+    expect(tally.restarts).toBeGreaterThan(5);
+  }, 60_000);
+
+  test("before effects of a change of the feerate: both get there", async () => {
+    const tally = newTally();
+    await everyCut(world, "changesFeerate", "before", tally, { first: 2, step: 5 });
+    expect(tally.restarts).toBeGreaterThan(3);
+  }, 60_000);
+
+  test("in the middle of the mutual close: the owner gets the money", async () => {
+    await oneRun(world, "closes", [{ of: "gateway", cut: { at: "after", effect: 12 } }], newTally());
+  }, 60_000);
+
+  test.each([1, 2, 3, 4])(
+    "at random, the device's too, from the open to the close (seed %i)",
+    async seed => {
+      const tally = newTally();
+      await randomLife(street, seed, 3, tally);
+      expect(tally.restarts).toBeGreaterThan(0);
+    },
+    60_000,
+  );
+});
