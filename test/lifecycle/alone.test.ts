@@ -14,6 +14,7 @@ import { inPieces, toOwner } from "../../src/link/owner-messages.ts";
 import { type World, waitFor } from "../e2e/world.ts";
 import {
   booksOf,
+  carOf,
   changeScript,
   coinOf,
   exitOf,
@@ -25,6 +26,7 @@ import {
   type Scene,
   sealed,
   startScene,
+  stopScene,
   told,
   untilSilent,
 } from "./scene.ts";
@@ -37,12 +39,12 @@ beforeAll(async () => {
   scene = await startScene();
   ledger = new Ledger(scene.world);
 }, 120_000);
-afterAll(() => scene?.world.stop());
+afterAll(() => stopScene(scene));
 
 describe("the gateway vanishes", () => {
   test("the newest state brings everything home, to the satoshi", async () => {
     const { world } = scene;
-    const car = await world.makeCar("vanished", DEPOSIT_SAT);
+    const car = await carOf(scene, "vanished", DEPOSIT_SAT);
     const { deviceId } = car;
     const paidMsat = await payTolls(scene, car, [1_500_000, 354_000, 20_000]);
     await untilSilent(car);
@@ -75,7 +77,7 @@ describe("the gateway vanishes", () => {
 describe("the ransom", () => {
   test("a gateway that answers everything with “pay first” delays nothing beyond BOLT #3", async () => {
     const { world } = scene;
-    const car = await world.makeCar("ransomed", DEPOSIT_SAT);
+    const car = await carOf(scene, "ransomed", DEPOSIT_SAT);
     const { deviceId } = car;
     const paidMsat = await payTolls(scene, car, [1_000_000]);
     await untilSilent(car);
@@ -151,7 +153,7 @@ describe("deep water", () => {
     async (_, published) => {
       const { world } = scene;
       const { bitcoind } = world;
-      const car = await world.makeCar(`stuck ${published}`, DEPOSIT_SAT);
+      const car = await carOf(scene, `stuck ${published}`, DEPOSIT_SAT);
       const paidMsat = await payTolls(scene, car, [1_000_000]);
       await untilSilent(car);
       car.stop();
@@ -213,7 +215,7 @@ describe("deep water", () => {
   test("a reorg takes the exit out of the chain: the same command goes on from there", async () => {
     const { world } = scene;
     const { bitcoind } = world;
-    const car = await world.makeCar("reorganised", DEPOSIT_SAT);
+    const car = await carOf(scene, "reorganised", DEPOSIT_SAT);
     car.stop();
     const exit = exitOf(scene, car.deviceId);
     const chain = bitcoindChain(bitcoind.rpcOptions);
@@ -234,7 +236,7 @@ describe("deep water", () => {
   test("the bridge is away until a payment expires: the gateway closes, with the exit that the device hands out", async () => {
     const { world } = scene;
     const { bitcoind } = world;
-    const car = await world.makeCar("bridge away", DEPOSIT_SAT);
+    const car = await carOf(scene, "bridge away", DEPOSIT_SAT);
     const { deviceId } = car;
     const paidMsat = await payTolls(scene, car, [1_000_000]);
     const { fundingTxid = "" } = await askStatus({ folder: world.ownerFolder, deviceId });

@@ -10,14 +10,25 @@ import { checkExit } from "../../owner/recover-exit.ts";
 import { PlainPeer } from "../../scripts/harness-peer.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
 import { waitFor } from "../e2e/world.ts";
-import { booksOf, exitOf, payTolls, recoverAll, type Scene, startScene, told, untilSilent } from "./scene.ts";
+import {
+  booksOf,
+  carOf,
+  exitOf,
+  payTolls,
+  recoverAll,
+  type Scene,
+  startScene,
+  stopScene,
+  told,
+  untilSilent,
+} from "./scene.ts";
 
 const DEPOSIT_SAT = 200_000;
 let scene: Scene;
 beforeAll(async () => {
   scene = await startScene();
 }, 120_000);
-afterAll(() => scene?.world.stop());
+afterAll(() => stopScene(scene));
 
 async function fundingOf(deviceId: string): Promise<string> {
   return (await askStatus({ folder: scene.world.ownerFolder, deviceId })).fundingTxid ?? "";
@@ -34,7 +45,7 @@ async function untilSpent(funding: string): Promise<void> {
 describe("a gateway's folder is put back from an old copy", () => {
   test("it costs nothing: the bridge closes with its newest state, nothing old is published", async () => {
     const { world } = scene;
-    const car = await world.makeCar("old copy", DEPOSIT_SAT);
+    const car = await carOf(scene, "old copy", DEPOSIT_SAT);
     const { deviceId } = car;
     const before = await payTolls(scene, car, [500_000]);
     await untilSilent(car);
@@ -69,7 +80,7 @@ describe("a gateway's folder is put back from an old copy", () => {
 describe("what a gateway has", () => {
   test("no signature by the channel's key for any state of ours is among it", async () => {
     const { world } = scene;
-    const car = await world.makeCar("nothing to steal", DEPOSIT_SAT);
+    const car = await carOf(scene, "nothing to steal", DEPOSIT_SAT);
     await payTolls(scene, car, [500_000, 500_000]);
     await untilSilent(car);
     car.stop();
@@ -108,7 +119,7 @@ describe("the bridge publishes a revoked state", () => {
     "%s: the device signs the penalty, all of the channel is the owner's",
     async (_, down) => {
       const { world } = scene;
-      const car = await world.makeCar(`cheated ${down}`, DEPOSIT_SAT);
+      const car = await carOf(scene, `cheated ${down}`, DEPOSIT_SAT);
       const { deviceId } = car;
       const early = await payTolls(scene, car, [1_000_000]);
       await untilSilent(car);

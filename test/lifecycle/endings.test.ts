@@ -4,6 +4,7 @@ import { askClose, askFreeze, askStatus } from "../../owner/channel.ts";
 import { type Car, waitFor } from "../e2e/world.ts";
 import {
   booksOf,
+  carOf,
   changeScript,
   coinOf,
   exitOf,
@@ -13,6 +14,7 @@ import {
   recoverAll,
   type Scene,
   startScene,
+  stopScene,
   told,
   untilSilent,
 } from "./scene.ts";
@@ -24,7 +26,7 @@ let scene: Scene;
 beforeAll(async () => {
   scene = await startScene();
 }, 120_000);
-afterAll(() => scene?.world.stop());
+afterAll(() => stopScene(scene));
 
 interface Opened {
   readonly car: Car;
@@ -37,7 +39,7 @@ interface Opened {
 /** A car whose channel has seen some tolls. */
 async function opened(name: string): Promise<Opened> {
   const { world } = scene;
-  const car = await world.makeCar(name, DEPOSIT_SAT);
+  const car = await carOf(scene, name, DEPOSIT_SAT);
   const { deviceId } = car;
   const paidMsat = await payTolls(scene, car, TOLLS_MSAT);
   await untilSilent(car);

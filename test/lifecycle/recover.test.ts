@@ -5,7 +5,16 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { type Line, Program } from "../../scripts/processes.ts";
 import { EsploraServer } from "./esplora.ts";
-import { homeScript, Ledger, payTolls, type Scene, startScene, untilSilent } from "./scene.ts";
+import {
+  carOf,
+  homeScript,
+  Ledger,
+  payTolls,
+  type Scene,
+  startScene,
+  stopScene,
+  untilSilent,
+} from "./scene.ts";
 
 const DEPOSIT_SAT = 250_000;
 const UNUSED_SAT = 70_000;
@@ -66,7 +75,7 @@ describe("nothing is left but the words and the exit", () => {
     scene = await startScene();
     const { world } = scene;
     ledger = new Ledger(world);
-    const car = await world.makeCar("car", DEPOSIT_SAT);
+    const car = await carOf(scene, "car", DEPOSIT_SAT);
     paidMsat = await payTolls(scene, car, [2_000_000, 500_000]);
     await untilSilent(car);
     // A second deposit, which no channel uses: one is open already.
@@ -96,7 +105,7 @@ describe("nothing is left but the words and the exit", () => {
 
   afterAll(async () => {
     await esplora?.stop();
-    await scene?.world.stop().catch(() => {});
+    await stopScene(scene);
     rmSync(safe, { recursive: true, force: true });
   });
 

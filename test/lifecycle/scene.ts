@@ -21,7 +21,7 @@ import { newWords } from "../../owner/seed.ts";
 import type { HeldExit } from "../../owner/watch.ts";
 import { takeExitOut } from "../../owner/watch.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
-import { World } from "../e2e/world.ts";
+import { type Car, World } from "../e2e/world.ts";
 
 export const NETWORK = "regtest";
 /** What the bridge takes for forwarding: LDK's default. */
@@ -30,6 +30,7 @@ export const BRIDGE_FEE_MSAT = 1000;
 export interface Scene {
   readonly world: World;
   readonly words: string;
+  readonly cars: Car[];
 }
 
 /** A world with a running gateway, and an owner whose words the test knows. */
@@ -39,7 +40,26 @@ export async function startScene(): Promise<Scene> {
   rmSync(join(world.ownerFolder, "owner.json"));
   createOwner(world.ownerFolder, NETWORK, words);
   await world.startGateway();
-  return { world, words };
+  return { world, words, cars: [] };
+}
+
+/** Ends everything, also what a failed test has left running. */
+export async function stopScene(scene: Scene | undefined): Promise<void> {
+  for (const car of scene?.cars ?? []) car.stop();
+  await scene?.world.stop().catch(() => {});
+}
+
+/** A car with an open channel. */
+export async function carOf({ world, cars }: Scene, name: string, depositSat: number): Promise<Car> {
+  const car = await world.makeCar(name, depositSat);
+  let running = true;
+  const stop = () => {
+    if (running) car.stop();
+    running = false;
+  };
+  const tracked = { ...car, stop };
+  cars.push(tracked);
+  return tracked;
 }
 
 /** The device's exit as the file that `lngate device exit` writes, read as `lngate owner recover` does. */
@@ -184,11 +204,7 @@ export function homeScript({ world }: Scene, deviceId: string): string {
 }
 
 /** Pays a number of tolls; what left the channel, msat. */
-export async function payTolls(
-  { world }: Scene,
-  car: Awaited<ReturnType<World["makeCar"]>>,
-  amountsMsat: readonly number[],
-): Promise<number> {
+export async function payTolls({ world }: Scene, car: Car, amountsMsat: readonly number[]): Promise<number> {
   let paidMsat = 0;
   for (const amountMsat of amountsMsat) {
     const receipt = await car.device.pay(world.toll.invoice(amountMsat), { maxFeeMsat: 5_000 });
@@ -198,7 +214,7 @@ export async function payTolls(
 }
 
 /** A payment too small for an output leaves no trace in the commitments: that nothing is said any more tells. */
-export async function untilSilent({ board }: Awaited<ReturnType<World["makeCar"]>>): Promise<void> {
+export async function untilSilent({ board }: Car): Promise<void> {
   for (let quiet = 0, before = ""; quiet < 15; ) {
     const now = JSON.stringify(board.traffic);
     quiet = now === before ? quiet + 1 : 0;
