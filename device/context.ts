@@ -1,7 +1,7 @@
 /** What the channel's state machine may use of a board. */
 import { ascii, concat, u32be } from "../src/bytes/bytes.ts";
 import { hmacSha256 } from "../src/bytes/hash.ts";
-import { commitmentSecret } from "../src/lightning/shachain.ts";
+import { BRANCH_COMMITMENTS, branchSecret, commitmentBranch } from "../src/lightning/shachain.ts";
 import type { Board } from "./board.ts";
 import type { Context } from "./channel/context.ts";
 import { derivedKeys } from "./derived-keys.ts";
@@ -10,9 +10,14 @@ import { derivedKeys } from "./derived-keys.ts";
 export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" | "now">): Context {
   const { vault, curve } = board;
   const { identity } = vault;
+  let branch: { key: string; secret: Uint8Array } = { key: "", secret: new Uint8Array(0) };
   function secretOf(index: number, number: number): Uint8Array {
-    const seed = hmacSha256(identity.commitmentMaster, concat([ascii("shachain"), u32be(index)]));
-    return commitmentSecret(seed, number);
+    const key = `${index}/${Math.floor(number / BRANCH_COMMITMENTS)}`;
+    if (branch.key !== key) {
+      const seed = hmacSha256(identity.commitmentMaster, concat([ascii("shachain"), u32be(index)]));
+      branch = { key, secret: commitmentBranch(seed, number) };
+    }
+    return branchSecret(branch.secret, number);
   }
   const keys = board.preparedKeys || derivedKeys(identity, curve, secretOf);
   return {

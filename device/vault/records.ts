@@ -105,6 +105,8 @@ export function openRecords(flash: Flash, firstPage: number, pageCount: number):
   const afters = new Uint32Array(pageCount);
   const counts = new Uint16Array(pageCount);
   const floors = { A: 0, B: 0, H: 0 };
+  /** The pages that hold records, as few as they may be: looking at all of them each time would be most of the work. */
+  let held: number[] = [];
   let epoch = 0;
 
   function start(page: number): number {
@@ -149,17 +151,20 @@ export function openRecords(flash: Flash, firstPage: number, pageCount: number):
       clear(flash, start(page) + SLOTS, counts[page]! * slotBytes(kindOf(page)));
       retire(page);
     }
+    held = [];
+    for (let page = 0; page < pageCount; page++) if (kinds[page] !== 0) held.push(page);
   }
 
   function retire(page: number): void {
     kinds[page] = 0;
+    held = held.filter(other => other !== page);
     clear(flash, start(page) + SPENT, 4);
   }
 
   /** The page with the first record of a kind from `cursor` on, or -1. */
   function pageFrom(kind: RecordKind, cursor: number): number {
     let found = -1;
-    for (let page = 0; page < pageCount; page++) {
+    for (const page of held) {
       if (!holds(page, kind) || endOf(page) <= cursor) continue;
       if (found < 0 || firsts[page]! < firsts[found]!) found = page;
     }
@@ -212,7 +217,7 @@ export function openRecords(flash: Flash, firstPage: number, pageCount: number):
 
     left: (kind, cursor) => {
       let count = 0;
-      for (let page = 0; page < pageCount; page++) {
+      for (const page of held) {
         if (holds(page, kind)) count += Math.max(0, endOf(page) - Math.max(cursor, firsts[page]!));
       }
       return count;
@@ -220,7 +225,7 @@ export function openRecords(flash: Flash, firstPage: number, pageCount: number):
 
     erase: (kind, below) => {
       floors[kind] = Math.max(floors[kind], below);
-      for (let page = 0; page < pageCount; page++) {
+      for (const page of held) {
         if (!holds(page, kind) || firsts[page]! >= below) continue;
         // One at a time and upwards, so that below a cleared record everything is: looking stops there.
         const end = Math.min(below, endOf(page));

@@ -38,9 +38,25 @@ function derive(secret: Uint8Array, bits: number, index: number): Uint8Array {
   return derived;
 }
 
+/** The secrets of so many neighbouring commitments have all but their last hashes in common. */
+export const BRANCH_COMMITMENTS = 256;
+const BRANCH_BITS = 8;
+
+/** What the secrets of commitment `number` and its neighbours are made from: the same for `number` / 256 rounded down. */
+export function commitmentBranch(seed: Uint8Array, number: number): Uint8Array {
+  const index = indexOf(number);
+  const start = index - (index % BRANCH_COMMITMENTS);
+  return derive(seed, INDEX_BITS, start);
+}
+
+/** The secret of a commitment from the branch that it is on: 8 hashes at most instead of 48. */
+export function branchSecret(branch: Uint8Array, number: number): Uint8Array {
+  return derive(branch, BRANCH_BITS, indexOf(number));
+}
+
 /** The secret of commitment `number` of the side that has this 32-byte seed. */
 export function commitmentSecret(seed: Uint8Array, number: number): Uint8Array {
-  return derive(seed, INDEX_BITS, indexOf(number));
+  return branchSecret(commitmentBranch(seed, number), number);
 }
 
 /** The secrets of commitments 0 … count − 1, in the order they were revealed. Plain data; never changed in place. */
