@@ -694,7 +694,8 @@ export class World {
 
   /** After something went wrong: as `stop`, but nothing may hold it up. */
   async abandon(): Promise<void> {
-    await Promise.race([this.stop(), pause(2000)]);
+    const patience = new Promise(resolve => setTimeout(resolve, 2000).unref());
+    await Promise.race([this.stop(), patience]);
   }
 
   async stop(): Promise<void> {
