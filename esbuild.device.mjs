@@ -40,8 +40,8 @@ function ports(replacements) {
 const platformModules = {
   name: "platform-modules",
   setup(builder) {
-    builder.onResolve({ filter: /^moddable:/ }, ({ path }) => ({
-      path: path.slice("moddable:".length),
+    builder.onResolve({ filter: /^(moddable|espruino):/ }, ({ path }) => ({
+      path: path.slice(path.indexOf(":") + 1),
       external: true,
     }));
   },
@@ -59,15 +59,19 @@ async function bundle(target) {
     metafile: true,
     outfile: "bundle.js",
     format: target.format,
+    // Espruino's modules are had by a plain require.
+    platform: target.es5 ? "node" : "neutral",
     target: "es2022",
     minifySyntax: true,
     plugins: [ports(target.ports), platformModules],
+    logOverride: { "commonjs-variable-in-esm": "silent" },
     logLevel: "warning",
   });
   const shrunk = shrink(outputFiles[0].text);
   const code = target.es5 ? toEs5(shrunk) : shrunk;
   const reserved = reservedNames(code, target.names ?? []);
-  const finished = await transform(code, {
+  // Espruino takes `of` for a keyword anywhere: named in dead code, the minifier makes no variable of it.
+  const finished = await transform(target.es5 ? `if (false) of;\n${code}` : code, {
     minify: true,
     target: target.es5 ? "es5" : "es2022",
     mangleProps: /./,
@@ -113,6 +117,15 @@ const MODDABLE = {
 };
 
 const targets = [
+  {
+    entry: "device/boards/espruino/module.ts",
+    out: "espruino/lngate.js",
+    format: "iife",
+    es5: true,
+    ports: { ...CURVELESS, "src/bytes/hash.ts": "device/boards/espruino/hash.ts" },
+    names: ["openBoard", "exports", ...namesDeclaredIn(`${root}device/boards/espruino/platform.d.ts`)],
+    copies: ["app.js"],
+  },
   {
     ...MODDABLE,
     out: "moddable/lngate.js",

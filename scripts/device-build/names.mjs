@@ -45,7 +45,19 @@ function builtIn() {
   }
   add(Object.getPrototypeOf(Uint8Array));
   add(Object.getPrototypeOf(Uint8Array.prototype));
-  return [...names, "prototype", "next", "done", "value", "get", "set", "__proto__"];
+  return [
+    ...names,
+    "prototype",
+    "next",
+    "done",
+    "value",
+    "get",
+    "set",
+    "__proto__",
+    "configurable",
+    "enumerable",
+    "writable",
+  ];
 }
 
 /**
