@@ -49,7 +49,7 @@ const platformModules = {
 
 /**
  * @param {{entry: string, out: string, es5?: boolean, format: "esm" | "iife" | "cjs", ports: object,
- *   names?: string[], copies?: string[]}} target
+ *   names?: string[], copies?: string[], budget?: number}} target
  */
 async function bundle(target) {
   const { outputFiles, metafile } = await build({
@@ -120,6 +120,7 @@ const targets = [
   {
     entry: "device/boards/espruino/module.ts",
     out: "espruino/lngate.js",
+    budget: 20000,
     format: "iife",
     es5: true,
     ports: { ...CURVELESS, "src/bytes/hash.ts": "device/boards/espruino/hash.ts" },
@@ -129,6 +130,7 @@ const targets = [
   {
     ...MODDABLE,
     out: "moddable/lngate.js",
+    budget: 40000,
     ports: MODDABLE_PORTS,
     copies: ["main.js", "manifest.json", "partitions.csv", "flash-partition.js", "flash-file.js"],
   },
@@ -158,7 +160,8 @@ for (const target of targets) {
     const folder = target.entry.slice(0, target.entry.lastIndexOf("/"));
     copyFileSync(`${root}${folder}/${file}`, `${root}dist/device/${target.out.replace(/[^/]+$/, file)}`);
   }
-  process.stderr.write(`dist/device/${target.out}: ${bytes} bytes\n`);
+  const budget = target.budget === undefined ? "" : ` (planned: at most ${target.budget})`;
+  process.stderr.write(`dist/device/${target.out}: ${bytes} bytes${budget}\n`);
   if (!process.argv.includes("--sizes")) continue;
   for (const [part, { bytesInOutput }] of Object.entries(parts).sort(
     (a, b) => b[1].bytesInOutput - a[1].bytesInOutput,
