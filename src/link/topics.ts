@@ -1,20 +1,20 @@
 /**
  * Who speaks on the link, and under which MQTT topics. An identity is an MQTT user name:
  *
- *     abcdefgh        the device                        lng/abcdefgh/up        …/down
- *     abcdefgh.owner  the owner's computer              lng/abcdefgh/owner/up  …/owner/down
- *     abcdefgh.pair   the owner's computer, pairing     lng/abcdefgh/pair/up   …/pair/down
+ *     abcdefgh        the device                        l/abcdefgh/up        …/down
+ *     abcdefgh.owner  the owner's computer              l/abcdefgh/owner/up  …/owner/down
+ *     abcdefgh.pair   the owner's computer, pairing     l/abcdefgh/pair/up   …/pair/down
  *
  * They are short because every message carries one; the version is in the envelope. `up` is towards the gateway. A
  * broker lets each identity publish to its own `up` and subscribe to its own `down`, and to nothing else.
  */
 
 /** All the topics that a gateway listens to. */
-export const UP_TOPICS: readonly string[] = ["lng/+/up", "lng/+/owner/up", "lng/+/pair/up"];
+export const UP_TOPICS: readonly string[] = ["l/+/up", "l/+/owner/up", "l/+/pair/up"];
 
 export type Direction = "up" | "down";
 
-const PREFIX = "lng/";
+const PREFIX = "l/";
 const DEVICE_LETTERS = "abcdefghijklmnopqrstuvwxyz234567";
 
 /** True for `<device>`, `<device>.owner` and `<device>.pair`. */

@@ -141,9 +141,9 @@ describe("the broker inside the gateway", () => {
     linkTopic(ALICE, "up"),
     linkTopic(OWNER, "down"),
     "#",
-    "lng/+/down",
-    "lng/#",
-    `lng/${ALICE}/#`,
+    "l/+/down",
+    "l/#",
+    `l/${ALICE}/#`,
     "$SYS/#",
     "$SYS/+/new/clients",
   ])("refuses a subscription to %s", async topic => {

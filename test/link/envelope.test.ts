@@ -65,7 +65,7 @@ describe("topics", () => {
       expect(identityOfUpTopic(linkTopic(identity, "up"))).toBe(identity);
       expect(identityOfUpTopic(linkTopic(identity, "down"))).toBeUndefined();
     }
-    expect(linkTopic("abcdefgh.owner", "down")).toBe("lng/abcdefgh/owner/down");
+    expect(linkTopic("abcdefgh.owner", "down")).toBe("l/abcdefgh/owner/down");
   });
 
   test.each([
@@ -87,15 +87,15 @@ describe("topics", () => {
   test.each([
     "",
     "up",
-    "lng/up",
-    "lng/abcdefgh",
-    "lng/abcdefghup",
-    "lng/abcdefgh.owner/up",
+    "l/up",
+    "l/abcdefgh",
+    "l/abcdefghup",
+    "l/abcdefgh.owner/up",
     "lngate/2/abcdefgh/up",
-    "x/lng/abcdefgh/up",
-    "lng/abcdefgh/up/",
-    "lng/abcdefgh/down",
-    "lng/+/up",
+    "x/l/abcdefgh/up",
+    "l/abcdefgh/up/",
+    "l/abcdefgh/down",
+    "l/+/up",
   ])("%j is nobody's", topic => {
     expect(identityOfUpTopic(topic)).toBeUndefined();
   });
