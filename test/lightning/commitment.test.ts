@@ -1,121 +1,22 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { p2wpkh, p2wsh, witnessSignature } from "../../src/bitcoin/script.ts";
+import { p2wpkh, p2wsh } from "../../src/bitcoin/script.ts";
 import { SIGHASH_SINGLE_ANYONECANPAY, sighash } from "../../src/bitcoin/sighash.ts";
-import { compareOutputs, parseTransaction, transactionBytes, txidOf } from "../../src/bitcoin/transaction.ts";
-import { fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { compareOutputs } from "../../src/bitcoin/transaction.ts";
+import { toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve as curve } from "../../src/bytes/curve.ts";
-import {
-  type ChannelParameters,
-  fundingScript,
-  type Htlc,
-  otherSide,
-  type Side,
-} from "../../src/lightning/channel.ts";
+import { type ChannelParameters, type Htlc, otherSide, type Side } from "../../src/lightning/channel.ts";
 import {
   ANCHOR_SAT,
   anchorBump,
   buildCommitment,
-  type CommitmentBalances,
   type CommitmentContent,
   commitmentContent,
   commitmentFeeSat,
-  htlcSighashAll,
   isDust,
   signedAnchorBump,
-  signedCommitment,
-  signedHtlcTransaction,
 } from "../../src/lightning/commitment.ts";
-import { derivePrivateKey } from "../../src/lightning/keys.ts";
 import { codeThrownBy } from "../thrown.ts";
-import { describeVectors } from "../vectors.ts";
-import { type AppendixC, channelOf, compactOf, htlcOf, keysOf, secretOf } from "./appendixC.ts";
-
-interface AnchorCase {
-  readonly Name: string;
-  readonly LocalBalance: number;
-  readonly RemoteBalance: number;
-  readonly DustLimitSatoshis: number;
-  readonly FeePerKw: number;
-  readonly UseTestHtlcs: boolean;
-  readonly HtlcDescs: readonly { RemoteSigHex: string; ResolutionTxHex: string }[];
-  readonly ExpectedCommitmentTxHex: string;
-  readonly RemoteSigHex: string;
-}
-
-describeVectors<AppendixC>("BOLT #3 appendix C", "bolt3-commitment.json", common => {
-  test("has the derived keys that we derive", () => {
-    const channel = channelOf(common, 546);
-    const keys = keysOf(common, channel);
-    expect(toHex(keys.broadcasterHtlc)).toBe(common.common["local_htlcpubkey"]);
-    expect(toHex(keys.countersignatoryHtlc)).toBe(common.common["remote_htlcpubkey"]);
-    expect(toHex(keys.delayed)).toBe(common.common["local_delayedpubkey"]);
-    expect(toHex(keys.revocation)).toBe(common.common["local_revocation_pubkey"]);
-  });
-
-  describeVectors<readonly AnchorCase[]>("appendix F, anchors", "bolt3-commitment-anchors.json", cases => {
-    test.each(cases)("$Name: every transaction byte for byte", vector => {
-      const channel = channelOf(common, vector.DustLimitSatoshis);
-      const numbers = !vector.UseTestHtlcs
-        ? []
-        : vector.Name.includes("same amount")
-          ? [1, 5, 6]
-          : [0, 1, 2, 3, 4];
-      const htlcs = numbers.map(i => htlcOf(common, i));
-      const balances: CommitmentBalances = {
-        feeratePerKw: vector.FeePerKw,
-        toBroadcasterMsat: vector.LocalBalance,
-        toCountersignatoryMsat: vector.RemoteBalance,
-        htlcs,
-      };
-      const content = commitmentContent(balances, vector.DustLimitSatoshis, true);
-      const keys = keysOf(common, channel);
-      const commitment = buildCommitment(channel, "ours", common.common.commitment_number, keys, content);
-
-      const expected = parseTransaction(fromHex(vector.ExpectedCommitmentTxHex));
-      expect(toHex(commitment.txid)).toBe(toHex(txidOf(expected)));
-      const remoteSignature = compactOf(fromHex(vector.RemoteSigHex));
-      expect(curve.verify(remoteSignature, commitment.sighash, channel.theirs.fundingPubkey)).toBe(true);
-      const ourSignature = curve.sign(commitment.sighash, secretOf(common, "local_funding_privkey"));
-      const signed = signedCommitment(channel, commitment, ourSignature, remoteSignature);
-      expect(toHex(transactionBytes(signed))).toBe(vector.ExpectedCommitmentTxHex);
-
-      expect(commitment.htlcs.length).toBe(vector.HtlcDescs.length);
-      commitment.htlcs.forEach((htlc, i) => {
-        const theirs = compactOf(fromHex(vector.HtlcDescs[i]!.RemoteSigHex));
-        expect(curve.verify(theirs, htlc.sighash, keys.countersignatoryHtlc)).toBe(true);
-        const secret = derivePrivateKey(
-          secretOf(common, "local_payment_basepoint_secret"),
-          channel.ours.basepoints.htlc,
-          fromHex(common.common["local_per_commitment_point"]!),
-        );
-        const ours = curve.sign(htlcSighashAll(htlc), secret);
-        const { preimage } = htlcs.find(each => each.cltvExpiry === htlc.htlc.cltvExpiry)!;
-        const second = signedHtlcTransaction(htlc, ours, theirs, htlc.htlc.offered ? null : preimage);
-        expect(toHex(transactionBytes(second))).toBe(vector.HtlcDescs[i]!.ResolutionTxHex);
-      });
-    });
-  });
-
-  test.each(common.cases)("$name: its signatures are over our hashes", vector => {
-    const channel = channelOf(common, 546);
-    const keys = keysOf(common, channel);
-    const transaction = parseTransaction(fromHex(vector.commit_tx));
-    const hash = sighash(transaction, 0, fundingScript(channel), channel.fundingSat);
-    const signature = (der: string) => compactOf(fromHex(der));
-    expect(curve.verify(signature(vector.local_signature), hash, channel.ours.fundingPubkey)).toBe(true);
-    expect(curve.verify(signature(vector.remote_signature), hash, channel.theirs.fundingPubkey)).toBe(true);
-    expect(vector.htlc_txs.length).toBe(vector.num_htlcs);
-    vector.htlc_txs.forEach(({ tx }, i) => {
-      const second = parseTransaction(fromHex(tx));
-      const { vout, witness } = second.inputs[0]!;
-      const htlcHash = sighash(second, 0, witness![4]!, transaction.outputs[vout]!.valueSat);
-      const theirs = signature(vector.htlc_signatures[i]!);
-      expect(curve.verify(theirs, htlcHash, keys.countersignatoryHtlc)).toBe(true);
-      expect(toHex(witnessSignature(theirs))).toBe(toHex(witness![1]!));
-    });
-  });
-});
 
 const keyOf = (n: number) => curve.publicKey(new Uint8Array(32).fill(n));
 

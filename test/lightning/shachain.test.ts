@@ -1,6 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { toHex } from "../../src/bytes/bytes.ts";
 import {
   commitmentSecret,
   EMPTY_SECRET_STORE,
@@ -8,33 +8,6 @@ import {
   storeSecret,
 } from "../../src/lightning/shachain.ts";
 import { codeThrownBy } from "../thrown.ts";
-import { describeVectors } from "../vectors.ts";
-
-interface ShachainVectors {
-  readonly generate: readonly { name: string; seed: string; I: string; output: string }[];
-  readonly insert: readonly {
-    name: string;
-    inserts: { I: string; secret: string; output: "OK" | "ERROR" }[];
-  }[];
-}
-
-const numberOf = (index: string) => 2 ** 48 - 1 - Number(index);
-
-describeVectors<ShachainVectors>("BOLT #3 appendix D", "bolt3-shachain.json", vectors => {
-  test.each(vectors.generate)("$name", ({ seed, I, output }) => {
-    expect(toHex(commitmentSecret(fromHex(seed.slice(2)), numberOf(I)))).toBe(output.slice(2));
-  });
-
-  test.each(vectors.insert)("$name", ({ inserts }) => {
-    let store = EMPTY_SECRET_STORE;
-    for (const { I, secret, output } of inserts) {
-      expect(store.count).toBe(numberOf(I));
-      const insert = () => storeSecret(store, fromHex(secret.slice(2)));
-      if (output === "OK") store = insert();
-      else expect(codeThrownBy(insert)).toBe("bad-secret");
-    }
-  });
-});
 
 describe("the store of revealed secrets", () => {
   const seeds = fc.uint8Array({ minLength: 32, maxLength: 32 });

@@ -9,7 +9,7 @@ import { makeNonces } from "../../src/threshold/nonces.ts";
 import { answer, complete, signWithNonce } from "../../src/threshold/online.ts";
 import type { Kind } from "../../src/threshold/setup.ts";
 import { completeVerified } from "../../src/threshold/signature.ts";
-import { type AppendixC, secretOf } from "../lightning/appendixC.ts";
+import { type AppendixC, secretOf } from "../device/bolt3/appendixC.ts";
 import { codeThrownBy } from "../thrown.ts";
 import { describeVectors } from "../vectors.ts";
 import {

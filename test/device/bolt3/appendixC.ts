@@ -1,9 +1,9 @@
 /** The channel, keys and HTLCs that the commitment vectors of BOLT #3 share (appendices C and F). */
-import { fromHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
-import type { ChannelParameters, Htlc } from "../../src/lightning/channel.ts";
-import { type Basepoints, type CommitmentKeys, deriveCommitmentKeys } from "../../src/lightning/keys.ts";
+import { fromHex } from "../../../src/bytes/bytes.ts";
+import { nobleCurve } from "../../../src/bytes/curve.ts";
+import { sha256 } from "../../../src/bytes/hash.ts";
+import type { ChannelParameters, Htlc } from "../../../src/lightning/channel.ts";
+import { type Basepoints, type CommitmentKeys, deriveCommitmentKeys } from "../../../src/lightning/keys.ts";
 
 export interface AppendixC {
   readonly common: Record<string, string> & Record<"commitment_number" | "funding_amount_satoshi", number>;
