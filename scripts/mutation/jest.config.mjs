@@ -2,14 +2,10 @@
 import { fileURLToPath } from "node:url";
 import project from "../../jest.config.mjs";
 
-const TESTS = {
-  rules: "test/device/{normal,opening,closing,paying,locked,liar,world}.test.ts",
-  scalars: "test/threshold/{scalar,online}.test.ts",
-};
-
 export default {
   ...project,
   rootDir: fileURLToPath(new URL("../..", import.meta.url)),
   globals: { mutants: true },
-  testMatch: [`<rootDir>/${TESTS[process.env["MUTANTS"]]}`],
+  testEnvironment: fileURLToPath(new URL("environment.mjs", import.meta.url)),
+  testMatch: [`<rootDir>/scripts/mutation/${process.env["MUTANTS"]}.ts`],
 };

@@ -1,10 +1,11 @@
 /**
- * npm run test:mutation [-- scalars|rules]: installs Stryker apart from the project, once, and runs it. docs/mutation.md
- * explains what survives.
+ * npm run test:mutation [-- scalars|rules|<file> …]: installs Stryker apart from the project, once, and runs it.
+ * docs/mutation.md explains what survives.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { GROUPS } from "./groups.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -14,14 +15,22 @@ function run(command, args, options) {
   if (status !== 0) process.exit(status ?? 1);
 }
 
+const wanted = process.argv.slice(2);
+const unknown = wanted.filter(name => !(name in GROUPS) && !Object.values(GROUPS).flat().includes(name));
+if (unknown.length > 0) {
+  console.error(`usage: npm run test:mutation [-- scalars|rules|<file> …], not ${unknown.join(", ")}`);
+  process.exit(2);
+}
 if (!existsSync(`${here}/node_modules/@stryker-mutator/core`)) {
   run("npm", ["ci", "--no-audit", "--no-fund"], { cwd: here });
 }
-const groups = process.argv.length > 2 ? process.argv.slice(2) : ["scalars", "rules"];
-for (const group of groups) {
+for (const [group, all] of Object.entries(GROUPS)) {
+  const files =
+    wanted.length === 0 || wanted.includes(group) ? all : all.filter(file => wanted.includes(file));
+  if (files.length === 0) continue;
   const stryker = `${here}/node_modules/@stryker-mutator/core/bin/stryker.js`;
   run(process.execPath, [stryker, "run", `${here}/stryker.config.mjs`], {
     cwd: root,
-    env: { ...process.env, MUTANTS: group },
+    env: { ...process.env, MUTANTS: group, MUTATE: files.join() },
   });
 }

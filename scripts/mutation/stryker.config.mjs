@@ -1,24 +1,11 @@
 /**
- * Mutation testing of what guards the money, in two groups ($MUTANTS), each with the fast tests of its own: the device's
- * rules with the places that demand them, and the scalars with the online half of the signature. Paths are the
- * project's; `node scripts/mutation/run.mjs` runs both.
+ * Mutation testing of what guards the money, one group ($MUTANTS, groups.mjs) with the tests of its own at a time,
+ * and of that group the files in $MUTATE. Paths are the project's.
  */
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const group = process.env["MUTANTS"];
-
-const MUTATE = {
-  rules: ["rules", "normal", "opening", "closing", "exiting", "paying", "signing", "machine"].map(
-    name => `device/channel/${name}.ts`,
-  ),
-  scalars: [
-    "src/bytes/scalar-limbs.ts",
-    "src/bytes/scalar-bigint.ts",
-    "src/bytes/scalar-order.ts",
-    "src/threshold/online.ts",
-  ],
-};
 
 export default {
   plugins: [
@@ -33,7 +20,7 @@ export default {
     enableFindRelatedTests: false,
   },
   coverageAnalysis: "perTest",
-  mutate: MUTATE[group],
+  mutate: process.env["MUTATE"].split(","),
   ignorers: ["sentences"],
   ignorePatterns: ["dist", "coverage"],
   tsconfigFile: "none",
@@ -41,7 +28,7 @@ export default {
   timeoutMS: 10_000,
   // Not in the tree: other tools would find a second project there.
   tempDirName: join(tmpdir(), `lngate-mutation-${group}`),
-  reporters: ["clear-text", "json"],
+  reporters: ["clear-text", "json", "progress-append-only"],
   jsonReporter: { fileName: `coverage/mutation-${group}.json` },
   clearTextReporter: { allowColor: false, reportTests: false, logTests: false },
 };

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from "node:fs";
-import { describe, expect, jest, test } from "@jest/globals";
+import { afterEach, describe, expect, jest, test } from "@jest/globals";
 import type { Rule } from "../../device/channel/demand.ts";
 
 const { demand }: { demand(rule: Rule, holds: boolean, sentence: string): void } = await import(
@@ -22,13 +22,14 @@ jest.unstable_mockModule("../../device/channel/demand.ts", () => ({
 const { ATTACKS } = await import("./attacks.ts");
 const { Rig } = await import("./rig.ts");
 
+afterEach(() => off.clear());
+
 for (const [rule, attacks] of Object.entries(ATTACKS)) {
   describe(`policy-${rule}`, () => {
     for (const attack of attacks) {
       const harmOf = (rig: InstanceType<typeof Rig>) => rig.harm() ?? attack.harm?.(rig) ?? null;
 
       test(`stops: ${attack.name}`, () => {
-        off.clear();
         const rig = new Rig(attack.rig);
         attack.act(rig);
         expect(rig.refusals).toContain(`policy-${rule}`);
@@ -36,7 +37,6 @@ for (const [rule, attacks] of Object.entries(ATTACKS)) {
       });
 
       test(`without it there is harm: ${attack.name}`, () => {
-        off.clear();
         off.add(rule);
         const rig = new Rig(attack.rig);
         attack.act(rig);
