@@ -3,8 +3,11 @@
  * An attack names the rule that stops it; `harm` says what it gets if nothing does (by default what the rig finds).
  */
 import type { Rule } from "../../device/channel/demand.ts";
+import { sighash } from "../../src/bitcoin/sighash.ts";
 import { equal } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
+import { fundingScript } from "../../src/lightning/channel.ts";
+import type { Commitment } from "../../src/lightning/commitment.ts";
 import type { Step } from "../../src/link/messages.ts";
 import { channelOf } from "../../src/link/transactions.ts";
 import { derived } from "./dealer.ts";
@@ -356,15 +359,28 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       }),
     },
     {
-      name: "the bridge's signature of a channel without anchors",
+      name: "the bridge's signature of a commitment that has quietly lost its anchors",
       act: openRig(rig => {
         const holder = rig.holder(rig.view());
-        const channel = channelOf(rig.identity, rig.proposal);
-        const signature = nobleCurve.sign(
-          derived(`static remote key ${channel.fundingSat}`),
-          BRIDGE.funding.secret,
-        );
+        const commitment = rig.build(true, holder.number, rig.ourPoint(holder.number), rig.view());
+        const signature = nobleCurve.sign(withoutAnchors(rig, commitment), BRIDGE.funding.secret);
         rig.step({ holder: { ...holder, signature } });
+      }),
+    },
+    {
+      name: "the bridge's signature of the state before",
+      act: withHtlc(
+        rig =>
+          void rig.step({
+            holder: { ...rig.holder(rig.view()), signature: rig.state.holder!.bridgeSignature },
+          }),
+      ),
+    },
+    {
+      name: "the bridge's signature of the same state under another number",
+      act: openRig(rig => {
+        const { signature } = rig.holder(rig.view(), 2);
+        rig.step({ holder: { ...rig.holder(rig.view()), signature } });
       }),
     },
     {
@@ -650,6 +666,22 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
     },
   ],
 };
+
+/** What the bridge would sign for a channel of the older type (BOLT #3, static_remotekey): hash of our commitment. */
+function withoutAnchors(rig: Rig, { transaction, outputs }: Commitment): Uint8Array {
+  const anchors = outputs.filter(output => output.kind.endsWith("anchor"));
+  const kept = outputs.filter(output => !anchors.includes(output));
+  const more = anchors.reduce((sum, anchor) => sum + anchor.valueSat, 0);
+  const older = {
+    ...transaction,
+    outputs: kept.map(({ kind, valueSat, script }) => ({
+      valueSat: kind === "to-local" ? valueSat + more : valueSat,
+      script,
+    })),
+  };
+  const channel = channelOf(rig.identity, rig.proposal);
+  return sighash(older, 0, fundingScript(channel), channel.fundingSat);
+}
 
 type Spend = NonNullable<Step["spend"]>;
 

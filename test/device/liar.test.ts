@@ -24,6 +24,14 @@ const { Rig } = await import("./rig.ts");
 
 afterEach(() => off.clear());
 
+const count = Object.values(ATTACKS).flat().length;
+test(`${count} attacks on ${Object.keys(ATTACKS).length} rules, no two of the same name, none without any`, () => {
+  expect(new Set(Object.values(ATTACKS).flatMap(attacks => attacks.map(({ name }) => name))).size).toBe(
+    count,
+  );
+  expect(Object.values(ATTACKS).filter(attacks => attacks.length === 0)).toEqual([]);
+});
+
 for (const [rule, attacks] of Object.entries(ATTACKS)) {
   describe(`policy-${rule}`, () => {
     for (const attack of attacks) {

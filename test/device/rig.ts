@@ -201,7 +201,8 @@ export class Rig {
     }
   }
 
-  private completed({ id, scalar }: Partial2pe): Uint8Array {
+  /** The signature by the shared key that an answer of kind A makes with the gateway's half. */
+  completed({ id, scalar }: Partial2pe): Uint8Array {
     return complete(recordOf("A", id).completing, scalar);
   }
 
