@@ -7,7 +7,7 @@ import { hmacSha256 } from "../../src/bytes/hash.ts";
 import { commitmentFeeSat } from "../../src/lightning/commitment.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
 import { commitmentSecret } from "../../src/lightning/shachain.ts";
-import type { ToGateway, View } from "../../src/link/messages.ts";
+import type { ToDevice, ToGateway, View } from "../../src/link/messages.ts";
 import { encodeValue } from "../../src/link/schema.ts";
 import {
   anchorSighash,
@@ -46,6 +46,15 @@ export class Auditor {
       this.once(`A${id}`, messageOf(recordOf("A", id), scalar).toString());
     }
     for (const signature of message.signed?.htlcSignatures ?? []) this.signature("H", signature);
+  }
+
+  /** A message leaves the gateway: each half of kind B binds a record. */
+  gave(message: ToDevice): void {
+    if (message.type !== "step") return;
+    for (const partial of [message.holder?.partial, message.holder?.anchorPartial]) {
+      if (partial)
+        this.once(`gateway's B${partial.id}`, `${messageOf(recordOf("B", partial.id), partial.scalar)}`);
+    }
   }
 
   private signature(kind: string, signature: Uint8Array): void {

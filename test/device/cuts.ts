@@ -3,6 +3,7 @@
  * with the power failing at chosen instants. The end must be the same.
  */
 import { isDeepStrictEqual } from "node:util";
+import type { Cut as GatewayCut } from "../gateway-cuts/power.ts";
 import { Violation } from "./audit.ts";
 import type { Cut } from "./box.ts";
 import { LIFE, type Wish, World, type WorldOptions } from "./world.ts";
@@ -21,9 +22,10 @@ export function seeded(seed: number): () => number {
 export interface Undisturbed {
   readonly wishes: readonly Wish[];
   readonly outcome: ReturnType<World["outcome"]>;
-  /** Flash operations and effects of the whole life. */
+  /** Flash operations and effects of the device in the whole life, and effects of the gateway. */
   readonly operations: number;
   readonly effects: number;
+  readonly gatewayEffects: number;
 }
 
 export function undisturbed(wishes: readonly Wish[] = LIFE, options: WorldOptions = {}): Undisturbed {
@@ -33,6 +35,7 @@ export function undisturbed(wishes: readonly Wish[] = LIFE, options: WorldOption
     outcome: world.outcome(),
     operations: world.box.operations + world.box.flash.operations(),
     effects: world.box.effects,
+    gatewayEffects: world.peer.effects,
   };
 }
 
@@ -43,6 +46,14 @@ export function everyCut({ operations, effects }: Undisturbed): Cut[] {
   for (let effect = 0; effect < effects; effect++)
     cuts.push({ at: "before", effect }, { at: "after", effect });
   return cuts;
+}
+
+/** The same of the gateway's power. */
+export function everyGatewayCut({ gatewayEffects }: Undisturbed): GatewayCut[] {
+  return Array.from({ length: gatewayEffects }, (_, effect) => [
+    { at: "before" as const, effect },
+    { at: "after" as const, effect },
+  ]).flat();
 }
 
 /** Lives a life with these disturbances. Throws a Violation if it ends differently than it should. */
@@ -63,19 +74,23 @@ function comparable({ payments, ...rest }: Undisturbed["outcome"]) {
   return { ...rest, payments: [...payments].sort(byHash) };
 }
 
-/** A random life: up to three cuts, sessions that break, messages that come twice, wishes in another order. */
-export function chaos(seed: number, lives: Map<string, Undisturbed>): World {
-  const random = seeded(seed);
+/** Orders in which wishes come: each costs a thread that meets it an undisturbed life. */
+const ORDERS = 200;
+
+/** An open, some of what can happen in between in any order, and a close. */
+function someWishes(random: () => number): Wish[] {
   const middle = LIFE.slice(1, -1);
   for (let i = middle.length - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1));
     [middle[i], middle[j]] = [middle[j]!, middle[i]!];
   }
-  const wishes = [
-    LIFE[0]!,
-    ...middle.slice(0, 1 + Math.floor(random() * middle.length)),
-    LIFE[LIFE.length - 1]!,
-  ];
+  return [LIFE[0]!, ...middle.slice(0, 1 + Math.floor(random() * middle.length)), LIFE[LIFE.length - 1]!];
+}
+
+/** A random life: up to three cuts of device and gateway each, sessions that break, messages that come twice, wishes in another order. */
+export function chaos(seed: number, lives: Map<string, Undisturbed>, options: WorldOptions = {}): World {
+  const random = seeded(seed);
+  const wishes = someWishes(seeded(Math.floor(random() * ORDERS)));
   const name = JSON.stringify(wishes);
   const expected = lives.get(name) ?? undisturbed(wishes);
   lives.set(name, expected);
@@ -87,8 +102,16 @@ export function chaos(seed: number, lives: Map<string, Undisturbed>): World {
       cuts.push({ at: which < 0.75 ? "before" : "after", effect: Math.floor(random() * expected.effects) });
   }
   cuts.sort((a, b) => position(a) - position(b));
+  const gatewayCuts: GatewayCut[] = [];
+  for (let count = Math.floor(random() * 4); count > 0; count--) {
+    const effect = Math.floor(random() * expected.gatewayEffects);
+    gatewayCuts.push({ at: random() < 0.5 ? "before" : "after", effect });
+  }
+  gatewayCuts.sort((a, b) => a.effect - b.effect);
   return disturbed(expected, {
+    ...options,
     cuts,
+    gatewayCuts,
     random,
     breaks: random() < 0.5 ? 0.03 : 0,
     repeats: random() < 0.5 ? 0.05 : 0,

@@ -7,7 +7,7 @@ import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { concat } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
 import type { Proposal } from "../../src/link/messages.ts";
-import { RecordBook } from "../../src/threshold/records.ts";
+import type { Batch } from "../../src/threshold/records.ts";
 import { rememberCurve } from "./curve.ts";
 import { type DealtRecord, dealNonce, dealRecord, derived } from "./dealer.ts";
 
@@ -116,19 +116,15 @@ export function nonceOf(id: number): Uint8Array {
 const ids = (count: number) => Array.from({ length: count }, (_, id) => id);
 
 /** The gateway's half of the records. */
-export function gatewayRecords(charge: Charge = CHARGE): RecordBook {
-  const book = new RecordBook(derived("sid"), 0);
-  const batch = (kind: "A" | "B", side: keyof DealtRecord, count: number) =>
-    book.activate({
-      kind,
-      epoch: 0,
-      firstId: 0,
-      count,
-      records: concat(ids(count).map(id => recordOf(kind, id)[side])),
-    });
-  batch("A", "completing", charge.A);
-  batch("B", "answering", charge.B);
-  return book;
+export function gatewayBatches(charge: Charge = CHARGE): Batch[] {
+  const batch = (kind: "A" | "B", side: keyof DealtRecord, count: number): Batch => ({
+    kind,
+    epoch: 0,
+    firstId: 0,
+    count,
+    records: concat(ids(count).map(id => recordOf(kind, id)[side])),
+  });
+  return [batch("A", "completing", charge.A), batch("B", "answering", charge.B)];
 }
 
 export const PAGE_BYTES = 4096;

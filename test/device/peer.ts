@@ -1,9 +1,12 @@
 /**
  * An honest gateway and an honest bridge in one, without LDK: the updates of BOLT #2 in their order, real commitments
- * and signatures of the bridge's, and the gateway's own DeviceSigner that turns what is to be signed into steps.
+ * and signatures of the bridge's, and the gateway's own DeviceSigner that turns what is to be signed into steps, over
+ * its own record store. The gateway's power can fail at every write to that store, before and after what LDK would
+ * store of a message that came in, and at every message that goes out. (With real LDK: test/gateway-cuts.)
  */
 import { DeviceSigner } from "../../gateway/device-signer.ts";
 import type { SigningAnswer, SigningPart } from "../../gateway/lightning/signer-state.ts";
+import { openRecordStore } from "../../gateway/records.ts";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { concat, equal, toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
@@ -27,8 +30,10 @@ import {
   ourBasepoints,
   theirBasepoints,
 } from "../../src/link/transactions.ts";
+import type { RecordStore } from "../../src/threshold/records.ts";
+import { type Cut, MemoryDisk, Power } from "../gateway-cuts/power.ts";
 import { derived } from "./dealer.ts";
-import { BRIDGE, type Charge, gatewayRecords, HEIGHT, proposalWith } from "./parties.ts";
+import { BRIDGE, type Charge, gatewayBatches, HEIGHT, proposalWith } from "./parties.ts";
 
 /** What is to become of a payment. */
 export interface Fate {
@@ -61,12 +66,39 @@ export interface PeerOptions {
   readonly charge?: Charge;
   readonly proposal?: Partial<Proposal>;
   readonly fates: readonly Fate[];
+  /** The gateway's power fails at these effects, counted over all of its boots, in rising order. */
+  readonly cuts?: readonly Cut[];
+  /** Decides what of an unsynced write is left. */
+  readonly random?: () => number;
   send(message: ToDevice): void;
 }
 
+/** All that the gateway's LDK and the bridge remember. */
+const STORED = [
+  "proposal",
+  "offered",
+  "closes",
+  "closeSignatures",
+  "funding",
+  "holderNumber",
+  "counterpartyNumber",
+  "state",
+  "updates",
+  "parts",
+  "points",
+  "outcome",
+  "awaitsTheirRevocation",
+  "awaitsOurRevocation",
+  "nextId",
+] as const;
+
 export class Peer {
-  readonly signer: DeviceSigner;
-  readonly records;
+  private signer!: DeviceSigner;
+  private readonly disk = new MemoryDisk();
+  private power = new Power();
+  private countedEffects = 0;
+  boots = 0;
+  private outbox: ToDevice[] = [];
   readonly problems: string[] = [];
   proposal: Proposal;
   /** Payment hashes (hex) of HTLCs that were offered to the bridge, in order. */
@@ -91,18 +123,73 @@ export class Peer {
   constructor(options: PeerOptions) {
     this.options = options;
     this.proposal = proposalWith(options.proposal);
-    this.records = gatewayRecords(options.charge);
+    const records = this.openRecords(new Power());
+    for (const batch of gatewayBatches(options.charge)) records.activate(batch);
+    this.boot();
+  }
+
+  // ── power ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Writes, and messages sent, in all boots. */
+  get effects(): number {
+    return this.countedEffects + this.power.trace.length;
+  }
+
+  private openRecords(power: Power): RecordStore {
+    return openRecordStore(
+      "records",
+      KEYS_ID,
+      0,
+      this.disk.poweredBy(power, this.options.random ?? (() => 0)),
+    );
+  }
+
+  /** Starts with what is durable. The power may fail while it does. */
+  private boot(): void {
+    this.boots++;
+    this.countedEffects = this.effects;
+    this.power = new Power();
+    const next = this.options.cuts?.find(cut => cut.effect >= this.countedEffects);
+    this.power.plan(next && { at: next.at, effect: next.effect - this.countedEffects });
+    const records = this.openRecords(this.power);
+    if (!this.power.isOn) {
+      this.boot();
+      return;
+    }
     this.signer = new DeviceSigner({
-      keys: options.keys,
-      records: this.records,
+      keys: this.options.keys,
+      records,
       proposal: () => this.proposal,
       send: step => {
-        options.send(step);
+        this.send(step);
         return true;
       },
       answer: (_, answers) => this.answered(answers),
       problem: (code, sentence) => this.problems.push(`${code}: ${sentence}`),
     });
+  }
+
+  /** What comes of an event is stored, and then it is sent. False if the power has failed: all else is forgotten. */
+  private powered(work: () => void): boolean {
+    const before = this.options.cuts ? this.stored() : undefined;
+    work();
+    let isStored = false;
+    this.power.effect("write state", () => {
+      isStored = true;
+    });
+    if (!isStored) Object.assign(this, before);
+    for (const message of this.outbox.splice(0)) this.power.effect("send", () => this.options.send(message));
+    if (this.power.isOn) return true;
+    this.boot();
+    return false;
+  }
+
+  private stored(): object {
+    return structuredClone(Object.fromEntries(STORED.map(name => [name, this[name]])));
+  }
+
+  private send(message: ToDevice): void {
+    this.outbox.push(message);
   }
 
   /** Nothing is on the way and nothing is waited for. */
@@ -114,7 +201,12 @@ export class Peer {
     return channelOf(this.options.keys, this.proposal);
   }
 
-  receive(message: ToGateway): void {
+  /** False if the gateway's power has failed. */
+  receive(message: ToGateway): boolean {
+    return this.powered(() => this.take(message));
+  }
+
+  private take(message: ToGateway): void {
     switch (message.type) {
       case "hello":
         this.greeted(message);
@@ -141,11 +233,12 @@ export class Peer {
     this.signer.greeted(hello);
     if (this.state !== "none" && hello.index === this.proposal.index) this.tellState();
     if (this.parts.length > 0) this.signer.ask(KEYS_ID, this.parts);
+    this.pump();
   }
 
   private tellState(): void {
     const state = this.state === "opening" ? "opening" : this.state;
-    this.options.send({ type: "channel", index: this.proposal.index, state });
+    this.send({ type: "channel", index: this.proposal.index, state });
   }
 
   private ask(part: SigningPart): void {
@@ -193,9 +286,9 @@ export class Peer {
     const paymentHash = sha256(fate.preimage);
     const known = this.outcome.get(toHex(paymentHash));
     if (known === "paid") {
-      this.options.send({ type: "paid", preimage: fate.preimage, feeMsat: fate.feeMsat });
+      this.send({ type: "paid", preimage: fate.preimage, feeMsat: fate.feeMsat });
     } else if (known === "failed") {
-      this.options.send({
+      this.send({
         type: "failed",
         paymentHash,
         code: "payment-rejected",
@@ -204,17 +297,18 @@ export class Peer {
     }
   }
 
-  changeFeerate(feeratePerKw: number): void {
+  /** False if the gateway's power has failed. */
+  changeFeerate(feeratePerKw: number): boolean {
     this.updates.push({ kind: "fee", feeratePerKw, by: "ours", stage: 0 });
-    this.pump();
+    return this.powered(() => this.pump());
   }
 
-  /** An HTLC that nobody asked for, if the bridge has so much. */
-  offerToUs(amountMsat: number, name: string): void {
-    if (this.balances("theirs").theirMsat < amountMsat) return;
+  /** An HTLC that nobody asked for, if the bridge has so much. False if the gateway's power has failed. */
+  offerToUs(amountMsat: number, name: string): boolean {
+    if (this.balances("theirs").theirMsat < amountMsat) return true;
     const htlc = { amountMsat, cltvExpiry: HEIGHT + 40, paymentHash: derived(name) };
     this.updates.push({ kind: "add", id: this.nextId++, htlc, by: "theirs", stage: 0 });
-    this.pump();
+    return this.powered(() => this.pump());
   }
 
   // ── commitments ───────────────────────────────────────────────────────────────────────────────────────

@@ -1,5 +1,13 @@
 import { describe, expect, test } from "@jest/globals";
-import { chaos, disturbed, everyCut, seeded, type Undisturbed, undisturbed } from "./cuts.ts";
+import {
+  chaos,
+  disturbed,
+  everyCut,
+  everyGatewayCut,
+  seeded,
+  type Undisturbed,
+  undisturbed,
+} from "./cuts.ts";
 import { LIFE, SHORT_LIFE, World } from "./world.ts";
 
 describe("the power fails", () => {
@@ -15,6 +23,13 @@ describe("the power fails", () => {
     }
   });
 
+  test("at every write and every message of the gateway, and the life ends as it would have", () => {
+    const life = undisturbed(SHORT_LIFE);
+    for (const [i, cut] of everyGatewayCut(life).entries()) {
+      expect(disturbed(life, { gatewayCuts: [cut], random: seeded(i) }).peer.boots).toBe(2);
+    }
+  });
+
   test("in failed, concurrent, tiny and unasked payments too", () => {
     const life = undisturbed(LIFE);
     for (const [i, cut] of everyCut(life).entries()) {
@@ -22,10 +37,16 @@ describe("the power fails", () => {
     }
   });
 
-  test("and again and again, sessions break and messages come twice (npm run test:chaos has more)", () => {
+  test("of device and gateway again and again, sessions break and messages come twice (npm run test:chaos has more)", () => {
     const lives = new Map<string, Undisturbed>();
-    let boots = 0;
-    for (let seed = 1; seed <= 150; seed++) boots += chaos(seed, lives).box.boots;
-    expect(boots).toBeGreaterThan(230);
+    const cuts = { device: 0, gateway: 0, both: 0 };
+    for (let seed = 1; seed <= 300; seed++) {
+      const { box, peer } = chaos(seed, lives);
+      if (box.boots > 1) cuts.device++;
+      if (peer.boots > 1) cuts.gateway++;
+      if (box.boots > 1 && peer.boots > 1) cuts.both++;
+    }
+    expect(Math.min(cuts.device, cuts.gateway)).toBeGreaterThan(150);
+    expect(cuts.both).toBeGreaterThan(100);
   });
 });

@@ -11,6 +11,7 @@ import { toHex } from "../../src/bytes/bytes.ts";
 import { type Curve, nobleCurve } from "../../src/bytes/curve.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
 import { type Proposal, type ToGateway, toDevice } from "../../src/link/messages.ts";
+import type { Cut as GatewayCut } from "../gateway-cuts/power.ts";
 import { Auditor, Violation } from "./audit.ts";
 import { Box, type Cut } from "./box.ts";
 import { derived } from "./dealer.ts";
@@ -27,6 +28,7 @@ export type Wish =
 
 export interface WorldOptions {
   readonly cuts?: readonly Cut[];
+  readonly gatewayCuts?: readonly GatewayCut[];
   /** Decides how a cut tears, what is lost and what comes first. Without it nothing is lost, all comes in order. */
   readonly random?: () => number;
   /** Probability that the session breaks when a message is to arrive, and that a message arrives twice. */
@@ -97,7 +99,10 @@ export class World {
       fates: Object.values(FATES),
       ...(options.charge ? { charge: options.charge } : {}),
       ...(options.proposal ? { proposal: options.proposal } : {}),
+      ...(options.gatewayCuts ? { cuts: options.gatewayCuts } : {}),
+      ...(options.random ? { random: options.random } : {}),
       send: message => {
+        this.auditor.gave(message);
         const encoded = toDevice.encode(message);
         this.traffic.down.push(encoded.length);
         this.toDevice.push(encoded);
@@ -136,8 +141,9 @@ export class World {
   }
 
   private fulfil(wish: Wish): void {
-    if (wish.wish === "feerate") this.peer.changeFeerate(wish.feeratePerKw);
-    if (wish.wish === "incoming") this.peer.offerToUs(wish.amountMsat || 600_000, wish.name);
+    if (wish.wish === "feerate") this.inGateway(() => this.peer.changeFeerate(wish.feeratePerKw));
+    if (wish.wish === "incoming")
+      this.inGateway(() => this.peer.offerToUs(wish.amountMsat || 600_000, wish.name));
     for (let tries = 0; !this.isFulfilled(wish); tries++) {
       if (tries > 20)
         throw new Violation(`stuck at ${JSON.stringify(wish)}: ${this.peer.problems.join("; ")}`);
@@ -182,7 +188,7 @@ export class World {
       if (count > 10_000) throw new Violation("the two talk for ever");
       if (this.happens(this.options.breaks)) this.breakSession();
       const up = this.toPeer.length > 0 && (this.toDevice.length === 0 || this.happens(0.5));
-      if (up) this.peer.receive(this.toPeer.shift()!);
+      if (up) this.inGateway(() => this.peer.receive(this.toPeer.shift()!));
       else if (this.toDevice.length > 0) {
         const message = this.toDevice.shift()!;
         const before = this.session;
@@ -200,13 +206,23 @@ export class World {
     if (!survived) this.breakSession();
   }
 
+  /** Lets the gateway do something. A power cut ends the session; what was on the way to the device may still arrive. */
+  private inGateway(step: () => boolean): void {
+    if (step()) return;
+    while (this.toDevice.length > 0 && this.happens(0.5)) {
+      const message = this.toDevice.shift()!;
+      this.run(() => this.box.receive(message));
+    }
+    this.toPeer = [];
+    this.breakSession();
+  }
+
   /** What was on the way is lost, the last messages to the gateway perhaps not. Then a new session begins. */
   private breakSession(): void {
     this.toDevice = [];
     while (this.toPeer.length > 0) {
       const message = this.toPeer.shift()!;
-      if (this.happens(0.5)) this.peer.receive(message);
-      else this.toPeer = [];
+      if (!this.happens(0.5) || !this.peer.receive(message)) this.toPeer = [];
     }
     this.toDevice = [];
     this.connect();
@@ -240,7 +256,7 @@ export class World {
         );
       }),
       offered: [...this.peer.offered].sort(),
-      closes: this.peer.closes,
+      closes: Array.from(this.peer.closes, ({ ourSat, theirSat }) => ({ ourSat, theirSat })),
     };
   }
 }
