@@ -9,16 +9,16 @@ import { equal, toHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { checkPayable, decodeInvoice, packInvoice } from "../src/lightning/bolt11.ts";
 import { type Step, type ToDevice, toDevice, toGateway } from "../src/link/messages.ts";
+import { serviceFeeMsat } from "../src/link/service-fee.ts";
 import { LinkClient, type LinkEffect } from "../src/link/session.ts";
 import { linkTopic } from "../src/link/topics.ts";
 import type { Board, MqttConnection } from "./board.ts";
 import type { Context, Effect } from "./channel/context.ts";
 import { type Input, transition } from "./channel/machine.ts";
 import { POINTS_AHEAD } from "./channel/normal.ts";
-import { knownPayment, spendableMsat } from "./channel/paying.ts";
+import { highestExpiry, knownPayment, spendableMsat } from "./channel/paying.ts";
 import { type ChannelState, type Payment, readState } from "./channel/state.ts";
 import { contextOf } from "./context.ts";
-import type { DeviceIdentity } from "./identity.ts";
 import { RECORD_KINDS } from "./vault/records.ts";
 
 /** Longest message on a device's link. */
@@ -31,6 +31,8 @@ export interface Receipt {
   readonly amountMsat: number;
   /** Routing fee paid on top. */
   readonly feeMsat: number;
+  /** The gateway's fee for its service: owed from now on, and settled later. */
+  readonly serviceFeeMsat: number;
   /** From `pay()` to the preimage. */
   readonly ms: number;
 }
@@ -42,11 +44,20 @@ export interface PayOptions {
   readonly timeoutMs?: number;
 }
 
+/** What a payment may cost at most: `amountMsat + maxFeeMsat + serviceFeeMsat`. */
+export interface Quote {
+  readonly amountMsat: number;
+  readonly maxFeeMsat: number;
+  readonly serviceFeeMsat: number;
+}
+
 export interface Balance {
   /** Ours in the channel at rest, before the commitment fee, sat. */
   readonly balanceSat: number;
   /** What can be paid now, fees included, msat. */
   readonly spendableMsat: number;
+  /** Service fees of payments that have arrived, less what is settled; kept aside, msat. */
+  readonly owedMsat: number;
   readonly phase: string;
   readonly recordsLeft: { readonly A: number; readonly B: number; readonly H: number };
 }
@@ -161,7 +172,7 @@ export class Device {
     return new Promise((resolve, reject) => {
       const order = this.orderOf(invoice, options);
       const known = knownPayment(this.state, order.paymentHash);
-      if (known?.preimage) return resolve(receiptOf(known));
+      if (known?.preimage) return resolve(this.receiptOf(known));
       if (!known || known.settled) {
         checkPayable(order.decoded, this.board.vault.identity.network, Math.floor(this.board.now() / 1000));
         this.needConnection();
@@ -191,6 +202,12 @@ export class Device {
     });
   }
 
+  /** What `pay()` with the same arguments would cost. Throws `invoice-…` for what is no invoice. */
+  quote(invoice: string, options: PayOptions = {}): Quote {
+    const { amountMsat, maxFeeMsat } = this.orderOf(invoice, options);
+    return { amountMsat, maxFeeMsat, serviceFeeMsat: this.serviceFeeMsat(amountMsat) };
+  }
+
   /** No payment is in flight, and both commitments say so. */
   isAtRest(): boolean {
     const { payments, holder, counterparty } = this.state;
@@ -205,7 +222,8 @@ export class Device {
     const left = (kind: "A" | "B" | "H") => this.context.records.left(kind, books.cursors[kind]);
     return {
       balanceSat: books.phase === "none" ? 0 : books.baseSat,
-      spendableMsat: spendableMsat(this.state),
+      spendableMsat: spendableMsat(this.state, this.board.vault.identity),
+      owedMsat: books.owedMsat || 0,
       phase: books.phase,
       recordsLeft: { A: left("A"), B: left("B"), H: left("H") },
     };
@@ -393,12 +411,27 @@ export class Device {
     const mine = this.paying.filter(entry => equal(entry.hash, payment.paymentHash));
     this.paying = this.paying.filter(entry => mine.indexOf(entry) < 0);
     for (const { waiter } of mine) {
-      if (payment.preimage) waiter.resolve(receiptOf(payment));
+      if (payment.preimage) waiter.resolve(this.receiptOf(payment));
       else
         waiter.reject(
           lngateError(payment.failure || "payment-failed", "the payment failed; nothing was paid"),
         );
     }
+  }
+
+  private receiptOf(payment: Payment): Receipt {
+    return {
+      hash: toHex(payment.paymentHash),
+      preimage: toHex(payment.preimage!),
+      amountMsat: payment.amountMsat,
+      feeMsat: payment.feeMsat || 0,
+      serviceFeeMsat: this.serviceFeeMsat(payment.amountMsat),
+      ms: payment.ms || 0,
+    };
+  }
+
+  private serviceFeeMsat(amountMsat: number): number {
+    return serviceFeeMsat(this.board.vault.identity.serviceFee, amountMsat);
   }
 
   private failed(failure: { code: string; sentence: string }): void {
@@ -439,21 +472,4 @@ function undecided(): Error {
 
 function settleAll<T>(waiters: readonly T[], settle: (waiter: T) => void): void {
   for (const waiter of waiters) settle(waiter);
-}
-
-function receiptOf(payment: Payment): Receipt {
-  return {
-    hash: toHex(payment.paymentHash),
-    preimage: toHex(payment.preimage!),
-    amountMsat: payment.amountMsat,
-    feeMsat: payment.feeMsat || 0,
-    ms: payment.ms || 0,
-  };
-}
-
-/** Blocks come every ten minutes, give or take; the chain's height is bounded from the device's own clock. */
-function highestExpiry(identity: DeviceIdentity, nowMs: number): number {
-  const seconds = Math.max(0, nowMs / 1000 - identity.birthTime);
-  const height = identity.birthHeight + 144 + Math.ceil((seconds / 600) * 1.25);
-  return height + identity.policy.maxCltvExpiryDelta;
 }

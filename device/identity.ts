@@ -2,12 +2,13 @@
  * Who a device is: what pairing makes on the owner's computer and writes into the device's flash, once.
  * Everything here is fixed for the life of a pairing; what changes lives in the channel's state.
  */
+import type { ServiceFee } from "../src/link/service-fee.ts";
 
 export type Network = "mainnet" | "testnet" | "signet" | "regtest";
 
 /** What the owner allows the device to do on its own. Strict by default: see `DEFAULT_POLICY`. */
 export interface SpendingPolicy {
-  /** Limits on amount plus routing fee, msat. */
+  /** Limits on amount plus routing fee plus service fee, msat. */
   readonly perPaymentMsat: number;
   readonly perHourMsat: number;
   readonly perDayMsat: number;
@@ -73,4 +74,6 @@ export interface DeviceIdentity {
   readonly birthHeight: number;
   readonly birthTime: number;
   readonly policy: SpendingPolicy;
+  /** What the gateway takes for each payment; absent: nothing. */
+  readonly serviceFee?: ServiceFee;
 }

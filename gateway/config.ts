@@ -7,9 +7,11 @@ import { isIPv6 } from "node:net";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import type { Network } from "../device/identity.ts";
+import { addressScript } from "../src/bitcoin/address.ts";
 import { fromHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/bytes/curve.ts";
 import { lngateError } from "../src/errors.ts";
+import { MAX_RATE_PPM, type ServiceFee, serviceFeeFault } from "../src/link/service-fee.ts";
 
 /** Where bitcoind listens and how to log in; what gateway/chain/rpc.ts takes. */
 export interface BitcoindConfig {
@@ -41,6 +43,15 @@ export interface GatewayConfig {
   /** The peer that every device's channel goes to. */
   readonly bridge: { readonly nodeId: string; readonly host: string; readonly port: number };
   readonly logLevel: "debug" | "info" | "warn" | "error";
+  /** What the gateway takes for its service; absent: nothing. */
+  readonly serviceFee?: ServiceFeeConfig;
+}
+
+/** What devices that are paired from now on agree to, and where the earnings go. */
+export interface ServiceFeeConfig {
+  readonly terms: ServiceFee;
+  /** scriptPubKey of the operator's address; absent: what comes back to the chain waits until there is one. */
+  readonly payoutScript?: Uint8Array;
 }
 
 const NETWORKS = ["mainnet", "testnet", "signet", "regtest"] as const;
@@ -73,6 +84,7 @@ export function loadConfig(file: string): GatewayConfig {
 export function parseConfig(text: string, file: string): GatewayConfig {
   const root = section(parseJson(text, file), "", file);
   const network = root.choice("network", NETWORKS);
+  const serviceFee = root.optional("serviceFee") && readServiceFee(root.section("serviceFee"), network);
   const config: GatewayConfig = {
     file,
     dataDir: root.path("dataDir"),
@@ -81,6 +93,7 @@ export function parseConfig(text: string, file: string): GatewayConfig {
     mqtt: readMqtt(root.section("mqtt")),
     bridge: readBridge(root.section("lightning")),
     logLevel: root.optional("logLevel")?.choice("logLevel", LOG_LEVELS) ?? "info",
+    ...(serviceFee ? { serviceFee } : {}),
   };
   root.end();
   return config;
@@ -132,6 +145,27 @@ function readBridge(from: Section): GatewayConfig["bridge"] {
   return { nodeId: nodeId.toLowerCase(), ...at };
 }
 
+/** Undefined where nothing is taken. */
+function readServiceFee(from: Section, network: Network): ServiceFeeConfig | undefined {
+  const terms: ServiceFee = {
+    ratePpm: from.number("ratePpm", MAX_RATE_PPM),
+    baseMsat: from.number("baseMsat", 1e9),
+    settleFromMsat: 1000 * from.number("settleFromSat", 1e9),
+    creditMsat: 1000 * from.number("creditSat", 1e9),
+  };
+  const fault = serviceFeeFault(terms);
+  if (fault) throw from.invalid("", fault);
+  const address = from.optional("address")?.text("address");
+  from.end();
+  if (terms.ratePpm === 0 && terms.baseMsat === 0) return undefined;
+  if (address === undefined) return { terms };
+  try {
+    return { terms, payoutScript: addressScript(address, network) };
+  } catch (error) {
+    throw from.invalid("address", `is no address of ${network}: ${(error as Error).message}`);
+  }
+}
+
 /** Splits `host:port` or `[ipv6]:port`; undefined if it is neither. */
 export function splitHostPort(text: string): { host: string; port: number } | undefined {
   const [, v6, name, digits] = /^(?:\[([0-9a-f:.]+)\]|([^\s:@/[\]]+)):(\d{1,5})$/i.exec(text) ?? [];
@@ -166,6 +200,8 @@ interface Section {
   text(key: string): string;
   path(key: string): string;
   port(key: string): number;
+  /** A whole number from 0 to `max`. */
+  number(key: string, max: number): number;
   url(key: string, protocols: readonly string[]): string;
   choice<T extends string>(key: string, choices: readonly T[]): T;
   invalid(key: string, expectation: string): Error;
@@ -207,6 +243,13 @@ function section(value: unknown, name: string, file: string): Section {
       if (typeof port !== "number" || !Number.isInteger(port) || port < 1 || port > 65535)
         throw invalid(key, "must be a number from 1 to 65535, without quotes");
       return port;
+    },
+    number(key, max) {
+      const expectation = `must be a whole number from 0 to ${max}, without quotes`;
+      const number = take(key, expectation);
+      if (typeof number !== "number" || !Number.isInteger(number) || number < 0 || number > max)
+        throw invalid(key, expectation);
+      return number;
     },
     url(key, protocols) {
       const text = self.text(key);
@@ -286,6 +329,22 @@ export function exampleConfig(network: Network, bridge?: string): string {
   // (Core Lightning, LND, Eclair, LDK): its public key, @, its address and port.
   "lightning": {
     "bridge": "${bridge ?? "PUBLIC_KEY@HOST:9735"}"
+  },
+
+  // What this gateway takes for its service, of every payment of its devices: so many millionths of the amount
+  // (50000 is 5 %) and so many msat besides. The owner of a device sees it before pairing and agrees to it; later
+  // changes are for devices paired later. With both 0 nothing is taken.
+  //   "settleFromSat"  a device is asked to pay once it owes this much (1000 at least)
+  //   "creditSat"      one that owes this much, was asked and did not pay makes no further payments
+  //   "address"        your own address: what the gateway has earned goes there when its channel is closed
+  // Devices pay to a Lightning node of the gateway's own, in a channel that the bridge opens to it:
+  // \`lngate gateway fees\` shows its public key.
+  "serviceFee": {
+    // "address": "…",
+    "ratePpm": 50000,
+    "baseMsat": 0,
+    "settleFromSat": 1000,
+    "creditSat": 5000
   },
 
   // How much to print: "debug", "info", "warn" or "error".

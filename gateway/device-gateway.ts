@@ -687,6 +687,8 @@ function aboutUp(message: ToGateway): string {
       return "please close the channel";
     case "hello":
       return message.phase;
+    case "settling":
+      return message.refused ? `REFUSED: ${message.refused.code}` : "the service fee may be paid";
   }
 }
 
@@ -713,6 +715,8 @@ function aboutDown(message: ToDevice): string {
       return message.code;
     case "channel":
       return `channel ${message.state}`;
+    case "settle":
+      return "please pay the service fee that is owed";
   }
 }
 

@@ -134,6 +134,7 @@ export async function runGateway(
     api,
     log: log.part("owner"),
     network: config.network,
+    ...(config.serviceFee ? { serviceFee: config.serviceFee.terms } : {}),
     blockHeight: async () => (await chain.follower.currentTip()).height,
     records: recordsOf,
     send: (identity, message) => links.send(identity, message),

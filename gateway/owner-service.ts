@@ -11,6 +11,7 @@ import {
   type ToOwner,
   toOwner,
 } from "../src/link/owner-messages.ts";
+import type { ServiceFee } from "../src/link/service-fee.ts";
 import type { RecordStore } from "../src/threshold/records.ts";
 import { Charging } from "./charging.ts";
 import type { Ceremonies } from "./charging-ceremonies.ts";
@@ -52,6 +53,8 @@ export interface OwnerServiceOptions {
   readonly api: OwnerApi;
   readonly log: Log;
   readonly network: string;
+  /** What a device that is paired from now on pays for the service; absent: nothing. */
+  readonly serviceFee?: ServiceFee;
   /** Of the best chain. Rejects while bitcoind is away. */
   blockHeight(): Promise<number>;
   /** The records of a paired device: the store that its payments use. */

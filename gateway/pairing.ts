@@ -11,6 +11,7 @@ import { lngateError } from "../src/errors.ts";
 import type { FromOwner, ToOwner } from "../src/link/owner-messages.ts";
 import { fromOwner, toOwner } from "../src/link/owner-messages.ts";
 import { lastingKeys, transcriptOf } from "../src/link/pairing-keys.ts";
+import type { ServiceFee } from "../src/link/service-fee.ts";
 import type { DeviceKeys } from "../src/link/transactions.ts";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../src/threshold/keyshare.ts";
 import { OtSetup } from "../src/threshold/setup.ts";
@@ -18,7 +19,7 @@ import type { Ceremonies, Ceremony } from "./charging-ceremonies.ts";
 import type { Registry, StoredSetup } from "./registry.ts";
 
 /** Of pairing's messages; a change of the protocol changes it. */
-export const PAIRING_VERSION = 1;
+export const PAIRING_VERSION = 2;
 
 /** The gateway's name in the key generation. */
 export const GATEWAY_NAME = ascii("gateway");
@@ -28,6 +29,8 @@ export interface PairingOptions {
   readonly ceremonies: Ceremonies;
   readonly deviceId: string;
   readonly network: string;
+  /** What the service of this gateway costs now; the pairing keeps it. Absent: nothing. */
+  readonly serviceFee?: ServiceFee;
   /** Of the best chain. Rejects while bitcoind is away. */
   blockHeight(): Promise<number>;
   /** Unix seconds. */
@@ -93,7 +96,7 @@ export class PairingAttempt {
 
   private async begin(question: Extract<FromOwner, { type: "pair" }>): Promise<ToOwner> {
     this.abandon();
-    const { registry, ceremonies, deviceId, network } = this.options;
+    const { registry, ceremonies, deviceId, network, serviceFee } = this.options;
     const { name, invitation } = registry.device(deviceId);
     if (question.version !== PAIRING_VERSION)
       throw lngateError(
@@ -124,6 +127,7 @@ export class PairingAttempt {
       name,
       ecdh,
       k0: send!,
+      ...(serviceFee ? { serviceFee } : {}),
     });
   }
 
@@ -158,7 +162,7 @@ export class PairingAttempt {
   }
 
   private complete(question: Extract<FromOwner, { type: "pair-complete" }>, progress: Progress): ToOwner {
-    const { registry, deviceId } = this.options;
+    const { registry, deviceId, serviceFee } = this.options;
     const { invitation } = registry.device(deviceId);
     if (!invitation?.secret) throw lngateError("pairing-code-used", "this pairing code has been used");
     this.needUnexpired();
@@ -175,6 +179,7 @@ export class PairingAttempt {
       share: progress.share!,
       setups: progress.setups!,
       confirmation: made.gatewayConfirmation,
+      ...(serviceFee ? { serviceFee } : {}),
     });
     this.progress = undefined;
     return { type: "paired", confirmation: made.gatewayConfirmation };

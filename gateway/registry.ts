@@ -28,6 +28,7 @@ import {
   UINT53,
   uint,
 } from "../src/link/schema.ts";
+import { type ServiceFee, serviceFeeKind } from "../src/link/service-fee.ts";
 import type { DeviceKeys } from "../src/link/transactions.ts";
 import { GOOD_STANDING, type Standing } from "../src/threshold/abort.ts";
 import { decodeKeyShare, encodeKeyShare, KEY_SHARE_BYTES, type KeyShare } from "../src/threshold/keyshare.ts";
@@ -72,6 +73,8 @@ const pairingKind = record({
   keys: [6, keysKind],
   /** The gateway's `KeyShare`. */
   share: [7, bytes(KEY_SHARE_BYTES)],
+  /** What was agreed on for the gateway's service; absent: nothing. */
+  serviceFee: optional([8, serviceFeeKind]),
 });
 
 const deviceKind = record({
@@ -124,6 +127,7 @@ export interface NewPairing {
   readonly share: KeyShare;
   readonly setups: readonly StoredSetup[];
   readonly confirmation: Uint8Array;
+  readonly serviceFee?: ServiceFee;
 }
 
 export interface Registry {
@@ -315,6 +319,7 @@ export function openRegistry(
             ownerLinkKey: made.ownerLinkKey,
             keys: made.keys,
             share: encodeKeyShare(made.share),
+            ...(made.serviceFee ? { serviceFee: made.serviceFee } : {}),
           },
         });
         for (const stored of made.setups) putSetup(id, stored);

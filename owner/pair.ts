@@ -23,6 +23,7 @@ import type { FromOwner, ToOwner } from "../src/link/owner-messages.ts";
 import { fromOwner, toOwner } from "../src/link/owner-messages.ts";
 import { decodePairingCode, type PairingCode } from "../src/link/pairing-code.ts";
 import { lastingKeys, pairingKeys, transcriptOf } from "../src/link/pairing-keys.ts";
+import { type ServiceFee, serviceFeeFault, serviceFeeText } from "../src/link/service-fee.ts";
 import { GOOD_STANDING } from "../src/threshold/abort.ts";
 import { keygenDevice } from "../src/threshold/keygen.ts";
 import { setupP1, setupP2 } from "../src/threshold/setup.ts";
@@ -47,12 +48,16 @@ import {
 } from "./folder.ts";
 import { coldKeys, deviceSecrets } from "./seed.ts";
 
-const PAIRING_VERSION = 1;
+const PAIRING_VERSION = 2;
 const GATEWAY_NAME = ascii("gateway");
 /** Written last into a pairing's folder: from then on it is complete, should the gateway agree. */
 const PAIRING_FILE = "pairing.json";
 /** Blocks after which the owner alone may take a deposit back: about a week. */
 export const DEFAULT_DEPOSIT_DELAY = 1008;
+
+export type MaxServiceFee = Pick<ServiceFee, "ratePpm" | "baseMsat">;
+/** What an owner who says nothing agrees to: 5 %, and a satoshi. */
+export const DEFAULT_MAX_SERVICE_FEE: MaxServiceFee = { ratePpm: 50_000, baseMsat: 1_000 };
 
 export interface PairOptions {
   /** The owner's folder. */
@@ -61,8 +66,12 @@ export interface PairOptions {
   readonly code: string;
   readonly policy?: Partial<SpendingPolicy>;
   readonly depositDelay?: number;
+  /** The most that the gateway may take for each payment; default: `DEFAULT_MAX_SERVICE_FEE`. */
+  readonly maxServiceFee?: Partial<MaxServiceFee>;
   /** Size of the flash of a device of the board `node`, in pages of 4 KiB. */
   readonly flashPages?: number;
+  /** What the gateway takes for its service, before anything is agreed on; undefined: nothing. Throws to refuse it. */
+  onServiceFee?(terms: ServiceFee | undefined): void;
   onStep?(step: "connecting" | "keys" | "transfers" | "storing"): void;
   /** For tests: how long to wait for the gateway, ms. */
   readonly connectTimeoutMs?: number;
@@ -71,7 +80,7 @@ export interface PairOptions {
 /**
  * Pairs a device and returns what was stored of it. Throws `pairing-code-malformed` (a typing mistake),
  * `pairing-code-wrong` (this gateway knows no such code), `pairing-code-used`, `pairing-code-expired`,
- * `pairing-wrong-network`, `pairing-mismatch`, `gateway-unreachable`, `owner-missing`, and what a ceremony throws.
+ * `pairing-wrong-network`, `pairing-mismatch`, `service-fee-too-high`, `service-fee-invalid`, `gateway-unreachable`, `owner-missing`, and what a ceremony throws.
  */
 export async function pairDevice(options: PairOptions): Promise<DeviceInfo> {
   const owner = openOwner(options.folder);
@@ -141,6 +150,9 @@ async function converse(
     );
   const birthTime = Math.floor(Date.now() / 1000);
   checkHeight(owner.network, begun.blockHeight, birthTime);
+  const { serviceFee } = begun;
+  if (serviceFee) checkServiceFee(serviceFee, { ...DEFAULT_MAX_SERVICE_FEE, ...options.maxServiceFee });
+  options.onServiceFee?.(serviceFee);
 
   options.onStep?.("keys");
   const names = { gateway: GATEWAY_NAME, device: ascii(code.deviceId) };
@@ -214,6 +226,7 @@ async function converse(
     birthHeight: begun.blockHeight,
     birthTime,
     policy: { ...DEFAULT_POLICY, ...options.policy },
+    ...(serviceFee ? { serviceFee } : {}),
   });
   writeJson(join(folder, PAIRING_FILE), { version: 1, confirmation: made.gatewayConfirmation });
 
@@ -227,6 +240,17 @@ async function converse(
       "pairing-mismatch",
       "the two sides have seen different messages: somebody is in between",
     );
+}
+
+/** Terms within what the owner agrees to, and such that they can be kept. */
+function checkServiceFee(terms: ServiceFee, max: MaxServiceFee): void {
+  if (terms.ratePpm > max.ratePpm || terms.baseMsat > max.baseMsat)
+    throw lngateError(
+      "service-fee-too-high",
+      `the gateway takes ${serviceFeeText(terms)} for its service; agreed to are at most ${serviceFeeText(max)}`,
+    );
+  const fault = serviceFeeFault(terms);
+  if (fault) throw lngateError("service-fee-invalid", `the gateway's terms can't be kept: ${fault}`);
 }
 
 /**

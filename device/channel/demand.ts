@@ -26,6 +26,7 @@ export type Rule =
   | "phase"
   | "previous-revoked"
   | "record-reuse"
+  | "service-fee"
   | "value"
   | "velocity";
 

@@ -21,7 +21,7 @@ import {
   takeRevocation,
 } from "./normal.ts";
 import { fund, propose } from "./opening.ts";
-import { authorise, type PaymentOrder } from "./paying.ts";
+import { authorise, type PaymentOrder, settleFee } from "./paying.ts";
 import { inFlight } from "./rules.ts";
 import { type ChannelState, changesBetween, type Payment, type RecordKind } from "./state.ts";
 
@@ -42,10 +42,10 @@ export function transition(state: ChannelState, context: Context, input: Input):
     case "connected":
       return done(work, state, [
         send(greeting(state, context, input.generation)),
-        ...unfinished(state).map(payment => send(payMessage(payment))),
+        ...unfinished(state).map(payment => send(wishFor(payment))),
       ]);
     case "pay":
-      return done(work, state, [send(payMessage(authorise(work, input.order)))]);
+      return done(work, state, [send(wishFor(authorise(work, input.order)))]);
     case "open": {
       const message = openMessage(state, context);
       work.state = { ...state, books: { ...state.books, asked: message.index } };
@@ -95,6 +95,16 @@ function receive(work: Work, message: ToDevice): Transition {
       }
       return done(work, before, [{ type: "notice", state: message.state }]);
     }
+    case "settle": {
+      let answer: ToGateway;
+      try {
+        answer = wishFor(settleFee(work, message));
+      } catch (error) {
+        work.state = before;
+        answer = { type: "settling", paymentHash: message.paymentHash, refused: refusal(error) };
+      }
+      return done(work, before, [send(answer)]);
+    }
   }
 }
 
@@ -128,18 +138,24 @@ function takeStep(work: Work, step: Step): NonNullable<Stepped["refused"]> | nul
     part(toLeave, value => leave(work, value));
     return null;
   } catch (error) {
-    const code = codeOf(error);
-    if (code === undefined) throw error;
+    const refused = refusal(error);
     // What the refused part had changed is undone, but a record that was read is used up.
     const { cursors } = work.state.books;
     work.state = before;
-    const isReuse = code === "policy-record-reuse";
+    const isReuse = refused.code === "policy-record-reuse";
     if (isReuse || cursors !== before.books.cursors) {
       const books = { ...before.books, cursors, ...(isReuse ? { phase: "locked" as const } : {}) };
       work.state = { ...before, books };
     }
-    return { code, sentence: (error as Error).message.slice(0, 200) };
+    return refused;
   }
+}
+
+/** A refusal as the gateway is told of it. Throws on what is none. */
+function refusal(error: unknown): NonNullable<Stepped["refused"]> {
+  const code = codeOf(error);
+  if (code === undefined) throw error;
+  return { code, sentence: (error as Error).message.slice(0, 200) };
 }
 
 /** The effects in their order: persist, erase what was used, tell who waits, send. */
@@ -186,10 +202,12 @@ function openMessage(state: ChannelState, context: Context): Extract<ToGateway, 
 
 /** Payments to ask for again after a restart or a reconnect. */
 function unfinished(state: ChannelState): Payment[] {
-  return inFlight(state).filter(payment => !payment.preimage && payment.invoice !== undefined);
+  return inFlight(state).filter(payment => !payment.preimage);
 }
 
-function payMessage(payment: Payment): ToGateway {
+/** Asks the gateway to make a payment. */
+function wishFor(payment: Payment): ToGateway {
+  if (payment.settlement) return { type: "settling", paymentHash: payment.paymentHash };
   return {
     type: "pay",
     invoice: payment.invoice!,

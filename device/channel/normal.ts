@@ -9,6 +9,7 @@ import { lngateError } from "../../src/errors.ts";
 import type { Step } from "../../src/link/messages.ts";
 import { viewKind } from "../../src/link/messages.ts";
 import { encodeValue } from "../../src/link/schema.ts";
+import { serviceFeeMsat } from "../../src/link/service-fee.ts";
 import { anchorSighash, channelOf, commitmentOf } from "../../src/link/transactions.ts";
 import { needPresent, needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
@@ -67,10 +68,12 @@ function sameView(a: View, b: View): boolean {
   return equal(encodeValue(viewKind, a), encodeValue(viewKind, b));
 }
 
-/** A preimage has come: the payment of its hash is paid. Anything else is no news. */
+/** A preimage has come: the payment of its hash is paid, and its service fee is owed. Anything else is no news. */
 export function takePreimage(work: Work, preimage: Uint8Array, feeMsat: number): void {
   const hash = sha256(preimage);
   const { state, context } = work;
+  const { books } = state;
+  let accruedMsat = 0;
   const payments = state.payments.map(payment => {
     if (!payment || payment.preimage || payment.settled || !equal(payment.paymentHash, hash)) return payment;
     const { failure: _, ...rest } = payment;
@@ -82,9 +85,13 @@ export function takePreimage(work: Work, preimage: Uint8Array, feeMsat: number):
       ms: Math.max(0, context.nowMs - payment.startedAtMs),
     };
     work.decided.push(paid);
+    if (!paid.settlement) accruedMsat = serviceFeeMsat(context.identity.serviceFee, paid.amountMsat);
     return paid;
   });
   if (work.decided.length > 0) work.state = { ...state, payments };
+  if (accruedMsat > 0) {
+    work.state = { ...work.state, books: { ...books, owedMsat: (books.owedMsat || 0) + accruedMsat } };
+  }
 }
 
 /** The bridge's secret of the commitment before its newest: checked against its point. Any other is no news. */
@@ -252,7 +259,8 @@ export function settleBooks(work: Work): void {
   const { ourDustLimitSat, theirDustLimitSat } = parameters.proposal;
   const newest = [holder.view, counterparty.view];
   const live = liveViews(work.state);
-  let { baseSat, hour, day } = work.state.books;
+  const { serviceFee } = work.context.identity;
+  let { baseSat, hour, day, owedMsat } = work.state.books;
   let payments = work.state.payments;
 
   for (let i = 0; i < payments.length; i++) {
@@ -265,13 +273,18 @@ export function settleBooks(work: Work): void {
     if (payment.preimage) {
       if (!gone(newest)) continue;
       baseSat = Math.max(0, baseSat - paidSat(payment));
+      // What no commitment has shown is taken to be all that was allowed: only so much could have left us.
+      const settledMsat = payment.htlcMsat || payment.limitMsat;
+      if (payment.settlement) owedMsat = Math.max(0, (owedMsat || 0) - settledMsat);
     } else if (!payment.failure || !gone(live) || !live.every(whole)) continue;
     const { invoice: _, ...rest } = payment;
     const closed: Payment = { ...rest, settled: true };
     if (!payment.preimage) work.decided.push(closed);
     payments = payments.map((other, j) => (j === i ? closed : other));
-    const unspentMsat =
-      payment.limitMsat - (payment.preimage ? payment.amountMsat + (payment.feeMsat || 0) : 0);
+    if (payment.settlement) continue;
+    const unspentMsat = payment.preimage
+      ? payment.limitMsat - payment.amountMsat - (payment.feeMsat || 0)
+      : payment.limitMsat + serviceFeeMsat(serviceFee, payment.amountMsat);
     hour = giveBack(hour, payment, unspentMsat);
     day = giveBack(day, payment, unspentMsat);
   }
@@ -282,7 +295,8 @@ export function settleBooks(work: Work): void {
     baseSat = Math.max(baseSat, Math.min(...newest.map(ourBalanceSat)));
   }
   if (payments !== work.state.payments || baseSat !== work.state.books.baseSat) {
-    work.state = { ...work.state, payments, books: { ...work.state.books, baseSat, hour, day } };
+    const owed = owedMsat === undefined ? {} : { owedMsat };
+    work.state = { ...work.state, payments, books: { ...work.state.books, baseSat, hour, day, ...owed } };
   }
 }
 

@@ -1,8 +1,13 @@
-/** Authorising a payment: the invoice, the owner's policy, the balance and the records must all allow it. */
+/**
+ * Authorising a payment: the invoice, the owner's policy, the balance and the records must all allow it. And settling
+ * what is owed for the gateway's service, out of what was kept aside for it.
+ */
 import { equal } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
 import { ANCHOR_SAT, commitmentFeeSat } from "../../src/lightning/commitment.ts";
-import { MAX_HTLCS, MAX_INCOMING } from "../../src/link/messages.ts";
+import { MAX_HTLCS, MAX_INCOMING, type ToDevice } from "../../src/link/messages.ts";
+import { serviceFeeMsat } from "../../src/link/service-fee.ts";
+import type { DeviceIdentity } from "../identity.ts";
 import { needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { dustSat, inFlight, paidSat } from "./rules.ts";
@@ -54,14 +59,30 @@ function freeSat(state: ChannelState): number {
 }
 
 /**
- * What can be paid now, fees included, msat: our balance without what is in flight, the bridge's reserve, the
- * anchors, and the commitment fee with this HTLC and one more, for which both sides keep room (BOLT #2).
+ * What one more payment can take out of the channel, msat: our balance without what is in flight, the bridge's reserve,
+ * the anchors, and the commitment fee with this HTLC and one more, for which both sides keep room (BOLT #2).
  */
-export function spendableMsat(state: ChannelState): number {
+function availableMsat(state: ChannelState): number {
   const { parameters, holder } = state;
   if (state.books.phase !== "open" || parameters === null || holder === null) return 0;
   const feeSat = commitmentFeeSat(holder.view.feeratePerKw, inFlight(state).length + 2);
   return Math.max(0, freeSat(state) - parameters.proposal.reserveSat - feeSat - 2 * ANCHOR_SAT) * 1000;
+}
+
+/** What is owed for the gateway's service and not being settled, msat. */
+function owedMsat(state: ChannelState): number {
+  let owed = state.books.owedMsat || 0;
+  for (const payment of inFlight(state)) if (payment.settlement) owed -= payment.limitMsat;
+  return Math.max(0, owed);
+}
+
+/** What can be paid now, all fees included, msat: what is owed, or will be for what is in flight, is kept aside. */
+export function spendableMsat(state: ChannelState, { serviceFee }: DeviceIdentity): number {
+  let aside = owedMsat(state);
+  for (const payment of inFlight(state)) {
+    if (!payment.settlement && !payment.preimage) aside += serviceFeeMsat(serviceFee, payment.amountMsat);
+  }
+  return Math.max(0, availableMsat(state) - aside);
 }
 
 /**
@@ -70,19 +91,19 @@ export function spendableMsat(state: ChannelState): number {
  */
 export function authorise(work: Work, order: PaymentOrder): Payment {
   const { state, context } = work;
-  const { policy } = context.identity;
-  const { books, parameters } = state;
+  const { identity } = context;
+  const { policy } = identity;
+  const { books } = state;
   const nowSeconds = Math.floor(context.nowMs / 1000);
   const limitMsat = order.amountMsat + order.maxFeeMsat;
+  const costMsat = limitMsat + serviceFeeMsat(identity.serviceFee, order.amountMsat);
   const { payee } = order;
 
-  if (books.phase !== "open" || parameters === null) {
-    throw lngateError("channel-not-open", `there is no channel to pay from: it is "${books.phase}"`);
-  }
+  needOpen(state);
   demand(
     "payment-limit",
-    limitMsat <= policy.perPaymentMsat,
-    `${limitMsat} msat with fees is over the owner's limit of ${policy.perPaymentMsat}`,
+    costMsat <= policy.perPaymentMsat,
+    `${costMsat} msat with fees is over the owner's limit of ${policy.perPaymentMsat}`,
   );
   demand(
     "payee",
@@ -93,17 +114,20 @@ export function authorise(work: Work, order: PaymentOrder): Payment {
   const day = windowAt(books.day, nowSeconds, 86400);
   demand(
     "velocity",
-    hour.spentMsat + limitMsat <= policy.perHourMsat && day.spentMsat + limitMsat <= policy.perDayMsat,
+    hour.spentMsat + costMsat <= policy.perHourMsat && day.spentMsat + costMsat <= policy.perDayMsat,
     "this payment would exceed what the owner allows per hour or per day",
   );
-  if (limitMsat > spendableMsat(state)) {
-    throw lngateError(
-      "balance-too-low",
-      `${limitMsat} msat with fees are more than the ${spendableMsat(state)} msat that can be spent`,
-    );
-  }
+  needFunds(costMsat, spendableMsat(state, identity));
   const failed = knownPayment(state, order.paymentHash);
-  const payment: Payment = {
+  work.state = {
+    ...state,
+    books: {
+      ...books,
+      hour: { startedAt: hour.startedAt, spentMsat: hour.spentMsat + costMsat },
+      day: { startedAt: day.startedAt, spentMsat: day.spentMsat + costMsat },
+    },
+  };
+  return admit(work, {
     paymentHash: order.paymentHash,
     amountMsat: order.amountMsat,
     limitMsat,
@@ -113,8 +137,71 @@ export function authorise(work: Work, order: PaymentOrder): Payment {
     invoice: order.invoice,
     htlcMsat: 0,
     ...(failed === null ? {} : { attempt: (failed.attempt || 0) + 1 }),
-  };
-  const dustLimitSat = Math.max(parameters.proposal.ourDustLimitSat, parameters.proposal.theirDustLimitSat);
+  });
+}
+
+/**
+ * Authorises the payment of what is owed for the gateway's service. Whose invoice it is, the device need not know: it
+ * is the gateway's money, and what counts is the sum. The owner's limits counted it when it accrued. Asked again, it is
+ * the same payment. Codes: policy-service-fee, and those of `authorise` that are not about limits.
+ */
+export function settleFee(work: Work, asked: Extract<ToDevice, { type: "settle" }>): Payment {
+  const { state, context } = work;
+  const { identity } = context;
+  const { paymentHash, amountMsat } = asked;
+  const limitMsat = amountMsat + asked.maxFeeMsat;
+  const known = knownPayment(state, paymentHash);
+  if (known?.settlement && !known.settled) return known;
+  needOpen(state);
+  demand("service-fee", limitMsat <= owedMsat(state), `${owedMsat(state)} msat are owed, and no more`);
+  const { serviceFee } = identity;
+  demand(
+    "service-fee",
+    serviceFee !== undefined && limitMsat >= serviceFee.settleFromMsat,
+    `${limitMsat} msat are not worth a payment yet`,
+  );
+  needFunds(limitMsat, availableMsat(state));
+  return admit(work, {
+    paymentHash,
+    amountMsat,
+    limitMsat,
+    maxCltvExpiry: highestExpiry(identity, context.nowMs),
+    // The first to be forgotten.
+    expiresAt: 0,
+    startedAtMs: context.nowMs,
+    htlcMsat: 0,
+    settlement: true,
+  });
+}
+
+/** Blocks come every ten minutes, give or take; the chain's height is bounded from the device's own clock. */
+export function highestExpiry(identity: DeviceIdentity, nowMs: number): number {
+  const seconds = Math.max(0, nowMs / 1000 - identity.birthTime);
+  const height = identity.birthHeight + 144 + Math.ceil((seconds / 600) * 1.25);
+  return height + identity.policy.maxCltvExpiryDelta;
+}
+
+function needOpen({ books, parameters }: ChannelState): void {
+  if (books.phase !== "open" || parameters === null) {
+    throw lngateError("channel-not-open", `there is no channel to pay from: it is "${books.phase}"`);
+  }
+}
+
+function needFunds(costMsat: number, msat: number): void {
+  if (costMsat > msat) {
+    throw lngateError(
+      "balance-too-low",
+      `${costMsat} msat with fees are more than the ${msat} that can be spent`,
+    );
+  }
+}
+
+/** Takes a payment into the state, if there is room for it in the commitments, the journal and the records. */
+function admit(work: Work, payment: Payment): Payment {
+  const { state, context } = work;
+  const { proposal } = state.parameters!;
+  const { policy } = context.identity;
+  const dustLimitSat = Math.max(proposal.ourDustLimitSat, proposal.theirDustLimitSat);
   let dust = dustSat(payment, dustLimitSat);
   for (const other of inFlight(state)) dust += dustSat(other, dustLimitSat);
   demand(
@@ -123,15 +210,7 @@ export function authorise(work: Work, order: PaymentOrder): Payment {
     `${dust} sat in flight would have no output of their own`,
   );
 
-  work.state = {
-    ...state,
-    payments: withPayment(state, payment, context.roomBytes),
-    books: {
-      ...books,
-      hour: { startedAt: hour.startedAt, spentMsat: hour.spentMsat + limitMsat },
-      day: { startedAt: day.startedAt, spentMsat: day.spentMsat + limitMsat },
-    },
-  };
+  work.state = { ...state, payments: withPayment(state, payment, context.roomBytes) };
   needRecords(work, recordsFor(inFlight(work.state).length));
   return payment;
 }
@@ -147,7 +226,7 @@ function withPayment(state: ChannelState, payment: Payment, roomBytes: number): 
   for (let i = 0; i < payments.length; i++) {
     const kept = payments[i];
     if (!kept || !equal(kept.paymentHash, payment.paymentHash)) continue;
-    if (!kept.settled || kept.preimage) {
+    if (!kept.settled || kept.preimage || kept.settlement !== payment.settlement) {
       throw lngateError("already-paying", "this invoice is being paid, or has been");
     }
     slot = i;

@@ -105,6 +105,8 @@ const paymentKind = record({
   settled: optional([13, bool()]),
   /** How often it was authorised before, and failed; absent: never. */
   attempt: optional([14, uint(UINT32)]),
+  /** Settles service fees: asked for by the gateway, out of what is owed to it. */
+  settlement: optional([15, bool()]),
 });
 export type Payment = ReturnType<typeof paymentKind.read>;
 
@@ -125,6 +127,8 @@ const booksKind = record({
   day: [6, record({ startedAt: [1, uint(UINT53)], spentMsat: [2, uint(UINT53)] })],
   /** Number of the newest channel that the owner's application asked for. */
   asked: [7, uint(UINT32)],
+  /** Service fees of payments that have arrived, less what was paid of them, msat; absent: nothing. */
+  owedMsat: optional([8, uint(UINT53)]),
 });
 type BooksData = ReturnType<typeof booksKind.read>;
 export type Books = Omit<BooksData, "phase"> & { readonly phase: Phase };

@@ -7,17 +7,19 @@ import {
   decodeValue,
   encodeValue,
   list,
+  optional,
   record,
   text,
   UINT32,
   UINT53,
   uint,
 } from "../../src/link/schema.ts";
+import { serviceFeeKind } from "../../src/link/service-fee.ts";
 import type { DeviceIdentity, Network } from "../identity.ts";
 
 /** Most payees in a policy, and what an identity then takes at most. */
 export const MAX_PAYEES = 64;
-export const MAX_IDENTITY_BYTES = 3456;
+export const MAX_IDENTITY_BYTES = 3520;
 
 const NETWORKS: readonly Network[] = ["mainnet", "testnet", "signet", "regtest"];
 
@@ -55,6 +57,7 @@ const identityKind = record({
   policy: [18, policyKind],
   birthHeight: [19, uint(UINT32)],
   birthTime: [20, uint(UINT53)],
+  serviceFee: optional([21, serviceFeeKind]),
 });
 
 /** The one encoding of an identity. Throws `identity-malformed`. */

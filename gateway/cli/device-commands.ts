@@ -5,9 +5,10 @@ import { askClose, askDeposit, askStatus, closeAddress, depositAddress } from ".
 import { chargeDevice, paymentsFor, recordsFor, recordsInFlash } from "../../owner/charge.ts";
 import { readDeviceInfo } from "../../owner/device-files.ts";
 import { chooseDevice, deviceFolder, openOwner, pairedDevices } from "../../owner/folder.ts";
-import { DEFAULT_DEPOSIT_DELAY, pairDevice } from "../../owner/pair.ts";
+import { DEFAULT_DEPOSIT_DELAY, DEFAULT_MAX_SERVICE_FEE, pairDevice } from "../../owner/pair.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
-import type { Command, Given } from "./command.ts";
+import { MAX_RATE_PPM, type ServiceFee, serviceFeeText } from "../../src/link/service-fee.ts";
+import { type Command, type Given, usage } from "./command.ts";
 import { DATA, ownerFolder } from "./owner-commands.ts";
 
 const DEVICE = {
@@ -30,7 +31,7 @@ const pair: Command = {
 
 The device is written to a file, flash.bin in its folder below the owner's, which \`lngate device run\` runs on this computer. Copy backup.json of that folder to a safe place: with your 24 words it is enough to recover the money, and it is as secret as they are.
 
-The limits are what the device will spend on its own. They can't be changed from afar.`,
+The limits are what the device will spend on its own, all fees included. They can't be changed from afar, nor can what the gateway takes for its service: it is shown before anything is agreed on.`,
   positionals: [{ name: "CODE", help: "the pairing code; spaces don't matter", rest: true }],
   options: {
     ...DATA,
@@ -43,6 +44,14 @@ The limits are what the device will spend on its own. They can't be changed from
     "deposit-delay": {
       value: "BLOCKS",
       help: `after how many blocks you alone may take a deposit back (default: ${DEFAULT_DEPOSIT_DELAY}, a week)`,
+    },
+    "max-service-fee": {
+      value: "PERCENT",
+      help: `most that the gateway may take of each payment (default: ${DEFAULT_MAX_SERVICE_FEE.ratePpm / 10_000})`,
+    },
+    "max-service-fee-base": {
+      value: "MSAT",
+      help: `most that it may take for each payment besides (default: ${DEFAULT_MAX_SERVICE_FEE.baseMsat})`,
     },
     "flash-pages": { value: "N", help: "size of flash.bin in pages of 4 KiB (default: 256)" },
   },
@@ -60,6 +69,13 @@ The limits are what the device will spend on its own. They can't be changed from
     }
     const depositDelay = given.number("deposit-delay", 1, 65535);
     const flashPages = given.number("flash-pages", 16, 65536);
+    const percent = given.text("max-service-fee");
+    const ratePpm =
+      percent === undefined ? undefined : Math.round(Number(percent.replace(/ ?%$/, "")) * 10_000);
+    if (ratePpm !== undefined && !(ratePpm >= 0 && ratePpm <= MAX_RATE_PPM))
+      throw usage(`--max-service-fee must be a percentage from 0 to ${MAX_RATE_PPM / 10_000}`);
+    const baseMsat = given.number("max-service-fee-base", 0, 1e9);
+    let serviceFee: ServiceFee | undefined;
     const steps = {
       connecting: "connecting to the gateway …",
       keys: "making the shared key …",
@@ -72,13 +88,31 @@ The limits are what the device will spend on its own. They can't be changed from
       policy,
       ...(depositDelay === undefined ? {} : { depositDelay }),
       ...(flashPages === undefined ? {} : { flashPages }),
+      maxServiceFee: {
+        ...(ratePpm === undefined ? {} : { ratePpm }),
+        ...(baseMsat === undefined ? {} : { baseMsat }),
+      },
+      onServiceFee(terms) {
+        serviceFee = terms;
+        terminal.say(
+          terms
+            ? `The gateway takes ${serviceFeeText(terms)} of each payment that arrives. The device pays it whenever ${terms.settleFromMsat / 1000} sat are due; one that owes ${terms.creditMsat / 1000} sat and does not pay makes no further payments.`
+            : "The gateway takes nothing for its service.",
+        );
+      },
       onStep: step => terminal.progress(steps[step]),
     });
     const path = deviceFolder(folder, info.deviceId);
     terminal.say(`"${info.name}" is paired: device ${info.deviceId}, in ${path}.`);
     terminal.say("Copy backup.json from there to a safe place.");
     terminal.say("Next: lngate device charge, then lngate device fund.");
-    terminal.result({ deviceId: info.deviceId, name: info.name, folder: path, network: info.network });
+    terminal.result({
+      deviceId: info.deviceId,
+      name: info.name,
+      folder: path,
+      network: info.network,
+      serviceFee: serviceFee ?? null,
+    });
   },
 };
 

@@ -152,6 +152,12 @@ const stepped = message(4, "stepped", {
 /** Asks for a mutual close. */
 const close = message(5, "close", {});
 
+/** Answers `settle`: the payment is authorised, the gateway may make it; or it is not, and why. */
+const settling = message(6, "settling", {
+  paymentHash: [1, hash],
+  refused: optional([2, record({ code: [1, text(64)], sentence: [2, text(200)] })]),
+});
+
 /** A payment has arrived. */
 const receiptFields = { preimage: [1, hash], feeMsat: [2, uint(UINT53)] } as const;
 const receiptKind = record(receiptFields);
@@ -236,8 +242,18 @@ const channel = message(19, "channel", {
   closeTxid: optional([3, hash]),
 });
 
-export const toGateway = protocol([hello, open, pay, stepped, close]);
-export const toDevice = protocol([step, paid, failed, channel]);
+/**
+ * The service fee that is owed, to be paid to the gateway's own node: the hash and amount of its invoice, and the
+ * most that the way there may cost. The two together are at most what is owed.
+ */
+const settle = message(20, "settle", {
+  paymentHash: [1, hash],
+  amountMsat: [2, uint(UINT53)],
+  maxFeeMsat: [3, uint(UINT53)],
+});
+
+export const toGateway = protocol([hello, open, pay, stepped, close, settling]);
+export const toDevice = protocol([step, paid, failed, channel, settle]);
 
 export type ToGateway = ReturnType<typeof toGateway.decode>;
 export type ToDevice = ReturnType<typeof toDevice.decode>;

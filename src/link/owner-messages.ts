@@ -23,6 +23,7 @@ import {
   UINT53,
   uint,
 } from "./schema.ts";
+import { serviceFeeKind } from "./service-fee.ts";
 
 /** Longest message of the owner's link: one piece. */
 export const OWNER_MAX_MESSAGE_BYTES = 65536;
@@ -111,13 +112,17 @@ const aborted = message(38, "aborted", { kind: [1, kind], code: [2, text(64)] })
 
 const refused = message(1, "refused", { code: [1, text(64)], sentence: [2, text(600)] });
 
-/** K0, the gateway's ephemeral public key, and where it is: the network, its height, the device's name. */
+/**
+ * K0, the gateway's ephemeral public key, and where it is: the network, its height, the device's name; and what its
+ * service costs (absent: nothing).
+ */
 const pairing = message(2, "pairing", {
   network: [1, text(8)],
   blockHeight: [2, uint(UINT32)],
   name: [3, text(64)],
   ecdh: [4, point],
   k0: [5, bytes(32)],
+  serviceFee: optional([6, serviceFeeKind]),
 });
 /** K1. */
 const pairCommitted = message(3, "pair-committed", { k1: [1, bytes(32)] });

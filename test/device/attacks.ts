@@ -11,7 +11,7 @@ import type { Commitment } from "../../src/lightning/commitment.ts";
 import type { Step } from "../../src/link/messages.ts";
 import { channelOf } from "../../src/link/transactions.ts";
 import { derived } from "./dealer.ts";
-import { BRIDGE, FUNDING, HEIGHT, keyPair, nonceOf, proposalWith, recordOf } from "./parties.ts";
+import { BRIDGE, FUNDING, HEIGHT, keyPair, nonceOf, proposalWith, recordOf, SERVICE_FEE } from "./parties.ts";
 import { bridgePoint } from "./peer.ts";
 import { Rig, type RigOptions } from "./rig.ts";
 
@@ -48,6 +48,19 @@ function proposed(changed: Parameters<typeof proposalWith>[0]): Pick<Attack, "ac
 }
 
 const MUCH = 150_000;
+
+/** Two payments of 4,000 sat have arrived: 400 sat are owed for them at 5 %. */
+const FEES = { serviceFee: { ...SERVICE_FEE, settleFromMsat: 300_000 } };
+const withFeesOwed = (act: (rig: Rig) => void) =>
+  openRig(rig => {
+    for (const [i, name] of ["one", "two"].entries()) {
+      rig.pay(name, 4000);
+      rig.move(rig.view(4000 * i, [rig.htlc(name, 4000)]));
+      rig.paid(name);
+      rig.move(rig.view(4000 * (i + 1)));
+    }
+    act(rig);
+  });
 
 export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
   "channel-parameters": [
@@ -663,6 +676,68 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
         for (let i = 0; i < 7; i++) rig.pay(`tiny ${i}`, 300);
       }),
       harm: paysTooMuch(1000),
+    },
+  ],
+
+  "service-fee": [
+    {
+      name: "more for the gateway's service than it has earned",
+      rig: FEES,
+      act: withFeesOwed(rig => rig.settle("fee", 400_001)),
+    },
+    {
+      name: "what was earned, and the way there on top of it",
+      rig: FEES,
+      act: withFeesOwed(rig => rig.settle("fee", 400_000, 1)),
+    },
+    {
+      name: "the same fee once more, while the first payment of it is on its way",
+      rig: FEES,
+      act: withFeesOwed(rig => {
+        rig.settle("fee", 400_000);
+        rig.settle("once more", 400_000);
+      }),
+    },
+    {
+      name: "a fee that is paid already",
+      rig: FEES,
+      act: withFeesOwed(rig => {
+        rig.settle("fee", 400_000);
+        rig.move(rig.view(8000, [rig.htlc("fee", 400)]));
+        rig.paid("fee");
+        rig.move(rig.view(8400));
+        rig.settle("once more", 400_000);
+      }),
+    },
+    {
+      name: "a fee of which no commitment shows anything, paid for nothing, and again",
+      rig: FEES,
+      act: withFeesOwed(rig => {
+        rig.settle("fee", 0, 400_000);
+        rig.paid("fee");
+        rig.move(rig.view(8400));
+        rig.settle("again", 0, 400_000);
+      }),
+    },
+    {
+      name: "a fee for a payment that has failed",
+      rig: { serviceFee: { ...SERVICE_FEE, settleFromMsat: 1 } },
+      act: openRig(rig => {
+        rig.pay("toll", 4000);
+        rig.failed("toll");
+        rig.settle("fee", 200_000);
+      }),
+    },
+    {
+      name: "a fee where none was agreed on",
+      act: withFeesOwed(rig => rig.settle("fee", 400_000)),
+    },
+    {
+      name: "records used up by one msat of the fee after the other",
+      rig: FEES,
+      act: withFeesOwed(rig => {
+        for (let i = 0; i < 5; i++) rig.settle(`msat ${i}`, 1);
+      }),
     },
   ],
 };

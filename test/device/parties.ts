@@ -7,6 +7,7 @@ import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { concat } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
 import type { Proposal } from "../../src/link/messages.ts";
+import type { ServiceFee } from "../../src/link/service-fee.ts";
 import type { Batch } from "../../src/threshold/records.ts";
 import { rememberCurve } from "./curve.ts";
 import { type DealtRecord, dealNonce, dealRecord, derived } from "./dealer.ts";
@@ -40,7 +41,15 @@ export const BRIDGE = {
 const REVOCATION = keyPair("device revocation");
 const HTLC = keyPair("device htlc");
 
-export function identityWith(policy: Partial<SpendingPolicy> = {}): DeviceIdentity {
+/** What the gateway of this world takes: 5 %, settled from 1,000 sat. */
+export const SERVICE_FEE: ServiceFee = {
+  ratePpm: 50_000,
+  baseMsat: 0,
+  settleFromMsat: 1_000_000,
+  creditMsat: 5_000_000,
+};
+
+export function identityWith(policy: Partial<SpendingPolicy> = {}, serviceFee?: ServiceFee): DeviceIdentity {
   return {
     network: "regtest",
     deviceId: "toll2345",
@@ -62,6 +71,7 @@ export function identityWith(policy: Partial<SpendingPolicy> = {}): DeviceIdenti
     birthHeight: HEIGHT,
     birthTime: NOW_MS / 1000,
     policy: { ...DEFAULT_POLICY, ...policy },
+    ...(serviceFee ? { serviceFee } : {}),
   };
 }
 
@@ -139,14 +149,18 @@ export function chip(image: Uint8Array) {
 
 const images = new Map<string, Uint8Array>();
 /** The image of a flash that was paired and charged. */
-export function chargedFlash(policy: Partial<SpendingPolicy> = {}, charge: Charge = CHARGE): Uint8Array {
-  const name = JSON.stringify([policy, charge], (_, value) =>
+export function chargedFlash(
+  policy: Partial<SpendingPolicy> = {},
+  charge: Charge = CHARGE,
+  serviceFee?: ServiceFee,
+): Uint8Array {
+  const name = JSON.stringify([policy, charge, serviceFee], (_, value) =>
     value instanceof Uint8Array ? Buffer.from(value).toString("hex") : value,
   );
   let image = images.get(name);
   if (image === undefined) {
     const flash = memoryFlash(PAGE_BYTES, PAGES);
-    formatVault(flash, identityWith(policy), AREA_PAGES);
+    formatVault(flash, identityWith(policy, serviceFee), AREA_PAGES);
     const { records } = openVaultToCharge(flash);
     const append = (kind: "A" | "B" | "H", count: number, record: (id: number) => Uint8Array) => {
       if (count > 0)

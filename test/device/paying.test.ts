@@ -60,11 +60,13 @@ describe("the owner's limits", () => {
 describe("what can be spent", () => {
   test("is the balance without what is in flight, the reserve, and the fee with two HTLCs more", () => {
     const rig = new Rig().open();
-    expect(spendableMsat(rig.state)).toBe((200_000 - 2000 - 660 - Math.floor(1.5 * (1124 + 2 * 172))) * 1000);
-    const before = spendableMsat(rig.state);
+    expect(spendableMsat(rig.state, rig.identity)).toBe(
+      (200_000 - 2000 - 660 - Math.floor(1.5 * (1124 + 2 * 172))) * 1000,
+    );
+    const before = spendableMsat(rig.state, rig.identity);
     rig.pay("toll", 1000);
-    expect(spendableMsat(rig.state)).toBe(before - 1_005_000 - 1.5 * 172_000);
-    expect(spendableMsat(EMPTY)).toBe(0);
+    expect(spendableMsat(rig.state, rig.identity)).toBe(before - 1_005_000 - 1.5 * 172_000);
+    expect(spendableMsat(EMPTY, rig.identity)).toBe(0);
   });
 
   test("is never exceeded", () => {

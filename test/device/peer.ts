@@ -224,6 +224,10 @@ export class Peer {
       case "close":
         this.close();
         return;
+      case "settling":
+        if (message.refused) this.problems.push(`no settlement: ${message.refused.code}`);
+        else this.offer(this.fateOf(message.paymentHash));
+        return;
     }
   }
 
@@ -269,6 +273,18 @@ export class Peer {
   private pay(hashOfInvoice: Uint8Array): void {
     const fate = this.options.fates.find(each => equal(sha256(sha256(each.preimage)), hashOfInvoice));
     if (!fate) throw lngateError("no-fate", "nobody knows this invoice");
+    this.offer(fate);
+  }
+
+  /** Asks for the service fee that is owed. */
+  settle(fate: Fate): void {
+    const { amountMsat, feeMsat } = fate;
+    const paymentHash = sha256(fate.preimage);
+    this.options.send({ type: "settle", paymentHash, amountMsat, maxFeeMsat: feeMsat });
+  }
+
+  /** Pays through the bridge, once for ever. */
+  private offer(fate: Fate): void {
     const paymentHash = sha256(fate.preimage);
     const known = this.outcome.get(toHex(paymentHash));
     if (known) {

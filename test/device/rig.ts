@@ -24,6 +24,7 @@ import {
   toDevice,
   type View,
 } from "../../src/link/messages.ts";
+import { type ServiceFee, serviceFeeMsat } from "../../src/link/service-fee.ts";
 import {
   anchorSighash,
   channelOf,
@@ -53,6 +54,7 @@ export interface RigOptions {
   /** Of a flash that was used before. */
   readonly image?: Uint8Array;
   readonly policy?: Partial<SpendingPolicy>;
+  readonly serviceFee?: ServiceFee;
   readonly charge?: Charge;
   readonly curve?: Curve | null;
   readonly contextWith?: (context: Context, box: Box) => Context;
@@ -91,10 +93,10 @@ export class Rig {
   private nextStep = 1;
 
   constructor(options: RigOptions = {}) {
-    this.identity = identityWith(options.policy);
+    this.identity = identityWith(options.policy, options.serviceFee);
     this.proposal = proposalWith();
     this.box = new Box({
-      image: options.image ?? chargedFlash(options.policy, options.charge),
+      image: options.image ?? chargedFlash(options.policy, options.charge, options.serviceFee),
       curve: options.curve === undefined ? nobleCurve : options.curve,
       ...(options.contextWith ? { contextWith: options.contextWith } : {}),
     });
@@ -158,6 +160,15 @@ export class Rig {
   failed(name: string): void {
     const paymentHash = sha256(this.preimage(name));
     this.say({ type: "failed", paymentHash, code: "payment-failed", sentence: "so they say" });
+  }
+
+  /** The gateway wants its service paid. What the device answers. */
+  settle(name: string, amountMsat: number, maxFeeMsat = 0): void {
+    const paymentHash = sha256(this.preimage(name));
+    this.box.receive(toDevice.encode({ type: "settle", paymentHash, amountMsat, maxFeeMsat }));
+    for (const answer of this.box.takeSent()) {
+      if (answer.type === "settling" && answer.refused) this.refusals.push(answer.refused.code);
+    }
   }
 
   /** One step, as it is. */
@@ -336,7 +347,24 @@ export class Rig {
         return "it closes and leaves a payment open";
     }
     if (counterparty?.view === undefined) return "the bridge's state is unknown";
-    return null;
+    return this.serviceHarm();
+  }
+
+  /** What is taken for the gateway's service is at most what it has earned, each time at least what is worth it. */
+  private serviceHarm(): string | null {
+    const { serviceFee } = this.identity;
+    let leftMsat = 0;
+    for (const payment of this.state.payments) {
+      if (!payment || (payment.settled && !payment.preimage)) continue;
+      if (!payment.settlement) {
+        if (payment.preimage) leftMsat += serviceFeeMsat(serviceFee, payment.amountMsat);
+      } else {
+        leftMsat -= payment.settled ? payment.htlcMsat || payment.limitMsat : payment.limitMsat;
+        if (payment.limitMsat < (serviceFee?.settleFromMsat ?? Number.POSITIVE_INFINITY))
+          return "records are used for a fee that is not worth a payment";
+      }
+    }
+    return leftMsat < 0 ? `the gateway takes ${-leftMsat} msat more than it has earned` : null;
   }
 
   private paymentOf(paymentHash: Uint8Array): Payment | undefined {

@@ -23,6 +23,8 @@ export type Wish =
   | { readonly wish: "open" | "close" }
   /** Several are asked for at once. */
   | { readonly wish: "pay"; readonly names: readonly string[] }
+  /** The gateway wants its fee, by the name of the payment. */
+  | { readonly wish: "settle"; readonly name: string }
   | { readonly wish: "feerate"; readonly feeratePerKw: number }
   | { readonly wish: "incoming"; readonly amountMsat: number; readonly name: string };
 
@@ -54,7 +56,11 @@ export const FATES: { readonly [name: string]: Fate } = {
   one: fate("one", 900_001, 2_345),
   two: fate("two", 1_100_000, 0),
   three: fate("three", 700_999, 1),
+  fee: fate("fee", 700_000, 1_500),
 };
+
+/** What the gateway of this world takes: so much that a single toll leads to a settlement that can be seen. */
+const SERVICE_FEE = { ratePpm: 400_000, baseMsat: 7, settleFromMsat: 700_000, creditMsat: 5_000_000 };
 
 function fate(name: string, amountMsat: number, feeMsat: number): Fate {
   return { preimage: derived(`preimage ${name}`), amountMsat, feeMsat };
@@ -68,6 +74,7 @@ export const LIFE: readonly Wish[] = [
   { wish: "pay", names: ["dust"] },
   { wish: "feerate", feeratePerKw: 1800 },
   { wish: "pay", names: ["one", "two", "halfDust"] },
+  { wish: "settle", name: "fee" },
   { wish: "incoming", amountMsat: 0, name: "unasked" },
   { wish: "close" },
 ];
@@ -93,7 +100,7 @@ export class World {
 
   constructor(options: WorldOptions = {}) {
     this.options = options;
-    const identity = identityWith(options.policy);
+    const identity = identityWith(options.policy, SERVICE_FEE);
     this.peer = new Peer({
       keys: identity,
       fates: Object.values(FATES),
@@ -109,7 +116,7 @@ export class World {
       },
     });
     this.box = new Box({
-      image: chargedFlash(options.policy, options.charge),
+      image: chargedFlash(options.policy, options.charge, SERVICE_FEE),
       curve: options.curve === undefined ? nobleCurve : options.curve,
       ...(options.cuts ? { cuts: options.cuts } : {}),
       ...(options.random ? { random: options.random } : {}),
@@ -162,6 +169,12 @@ export class World {
         return state.books.phase === "none" && this.peer.state === "closed";
       case "pay":
         return wish.names.every(name => knownPayment(state, sha256(FATES[name]!.preimage))?.settled);
+      case "settle": {
+        const { preimage, amountMsat, feeMsat } = FATES[wish.name]!;
+        const known = knownPayment(state, sha256(preimage));
+        // Before so much is owed an honest gateway does not ask.
+        return known ? known.settled === true : (state.books.owedMsat ?? 0) < amountMsat + feeMsat;
+      }
       default:
         return true;
     }
@@ -174,6 +187,7 @@ export class World {
     if (wish.wish === "close" && (state.books.phase === "open" || state.books.phase === "closing")) {
       this.run(() => this.box.run({ type: "close" }));
     }
+    if (wish.wish === "settle") this.peer.settle(FATES[wish.name]!);
     if (wish.wish !== "pay") return;
     for (const name of wish.names) {
       const order = orderOf(FATES[name]!);
@@ -245,6 +259,7 @@ export class World {
       index: books.index,
       baseSat: books.baseSat,
       hourMsat: books.hour.spentMsat,
+      owedMsat: books.owedMsat,
       payments: payments.map(each => {
         return (
           each && {

@@ -329,7 +329,7 @@ describe("nonsense on the owner's link", () => {
   });
 
   test("such as a question of pairing is refused", async () => {
-    const pair = fromOwner.encode({ type: "pair", version: 1, ecdh: info.keys.fundingKey });
+    const pair = fromOwner.encode({ type: "pair", version: 2, ecdh: info.keys.fundingKey });
     expect(await send([concat([piece(1), pair])], 1)).toEqual([
       expect.objectContaining({ type: "refused", code: "message-unexpected" }),
     ]);
