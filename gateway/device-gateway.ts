@@ -21,6 +21,7 @@ import {
   toDevice,
   toGateway,
 } from "../src/link/messages.ts";
+import type { ServiceFee } from "../src/link/service-fee.ts";
 import { type DeviceKeys, depositScriptOf, fundingOf } from "../src/link/transactions.ts";
 import type { RecordStore } from "../src/threshold/records.ts";
 import {
@@ -41,6 +42,7 @@ import { type AcceptedChannel, watchedMessages } from "./lightning/signer-messag
 import type { PlainBook, SigningPart } from "./lightning/signer-state.ts";
 import type { Log } from "./log.ts";
 import { channelNotReady, Payments } from "./payments.ts";
+import { ServiceFees, type Till } from "./service-fees.ts";
 
 /** Confirmations a deposit needs before it is spent into a channel. */
 export const DEPOSIT_CONFIRMATIONS = 1;
@@ -60,6 +62,8 @@ const OPENING_WAITS_FOR: ReadonlySet<string> = new Set([
 ]);
 /** How long a payment waits for a bridge that is away. */
 const BRIDGE_WAIT_MS = 3_000;
+/** How long after a payment the service fee is asked for. */
+const FEE_AFTER_MS = 1_000;
 /** How soon a mutual close is tried again that LDK cannot begin now. */
 const CLOSE_AGAIN_MS = 1_000;
 
@@ -71,6 +75,10 @@ export interface DeviceGatewayOptions {
   readonly deposits: Deposits;
   readonly channels: Database<Uint8Array, string>;
   readonly payments: Database<Uint8Array, string>;
+  /** What this device pays for the service; absent: nothing. */
+  readonly serviceFee?: ServiceFee;
+  /** Where it pays it. */
+  readonly till?: Till;
   readonly log: Log;
   readonly runtime: LightningRuntime;
   readonly store: NodeStore;
@@ -87,6 +95,7 @@ export class DeviceGateway {
   private readonly signer: RemoteSigner;
   private readonly deviceSigner: DeviceSigner;
   readonly payments: Payments;
+  private readonly fees: ServiceFees;
   private row: ChannelRow | undefined;
   /** What LDK has, once it runs. */
   private node: LightningNode | undefined;
@@ -97,6 +106,7 @@ export class DeviceGateway {
   /** The owner has said that the device is lost or stolen. */
   private frozen: boolean;
   private closeTimer: NodeJS.Timeout | undefined;
+  private feeTimer: NodeJS.Timeout | undefined;
 
   constructor(options: DeviceGatewayOptions, nodeSeed: Uint8Array) {
     this.id = options.deviceId;
@@ -121,8 +131,24 @@ export class DeviceGateway {
       },
       problem: (code, sentence) => options.log.error(sentence, { code }),
     });
+    this.fees = new ServiceFees({
+      deviceId: this.id,
+      ...(options.serviceFee ? { terms: options.serviceFee } : {}),
+      ...(options.till ? { till: options.till } : {}),
+      table: options.payments,
+      log: options.log,
+      send: message => this.send(message),
+      soon: work => {
+        clearTimeout(this.feeTimer);
+        this.feeTimer = setTimeout(() => {
+          if (this.online && this.row?.stage === "ready") work();
+        }, FEE_AFTER_MS);
+      },
+      now: () => Date.now(),
+    });
     this.payments = new Payments({
       deviceId: this.id,
+      fees: this.fees,
       network: options.network,
       table: options.payments,
       refused: (code, sentence) => this.refuse(code, sentence),
@@ -188,6 +214,7 @@ export class DeviceGateway {
   /** Ends the node; resolves when it has stored what it was storing. */
   async stop(): Promise<void> {
     clearTimeout(this.closeTimer);
+    clearTimeout(this.feeTimer);
     await this.node?.stop();
   }
 
@@ -212,9 +239,10 @@ export class DeviceGateway {
     return channel && Math.floor(Number(channel.get_outbound_capacity_msat()) / 1000);
   }
 
-  /** There is a new block: a deposit may have been confirmed. */
+  /** There is a new block: a deposit may have been confirmed. What was asked in vain is asked again. */
   newBlock(): void {
     void this.openIfPossible(false);
+    if (this.online && this.row?.stage === "ready") this.fees.askSoon();
   }
 
   // ── the link ──────────────────────────────────────────────────────────────────────────────────────────
@@ -251,6 +279,10 @@ export class DeviceGateway {
       case "pay":
         this.payments.asked(message.invoice, message.maxFeeMsat, message.attempt ?? 0);
         return;
+      case "settling":
+        if (message.refused) this.fees.refused(message.refused.code, message.refused.sentence);
+        else this.payments.settling(message.paymentHash);
+        return;
       case "stepped":
         this.deviceSigner.stepped(message);
         return;
@@ -271,6 +303,7 @@ export class DeviceGateway {
       recordsB: b,
       recordsH: h,
     });
+    if (this.row?.stage === "ready") this.fees.askSoon();
   }
 
   private ask(keysId: Uint8Array, parts: readonly SigningPart[]): void {

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import type { Database } from "lmdb";
 import { scriptAddress } from "../src/bitcoin/address.ts";
 import { p2wsh } from "../src/bitcoin/script.ts";
+import { fromHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { depositScriptOf } from "../src/link/transactions.ts";
 import type { RecordStore } from "../src/threshold/records.ts";
@@ -19,6 +20,8 @@ import { startRuntime } from "./lightning/runtime.ts";
 import { openNodeStore } from "./lightning/store.ts";
 import { GatewayLinks } from "./link-server.ts";
 import { createLog, type Log } from "./log.ts";
+import { OwnNode } from "./own-node.ts";
+import { forgetPayout, payoutIsWished, rememberOwnNode } from "./own-node-wishes.ts";
 import { type DeviceStatus, type OwnerApi, OwnerService } from "./owner-service.ts";
 import { type DiskRecordStore, openRecordStore } from "./records.ts";
 import { openRegistry, openStore } from "./registry.ts";
@@ -56,9 +59,16 @@ export async function runGateway(
     log: log.part("chain"),
     onTip: () => {
       for (const device of devices.values()) device.newBlock();
+      ownNode?.newBlock();
+      if (ownNode && payoutIsWished(store) && ownNode.payOut()) forgetPayout(store);
     },
   });
   const ceremonies = openCeremonies();
+  const bridge = {
+    nodeId: fromHex(config.bridge.nodeId),
+    host: config.bridge.host,
+    port: config.bridge.port,
+  };
 
   /** LDK is broken: its locks are held, and only a new process helps. What is stored is consistent. */
   function fatal(error: unknown): void {
@@ -184,6 +194,7 @@ export async function runGateway(
     if (closing) return;
     closing = true;
     await Promise.all([...devices.values()].map(device => device.stop()));
+    await ownNode?.stop();
     await runtime?.stop();
     await links.close();
     await chain.stop();
@@ -195,6 +206,7 @@ export async function runGateway(
 
   let deposits: Deposits;
   let runtime: Awaited<ReturnType<typeof startRuntime>> | undefined;
+  let ownNode: OwnNode | undefined;
   const starting = new Set<string>();
 
   /** Undefined if it is there already, or not to be there yet. Its money is watched from now on. */
@@ -220,11 +232,9 @@ export async function runGateway(
         payments: table("payments"),
         runtime,
         store: nodeStore,
-        bridge: {
-          nodeId: Uint8Array.from(Buffer.from(config.bridge.nodeId, "hex")),
-          host: config.bridge.host,
-          port: config.bridge.port,
-        },
+        bridge,
+        ...(pairing.serviceFee ? { serviceFee: pairing.serviceFee } : {}),
+        ...(ownNode ? { till: ownNode } : {}),
         log: log.part(name),
         onFatal: fatal,
         send: message => {
@@ -252,6 +262,18 @@ export async function runGateway(
     await chain.start();
     runtime = await startRuntime(chain, log.part("ldk"), openNodeStore(table("lightning"), "shared"));
     deposits = await Deposits.open(table("deposits"), chain);
+    const owing = registry.devices().some(({ pairing }) => pairing?.serviceFee);
+    if (config.serviceFee || owing) {
+      ownNode = await OwnNode.start({
+        runtime,
+        store: openNodeStore(table("lightning"), "own"),
+        bridge,
+        ...(config.serviceFee?.payoutScript ? { payoutScript: config.serviceFee.payoutScript } : {}),
+        log: log.part("own node"),
+        onFatal: fatal,
+      });
+      rememberOwnNode(store, ownNode.nodeId);
+    }
     const made: (DeviceGateway | undefined)[] = [];
     for (const { id, state } of registry.devices()) if (state === "paired") made.push(await makeDevice(id));
     deposits.follow();

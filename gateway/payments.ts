@@ -9,6 +9,7 @@ import { nobleCurve } from "../src/bytes/curve.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { checkPayable, decodeInvoice, type Invoice, unpackInvoice } from "../src/lightning/bolt11.ts";
 import {
+  bool,
   bytes,
   bytesUpTo,
   decodeValue,
@@ -20,6 +21,7 @@ import {
   UINT53,
   uint,
 } from "../src/link/schema.ts";
+import type { ServiceFees } from "./service-fees.ts";
 
 const rowKind = record({
   invoice: [1, bytesUpTo(1400)],
@@ -33,6 +35,8 @@ const rowKind = record({
   feeMsat: optional([7, uint(UINT53)]),
   /** Set when it has failed for good. */
   failure: optional([8, text(64)]),
+  /** Settles the device's service fee. */
+  settlement: optional([9, bool()]),
 });
 export type PaymentRow = ReturnType<typeof rowKind.read>;
 
@@ -40,6 +44,7 @@ export interface PaymentsOptions {
   readonly deviceId: string;
   readonly network: Network;
   readonly table: Database<Uint8Array, string>;
+  readonly fees: ServiceFees;
   /** Tells the device that its request makes no sense. */
   refused(code: string, sentence: string): void;
   /** Tells the device that a payment has arrived. */
@@ -63,7 +68,6 @@ export class Payments {
 
   /** The device asks for a payment, for the first time or again. */
   asked(packed: Uint8Array, maxFeeMsat: number, attempt: number): void {
-    const { network, now } = this.options;
     let text: string;
     let invoice: Invoice;
     try {
@@ -74,6 +78,33 @@ export class Payments {
       this.options.refused(codeOf(error)!, (error as Error).message);
       return;
     }
+    this.make({ packed, text, invoice, maxFeeMsat, attempt });
+  }
+
+  /** The device agrees to settle its service fee, or says again that it has. */
+  settling(paymentHash: Uint8Array): void {
+    const { invoice: packed, maxFeeMsat } =
+      this.row(paymentHash) ?? this.options.fees.pending(paymentHash) ?? {};
+    if (!packed || maxFeeMsat === undefined) {
+      // It was withdrawn meanwhile.
+      this.options.failed(paymentHash, "payment-failed", SENTENCES["payment-failed"]!);
+      return;
+    }
+    const text = unpackInvoice(packed);
+    const invoice = decodeInvoice(text, nobleCurve);
+    this.make({ packed, text, invoice, maxFeeMsat, attempt: 0, settlement: true });
+  }
+
+  private make(payment: {
+    readonly packed: Uint8Array;
+    readonly text: string;
+    readonly invoice: Invoice;
+    readonly maxFeeMsat: number;
+    readonly attempt: number;
+    readonly settlement?: true;
+  }): void {
+    const { network, now, table, fees } = this.options;
+    const { packed, text, invoice, maxFeeMsat, attempt, settlement } = payment;
     const { paymentHash } = invoice;
     const row = this.row(paymentHash);
     if (row && (row.preimage || row.attempt > attempt || (row.attempt === attempt && row.failure))) {
@@ -82,11 +113,17 @@ export class Payments {
     }
     const paymentId = paymentIdOf(paymentHash, attempt);
     if (row && this.options.underWay(paymentId)) return;
-    if (row?.attempt !== attempt) {
+    const isNew = row?.attempt !== attempt;
+    if (isNew) {
       const amountMsat = invoice.amountMsat ?? 0;
-      this.put(paymentHash, { invoice: packed, amountMsat, maxFeeMsat, askedAt: now(), attempt });
+      const asked = { invoice: packed, amountMsat, maxFeeMsat, askedAt: now(), attempt };
+      table.transactionSync(() => {
+        this.put(paymentHash, settlement ? { ...asked, settlement } : asked);
+        if (settlement) fees.agreed();
+      });
     }
     try {
+      if (isNew && !settlement) fees.needSettled();
       checkPayable(invoice, network, Math.floor(now() / 1000));
       this.options.start(invoice, text, paymentId, maxFeeMsat);
     } catch (error) {
@@ -109,7 +146,13 @@ export class Payments {
     const paid = { ...rest, preimage, feeMsat };
     // The device waits for this: what LDK has stored already can be stored here afterwards.
     this.report(paymentHash, paid);
-    this.put(paymentHash, paid);
+    const { table, fees } = this.options;
+    table.transactionSync(() => {
+      this.put(paymentHash, paid);
+      if (row.settlement) fees.settled(row.amountMsat, feeMsat);
+      else fees.earned(row.amountMsat);
+    });
+    fees.askSoon();
   }
 
   /** LDK has given up this attempt, and no HTLC of it is left. */
@@ -117,7 +160,11 @@ export class Payments {
     const row = this.row(paymentHash);
     if (!row || row.preimage || !equal(paymentId, paymentIdOf(paymentHash, row.attempt))) return;
     const failed = { ...row, failure: code };
-    this.put(paymentHash, failed);
+    const { table, fees } = this.options;
+    table.transactionSync(() => {
+      this.put(paymentHash, failed);
+      if (row.settlement) fees.failed();
+    });
     this.report(paymentHash, failed);
   }
 
@@ -156,6 +203,7 @@ const SENTENCES: { readonly [code: string]: string } = {
   "payment-expired": "the invoice expired before the payment arrived",
   "payment-failed": "the payment failed on its way",
   "bridge-unreachable": "the gateway has no connection to the bridge at the moment",
+  "service-fee-due": "the gateway's service fee is due: it has to be settled first",
   "channel-not-ready": "the channel cannot be used now",
 };
 

@@ -8,6 +8,7 @@ import { renderUnicodeCompact } from "uqr";
 import type { Network } from "../../device/identity.ts";
 import { lngateError } from "../../src/errors.ts";
 import { encodePairingCode } from "../../src/link/pairing-code.ts";
+import { serviceFeeText } from "../../src/link/service-fee.ts";
 import { connectRpc } from "../chain/rpc.ts";
 import {
   bridgeText,
@@ -17,8 +18,10 @@ import {
   splitHostPort,
   writeExampleConfig,
 } from "../config.ts";
+import { ownNodeId, wishPayout } from "../own-node-wishes.ts";
 import { openRegistry, openStore, type Registry } from "../registry.ts";
 import { runningGateway } from "../registry-lock.ts";
+import { readFeeBooks } from "../service-fees.ts";
 import { type Command, type Given, usage } from "./command.ts";
 
 const CONFIG = {
@@ -287,16 +290,135 @@ const removeDevice: Command = {
   },
 };
 
-export const gatewayCommands: readonly Command[] = [init, check, run, addDevice, devices, removeDevice];
+const fees: Command = {
+  name: "gateway fees",
+  summary: "show what the service has earned, device by device",
+  help: `Shows for each device what its payments have earned, what of that it still owes, and what it has settled: what has arrived at the gateway's own node, and what the way there took. The gateway may run meanwhile.
+
+Devices settle over Lightning, to a node of the gateway's own; the bridge has to open a channel to its public key, large enough for what you expect to earn before the next \`lngate gateway payout\`.`,
+  options: { ...CONFIG, csv: { help: "a table for a spreadsheet, amounts in msat" } },
+  async run(given, terminal) {
+    const { list, nodeId } = withStore(loadConfig(configFile(given)), (registry, _running, store) => {
+      const payments = store.openDB<Uint8Array, string>({ name: "payments", encoding: "binary" });
+      const paired = registry.devices().filter(({ pairing }) => pairing);
+      return {
+        nodeId: ownNodeId(store),
+        list: paired.map(({ id, name, pairing }) => {
+          const { earnedMsat, settledMsat, routingMsat, settlements } = readFeeBooks(payments, id);
+          const { ratePpm = 0, baseMsat = 0 } = pairing?.serviceFee ?? {};
+          return {
+            deviceId: id,
+            name,
+            ratePpm,
+            baseMsat,
+            earnedMsat,
+            owedMsat: earnedMsat - settledMsat,
+            settledMsat,
+            receivedMsat: settledMsat - routingMsat,
+            routingMsat,
+            settlements,
+          };
+        }),
+      };
+    });
+    if (given.flag("csv")) {
+      terminal.say(csv(list));
+    } else {
+      terminal.say(nodeId ? `Own node: ${nodeId}` : "Own node: none yet (it starts with the gateway)");
+      terminal.say();
+      terminal.say(feeTable(list));
+    }
+    terminal.result({ ownNode: nodeId ?? null, devices: list });
+  },
+};
+
+type FeeLine = Readonly<Record<string, string | number>>;
+
+/** A line of names and one per device. A device's name has no comma and no quote in it, so nothing needs quoting. */
+function csv(list: readonly FeeLine[]): string {
+  const names = [
+    "deviceId",
+    "name",
+    "ratePpm",
+    "baseMsat",
+    "earnedMsat",
+    "owedMsat",
+    "settledMsat",
+    "receivedMsat",
+    "routingMsat",
+    "settlements",
+  ];
+  return [names.join(","), ...list.map(line => names.map(name => line[name]).join(","))].join("\n");
+}
+
+/** Satoshis with three decimals, in columns. */
+function feeTable(list: readonly FeeLine[]): string {
+  if (list.length === 0) return "No device is paired yet.";
+  const sat = (msat: unknown) =>
+    (Number(msat) / 1000).toLocaleString("en-US", { minimumFractionDigits: 3, maximumFractionDigits: 3 });
+  const columns = ["earnedMsat", "owedMsat", "receivedMsat", "routingMsat"] as const;
+  const total = Object.fromEntries(
+    columns.map(column => [column, list.reduce((sum, line) => sum + Number(line[column]), 0)]),
+  );
+  const rows = [
+    ["device", "fee", "earned", "owed", "received", "routing"],
+    ...list.map(line => {
+      const { name, ratePpm, baseMsat } = line;
+      const terms = serviceFeeText({ ratePpm: Number(ratePpm), baseMsat: Number(baseMsat) });
+      return [String(name), terms, ...columns.map(column => sat(line[column]))];
+    }),
+    ["all, sat", "", ...columns.map(column => sat(total[column]))],
+  ];
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map(row => row[i]!.length)));
+  return rows
+    .map(row =>
+      row.map((text, i) => (i < 2 ? text.padEnd(widths[i]!) : text.padStart(widths[i]!))).join("   "),
+    )
+    .map(line => line.trimEnd())
+    .join("\n");
+}
+
+const payout: Command = {
+  name: "gateway payout",
+  summary: "send the earnings to your own address",
+  help: `Has the gateway close its own channel together with the bridge: what it has earned goes to "serviceFee.address" of the configuration. It begins with the next block, and takes some blocks more. For the fees of the time after, the bridge has to open another channel.`,
+  options: CONFIG,
+  async run(given, terminal) {
+    const config = loadConfig(configFile(given));
+    if (!config.serviceFee?.payoutScript)
+      throw lngateError(
+        "config-invalid",
+        `${config.file}: "serviceFee.address" is missing: your own address, to which the earnings are to go`,
+      );
+    const running = withStore(config, (_registry, pid, store) => {
+      wishPayout(store);
+      return pid;
+    });
+    terminal.say("The gateway closes its own channel at the next block; its log says how that goes on.");
+    if (running === undefined) terminal.note("The gateway is not running: it will do so when it does.");
+    terminal.result({ payout: "wished" });
+  },
+};
+
+export const gatewayCommands: readonly Command[] = [
+  init,
+  check,
+  run,
+  addDevice,
+  devices,
+  removeDevice,
+  fees,
+  payout,
+];
 
 /** Opens the registry beside a gateway that may be running, and closes it again. */
 function withStore<T>(
   config: GatewayConfig,
-  work: (registry: Registry, running: number | undefined) => T,
+  work: (registry: Registry, running: number | undefined, store: ReturnType<typeof openStore>) => T,
 ): T {
   const store = openStore(config.dataDir);
   try {
-    return work(openRegistry(store), runningGateway(store));
+    return work(openRegistry(store), runningGateway(store), store);
   } finally {
     void store.close();
   }

@@ -47,6 +47,8 @@ export interface NodeOptions {
   readonly log: Log;
   /** Takes channels and forwards payments, as a bridge does. Otherwise nothing comes in but from our own channels. */
   readonly routing: boolean;
+  /** A node that routes nothing takes channels from this peer all the same, to be paid through them. */
+  readonly channelsFrom?: Uint8Array;
   /** LDK's events that are not this node's own business. */
   onEvent(event: ldk.Event): void;
   /** Rows of the caller's that are to be stored in the same transaction. */
@@ -307,7 +309,7 @@ export class LightningNode {
   }
 
   private config(): ldk.UserConfig {
-    const { routing } = this.options;
+    const { routing, channelsFrom } = this.options;
     const config = ldk.UserConfig.constructor_default();
     const handshake = config.get_channel_handshake_config();
     handshake.set_negotiate_anchors_zero_fee_htlc_tx(true);
@@ -315,7 +317,7 @@ export class LightningNode {
     handshake.set_our_to_self_delay(144);
     handshake.set_announce_for_forwarding(false);
     handshake.set_commit_upfront_shutdown_pubkey(true);
-    if (routing) handshake.set_max_inbound_htlc_value_in_flight_percent_of_channel(100);
+    if (routing || channelsFrom) handshake.set_max_inbound_htlc_value_in_flight_percent_of_channel(100);
     else handshake.set_our_max_accepted_htlcs(MAX_INCOMING);
     config.set_channel_handshake_config(handshake);
     const limits = config.get_channel_handshake_limits();
@@ -534,8 +536,13 @@ export class LightningNode {
   }
 
   private channelRequested(event: ldk.Event_OpenChannelRequest): void {
-    const { routing } = this.options;
-    if (routing && event.channel_type.supports_anchors_zero_fee_htlc_tx()) {
+    const { routing, channelsFrom } = this.options;
+    const welcome =
+      routing ||
+      (channelsFrom !== undefined &&
+        equal(event.counterparty_node_id, channelsFrom) &&
+        this.channels().length < MAX_TAKEN_CHANNELS);
+    if (welcome && event.channel_type.supports_anchors_zero_fee_htlc_tx()) {
       const id = randomBytes(16).readBigUInt64BE();
       this.manager.accept_inbound_channel(event.temporary_channel_id, event.counterparty_node_id, id);
       return;
@@ -543,7 +550,7 @@ export class LightningNode {
     this.manager.force_close_without_broadcasting_txn(
       event.temporary_channel_id,
       event.counterparty_node_id,
-      routing ? "only anchors channels" : "no channels are accepted here",
+      welcome ? "only anchors channels" : "no channels are accepted here",
     );
   }
 
@@ -780,6 +787,8 @@ export class LightningNode {
   }
 }
 
+/** Channels that a node which routes nothing takes at most. */
+const MAX_TAKEN_CHANNELS = 8;
 /** How often LDK looks for another way when a payment fails on its way. */
 const PAYMENT_ATTEMPTS = 5;
 

@@ -181,7 +181,13 @@ export class World {
    * bitcoind, bridge, toll company, a channel between the two, and an owner. No gateway yet. `brokerPort`: of a broker
    * that the gateway is to use instead of its own.
    */
-  static async start({ brokerPort }: { brokerPort?: number } = {}): Promise<World> {
+  static async start({
+    brokerPort,
+    serviceFee,
+  }: {
+    brokerPort?: number;
+    serviceFee?: GatewayConfig["serviceFee"];
+  } = {}): Promise<World> {
     const folder = mkdtempSync(join(tmpdir(), "lngate-e2e-"));
     const lines = new Lines();
     const { log } = lines;
@@ -217,6 +223,7 @@ export class World {
           : { kind: "external", url: `mqtt://127.0.0.1:${brokerPort}` },
       bridge: { nodeId: bridge.nodeId, host: "127.0.0.1", port: bridgeWire.port },
       logLevel: "debug",
+      ...(serviceFee ? { serviceFee } : {}),
     };
     const { nodeId, host, port } = config.bridge;
     writeFileSync(
