@@ -93,15 +93,16 @@ async function demo(stage: Stage): Promise<object> {
     const invoice = await stage.toll.invoice(amountMsat, "toll");
     const before = await atRest(car);
     messages.length = 0;
-    const { hash, preimage, ms, feeMsat } = await car.ask(`pay ${invoice}`);
+    const { hash, preimage, ms, feeMsat, serviceFeeMsat } = await car.ask(`pay ${invoice}`);
     const after = await atRest(car);
     const bytes = count(after, "bytesUp", "bytesDown") - count(before, "bytesUp", "bytesDown");
-    const fee = `${sat(Number(feeMsat))} routing fee, ${bytes.toLocaleString("en-US")} bytes over the air`;
+    const fees = `${sat(Number(feeMsat))} routing fee, ${sat(Number(serviceFeeMsat))} for the gateway's service`;
+    const fee = `${fees}, ${bytes.toLocaleString("en-US")} bytes over the air`;
     step(`${green("✔")} ${bold(sat(amountMsat))} paid in ${bold(`${ms} ms`)}, ${fee}`);
     timeline(messages);
     say(`                   ${dim(`receipt: preimage ${preimage}`)}`);
     say();
-    payments.push({ amountMsat, hash, preimage, ms, bytes });
+    payments.push({ amountMsat, hash, preimage, ms, bytes, serviceFeeMsat });
   }
 
   messages.length = 0;

@@ -296,6 +296,7 @@ const run: Command = {
   help: `Runs the device in its folder as a process: it connects to its gateway, opens its channel when there is a deposit, and pays. Commands are read from standard input, a line each; every answer is a line of JSON.
 
     pay INVOICE [MAX_FEE_MSAT]
+    quote INVOICE [MAX_FEE_MSAT]
     balance
     close`,
   options: DEVICE,

@@ -71,6 +71,11 @@ export interface PeerOptions {
   /** Decides what of an unsynced write is left. */
   readonly random?: () => number;
   send(message: ToDevice): void;
+  /** Books that stand between the device's wishes and what is offered to the bridge; without them there are none. */
+  readonly books?: {
+    received(message: Extract<ToGateway, { type: "pay" | "settling" }>): void;
+    decided(fate: Fate, isPaid: boolean): void;
+  };
 }
 
 /** All that the gateway's LDK and the bridge remember. */
@@ -216,7 +221,8 @@ export class Peer {
         this.begin(message.index, message.points);
         return;
       case "pay":
-        this.pay(sha256(message.invoice.slice(0, 32)));
+        if (this.options.books) this.options.books.received(message);
+        else this.pay(sha256(message.invoice.slice(0, 32)));
         return;
       case "stepped":
         this.signer.stepped(message);
@@ -225,7 +231,8 @@ export class Peer {
         this.close();
         return;
       case "settling":
-        if (message.refused) this.problems.push(`no settlement: ${message.refused.code}`);
+        if (this.options.books) this.options.books.received(message);
+        else if (message.refused) this.problems.push(`no settlement: ${message.refused.code}`);
         else this.offer(this.fateOf(message.paymentHash));
         return;
     }
@@ -284,7 +291,7 @@ export class Peer {
   }
 
   /** Pays through the bridge, once for ever. */
-  private offer(fate: Fate): void {
+  offer(fate: Fate): void {
     const paymentHash = sha256(fate.preimage);
     const known = this.outcome.get(toHex(paymentHash));
     if (known) {
@@ -298,9 +305,18 @@ export class Peer {
     this.pump();
   }
 
+  /** What has become of a payment that was offered. */
+  outcomeOf({ preimage }: Fate): "under way" | "paid" | "failed" | undefined {
+    return this.outcome.get(toHex(sha256(preimage)));
+  }
+
   private report(fate: Fate): void {
     const paymentHash = sha256(fate.preimage);
-    const known = this.outcome.get(toHex(paymentHash));
+    const known = this.outcomeOf(fate);
+    if (this.options.books) {
+      if (known === "paid" || known === "failed") this.options.books.decided(fate, known === "paid");
+      return;
+    }
     if (known === "paid") {
       this.send({ type: "paid", preimage: fate.preimage, feeMsat: fate.feeMsat });
     } else if (known === "failed") {
@@ -468,7 +484,7 @@ export class Peer {
   }
 
   /** What the next commitment of one side is about. */
-  private balances(side: Side) {
+  balances(side: Side) {
     const counts = ({ by, stage }: Update) => (by === side ? stage >= 3 : stage >= 1);
     let feeratePerKw = FEERATE;
     let ourMsat = this.proposal.channelSat * 1000;

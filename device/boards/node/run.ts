@@ -3,6 +3,7 @@
  * each. Every answer is a line of JSON, so that a program can drive it as well as a person:
  *
  *     pay <invoice> [maxFeeMsat]    the receipt
+ *     quote <invoice> [maxFeeMsat]  what it would cost at most
  *     balance                       what there is
  *     traffic                       messages and bytes over the air so far, and whether all is at rest
  *     close                         a mutual close to the owner
@@ -51,9 +52,11 @@ export async function runDevice(options: RunOptions): Promise<void> {
 
 async function run(device: Device, board: NodeBoard, command: string, args: string[]): Promise<object> {
   switch (command) {
-    case "pay": {
+    case "pay":
+    case "quote": {
       const [invoice = "", maxFeeMsat] = args;
-      return device.pay(invoice, maxFeeMsat === undefined ? {} : { maxFeeMsat: Number(maxFeeMsat) });
+      const options = maxFeeMsat === undefined ? {} : { maxFeeMsat: Number(maxFeeMsat) };
+      return command === "pay" ? device.pay(invoice, options) : device.quote(invoice, options);
     }
     case "balance":
       return device.balance();
@@ -63,7 +66,7 @@ async function run(device: Device, board: NodeBoard, command: string, args: stri
       return device.close();
     default:
       return {
-        error: { code: "unknown-command", sentence: "the commands are: pay, balance, traffic, close" },
+        error: { code: "unknown-command", sentence: "the commands are: pay, quote, balance, traffic, close" },
       };
   }
 }
