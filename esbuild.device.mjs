@@ -132,7 +132,15 @@ const targets = [
     out: "moddable/lngate.js",
     budget: 40000,
     ports: MODDABLE_PORTS,
-    copies: ["main.js", "manifest.json", "partitions.csv", "flash-partition.js", "flash-file.js"],
+    copies: [
+      "main.js",
+      "manifest.json",
+      "partitions.csv",
+      "flash-partition.js",
+      "flash-file.js",
+      "network-wifi.js",
+      "network-host.js",
+    ],
   },
   {
     entry: "scripts/engines/boards/xs.ts",

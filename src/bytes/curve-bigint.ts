@@ -14,8 +14,9 @@ const P = 2n ** 256n - 0x1000003d1n;
 
 type Jacobian = readonly [x: bigint, y: bigint, z: bigint];
 
-const INFINITY: Jacobian = [1n, 1n, 0n];
-const BASE: Jacobian = [
+// Made when they are needed: the Moddable SDK's linker (8.2.3) spoils the BigInts of an array that a preloaded module has.
+const infinity = (): Jacobian => [1n, 1n, 0n];
+const base = (): Jacobian => [
   0x79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798n,
   0x483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8n,
   1n,
@@ -48,7 +49,7 @@ function add(p: Jacobian, q: Jacobian): Jacobian {
   const s1 = (((y1 * z2) % P) * zz2) % P;
   const h = ((x2 * zz1) % P) - u1;
   const r = ((((y2 * z1) % P) * zz1) % P) - s1;
-  if (h === 0n) return r === 0n ? double(p) : INFINITY;
+  if (h === 0n) return r === 0n ? double(p) : infinity();
   const hh = (h * h) % P;
   const hhh = (h * hh) % P;
   const v = (u1 * hh) % P;
@@ -91,7 +92,7 @@ function sumOf(terms: readonly (readonly [Jacobian, bigint])[]): Jacobian {
       digits: digitsOf(odd ? scalar : N - scalar),
     };
   });
-  let sum = INFINITY;
+  let sum = infinity();
   for (let i = WINDOWS - 1; i >= 0; i--) {
     for (let doublings = 0; doublings < 4; doublings++) sum = double(sum);
     for (const { multiples, digits } of rows) {
@@ -192,7 +193,7 @@ function combined(p: Jacobian, a: bigint, q: Jacobian, b: bigint): Jacobian {
 }
 
 export const bigintCurve: PublicCurve = {
-  publicKey: secret => bytesOf(sumOf([[BASE, scalarOf(secret)]])),
+  publicKey: secret => bytesOf(sumOf([[base(), scalarOf(secret)]])),
   isPoint: point => decode(point) !== null,
   add: (p, q) => bytesOf(add(pointOf(p), pointOf(q))),
   combine: (p, a, q, b) => bytesOf(combined(pointOf(p), scalarOf(a), pointOf(q), scalarOf(b))),
@@ -203,7 +204,7 @@ export const bigintCurve: PublicCurve = {
     if (halves === null || 2n * halves[1] > N) return false;
     const [r, s] = halves;
     const inverse = invert(s, N);
-    const [x, , w] = combined(BASE, (z * inverse) % N, key, (r * inverse) % N);
+    const [x, , w] = combined(base(), (z * inverse) % N, key, (r * inverse) % N);
     if (w === 0n) return false;
     // The x of the point is r modulo n; compared without the division by w².
     const ww = (w * w) % P;
@@ -217,7 +218,7 @@ export const bigintCurve: PublicCurve = {
     if (halves === null || nonce === null) throw badSignature();
     const [r, s] = halves;
     const inverse = invert(r, N);
-    const key = combined(nonce, (s * inverse) % N, BASE, ((N - z) * inverse) % N);
+    const key = combined(nonce, (s * inverse) % N, base(), ((N - z) * inverse) % N);
     if (key[2] === 0n) throw badSignature();
     return bytesOf(key);
   },

@@ -15,8 +15,9 @@ import { brokerAddress } from "../broker-address.ts";
 import { bufferOf } from "./buffer.ts";
 
 const FIRST_RETRY_MS = 500;
-const LONGEST_RETRY_MS = 30000;
-const KEEPALIVE_MS = 30000;
+/** Short, as the broker is near: a car should not wait in front of the gate. */
+const LONGEST_RETRY_MS = 4000;
+const KEEPALIVE_MS = 10000;
 
 /** Opens the device whose image is in the board's storage. Throws `vault-empty` where there is none. */
 export function openBoard(): Device {
@@ -75,12 +76,13 @@ function clock(): () => number {
 function connect(options: MqttOptions): MqttConnection {
   const address = brokerAddress(options.url);
   if (address === null) throw lngateError("mqtt-bad-url", "the broker's address is not mqtt://host:port");
+  /** The connection that is made or being made; null while waiting, and after `close`. */
   let client: Client | null = null;
+  let isReady = false;
   let delay = FIRST_RETRY_MS;
-  let closed = false;
+  let retry: Timer | null = null;
 
   function dial(): void {
-    if (closed) return;
     const dialled = new Client({
       ...address!,
       id: options.username,
@@ -88,35 +90,60 @@ function connect(options: MqttOptions): MqttConnection {
       password: bufferOf(ascii(options.password)),
       timeout: KEEPALIVE_MS,
     });
-    dialled.onReady = () => {
-      if (closed) return dialled.close();
-      client = dialled;
-      delay = FIRST_RETRY_MS;
-      dialled.subscribe(options.subscribeTopic);
-      options.onOpen();
-    };
-    dialled.onMessage = (_topic, data) => options.onMessage(new Uint8Array(data));
+    client = dialled;
+    dialled.onReady = () =>
+      unswallowed(() => {
+        try {
+          dialled.subscribe(options.subscribeTopic);
+        } catch (_lost) {
+          // Broken already: `onClose` follows.
+          return;
+        }
+        isReady = true;
+        delay = FIRST_RETRY_MS;
+        options.onOpen();
+      });
+    dialled.onMessage = (_topic, data) => unswallowed(() => options.onMessage(new Uint8Array(data)));
     dialled.onClose = () => {
+      if (client !== dialled) return;
       client = null;
-      options.onClose("the connection to the broker is lost");
-      Timer.set(dial, delay);
+      isReady = false;
+      retry = Timer.set(dial, delay);
       delay = Math.min(2 * delay, LONGEST_RETRY_MS);
+      options.onClose("the connection to the broker is lost");
     };
   }
 
   dial();
   return {
     publish(payload) {
+      if (client === null || !isReady) return;
       try {
-        if (client !== null) client.publish(options.publishTopic, bufferOf(payload));
+        client.publish(options.publishTopic, bufferOf(payload));
       } catch (_lost) {
         // A connection that is just breaking: the link sends again.
       }
     },
     close() {
-      closed = true;
-      if (client !== null) client.close();
+      if (client === null && retry !== null) Timer.clear(retry);
+      const last = client;
       client = null;
+      isReady = false;
+      if (last !== null) last.close();
     },
   };
+}
+
+/**
+ * The SDK's MQTT client drops whatever its callbacks throw. A device that cannot write its flash must not go on with what
+ * it has in memory: thrown from a timer, the error ends the program, and the chip starts again from its flash.
+ */
+function unswallowed(act: () => void): void {
+  try {
+    act();
+  } catch (error) {
+    Timer.set(() => {
+      throw error;
+    }, 0);
+  }
 }

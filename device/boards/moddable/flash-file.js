@@ -1,11 +1,14 @@
-// A file in place of a partition, for the simulator: the image that `lngate device image` wrote.
+// A file in place of a partition, for the simulator: `flash` as given to mcconfig.
 import { File } from "file";
 import config from "mc/config";
 
 const BLOCK = 4096;
 
 export default () => {
-  const file = new File(config.file.root + "lngate.bin", true);
+  const path = config.flash ?? `${config.file.root}lngate.bin`;
+  // Opening one that is not there would make it.
+  if (!File.exists(path)) throw Object.assign(new Error(`there is no ${path}`), { code: "vault-empty" });
+  const file = new File(path, true);
   return {
     blockSize: BLOCK,
     byteLength: file.length,

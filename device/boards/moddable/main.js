@@ -1,37 +1,77 @@
-// A device that pays what a reader hands over: POST the invoice to http://<board>:8080/
-import { Server } from "http";
+// The application, made to be changed: it pays the invoice that a reader hands over (`POST` to port 8080), or that the
+// reader has ready when the button is pressed (`GET` from `reader`, as given to mcconfig).
+import { Request, Server } from "http";
 import { openBoard } from "lngate";
+import goOnline from "lngate/network";
+import config from "mc/config";
+import Timer from "timer";
 
-const led = globalThis.Host?.LED?.Default ? new Host.LED.Default() : undefined;
-const show = (state, lit) => {
-  trace(`lngate: ${state}\n`);
-  if (led) lit ? led.on() : led.off();
-};
+const LONGEST_INVOICE = 1500;
 
-const device = openBoard();
-show(`device ${device.id} starts`, false);
-device
-  .connect()
-  .then(() => device.openChannel())
-  .then(() => show(`ready, ${device.balance().spendableMsat} msat to spend`, true))
-  .catch(error => show(`stopped: ${error.code ?? error}`, false));
+// The board's own LED and button, where the SDK knows them. Dark: stopped. Slow: not ready. Lit: ready. Fast: paying.
+const { LED, Button } = globalThis.Host ?? {};
+const led = LED?.Default && new LED.Default();
+const PACE_MS = { stopped: 0, starting: 500, ready: 0, paying: 80 };
+let blinking;
+
+function show(state, about) {
+  trace(`lngate: ${state}${about ? `, ${about}` : ""}\n`);
+  if (!led) return;
+  Timer.clear(blinking);
+  blinking = undefined;
+  if (state === "ready") led.on();
+  else led.off();
+  if (PACE_MS[state]) blinking = Timer.repeat(() => (led.read() ? led.off() : led.on()), PACE_MS[state]);
+}
+
+const ready = about => show("ready", `${about}${device.balance().spendableMsat} msat to spend`);
+const failed = error => error.code ?? String(error);
+
+let device;
+try {
+  device = openBoard();
+  show("starting", `device ${device.id}`);
+  goOnline()
+    .then(() => device.connect())
+    .then(() => device.openChannel())
+    .then(() => ready(""))
+    .catch(error => show("stopped", failed(error)));
+  listen();
+} catch (error) {
+  // Most likely `vault-empty`: the partition has not been written yet.
+  show("stopped", failed(error));
+}
 
 function pay(invoice) {
-  show("paying", false);
+  show("paying");
   device.pay(invoice).then(
-    receipt => show(`paid ${receipt.amountMsat} msat in ${receipt.ms} ms, receipt ${receipt.preimage}`, true),
-    error => show(`not paid: ${error.code ?? error}`, true),
+    ({ amountMsat, ms, preimage }) => ready(`paid ${amountMsat} msat in ${ms} ms, receipt ${preimage}, `),
+    error => ready(`not paid: ${failed(error)}, `),
   );
 }
 
-new Server({ port: 8080 }).callback = (message, value) => {
-  switch (message) {
-    case Server.headersComplete:
-      return String;
-    case Server.requestComplete:
+function listen() {
+  new Server({ port: Number(config.port ?? 8080) }).callback = function (message, value, more) {
+    if (message === Server.header && value === "content-length" && Number(more) > LONGEST_INVOICE) {
+      throw new Error("too long for an invoice"); // ends the connection before any of it is kept
+    }
+    if (message === Server.headersComplete) return String;
+    if (message === Server.requestComplete) {
+      this.isTaken = true;
       pay(value.trim());
-      break;
-    case Server.prepareResponse:
-      return { status: 202, body: "paying\n" };
-  }
-};
+    }
+    if (message === Server.prepareResponse) {
+      return this.isTaken ? { status: 202, body: "paying\n" } : { status: 400, body: "POST an invoice\n" };
+    }
+  };
+  if (!Button?.Default || !config.reader) return;
+  new Button.Default({
+    onPush() {
+      if (!this.pressed) return;
+      new Request({ host: config.reader, path: "/", response: String }).callback = (message, value) => {
+        if (message === Request.responseComplete) pay(value.trim());
+        else if (message === Request.error) ready("the reader does not answer, ");
+      };
+    },
+  });
+}
