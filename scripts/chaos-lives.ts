@@ -1,8 +1,9 @@
 /** One thread of `npm run test:chaos` (chaos.ts): lives its share of the runs and tells of each. */
 import { parentPort, workerData } from "node:worker_threads";
-import { chaos, type Undisturbed } from "../test/device/cuts.ts";
+import { chaos, cutAt, disturbed, type Undisturbed, undisturbed } from "../test/device/cuts.ts";
 import { lie } from "../test/device/lies.ts";
 import { ExitJudge, type Ground } from "../test/device/mempool.ts";
+import { LIFE } from "../test/device/world.ts";
 
 /** Every `jobs`-th run, from number `first` on. */
 export interface Share {
@@ -11,6 +12,8 @@ export interface Share {
   readonly seed: number;
   readonly first: number;
   readonly jobs: number;
+  /** Instead of random lives the longest one again and again, the power failing once: run number i at instant i. */
+  readonly every: boolean;
 }
 
 /** What some runs have come to. */
@@ -27,16 +30,22 @@ export interface Tally {
 export type News = { readonly tally: Tally } | { readonly seed: number; readonly failure: string };
 
 async function liveShare(
-  { ground, runs, seed, first, jobs }: Share,
+  { ground, runs, seed, first, jobs, every }: Share,
   tell: (news: News) => void,
 ): Promise<void> {
   const lives = new Map<string, Undisturbed>();
   const judge = new ExitJudge(ground);
   const proposal = { deposits: [ground.deposit] };
+  const options = { proposal, watch: judge.watch };
+  const longest = undisturbed(LIFE);
+  const live = (run: number) =>
+    every
+      ? disturbed(longest, { ...options, ...cutAt(longest, seed + run) })
+      : chaos(seed + run, lives, options);
   for (let run = first; run < runs; run += jobs) {
     try {
       const { taken, hurried } = judge;
-      const { box, peer } = chaos(seed + run, lives, { proposal, watch: judge.watch });
+      const { box, peer } = live(run);
       const lies = lie(seed + run).rig.answers.length;
       await judge.judge();
       tell({

@@ -6,21 +6,26 @@
  *     npm run test:chaos -- --runs 10000 --seed 1
  *
  * Run number i has seed + i for its seed, so `--runs 1 --seed <that>` lives exactly this life again. The runs are shared
- * among as many threads as `--jobs` says (as there are cores). With `--gateway` the gateway is the real one with LDK, a
+ * among as many threads as `--jobs` says (as there are cores). `--every` lives the longest life once for every instant at
+ * which the power of either can fail. With `--gateway` the gateway is the real one with LDK, a
  * real bridge and bitcoind, some five seconds a life.
  */
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
-import { fundChannel, type Ground, groundOf } from "../test/device/mempool.ts";
+import { instantsOf, undisturbed } from "../test/device/cuts.ts";
+import { fundChannel, groundOf } from "../test/device/mempool.ts";
+import { LIFE } from "../test/device/world.ts";
 import { gatewayChaos } from "../test/gateway-cuts/cuts.ts";
 import { startRegtest } from "./bitcoind.ts";
 import type { News, Share, Tally } from "./chaos-lives.ts";
 
-const USAGE = "usage: npm run test:chaos -- [--gateway] --runs <number> --seed <number> --jobs <number>";
+const USAGE =
+  "usage: npm run test:chaos -- [--every | --gateway] --runs <number> --seed <number> --jobs <number>";
 
 /** Resolves when all runs are over; false if one has failed. */
-function liveAll(ground: Ground, runs: number, seed: number, jobs: number): Promise<boolean> {
+function liveAll(common: Omit<Share, "first">): Promise<boolean> {
+  const { runs, jobs, every } = common;
   const begun = performance.now();
   const sum: Tally = {
     runs: 0,
@@ -32,7 +37,7 @@ function liveAll(ground: Ground, runs: number, seed: number, jobs: number): Prom
     lies: 0,
   };
   const threads = Array.from({ length: jobs }, (_, first) => {
-    const share: Share = { ground, runs, seed, first, jobs };
+    const share: Share = { ...common, first };
     return new Worker(new URL("chaos-lives.mjs", import.meta.url), { workerData: share });
   });
   return new Promise((resolve, reject) => {
@@ -49,7 +54,9 @@ function liveAll(ground: Ground, runs: number, seed: number, jobs: number): Prom
       thread.on("message", (news: News) => {
         if ("failure" in news) {
           console.error(`\nseed ${news.seed}: ${news.failure}`);
-          console.error(`again: npm run test:chaos -- --runs 1 --seed ${news.seed}`);
+          console.error(
+            `again: npm run test:chaos -- ${every ? "--every " : ""}--runs 1 --seed ${news.seed}`,
+          );
           finish(false);
           return;
         }
@@ -74,13 +81,16 @@ async function main(): Promise<boolean> {
   const { values } = parseArgs({
     options: {
       runs: { type: "string" },
-      seed: { type: "string", default: "1" },
+      seed: { type: "string" },
       jobs: { type: "string", default: `${availableParallelism()}` },
+      every: { type: "boolean", default: false },
       gateway: { type: "boolean", default: false },
     },
   });
-  const runs = Number(values.runs ?? (values.gateway ? 50 : 1000));
-  const seed = Number(values.seed);
+  const { every } = values;
+  const seed = Number(values.seed ?? (every ? 0 : 1));
+  const usual = every ? instantsOf(undisturbed(LIFE)) - seed : values.gateway ? 50 : 1000;
+  const runs = Number(values.runs ?? usual);
   const jobs = Math.min(Number(values.jobs), runs);
   if (![runs, seed, jobs].every(Number.isSafeInteger) || runs < 1 || jobs < 1) {
     console.error(USAGE);
@@ -94,7 +104,7 @@ async function main(): Promise<boolean> {
   try {
     const ground = await groundOf(chain);
     await fundChannel(chain, ground);
-    return await liveAll(ground, runs, seed, jobs);
+    return await liveAll({ ground, runs, seed, jobs, every });
   } finally {
     await chain.stop();
   }

@@ -25,7 +25,8 @@ export default {
   ignorePatterns: ["dist", "coverage"],
   tsconfigFile: "none",
   concurrency: 1,
-  timeoutMS: 10_000,
+  // Endless loops are found by counting; a busy machine must not pass for one.
+  timeoutMS: 120_000,
   // Not in the tree: other tools would find a second project there.
   tempDirName: join(tmpdir(), `lngate-mutation-${group}`),
   reporters: ["clear-text", "json", "progress-append-only"],

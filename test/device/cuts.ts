@@ -56,6 +56,19 @@ export function everyGatewayCut({ gatewayEffects }: Undisturbed): GatewayCut[] {
   ]).flat();
 }
 
+export function instantsOf(life: Undisturbed): number {
+  return everyCut(life).length + everyGatewayCut(life).length;
+}
+
+/** The power fails once: the device's, or from some instant on the gateway's. */
+export function cutAt(life: Undisturbed, instant: number): WorldOptions {
+  const cuts = everyCut(life);
+  const random = seeded(instant);
+  return instant < cuts.length
+    ? { cuts: [cuts[instant]!], random }
+    : { gatewayCuts: [everyGatewayCut(life)[instant - cuts.length]!], random };
+}
+
 /** Lives a life with these disturbances. Throws a Violation if it ends differently than it should. */
 export function disturbed(expected: Undisturbed, options: WorldOptions): World {
   const world = new World(options).live(expected.wishes);
