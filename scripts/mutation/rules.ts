@@ -8,6 +8,7 @@ await import("../../test/device/opening.test.ts");
 await import("../../test/device/closing.test.ts");
 await import("../../test/device/paying.test.ts");
 await import("../../test/device/exited.test.ts");
+await import("../../test/device/bounds.test.ts");
 await import("../../test/device/locked.test.ts");
 await import("../../test/device/world.test.ts");
 

@@ -11,8 +11,9 @@ export default {
   plugins: [
     import.meta.resolve("@stryker-mutator/jest-runner"),
     new URL("sentences.mjs", import.meta.url).href,
+    new URL("runner.mjs", import.meta.url).href,
   ],
-  testRunner: "jest",
+  testRunner: group === "rules" ? "repeated" : "jest",
   testRunnerNodeArgs: ["--experimental-vm-modules", "--disable-warning=ExperimentalWarning"],
   jest: {
     projectType: "custom",

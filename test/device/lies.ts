@@ -11,6 +11,7 @@ import { HEIGHT } from "./parties.ts";
 import { bridgePoint } from "./peer.ts";
 import { Rig } from "./rig.ts";
 
+const SERVICE_FEE = { ratePpm: 50_000, baseMsat: 100, settleFromMsat: 60_000, creditMsat: 5_000_000 };
 const CHARGE = { A: 150, B: 200, H: 200 };
 
 export interface Lies {
@@ -23,7 +24,7 @@ export function lie(seed: number, steps = 40): Lies {
   const random = seeded(seed);
   const below = (limit: number) => Math.floor(random() * limit);
   const often = (probability: number) => random() < probability;
-  const rig = new Rig({ charge: CHARGE }).open();
+  const rig = new Rig({ charge: CHARGE, serviceFee: SERVICE_FEE }).open();
   const names: string[] = [];
   const said: Omit<Step, "type" | "id">[] = [];
   let accepted = 0;
@@ -86,7 +87,17 @@ export function lie(seed: number, steps = 40): Lies {
       }
     } else if (which === 3 && names.length > 0) rig.paid(names[below(names.length)]!);
     else if (which === 4 && names.length > 0) rig.failed(names[below(names.length)]!);
-    else if (which === 5 && often(0.3)) rig.box.restart();
+    else if (which === 7 && often(0.5)) {
+      const name = `fee ${below(4)}`;
+      const owed = rig.state.books.owedMsat ?? 0;
+      const amountMsat = often(0.5) ? owed : below(2 * owed + 1000);
+      const before = rig.refusals.length;
+      rig.settle(name, amountMsat, often(0.3) ? below(2000) : 0);
+      if (rig.refusals.length === before) {
+        rig.amounts.set(name, Math.ceil(amountMsat / 1000));
+        if (!names.includes(name)) names.push(name);
+      }
+    } else if (which === 5 && often(0.3)) rig.box.restart();
     else if (which === 6 && often(0.2)) rig.say({ type: "channel", index: 1, state: "closed" });
     else {
       let step: Omit<Step, "type" | "id">;

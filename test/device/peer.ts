@@ -283,11 +283,11 @@ export class Peer {
     this.offer(fate);
   }
 
-  /** Asks for the service fee that is owed. */
-  settle(fate: Fate): void {
+  /** Asks for the service fee that is owed. False if the gateway's power has failed. */
+  settle(fate: Fate): boolean {
     const { amountMsat, feeMsat } = fate;
     const paymentHash = sha256(fate.preimage);
-    this.options.send({ type: "settle", paymentHash, amountMsat, maxFeeMsat: feeMsat });
+    return this.powered(() => this.send({ type: "settle", paymentHash, amountMsat, maxFeeMsat: feeMsat }));
   }
 
   /** Pays through the bridge, once for ever. */

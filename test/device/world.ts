@@ -187,7 +187,7 @@ export class World {
     if (wish.wish === "close" && (state.books.phase === "open" || state.books.phase === "closing")) {
       this.run(() => this.box.run({ type: "close" }));
     }
-    if (wish.wish === "settle") this.peer.settle(FATES[wish.name]!);
+    if (wish.wish === "settle") this.inGateway(() => this.peer.settle(FATES[wish.name]!));
     if (wish.wish !== "pay") return;
     for (const name of wish.names) {
       const order = orderOf(FATES[name]!);
