@@ -4,7 +4,7 @@
  */
 import type { Rule } from "../../device/channel/demand.ts";
 import { sighash } from "../../src/bitcoin/sighash.ts";
-import { equal } from "../../src/bytes/bytes.ts";
+import { concat, equal } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
 import { fundingScript } from "../../src/lightning/channel.ts";
 import type { Commitment } from "../../src/lightning/commitment.ts";
@@ -30,6 +30,17 @@ const withHtlc = (act: (rig: Rig) => void) =>
   openRig(rig => {
     rig.pay("toll", 1000);
     rig.move(rig.view(0, [rig.htlc("toll", 1000)]));
+    act(rig);
+  });
+
+/** The bridge owns 4,000 sat that we have paid; nothing is pending. */
+const withBridgeSat = (act: (rig: Rig) => void) =>
+  openRig(rig => {
+    rig.pay("paid", 4000);
+    rig.move(rig.view(0, [rig.htlc("paid", 4000)]));
+    rig.paid("paid");
+    rig.move(rig.view(4000));
+    rig.step({ revoked: rig.revoked() });
     act(rig);
   });
 
@@ -83,6 +94,15 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
     },
     { name: "a change that is dust", ...proposed({ channelSat: 200_500, changeSat: 100 }) },
     { name: "a key that is no point", ...proposed({ paymentBasepoint: new Uint8Array(33).fill(5) }) },
+    {
+      name: "a key that looks like a point and is none",
+      ...proposed({ htlcBasepoint: concat([new Uint8Array([2]), new Uint8Array(31), new Uint8Array([5])]) }),
+    },
+    {
+      name: "a key that does not even look like a point, where there is no curve to tell",
+      rig: { curve: null },
+      ...proposed({ paymentBasepoint: new Uint8Array(33).fill(5) }),
+    },
     { name: "our own funding key on the bridge's side", ...proposed({ fundingKey: FUNDING.point }) },
   ],
 
@@ -554,6 +574,34 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
         rig.move(rig.view());
         rig.close(199_000, 0);
       }),
+    },
+    {
+      name: "a close while the bridge offers an HTLC in our commitment alone",
+      act: withBridgeSat(rig => {
+        rig.step({ holder: rig.holder(rig.view(3400, [rig.htlc("unasked", 600, { incoming: true })])) });
+        rig.close(195_000, 4000);
+      }),
+      harm: rig => when(rig.closes.length > 0, "an HTLC is left open"),
+    },
+    {
+      name: "a close while the bridge offers an HTLC in its commitment alone",
+      act: withBridgeSat(rig => {
+        const incoming = rig.htlc("unasked", 600, { incoming: true });
+        rig.step({ counterparty: rig.counterparty(rig.view(3400, [incoming])) });
+        rig.step({ revoked: rig.revoked() });
+        rig.close(195_000, 4000);
+      }),
+      harm: rig => when(rig.closes.length > 0, "an HTLC is left open"),
+    },
+    {
+      name: "a close while the bridge offers an HTLC in a commitment that it has not revoked",
+      act: withBridgeSat(rig => {
+        const incoming = rig.htlc("unasked", 600, { incoming: true });
+        rig.step({ counterparty: rig.counterparty(rig.view(3400, [incoming])) });
+        rig.step({ revoked: rig.revoked(), counterparty: rig.counterparty(rig.view(4000)) });
+        rig.close(195_000, 4000);
+      }),
+      harm: rig => when(rig.closes.length > 0, "an HTLC is left open"),
     },
     {
       name: "the application closes too early",

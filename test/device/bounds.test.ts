@@ -203,6 +203,17 @@ const BOUNDS: readonly Bound[] = [
   ],
   [
     "value",
+    "outputs, fee and an HTLC",
+    200_000,
+    200_001,
+    opened((rig, sat) => {
+      rig.pay("toll", 1000);
+      const view = rig.view(0, [rig.htlc("toll", 1000)]);
+      ours(rig, { ...view, ourSat: view.ourSat + sat - 200_000 });
+    }),
+  ],
+  [
+    "value",
     "our output",
     354,
     353,

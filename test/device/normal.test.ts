@@ -60,6 +60,32 @@ describe("a payment", () => {
     expect(rig.state.books.hour.spentMsat).toBe(0);
   });
 
+  test("is not believed to have failed while our own commitment alone has its HTLC", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
+    rig.step({ holder: rig.holder(rig.view(0, [rig.htlc("toll", 1000)])) });
+    rig.failed("toll");
+    expect(decided(rig)).toEqual([]);
+    rig.step({ holder: rig.holder(rig.view()) });
+    expect(decided(rig)).toEqual(["failed"]);
+  });
+
+  test("has room beside seven others and five HTLCs of the bridge's", () => {
+    const rig = new Rig({ charge: { A: 150, B: 200, H: 200 } }).open();
+    rig.pay("before", 4000);
+    rig.move(rig.view(0, [rig.htlc("before", 4000)]));
+    rig.paid("before");
+    rig.move(rig.view(4000));
+    const names = [1, 2, 3, 4, 5, 6, 7, 8].map(i => `toll ${i}`);
+    for (const name of names) rig.pay(name, 600);
+    const incoming = [1, 2, 3, 4, 5].map(i => rig.htlc(`unasked ${i}`, 600, { incoming: true }));
+    rig.step({ revoked: rig.revoked() });
+    rig.move(rig.view(1000, [...names.map(name => rig.htlc(name, 600)), ...incoming]));
+    expect(rig.refusals).toEqual([]);
+    expect(rig.state.holder!.view.htlcs).toHaveLength(13);
+    expect(rig.harm()).toBeNull();
+  });
+
   test("that is tiny is not believed to have failed before its money is back", () => {
     const rig = new Rig().open();
     rig.pay("tiny", 100);
