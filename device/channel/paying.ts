@@ -63,10 +63,10 @@ function freeSat(state: ChannelState): number {
  * the anchors, and the commitment fee with this HTLC and one more, for which both sides keep room (BOLT #2).
  */
 function availableMsat(state: ChannelState): number {
-  const { parameters, holder } = state;
-  if (state.books.phase !== "open" || parameters === null || holder === null) return 0;
-  const feeSat = commitmentFeeSat(holder.view.feeratePerKw, inFlight(state).length + 2);
-  return Math.max(0, freeSat(state) - parameters.proposal.reserveSat - feeSat - 2 * ANCHOR_SAT) * 1000;
+  if (state.books.phase !== "open") return 0;
+  const { reserveSat } = state.parameters!.proposal;
+  const feeSat = commitmentFeeSat(state.holder!.view.feeratePerKw, inFlight(state).length + 2);
+  return Math.max(0, freeSat(state) - reserveSat - feeSat - 2 * ANCHOR_SAT) * 1000;
 }
 
 /** What is owed for the gateway's service and not being settled, msat. */
@@ -181,8 +181,8 @@ export function highestExpiry(identity: DeviceIdentity, nowMs: number): number {
   return height + identity.policy.maxCltvExpiryDelta;
 }
 
-function needOpen({ books, parameters }: ChannelState): void {
-  if (books.phase !== "open" || parameters === null) {
+function needOpen({ books }: ChannelState): void {
+  if (books.phase !== "open") {
     throw lngateError("channel-not-open", `there is no channel to pay from: it is "${books.phase}"`);
   }
 }
@@ -221,8 +221,8 @@ function admit(work: Work, payment: Payment): Payment {
  */
 function withPayment(state: ChannelState, payment: Payment, roomBytes: number): (Payment | null)[] {
   const payments = state.payments.slice();
-  let slot = payments.length;
-  for (let i = slot - 1; i >= 0; i--) if (!payments[i]) slot = i;
+  let slot = payments.indexOf(null);
+  if (slot < 0) slot = payments.length;
   for (let i = 0; i < payments.length; i++) {
     const kept = payments[i];
     if (!kept || !equal(kept.paymentHash, payment.paymentHash)) continue;

@@ -412,16 +412,18 @@ test("balance-too-low: all that can be spent, and not an msat more", () => {
   }
 });
 
-test("records-used-up: the records that a payment and a close need, and not one less", () => {
-  const enough = { A: 1 + 1 + 2 + 3, B: 2 + 3, H: 2 };
-  for (const [missing, result] of [
-    [{}, []],
-    [{ A: enough.A - 1 }, ["records-used-up"]],
-    [{ B: enough.B - 1 }, ["records-used-up"]],
-    [{ H: enough.H - 1 }, ["records-used-up"]],
+test("records-used-up: the records that payments in flight and a close need, and not one less", () => {
+  for (const [payments, needed] of [
+    [1, { A: 2 + 3, B: 3, H: 2 }],
+    [2, { A: 4 + 3, B: 6, H: 6 }],
+    [3, { A: 6 + 3, B: 9, H: 12 }],
   ] as const) {
-    const rig = new Rig({ charge: { ...enough, ...missing } }).open();
-    rig.pay("toll", 1000);
-    expect(rig.refusals).toEqual(result);
+    // What the open has used already.
+    const enough = { A: needed.A + 2, B: needed.B + 2, H: needed.H };
+    for (const missing of [{}, { A: enough.A - 1 }, { B: enough.B - 1 }, { H: enough.H - 1 }]) {
+      const rig = new Rig({ charge: { ...enough, ...missing } }).open();
+      for (let i = 0; i < payments; i++) rig.pay(`toll ${i}`, 1000);
+      expect(rig.refusals).toEqual(Object.keys(missing).length > 0 ? ["records-used-up"] : []);
+    }
   }
 });

@@ -112,14 +112,34 @@ describe("a payment", () => {
 
   test("that failed may be tried again, one that is paid or under way may not", () => {
     const rig = new Rig().open();
-    rig.pay("toll", 1000);
-    rig.pay("toll", 1000);
+    const pay = (sat: number) => {
+      rig.refusals.length = 0;
+      rig.pay("toll", sat);
+      return rig.refusals[0] ?? "taken";
+    };
+    expect([pay(1000), pay(1000)]).toEqual(["taken", "already-paying"]);
     rig.failed("toll");
-    rig.pay("toll", 2000);
+    expect([pay(2000), pay(2000)]).toEqual(["taken", "already-paying"]);
     rig.paid("toll");
-    rig.pay("toll", 1000);
-    expect(rig.refusals).toEqual(["already-paying", "already-paying"]);
+    expect(pay(1000)).toBe("already-paying");
+    rig.move(rig.view(2005));
+    expect([payment(rig, "toll").settled, pay(1000)]).toEqual([true, "already-paying"]);
     expect(rig.state.payments).toHaveLength(1);
+  });
+
+  test("tells the gateway how often it was tried before", () => {
+    const rig = new Rig().open();
+    const attempts = [1, 2, 3].map(() => {
+      rig.pay("toll", 1000);
+      const [asked] = rig.box.takeSent();
+      rig.failed("toll");
+      return asked?.type === "pay" ? [asked.maxFeeMsat, asked.attempt] : asked;
+    });
+    expect(attempts).toEqual([
+      [5000, undefined],
+      [5000, 1],
+      [5000, 2],
+    ]);
   });
 
   test("may be retried with one HTLC after the other", () => {

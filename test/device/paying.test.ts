@@ -1,10 +1,11 @@
 import { describe, expect, test } from "@jest/globals";
 import { MAX_CLOSES } from "../../device/channel/closing.ts";
-import { knownPayment, MAX_PAYMENTS, spendableMsat } from "../../device/channel/paying.ts";
+import { highestExpiry, knownPayment, MAX_PAYMENTS, spendableMsat } from "../../device/channel/paying.ts";
 import { type ChannelState, changesBetween, EMPTY, type Payment } from "../../device/channel/state.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
-import { MAX_HTLCS, MAX_INCOMING } from "../../src/link/messages.ts";
-import { keyPair, NOW_MS, proposalWith } from "./parties.ts";
+import { MAX_DEPOSITS, MAX_HTLCS, MAX_INCOMING } from "../../src/link/messages.ts";
+import { derived } from "./dealer.ts";
+import { keyPair, NOW_MS, proposalWith, SERVICE_FEE } from "./parties.ts";
 import { Rig } from "./rig.ts";
 
 const HOUR_MS = 3_600_000;
@@ -69,10 +70,93 @@ describe("what can be spent", () => {
     expect(spendableMsat(EMPTY, rig.identity)).toBe(0);
   });
 
+  test("is nothing before the channel is funded, and after its close is signed", () => {
+    const rig = new Rig();
+    rig.app("open");
+    rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()) });
+    rig.step({ holder: rig.holder(rig.view()) });
+    expect(spendableMsat(rig.state, rig.identity)).toBe(0);
+    rig.step({ fund: true });
+    expect(spendableMsat(rig.state, rig.identity)).toBeGreaterThan(0);
+    rig.close(199_000, 0);
+    expect(spendableMsat(rig.state, rig.identity)).toBe(0);
+  });
+
+  test("leaves aside what is owed for the gateway's service, or will be for what is in flight", () => {
+    const rig = new Rig({ serviceFee: { ...SERVICE_FEE, settleFromMsat: 50_000 } }).open();
+    const spendable = () => spendableMsat(rig.state, rig.identity);
+    const before = spendable();
+    const feeOfHtlc = 1.5 * 172_000;
+    rig.pay("toll", 1000);
+    expect(spendable()).toBe(before - 1_005_000 - 50_000 - feeOfHtlc);
+    // It is paid: owed now, and only once. What the way there has cost is known from its HTLC.
+    rig.move(rig.view(0, [rig.htlc("toll", 1000)]));
+    rig.paid("toll");
+    expect(spendable()).toBe(before - 1_000_000 - 50_000 - feeOfHtlc);
+    rig.move(rig.view(1000));
+    expect(spendable()).toBe(before - 1_000_000 - 50_000);
+    rig.settle("fee", 50_000);
+    expect(spendable()).toBe(before - 1_000_000 - 50_000 - feeOfHtlc);
+    rig.move(rig.view(1050));
+    rig.paid("fee");
+    expect(rig.refusals).toEqual([]);
+    expect(spendable()).toBe(before - 1_000_000 - 50_000);
+  });
+
   test("is never exceeded", () => {
     const rig = new Rig({ policy: { perPaymentMsat: 1e12, perHourMsat: 1e12, perDayMsat: 1e12 } }).open();
     rig.pay("all", 200_000);
     expect(rig.refusals).toEqual(["balance-too-low"]);
+  });
+});
+
+describe("a service fee that is being settled", () => {
+  const owing = () => {
+    const rig = new Rig({ serviceFee: { ...SERVICE_FEE, settleFromMsat: 50_000 } }).open();
+    rig.pay("toll", 1000);
+    rig.paid("toll");
+    return rig;
+  };
+
+  test("is one payment, however often it is asked for", () => {
+    const rig = owing();
+    rig.settle("fee", 50_000);
+    const { payments } = rig.state;
+    rig.settle("fee", 50_000);
+    expect(rig.refusals).toEqual([]);
+    expect(rig.state.payments).toBe(payments);
+  });
+
+  test("may be asked for again when it has failed, and then may be another sum", () => {
+    const rig = owing();
+    rig.settle("fee", 50_000);
+    rig.failed("fee");
+    rig.settle("fee", 49_000, 1000);
+    expect(rig.refusals).toEqual([]);
+    expect(knownPayment(rig.state, sha256(rig.preimage("fee")))).toMatchObject({ amountMsat: 49_000 });
+  });
+
+  test("never takes the place of a payment that has failed, nor a payment its place", () => {
+    const rig = owing();
+    rig.pay("another", 1000);
+    rig.failed("another");
+    rig.settle("another", 50_000);
+    rig.settle("fee", 50_000);
+    rig.failed("fee");
+    rig.pay("fee", 1000);
+    expect(rig.refusals).toEqual(["already-paying", "already-paying"]);
+  });
+
+  test("may not be held back longer than a payment", () => {
+    const rig = owing();
+    const { birthHeight, birthTime, policy } = rig.identity;
+    const after = (seconds: number) =>
+      highestExpiry(rig.identity, (birthTime + seconds) * 1000) - birthHeight - policy.maxCltvExpiryDelta;
+    // A day's blocks for good measure, and a quarter more than one every ten minutes.
+    expect([-1000, 0, 2400, 4800].map(after)).toEqual([144, 144, 149, 154]);
+    rig.settle("fee", 50_000);
+    const { maxCltvExpiry } = knownPayment(rig.state, sha256(rig.preimage("fee")))!;
+    expect(maxCltvExpiry).toBe(highestExpiry(rig.identity, rig.box.nowMs));
   });
 });
 
@@ -111,6 +195,70 @@ describe("the journal", () => {
     const remembered = (name: string) => knownPayment(rig.state, sha256(rig.preimage(name))) !== null;
     expect([0, 1, 2].map(i => remembered(`toll ${i}`))).toEqual([false, false, false]);
     expect(remembered(`toll ${MAX_PAYMENTS + 2}`)).toBe(true);
+  });
+
+  test("uses a place again that became free", () => {
+    const rig = new Rig().open();
+    for (let i = 0; i < MAX_PAYMENTS + 3; i++) {
+      // The first of them expires first.
+      rig.pay(`toll ${i}`, 600, { expiresAt: NOW_MS / 1000 + i });
+      rig.failed(`toll ${i}`);
+    }
+    const taken = rig.state.payments.filter(each => each).length;
+    expect(rig.state.payments.length - taken).toBe(1);
+    const before = rig.state.payments.indexOf(null);
+    rig.pay("another", 600);
+    expect(rig.state.payments[before]?.paymentHash).toEqual(sha256(rig.preimage("another")));
+  });
+
+  test("forgets as many payments as one with a long invoice needs", () => {
+    const rig = new Rig().open();
+    for (let i = 0; i < MAX_PAYMENTS; i++) {
+      rig.pay(`toll ${i}`, 600, { invoice: new Uint8Array(100) });
+      rig.failed(`toll ${i}`);
+    }
+    const before = rig.state.payments.filter(each => each).length;
+    rig.pay("another", 600, { invoice: new Uint8Array(1400) });
+    expect(rig.refusals).toEqual([]);
+    expect(rig.state.payments.filter(each => each).length).toBeLessThan(before - 2);
+  });
+
+  test("remembers so many payments and no more, however large it is", () => {
+    const rig = new Rig().open();
+    Object.defineProperty(rig.box.context, "roomBytes", { value: 1e6 });
+    for (let i = 0; i < MAX_PAYMENTS + 2; i++) {
+      rig.pay(`toll ${i}`, 600);
+      rig.failed(`toll ${i}`);
+    }
+    expect(rig.refusals).toEqual([]);
+    expect(rig.state.payments.filter(each => each)).toHaveLength(MAX_PAYMENTS);
+  });
+
+  test("has room beside the exits of former channels, and for a channel of many deposits", () => {
+    const rig = new Rig({ charge: { A: 150, B: 200, H: 200 } });
+    const deposits = (channel: number) =>
+      Array.from({ length: MAX_DEPOSITS }, (_, vout) => ({
+        txid: derived(`deposit of ${channel}`),
+        vout,
+        valueSat: 201_000 / MAX_DEPOSITS,
+      }));
+    for (let index = 1; index <= 4; index++) {
+      rig.proposal = proposalWith({ index, deposits: deposits(index) });
+      rig.app("open");
+      rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
+      rig.step({ holder: rig.holder(rig.view(), 0) });
+      rig.step({ fund: true });
+      if (index === 4) break;
+      rig.close(199_000, 0);
+      rig.say({ type: "channel", index, state: "closed" });
+    }
+    expect(rig.refusals).toEqual([]);
+    expect(rig.state.former).toHaveLength(3);
+    for (let i = 0; rig.refusals.length === 0; i++)
+      rig.pay(`toll ${i}`, 100, { invoice: new Uint8Array(1400) });
+    expect(rig.refusals).toEqual(["too-many-payments"]);
+    const worst = worstOf(rig.state, rig.state.payments.length, MAX_DEPOSITS);
+    expect(bytesOf(worst)).toBeLessThan(rig.box.context.roomBytes);
   });
 
   test("never forgets a payment that is not decided", () => {
@@ -194,7 +342,7 @@ function worstOf(state: ChannelState, payments: number, deposits = 1): ChannelSt
       answer: { partials: [partial], htlcSignatures },
       nextPoint: new Uint8Array(33),
     },
-    former: null,
+    former: state.former,
     payments: state.payments.map(
       payment => payment && { ...somePayment(), invoice: payment.invoice ?? new Uint8Array(0) },
     ),
