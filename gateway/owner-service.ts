@@ -54,7 +54,7 @@ export interface OwnerServiceOptions {
   readonly log: Log;
   readonly network: string;
   /** What a device that is paired from now on pays for the service; absent: nothing. */
-  readonly serviceFee?: ServiceFee;
+  readonly serviceFee?: ServiceFee | undefined;
   /** Of the best chain. Rejects while bitcoind is away. */
   blockHeight(): Promise<number>;
   /** The records of a paired device: the store that its payments use. */

@@ -30,7 +30,7 @@ export interface PairingOptions {
   readonly deviceId: string;
   readonly network: string;
   /** What the service of this gateway costs now; the pairing keeps it. Absent: nothing. */
-  readonly serviceFee?: ServiceFee;
+  readonly serviceFee?: ServiceFee | undefined;
   /** Of the best chain. Rejects while bitcoind is away. */
   blockHeight(): Promise<number>;
   /** Unix seconds. */

@@ -84,6 +84,8 @@ export interface ServiceFeesOptions {
 
 export class ServiceFees {
   private readonly options: ServiceFeesOptions;
+  /** The log has said that nothing can be received: it says so once. */
+  private hasComplained = false;
 
   constructor(options: ServiceFeesOptions) {
     this.options = options;
@@ -172,14 +174,12 @@ export class ServiceFees {
     const maxFeeMsat = till?.routingMsat(owedMsat) ?? 0;
     const amountMsat = owedMsat - maxFeeMsat;
     if (!till || amountMsat <= 0 || !till.canReceive(amountMsat)) {
-      log.warn(
-        "the service fee can't be settled: the gateway's own node has no channel that could receive it",
-        {
-          owedMsat,
-        },
-      );
+      const sentence = "the service fee can't be settled: the own node has no channel that could receive it";
+      if (!this.hasComplained) log.warn(sentence, { owedMsat });
+      this.hasComplained = true;
       return undefined;
     }
+    this.hasComplained = false;
     const text = till.invoice(amountMsat, "LNGate service fee", INVOICE_SECONDS);
     const pending = {
       paymentHash: decodeInvoice(text, nobleCurve).paymentHash,

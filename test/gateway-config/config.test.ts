@@ -10,6 +10,7 @@ import {
   splitHostPort,
   writeExampleConfig,
 } from "../../gateway/config.ts";
+import { fromHex } from "../../src/bytes/bytes.ts";
 import { codeThrownBy } from "../thrown.ts";
 
 const NODE = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
@@ -67,13 +68,44 @@ describe("the configuration file", () => {
     expect(bridgeText(config)).toBe(`${NODE}@[fd00::7]:9735`);
   });
 
+  test("says what the gateway takes for its service, and where the earnings go", () => {
+    const serviceFee = { ratePpm: 50_000, baseMsat: 10, settleFromSat: 1_000, creditSat: 5_000 };
+    const terms = { ratePpm: 50_000, baseMsat: 10, settleFromMsat: 1_000_000, creditMsat: 5_000_000 };
+    expect(read({ ...valid(), serviceFee }).serviceFee).toEqual({ terms });
+    const address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+    expect(read({ ...valid(), serviceFee: { ...serviceFee, address } }).serviceFee).toEqual({
+      terms,
+      payoutScript: fromHex("0014751e76e8199196d454941c45d1b3a323f1433bd6"),
+    });
+    expect(read({ ...valid(), serviceFee: { ...serviceFee, ratePpm: 0, baseMsat: 0 } })).not.toHaveProperty(
+      "serviceFee",
+    );
+    const wrong = (part: object) => complaint({ ...valid(), serviceFee: { ...serviceFee, ...part } });
+    expect(wrong({ ratePpm: 500_001 })).toMatch(
+      /^"serviceFee.ratePpm" must be a whole number from 0 to 500000/,
+    );
+    expect(wrong({ ratePpm: "5 %" })).toMatch(/^"serviceFee.ratePpm" must be a whole number/);
+    expect(wrong({ baseMsat: -1 })).toMatch(/^"serviceFee.baseMsat"/);
+    expect(wrong({ settleFromSat: 999 })).toMatch(/^"serviceFee" .*too small to be seen/);
+    expect(wrong({ creditSat: 1_999 })).toMatch(/^"serviceFee" .*at least twice/);
+    expect(wrong({ address: "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4" })).toMatch(
+      /^"serviceFee.address" is no address of regtest/,
+    );
+    expect(wrong({ rate: 1 })).toMatch(/^"serviceFee.rate" is not a setting/);
+    expect(complaint({ ...valid(), serviceFee: { ratePpm: 1 } })).toMatch(
+      /^"serviceFee.baseMsat" is missing/,
+    );
+  });
+
   test("that was written as an example is valid once the bridge is filled in, explained, and private", () => {
     const file = join(folder, "new", "gateway.conf");
     writeExampleConfig(file, "mainnet", `${NODE}@bridge.example:9735`);
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(loadConfig(file)).toMatchObject({ network: "mainnet", dataDir: join(folder, "new", "data") });
+    // 5 %, as in the article.
+    expect(loadConfig(file).serviceFee).toMatchObject({ terms: { ratePpm: 50_000, baseMsat: 0 } });
     const text = readFileSync(file, "utf8");
-    for (const key of ["dataDir", "network", "bitcoind", "mqtt", "lightning", "logLevel"])
+    for (const key of ["dataDir", "network", "bitcoind", "mqtt", "lightning", "serviceFee", "logLevel"])
       expect(text).toMatch(new RegExp(`//[^\n]*\n( *//[^\n]*\n)* *"${key}"`));
     expect(codeThrownBy(() => writeExampleConfig(file, "regtest"))).toBe("config-exists");
   });

@@ -5,8 +5,10 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
 import { exampleConfig } from "../../gateway/config.ts";
+import { createLog } from "../../gateway/log.ts";
 import { openStore } from "../../gateway/registry.ts";
 import { claimDataFolder } from "../../gateway/registry-lock.ts";
+import { ServiceFees } from "../../gateway/service-fees.ts";
 import { deviceFolder } from "../../owner/folder.ts";
 import { newWords } from "../../owner/seed.ts";
 import { decodePairingCode } from "../../src/link/pairing-code.ts";
@@ -211,6 +213,69 @@ describe("an owner", () => {
     ]);
     expect(String(jsonOf(other)["words"]).split(" ")).toHaveLength(24);
     expect(newWords()).not.toBe(phrase);
+  });
+
+  test("sees what the gateway takes before a device is paired, and the operator what it has earned", async () => {
+    gateway.serviceFee = { ratePpm: 60_000, baseMsat: 0, settleFromMsat: 1_000_000, creditMsat: 5_000_000 };
+    const [folder, conf] = [join(home, "fees"), join(home, "fees.conf")];
+    await lngate(["owner", "init", "--network", "regtest", "--data", folder]);
+    const code = gateway.invite("dear car");
+    const pair = ["device", "pair", code, "--data", folder];
+    expect((await lngate(pair)).err).toMatch(
+      /^service-fee-too-high: .*6 %.*agreed to are at most 5 % \+ 1 sat/,
+    );
+    expect((await lngate([...pair, "--max-service-fee", "lots"])).err).toMatch(/^usage: --max-service-fee/);
+    const paired = await lngate([...pair, "--max-service-fee", "6"]);
+    expect(paired.out).toMatch(/^The gateway takes 6 % of each payment that arrives\..*1000 sat.*5000 sat/);
+    gateway.serviceFee = undefined;
+
+    const { deviceId } = decodePairingCode(code);
+    const store = openStore(gateway.folder);
+    const fees = new ServiceFees({
+      deviceId,
+      terms: gateway.registry.device(deviceId).pairing!.serviceFee!,
+      table: store.openDB({ name: "payments", encoding: "binary" }),
+      log: createLog("error", () => {}),
+      send: () => false,
+      soon: () => {},
+      now: Date.now,
+    });
+    for (let i = 0; i < 30; i++) fees.earned(750_000);
+    fees.settled(999_000, 1_000);
+    await store.close();
+    writeFileSync(
+      conf,
+      JSON.stringify({
+        dataDir: gateway.folder,
+        network: "regtest",
+        bitcoind: { url: "http://127.0.0.1:1", user: "a", password: "b" },
+        mqtt: { host: "127.0.0.1", port: 1883 },
+        lightning: { bridge: `${NODE_ID}@127.0.0.1:1` },
+      }),
+    );
+    const show = (...args: string[]) => lngate(["gateway", "fees", "--config", conf, ...args]);
+    const line = {
+      deviceId,
+      name: "dear car",
+      ratePpm: 60_000,
+      baseMsat: 0,
+      earnedMsat: 1_350_000,
+      owedMsat: 350_000,
+      settledMsat: 1_000_000,
+      receivedMsat: 999_000,
+      routingMsat: 1_000,
+      settlements: 1,
+    };
+    expect(jsonOf(await show("--json"))).toEqual({ ownNode: null, devices: [line] });
+    const [head, row] = (await show("--csv")).out.trim().split("\n");
+    expect(head).toBe(Object.keys(line).join(","));
+    expect(row).toBe(Object.values(line).join(","));
+    const { out } = await show();
+    expect(out).toMatch(/^dear car +6 % +1,350\.000 +350\.000 +999\.000 +1\.000$/m);
+    expect(out).toMatch(/^all, sat +1,350\.000 +350\.000 +999\.000 +1\.000$/m);
+    expect((await lngate(["gateway", "payout", "--config", conf])).err).toMatch(
+      /^config-invalid: .*"serviceFee.address" is missing/,
+    );
   });
 
   test("pairs, charges, funds and looks after a device", async () => {

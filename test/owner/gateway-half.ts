@@ -25,6 +25,7 @@ import {
   toOwner,
 } from "../../src/link/owner-messages.ts";
 import { encodePairingCode } from "../../src/link/pairing-code.ts";
+import type { ServiceFee } from "../../src/link/service-fee.ts";
 import { depositScriptOf } from "../../src/link/transactions.ts";
 
 export const WORDS = `${"abandon ".repeat(23)}art`;
@@ -45,6 +46,8 @@ export interface GatewayHalf {
   answer: OnTheWay<ToOwner>;
   /** Seconds that the gateway's clock is ahead. */
   ahead: number;
+  /** What devices that are paired now pay for the service. */
+  serviceFee: ServiceFee | undefined;
   records(deviceId: string): DiskRecordStore;
   /** A code for a new device, as text. */
   invite(name?: string, lifetimeSeconds?: number): string;
@@ -78,6 +81,7 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
     question: question => question,
     answer: answer => answer,
     ahead: 0,
+    serviceFee: undefined,
     records(deviceId) {
       let records = recordStores.get(deviceId);
       if (!records) {
@@ -123,6 +127,9 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
       registry,
       ceremonies,
       network,
+      get serviceFee() {
+        return half.serviceFee;
+      },
       now,
       log: createLog("debug", line => half.log.push(line)),
       blockHeight: async () => 101,
