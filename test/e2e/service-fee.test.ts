@@ -20,7 +20,7 @@ let car: Car;
 beforeAll(async () => {
   world = await World.start({ serviceFee: { terms: TERMS, payoutScript: PAYOUT } });
   await world.startGateway();
-  car = await world.makeCar("car", 500_000, { payments: 40, policy: POLICY });
+  car = await world.makeCar("car", 1_000_000, { payments: 60, policy: POLICY });
 }, 120_000);
 afterAll(async () => {
   car?.stop();
@@ -126,6 +126,34 @@ describe("the service fee", () => {
     expect(car.device.balance().owedMsat).toBe(feesMsat - books().settledMsat);
   });
 
+  // The gateway ends, as in a power cut, when one of these messages of a settlement has just left or arrived.
+  test.each([
+    ["is asked for", "settle", 1],
+    ["is agreed to", "settling", 1],
+    ["is signed on the bridge's side", "stepped", 1],
+    ["is signed on the device's side", "stepped", 2],
+    ["has arrived", "paid|step", 3],
+  ])("survives the gateway's end when the settlement %s", async (_, types, count) => {
+    let left: number | undefined;
+    let stop = () => {};
+    const stopped = new Promise<void>(resolve => {
+      stop = () => void world.stopGateway().then(resolve);
+    });
+    const forget = world.onLink(({ type }) => {
+      if (type === "settle") left = count;
+      if (left === undefined || !new RegExp(`^(${types})$`).test(type)) return;
+      if (--left === 0) stop();
+    });
+    const before = books().settlements;
+    await toll(20_000_000);
+    await stopped;
+    forget();
+    await world.startGateway();
+    await waitFor("the settlement", () => books().settlements === before + 1);
+    await expectSameBooks();
+    expect(car.device.balance().owedMsat).toBe(0);
+  });
+
   test("stops a device that does not settle, at the credit, until it does", async () => {
     // This one is deaf to what the gateway is owed.
     const device = car.device as unknown as { finish(message: { type: string }): void };
@@ -133,6 +161,7 @@ describe("the service fee", () => {
     device.finish = message => {
       if (message.type !== "settle") finish(message);
     };
+    const before = books().settlements;
     for (let i = 0; owed(books()) < TERMS.creditMsat; i++) await toll(12_000_000 + i);
     const asked = world.nextLine(/link way=down type=settle/);
     await world.bitcoind.mine(1);
@@ -142,7 +171,7 @@ describe("the service fee", () => {
     expect(world.toll.claimed.filter(({ amountMsat }) => amountMsat === 1_000_000)).toEqual([]);
     device.finish = finish;
     await world.bitcoind.mine(1);
-    await waitFor("the settlement", () => books().settlements === 4);
+    await waitFor("the settlement", () => books().settlements === before + 1);
     await toll(1_000_000);
     await expectSameBooks();
   });
