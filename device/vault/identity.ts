@@ -83,7 +83,10 @@ export function decodeIdentity(encoded: Uint8Array): DeviceIdentity {
 
 function checked(identity: DeviceIdentity): DeviceIdentity {
   if (NETWORKS.indexOf(identity.network) < 0) throw new Error(".network is no network");
-  if (!/^[a-z2-7]{8}$/.test(identity.deviceId)) throw new Error(".deviceId is not eight of a-z and 2-7");
+  const { deviceId } = identity;
+  // Espruino's regular expressions can't count.
+  if (deviceId.length !== 8 || !/^[a-z2-7]+$/.test(deviceId))
+    throw new Error(".deviceId is not eight of a-z and 2-7");
   const { policy } = identity;
   const keys: Uint8Array[] = [
     identity.revocationBasepoint,

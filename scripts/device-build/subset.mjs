@@ -35,7 +35,8 @@ function findings(file) {
     PrivateName: ({ node }) => say(node, "#private name"),
     BinaryExpression: ({ node }) => node.operator === "**" && say(node, "**"),
     RegExpLiteral: ({ node }) =>
-      (/[us]/.test(node.flags) || /\(\?[<=!]/.test(node.pattern)) && say(node, "regular expression too new"),
+      (/[us]/.test(node.flags) || /\(\?[<=!]|[^\\]\{\d/.test(node.pattern)) &&
+      say(node, "regular expression too new"),
     Class: ({ node }) => t.isIdentifier(node.superClass, { name: "Error" }) && say(node, "extends Error"),
     ReferencedIdentifier: ({ node, scope }) =>
       NO_GLOBALS.has(node.name) && !scope.hasBinding(node.name, true) && say(node, node.name),

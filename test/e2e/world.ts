@@ -58,6 +58,8 @@ export interface DeviceOptions {
   /** How many payments it is charged for. */
   readonly payments?: number;
   readonly policy?: Partial<SpendingPolicy>;
+  /** Size of its flash, in pages of 4 KiB. */
+  readonly flashPages?: number;
 }
 
 interface Parts {
@@ -320,13 +322,21 @@ export class World {
   // ── owner and devices ─────────────────────────────────────────────────────────────────────────────────
 
   /** Invites, pairs and charges a device (the gateway has to run); its id. */
-  async makeDevice(name: string, { payments = 10, policy = {} }: DeviceOptions = {}): Promise<string> {
+  async makeDevice(
+    name: string,
+    { payments = 10, policy = {}, flashPages }: DeviceOptions = {},
+  ): Promise<string> {
     const store = openStore(this.config.dataDir);
     const invited = openRegistry(store).invite(name, 3600, length => new Uint8Array(randomBytes(length)));
     await store.close();
     const { deviceId, secret } = invited;
     const code = encodePairingCode({ deviceId, secret, host: "127.0.0.1", port: this.wire.port });
-    await pairDevice({ folder: this.ownerFolder, code, policy });
+    await pairDevice({
+      folder: this.ownerFolder,
+      code,
+      policy,
+      ...(flashPages === undefined ? {} : { flashPages }),
+    });
     if (payments > 0) await this.charge(deviceId, payments);
     return deviceId;
   }

@@ -2,7 +2,6 @@
 
 import { erasePage, getFree, getPage, read, write } from "espruino:Flash";
 import { readArrayBuffer } from "espruino:Storage";
-import { AES } from "espruino:crypto";
 import { connect as dialSocket, type Socket } from "espruino:net";
 import { lngateError } from "../../../src/errors.ts";
 import type { Board, MqttConnection, MqttOptions } from "../../board.ts";
@@ -11,6 +10,7 @@ import { preparedKeys } from "../../prepared-keys.ts";
 import type { Flash } from "../../vault/flash.ts";
 import { openVault } from "../../vault/vault.ts";
 import { brokerAddress } from "../broker-address.ts";
+import { aes256Ctr } from "./cipher.ts";
 import {
   CONNACK,
   connectPacket,
@@ -42,16 +42,12 @@ export function openBoard(): Device {
     vault: openVault(flash()),
     curve: null,
     preparedKeys: preparedKeys(readKeys),
-    aes256Ctr: (key, iv, bytes) =>
-      bytes.length === 0
-        ? bytes
-        : new Uint8Array(
-            AES.encrypt(new Uint8Array(bytes), new Uint8Array(key), { iv: new Uint8Array(iv), mode: "CTR" }),
-          ),
-    now: () => Date.now(),
+    aes256Ctr,
+    // Espruino counts in fractions of a millisecond.
+    now: () => Math.floor(Date.now()),
     // The clock may be set back; this one only stands still then.
     ticks: () => {
-      ticks = Math.max(ticks, Date.now() - started);
+      ticks = Math.max(ticks, Math.floor(Date.now() - started));
       return ticks;
     },
     after(ms, callback) {
@@ -89,7 +85,9 @@ function flash(): Flash {
       length === 0 ? new Uint8Array(0) : new Uint8Array(read(length, start + offset)),
     program: (offset, bytes) => writeAligned(start + offset, bytes),
     erase: page => {
-      for (let at = 0; at < PAGE_BYTES; at += chipPage) erasePage(start + page * PAGE_BYTES + at);
+      // A quotient counts as a fraction there, whatever its value, and an address must not.
+      const first = (start + page * PAGE_BYTES) | 0;
+      for (let at = 0; at < PAGE_BYTES; at += chipPage) erasePage(first + at);
     },
   };
 }

@@ -1,4 +1,5 @@
 /** What `require("lngate")` gives an application on Espruino. */
+import "./engine.ts";
 import { openBoard } from "./board.ts";
 
 declare const exports: { openBoard: typeof openBoard };

@@ -6,7 +6,7 @@
 declare module "espruino:crypto" {
   export function SHA256(message: Uint8Array): ArrayBuffer;
   export const AES: {
-    encrypt(message: Uint8Array, key: Uint8Array, options: { iv: Uint8Array; mode: "CTR" }): ArrayBuffer;
+    encrypt(message: Uint8Array, key: Uint8Array, options: { mode: "ECB" }): ArrayBuffer;
   };
 }
 

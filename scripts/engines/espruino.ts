@@ -1,0 +1,182 @@
+/**
+ * A device in Espruino's own build for Linux: bundle and application are in its Storage, the vault in its flash, and it
+ * speaks MQTT over its own sockets. Its console is the standard input and output.
+ */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { Balance, PayOptions, Receipt } from "../../device/device.ts";
+import { lngateError } from "../../src/errors.ts";
+
+/** What the build for Linux takes for its flash. */
+const FLASH_FILE = "espruino.flash";
+
+export interface EspruinoFiles {
+  /** The bundle, the application, the table of keys and the application's settings, as Storage gets them. */
+  readonly lngate: string;
+  readonly app: string;
+  readonly keyTable: Uint8Array;
+  readonly settings?: object;
+  /** The vault's image; it goes to the end of the flash. */
+  readonly vault: Uint8Array;
+}
+
+export interface EspruinoMemory {
+  /** Variables in use, and all there are. */
+  readonly usage: number;
+  readonly total: number;
+}
+
+interface Waiter {
+  resolve(value: unknown): void;
+  reject(error: Error): void;
+}
+
+/** A board: its flash outlives its engine. */
+export class EspruinoBoard {
+  private readonly engine: string;
+  private readonly folder = mkdtempSync(join(tmpdir(), "lngate-espruino-"));
+  private child: ChildProcess | undefined;
+  private readonly calls = new Map<number, Waiter>();
+  private readonly listeners = new Set<(line: string) => void>();
+  private lastCall = 0;
+  /** Everything that it printed. */
+  readonly log: string[] = [];
+
+  /** @param engine the program that upstream's `make BOARD=LINUX` gives */
+  constructor(engine: string) {
+    this.engine = engine;
+  }
+
+  /** Writes a new flash. */
+  flash({ lngate, app, keyTable, settings = {}, vault }: EspruinoFiles): void {
+    const files = {
+      lngate,
+      ".bootcde": app,
+      "lngate.json": JSON.stringify(settings),
+      "lngate.keys": keyTable,
+    };
+    const writes = Object.entries(files).map(([name, content], i) => {
+      writeFileSync(join(this.folder, `f${i}`), content, { mode: 0o600 });
+      return `s.write(${JSON.stringify(name)},f.readFileSync("f${i}"))`;
+    });
+    const script = `var s=require("Storage"),f=require("fs");s.eraseAll();${writes.join(";")};quit()`;
+    execFileSync(this.engine, ["-e", script], { cwd: this.folder, stdio: ["ignore", "ignore", "inherit"] });
+    const file = join(this.folder, FLASH_FILE);
+    const handle = openSync(file, "r+");
+    writeSync(handle, vault, 0, vault.length, statSync(file).size - vault.length);
+    closeSync(handle);
+  }
+
+  /** Power on: the application in Storage starts by itself. */
+  powerOn(): void {
+    const child = spawn(this.engine, [], { cwd: this.folder, stdio: ["pipe", "pipe", "inherit"] });
+    this.child = child;
+    child.stdin!.on("error", () => {});
+    createInterface({ input: child.stdout! }).on("line", line => this.heard(line));
+    child.on("exit", () => {
+      if (this.child !== child) return;
+      this.child = undefined;
+      const error = lngateError("engine-ended", `the engine ended: ${this.log.slice(-5).join(" | ")}`);
+      for (const { reject } of this.calls.values()) reject(error);
+      this.calls.clear();
+    });
+  }
+
+  /** Pulls the plug. */
+  async powerOff(): Promise<void> {
+    const { child } = this;
+    if (!child) return;
+    this.child = undefined;
+    this.calls.clear();
+    const gone = new Promise(resolve => child.once("exit", resolve));
+    child.kill("SIGKILL");
+    await gone;
+  }
+
+  /** Resolves when the application prints a line that matches; rejects when an error reaches the console before. */
+  prints(pattern: RegExp): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const each = (line: string) => {
+        const failed = line.includes("Uncaught");
+        if (!failed && !pattern.test(line)) return;
+        this.listeners.delete(each);
+        if (failed) reject(new Error(`in the engine: ${line}`));
+        else resolve(line);
+      };
+      this.listeners.add(each);
+    });
+  }
+
+  /** The vault as it is now. */
+  vault(bytes: number): Uint8Array {
+    return new Uint8Array(readFileSync(join(this.folder, FLASH_FILE)).subarray(-bytes));
+  }
+
+  memory(): Promise<EspruinoMemory> {
+    return this.evaluate("process.memory()");
+  }
+  connected(): Promise<void> {
+    return this.evaluate("device.connect()");
+  }
+  pay(invoice: string, options: PayOptions = {}): Promise<Receipt> {
+    return this.evaluate(`device.pay(${JSON.stringify(invoice)},${JSON.stringify(options)})`);
+  }
+  balance(): Promise<Balance> {
+    return this.evaluate("device.balance()");
+  }
+  isAtRest(): Promise<boolean> {
+    return this.evaluate("device.isAtRest()");
+  }
+  close(): Promise<{ txid: string }> {
+    return this.evaluate("device.close()");
+  }
+
+  /** Types an expression into the console; its value, awaited if it is a promise. */
+  evaluate<T>(expression: string): Promise<T> {
+    const id = ++this.lastCall;
+    const answer = `v=>print("@"+JSON.stringify({id:${id},value:v}))`;
+    const failure = `e=>print(e.stack+"\\n@"+JSON.stringify({id:${id},code:e.code||"",message:e.message||""+e}))`;
+    return new Promise<T>((resolve, reject) => {
+      this.calls.set(id, { resolve: value => resolve(value as T), reject });
+      // The first character keeps the line from being echoed.
+      this.child!.stdin!.write(`\x10Promise.resolve().then(()=>${expression}).then(${answer},${failure});\n`);
+    });
+  }
+
+  remove(): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  private heard(line: string): void {
+    this.log.push(line);
+    if (process.env["LNGATE_TEST_LOG"]) process.stderr.write(`espruino: ${line}\n`);
+    for (const listener of [...this.listeners]) listener(line);
+    const said = /@(\{.*\})/.exec(line);
+    if (!said) return;
+    const { id, value, code, message } = JSON.parse(said[1]!) as {
+      id: number;
+      value?: unknown;
+      code?: string;
+      message?: string;
+    };
+    const waiter = this.calls.get(id);
+    this.calls.delete(id);
+    if (code === undefined) waiter?.resolve(value);
+    else
+      waiter?.reject(
+        code === "" ? new Error(`in the engine: ${message}`) : lngateError(code, message ?? code),
+      );
+  }
+}
