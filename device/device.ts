@@ -59,6 +59,8 @@ export interface Balance {
   /** Service fees of payments that have arrived, less what is settled; kept aside, msat. */
   readonly owedMsat: number;
   readonly phase: string;
+  /** What the exits would pay of channels that have ended, sat. That they have is the gateway's word: the chain shows it. */
+  readonly formerSat: number;
   readonly recordsLeft: { readonly A: number; readonly B: number; readonly H: number };
 }
 
@@ -210,21 +212,24 @@ export class Device {
 
   /** No payment is in flight, and both commitments say so. */
   isAtRest(): boolean {
-    const { payments, holder, counterparty } = this.state;
-    const views = [holder?.view, counterparty?.view];
+    const { books, payments, holder, counterparty } = this.state;
+    const views = books.phase === "none" ? [] : [holder?.view, counterparty?.view];
     return (
       payments.every(p => !p || p.settled === true) && views.every(view => !view || view.htlcs.length === 0)
     );
   }
 
   balance(): Balance {
-    const { books } = this.state;
+    const { books, former, parameters, holder } = this.state;
+    let formerSat = books.phase === "none" && parameters?.funding && holder ? holder.view.ourSat : 0;
+    for (const each of former || []) formerSat += each.holder.view.ourSat;
     const left = (kind: "A" | "B" | "H") => this.context.records.left(kind, books.cursors[kind]);
     return {
       balanceSat: books.phase === "none" ? 0 : books.baseSat,
       spendableMsat: spendableMsat(this.state, this.board.vault.identity),
       owedMsat: books.owedMsat || 0,
       phase: books.phase,
+      formerSat,
       recordsLeft: { A: left("A"), B: left("B"), H: left("H") },
     };
   }

@@ -156,6 +156,8 @@ export class DeviceGateway {
         // The revocations go first: with them the device can tell that the HTLC is gone for good.
         if (this.row) this.signer.tell(this.row.keysId);
         this.send({ type: "failed", paymentHash, code, sentence });
+        // With that the device can believe that a closed channel has ended.
+        if (this.row?.stage === "closed") this.tellChannel();
       },
       paid: (preimage, feeMsat) => this.deviceSigner.paid({ preimage, feeMsat }),
       start: (invoice, text, paymentId, maxFeeMsat) =>
@@ -171,7 +173,7 @@ export class DeviceGateway {
   async start(): Promise<void> {
     const { options, signer } = this;
     const { row } = this;
-    for (const each of [...retiredChannelRows(options.channels, this.id), ...(row ? [row] : [])]) {
+    for (const each of this.rows()) {
       const book = options.store.get(bookKey(each.keysId));
       this.announce(each, book ? (cbor.decode(book) as PlainBook) : each.points);
     }
@@ -253,9 +255,11 @@ export class DeviceGateway {
     this.deviceSigner.restart();
     if (!this.online) return;
     this.tellChannel();
-    if (!this.row) return;
-    this.signer.askAgain(this.row.keysId);
-    this.signer.tell(this.row.keysId);
+    // Also for channels that have ended: their money may still be on its way home.
+    for (const { keysId } of this.rows()) {
+      this.signer.askAgain(keysId);
+      this.signer.tell(keysId);
+    }
   }
 
   /** A message of the device. Throws `message-…` for what is none. */
@@ -322,12 +326,14 @@ export class DeviceGateway {
     return this.options.send(encoded);
   }
 
+  /** Where there is no channel, the last one has ended: for the device, one that was given up is closed as well. */
   private tellChannel(): void {
     const { row } = this;
+    const index = row?.index ?? Math.max(0, ...this.rows().map(each => each.index));
     this.send({
       type: "channel",
-      index: row?.index ?? 0,
-      state: this.state(),
+      index,
+      state: row || index === 0 ? this.state() : "closed",
       ...(row?.closeTxid ? { closeTxid: row.closeTxid } : {}),
     });
   }
@@ -459,11 +465,20 @@ export class DeviceGateway {
     );
   }
 
+  /** All channels of the device, the present one last. */
+  private rows(): ChannelRow[] {
+    const { row, options } = this;
+    return [...retiredChannelRows(options.channels, this.id), ...(row ? [row] : [])];
+  }
+
   /** What the device is asked to agree to; complete once LDK knows the bridge's keys. */
   private proposal(keysId: Uint8Array): Proposal {
     const { row } = this;
-    if (!row || !equal(row.keysId, keysId))
+    if (!row || !equal(row.keysId, keysId)) {
+      const former = this.rows().find(each => equal(each.keysId, keysId));
+      if (former?.proposal) return former.proposal;
       throw lngateError("unknown-channel", "no channel with this keys id is known");
+    }
     if (row.proposal) return row.proposal;
     const channel = this.signer.parameters(keysId);
     if (!channel) throw lngateError("unknown-channel", "the bridge's keys are not known yet");

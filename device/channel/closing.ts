@@ -4,7 +4,8 @@ import type { Step } from "../../src/link/messages.ts";
 import { closingSighash } from "../../src/link/transactions.ts";
 import type { Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import { checkClose } from "./rules.ts";
+import { settleBooks } from "./normal.ts";
+import { checkClose, inFlight } from "./rules.ts";
 import { partialFor } from "./signing.ts";
 
 /** Negotiation may bring several fees; each is a transaction of its own and costs a record. */
@@ -33,4 +34,21 @@ export function takeClose(work: Work, close: NonNullable<Step["close"]>): void {
     books: { ...work.state.books, phase: "closing" },
     parameters: { ...parameters, closes: [...parameters.closes, { sighash, answer }] },
   };
+}
+
+/**
+ * The gateway says that the channel has ended: a close is in a block, or the channel never came to be. That is only its
+ * word. So nothing of the channel is signed any more, its exit is kept, and there may be another channel. A payment
+ * that nobody has decided keeps the channel where it is: what the gateway says of it is believed once its invoice has
+ * expired, as nobody will ask to pay that again.
+ */
+export function takeEnd(work: Work): void {
+  const { books } = work.state;
+  const { phase } = books;
+  if (phase !== "open" && phase !== "closing" && phase !== "exited") return;
+  const now = work.context.nowMs / 1000;
+  const open = inFlight(work.state).filter(p => !p.preimage && !(p.failure && p.expiresAt < now));
+  if (open.length > 0) return;
+  settleBooks(work, true);
+  work.state = { ...work.state, books: { ...work.state.books, phase: "none" } };
 }

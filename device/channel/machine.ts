@@ -6,7 +6,7 @@
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { Step, Stepped, ToDevice, ToGateway } from "../../src/link/messages.ts";
 import { RECORD_KINDS } from "../vault/records.ts";
-import { takeClose } from "./closing.ts";
+import { takeClose, takeEnd } from "./closing.ts";
 import { collect, leave } from "./collecting.ts";
 import type { Context, Effect, Transition, Work } from "./context.ts";
 import { demand } from "./demand.ts";
@@ -89,10 +89,7 @@ function receive(work: Work, message: ToDevice): Transition {
       return done(work, before, []);
     }
     case "channel": {
-      const { books } = work.state;
-      if (message.index === books.index && message.state === "closed" && books.phase === "closing") {
-        work.state = { ...work.state, books: { ...books, phase: "none" } };
-      }
+      if (message.index === before.books.index && message.state === "closed") takeEnd(work);
       return done(work, before, [{ type: "notice", state: message.state }]);
     }
     case "settle": {

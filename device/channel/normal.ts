@@ -251,9 +251,9 @@ function noteHtlcs(work: Work, view: View): void {
 
 /**
  * Closes the books on payments that are over: paid and gone from both newest commitments, or said to have
- * failed, gone from every commitment that is not revoked, and the balance whole without it.
+ * failed, gone from every commitment that is not revoked, and the balance whole without it. `ended`: or on all of them.
  */
-export function settleBooks(work: Work): void {
+export function settleBooks(work: Work, ended = false): void {
   const { holder, counterparty, parameters } = work.state;
   if (holder === null || counterparty === null || parameters === null) return;
   const { ourDustLimitSat, theirDustLimitSat } = parameters.proposal;
@@ -266,9 +266,10 @@ export function settleBooks(work: Work): void {
   for (let i = 0; i < payments.length; i++) {
     const payment = payments[i];
     if (!payment || payment.settled) continue;
-    const gone = (views: readonly View[]) => views.every(view => visibleMsat(view, payment) === 0);
+    const gone = (views: readonly View[]) => ended || views.every(view => visibleMsat(view, payment) === 0);
     const others = inFlight({ ...work.state, payments }).filter(other => other !== payment);
     const whole = (view: View) =>
+      ended ||
       balanceIsWhole(view, baseSat, others, view === holder.view ? ourDustLimitSat : theirDustLimitSat);
     if (payment.preimage) {
       if (!gone(newest)) continue;

@@ -537,6 +537,15 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       harm: rig => when(rig.secrets.size > 0, "the exit that the owner has in hand is poison now"),
     },
     {
+      name: "another state after it was said that the channel has ended",
+      act: openRig(rig => {
+        rig.box.run({ type: "exit", index: 1 });
+        rig.say({ type: "channel", index: 1, state: "closed" });
+        rig.step({ holder: rig.holder(rig.view()) });
+      }),
+      harm: rig => when(rig.secrets.size > 0, "the exit that the owner has in hand is poison now"),
+    },
+    {
       name: "another state after the mutual close is signed",
       act: openRig(rig => {
         rig.close(199_000, 0);
