@@ -35,7 +35,7 @@ import {
 } from "./channel-row.ts";
 import type { Deposits } from "./deposits.ts";
 import { DeviceSigner } from "./device-signer.ts";
-import { LightningNode, type NodeStore, type Peer } from "./lightning/node.ts";
+import { LightningNode, type NodeStore, PAYMENT_RETRIES, type Peer } from "./lightning/node.ts";
 import type { LightningRuntime } from "./lightning/runtime.ts";
 import { RemoteSigner, userChannelIdOf } from "./lightning/signer-ldk.ts";
 import { type AcceptedChannel, watchedMessages } from "./lightning/signer-messages.ts";
@@ -64,6 +64,8 @@ const OPENING_WAITS_FOR: ReadonlySet<string> = new Set([
 const BRIDGE_WAIT_MS = 3_000;
 /** How long after a payment the service fee is asked for. */
 const FEE_AFTER_MS = 1_000;
+/** Records of kind B that a payment takes on one way, there and back. */
+const RECORDS_PER_WAY = 4;
 /** How soon a mutual close is tried again that LDK cannot begin now. */
 const CLOSE_AGAIN_MS = 1_000;
 
@@ -311,7 +313,10 @@ export class DeviceGateway {
   }
 
   private ask(keysId: Uint8Array, parts: readonly SigningPart[]): void {
-    if (this.online) this.deviceSigner.ask(keysId, parts);
+    // Of a channel that was there before the present one, only what is collected says which channel it belongs to.
+    const isPresent = this.row !== undefined && equal(this.row.keysId, keysId);
+    const asked = isPresent ? parts : parts.filter(({ kind }) => kind === "spend");
+    if (this.online && asked.length > 0) this.deviceSigner.ask(keysId, asked);
   }
 
   private send(message: ToDevice): boolean {
@@ -701,7 +706,10 @@ export class DeviceGateway {
     const { node } = this;
     const isUsable = () => Boolean(node?.channels()[0]?.get_is_usable());
     if (this.row?.stage !== "ready" || !node) throw channelNotReady();
-    const pay = () => node.pay(invoice, text, paymentId, maxFeeMsat);
+    // Another way costs as many records as the first: they must not run out in the middle of a payment.
+    const spare = () => Math.floor(this.options.records.remaining("B") / RECORDS_PER_WAY) - 1;
+    const retries = () => Math.max(0, Math.min(PAYMENT_RETRIES, spare() - node.pendingPayments()));
+    const pay = () => node.pay(invoice, text, paymentId, maxFeeMsat, retries());
     if (isUsable()) {
       pay();
       return;

@@ -34,9 +34,12 @@ const MAX_IN_FLIGHT = MAX_HTLCS - MAX_INCOMING;
 /** Records of kind A that only a mutual close may use: it is negotiated. */
 export const CLOSING_RECORDS = 3;
 
-/** What so many payments in flight need to be settled, and a close after them. */
+/**
+ * What so many payments in flight need to be settled, and a close after them. Two states each: without an output of its
+ * own (dust) neither has an HTLC, so both have an anchor to sign.
+ */
 export function recordsFor(payments: number): Cursors {
-  return { A: 2 * payments + CLOSING_RECORDS, B: 3 * payments, H: payments * (payments + 1) };
+  return { A: 2 * payments + CLOSING_RECORDS, B: 4 * payments, H: payments * (payments + 1) };
 }
 
 /**

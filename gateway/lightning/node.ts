@@ -730,10 +730,16 @@ export class LightningNode {
   }
 
   /**
-   * Begins a payment over this node's channels; the events tell how it ends. LDK tries other ways by itself
-   * within the fee limit. Throws `no-route`, `payment-expired`, `already-paying`.
+   * Begins a payment over this node's channels; the events tell how it ends. LDK tries other ways by itself, at most
+   * `retries`, within the fee limit. Throws `no-route`, `payment-expired`, `already-paying`.
    */
-  pay(invoice: Invoice, text: string, paymentId: Uint8Array, maxFeeMsat: number): void {
+  pay(
+    invoice: Invoice,
+    text: string,
+    paymentId: Uint8Array,
+    maxFeeMsat: number,
+    retries = PAYMENT_RETRIES,
+  ): void {
     const parsed = ldk.Bolt11Invoice.constructor_from_str(text);
     if (!(parsed instanceof ldk.Result_Bolt11InvoiceParseOrSemanticErrorZ_OK)) {
       throw lngateError("invoice-malformed", "LDK does not understand the invoice");
@@ -750,7 +756,7 @@ export class LightningNode {
       built.res.get_b(),
       paymentId,
       route,
-      ldk.Retry.constructor_attempts(PAYMENT_ATTEMPTS),
+      ldk.Retry.constructor_attempts(retries),
     );
     if (!(sent instanceof ldk.Result_NoneRetryableSendFailureZ_OK)) throw sendFailure(sent);
     this.wake();
@@ -761,6 +767,12 @@ export class LightningNode {
     const text = createInvoice(this.manager, request, Math.floor(Date.now() / 1000));
     this.wake();
     return text;
+  }
+
+  /** How many payments are under way. */
+  pendingPayments(): number {
+    const isPending = (each: object) => each instanceof ldk.RecentPaymentDetails_Pending;
+    return this.manager.list_recent_payments().filter(isPending).length;
   }
 
   /** Whether LDK knows this payment: its events tell how it ends, or have told a short while ago. */
@@ -790,7 +802,7 @@ export class LightningNode {
 /** Channels that a node which routes nothing takes at most. */
 const MAX_TAKEN_CHANNELS = 8;
 /** How often LDK looks for another way when a payment fails on its way. */
-const PAYMENT_ATTEMPTS = 5;
+export const PAYMENT_RETRIES = 5;
 
 function argumentsOf(object: object): unknown[] {
   return Reflect.get(object, "ptrs_to") as unknown[];

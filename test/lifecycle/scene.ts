@@ -21,7 +21,7 @@ import { newWords } from "../../owner/seed.ts";
 import type { HeldExit } from "../../owner/watch.ts";
 import { takeExitOut } from "../../owner/watch.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
-import { type Car, World } from "../e2e/world.ts";
+import { type Car, type DeviceOptions, World } from "../e2e/world.ts";
 
 export const NETWORK = "regtest";
 /** What the bridge takes for forwarding: LDK's default. */
@@ -50,16 +50,25 @@ export async function stopScene(scene: Scene | undefined): Promise<void> {
 }
 
 /** A car with an open channel. */
-export async function carOf({ world, cars }: Scene, name: string, depositSat: number): Promise<Car> {
-  const car = await world.makeCar(name, depositSat);
+export async function carOf(
+  scene: Scene,
+  name: string,
+  depositSat: number,
+  options?: DeviceOptions,
+): Promise<Car> {
+  return tracked(scene, await scene.world.makeCar(name, depositSat, options));
+}
+
+/** The car is ended with the scene, if the test has not done it. */
+export function tracked({ cars }: Scene, car: Car): Car {
   let running = true;
   const stop = () => {
     if (running) car.stop();
     running = false;
   };
-  const tracked = { ...car, stop };
-  cars.push(tracked);
-  return tracked;
+  const kept = { ...car, stop };
+  cars.push(kept);
+  return kept;
 }
 
 /** The device's exit as the file that `lngate device exit` writes, read as `lngate owner recover` does. */
@@ -224,7 +233,7 @@ export async function untilSilent({ board }: Car): Promise<void> {
 }
 
 export interface Books {
-  readonly close: string;
+  readonly closes: readonly string[];
   readonly homeSat: number;
   readonly bridgeSat: number;
   readonly anchorsSat: number;
@@ -233,36 +242,44 @@ export interface Books {
 
 /**
  * A device's money from the deposit to the end, read from the chain: what came home, what the bridge has, what miners
- * took. They always add up to the deposit; a test says what each has to be.
+ * took. They always add up to the deposit; a test says what each has to be. `fundings`: of all the device's channels.
  */
-export async function booksOf(scene: Scene, deviceId: string, funding: string): Promise<Books> {
+export async function booksOf(scene: Scene, deviceId: string, ...fundings: string[]): Promise<Books> {
   const { bitcoind } = scene.world;
   const ledger = new Ledger(scene.world);
-  const close = await ledger.spenderOf(funding, 0);
-  if (!close) throw new Error("the channel is not closed");
   const home = homeScript(scene, deviceId);
   const { unspents } = await bitcoind.rpc<{
     unspents: { txid: string; amount: number }[];
   }>("scantxoutset", ["start", [`raw(${home})`]]);
-  const collecting = [...new Set(unspents.map(({ txid }) => txid))].filter(txid => txid !== close);
-  const feesSat: { [what: string]: number } = {
-    funding: await ledger.feeOf(funding),
-    close: await ledger.feeOf(close),
+  const closes: string[] = [];
+  const feesSat: { [what: string]: number } = {};
+  const note = async (what: string, txid: string) => {
+    const times = Object.keys(feesSat).filter(each => each.startsWith(what)).length;
+    feesSat[what === "collecting" || times > 0 ? `${what} ${times + 1}` : what] = await ledger.feeOf(txid);
   };
-  const collected = new Set<number>();
-  for (const [i, txid] of collecting.entries()) {
-    feesSat[`collecting ${i + 1}`] = await ledger.feeOf(txid);
-    for (const { txid: from, vout } of (await ledger.transaction(txid)).vin)
-      if (from === close) collected.add(vout);
+  for (const funding of fundings) {
+    const close = await ledger.spenderOf(funding, 0);
+    if (!close) throw new Error("the channel is not closed");
+    closes.push(close);
+    await note("funding", funding);
+    await note("close", close);
+  }
+  const collected = new Set<string>();
+  for (const txid of new Set(unspents.map(each => each.txid))) {
+    if (closes.includes(txid)) continue;
+    await note("collecting", txid);
+    for (const { txid: from, vout } of (await ledger.transaction(txid)).vin) collected.add(`${from}:${vout}`);
   }
   let anchorsSat = 0;
   let bridgeSat = 0;
-  for (const [vout, { value, scriptPubKey }] of (await ledger.transaction(close)).vout.entries()) {
-    if (satOf(value) === 330) anchorsSat += 330;
-    else if (scriptPubKey.hex !== home && !collected.has(vout)) bridgeSat += satOf(value);
+  for (const close of closes) {
+    for (const [vout, { value, scriptPubKey }] of (await ledger.transaction(close)).vout.entries()) {
+      if (satOf(value) === 330) anchorsSat += 330;
+      else if (scriptPubKey.hex !== home && !collected.has(`${close}:${vout}`)) bridgeSat += satOf(value);
+    }
   }
   const homeSat = unspents.reduce((sum, { amount }) => sum + satOf(amount), 0);
-  return { close, homeSat, bridgeSat, anchorsSat, feesSat };
+  return { closes, homeSat, bridgeSat, anchorsSat, feesSat };
 }
 
 /** Books as a line for whoever runs the tests, and what is left over: must be 0. */
