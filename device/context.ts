@@ -6,19 +6,26 @@ import type { Board } from "./board.ts";
 import type { Context } from "./channel/context.ts";
 import { derivedKeys } from "./derived-keys.ts";
 
+/** The per-commitment secret `number` of channel `index`; those near the last one come cheaply. */
+export function commitmentSecrets(
+  commitmentMaster: Uint8Array,
+): (index: number, number: number) => Uint8Array {
+  let branch: { key: string; secret: Uint8Array } = { key: "", secret: new Uint8Array(0) };
+  return (index, number) => {
+    const key = `${index}/${Math.floor(number / BRANCH_COMMITMENTS)}`;
+    if (branch.key !== key) {
+      const seed = hmacSha256(commitmentMaster, concat([ascii("shachain"), u32be(index)]));
+      branch = { key, secret: commitmentBranch(seed, number) };
+    }
+    return branchSecret(branch.secret, number);
+  };
+}
+
 /** What the board offers, as the state machine sees it. */
 export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" | "now">): Context {
   const { vault, curve } = board;
   const { identity } = vault;
-  let branch: { key: string; secret: Uint8Array } = { key: "", secret: new Uint8Array(0) };
-  function secretOf(index: number, number: number): Uint8Array {
-    const key = `${index}/${Math.floor(number / BRANCH_COMMITMENTS)}`;
-    if (branch.key !== key) {
-      const seed = hmacSha256(identity.commitmentMaster, concat([ascii("shachain"), u32be(index)]));
-      branch = { key, secret: commitmentBranch(seed, number) };
-    }
-    return branchSecret(branch.secret, number);
-  }
+  const secretOf = commitmentSecrets(identity.commitmentMaster);
   const keys = board.preparedKeys || derivedKeys(identity, curve, secretOf);
   return {
     identity,

@@ -3,9 +3,8 @@ import { concat, toHex } from "../src/bytes/bytes.ts";
 import type { PublicCurve } from "../src/bytes/curve.ts";
 import { lngateError } from "../src/errors.ts";
 import { deriveCommitmentKeys } from "../src/lightning/keys.ts";
-import { ourBasepoints, theirBasepoints } from "../src/link/transactions.ts";
+import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../src/link/transactions.ts";
 import type { KeySource } from "./channel/context.ts";
-import type { DeviceIdentity } from "./identity.ts";
 
 /** Keeps the last few results of a costly function. */
 function remember<A extends readonly unknown[], T>(
@@ -25,7 +24,7 @@ function remember<A extends readonly unknown[], T>(
 
 /** Without a curve it throws `board-without-curve` when it is asked. */
 export function derivedKeys(
-  identity: DeviceIdentity,
+  identity: DeviceKeys,
   curve: PublicCurve | null,
   secretOf: (index: number, number: number) => Uint8Array,
 ): KeySource {

@@ -19,6 +19,7 @@ import { POINTS_AHEAD } from "./channel/normal.ts";
 import { highestExpiry, knownPayment, spendableMsat } from "./channel/paying.ts";
 import { type ChannelState, type Payment, readState } from "./channel/state.ts";
 import { contextOf } from "./context.ts";
+import { exitText } from "./exit-text.ts";
 import { RECORD_KINDS } from "./vault/records.ts";
 
 /** Longest message on a device's link. */
@@ -241,6 +242,17 @@ export class Device {
       this.closing.push({ resolve, reject });
       this.askToClose();
     });
+  }
+
+  /**
+   * The owner leaves without the gateway: the channel ends on this device for good, and its last state is given as text
+   * (exit-text.ts) for `lngate device exit --from`. Again and again it gives the same. Throws `policy-close-state` where
+   * there is no channel, `vault-rolled-back`.
+   */
+  exit(): string {
+    const { journal, identity } = this.board.vault;
+    this.run({ type: "exit", index: this.state.books.index });
+    return exitText(journal, identity);
   }
 
   /**

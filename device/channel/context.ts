@@ -5,7 +5,6 @@ import type { CommitmentKeys } from "../../src/lightning/keys.ts";
 import type { Stepped, ToGateway } from "../../src/link/messages.ts";
 import type { DeviceIdentity } from "../identity.ts";
 import { RECORD_KINDS, type RecordBank } from "../vault/records.ts";
-import type { Exit } from "./exiting.ts";
 import type { Change, ChannelState, Cursors, Payment, Proposal, RecordKind } from "./state.ts";
 
 /** Points and keys of commitments: derived where there is a curve, otherwise prepared. */
@@ -40,7 +39,6 @@ export type Effect =
   | { readonly type: "send"; readonly message: ToGateway }
   /** A payment is decided: paid if it has a preimage, otherwise failed. */
   | { readonly type: "decided"; readonly payment: Payment }
-  | { readonly type: "exit"; readonly exit: Exit }
   /** The channel or the gateway's word on it has changed; `failure` answers a request that can't be served. */
   | {
       readonly type: "notice";

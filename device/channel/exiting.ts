@@ -4,10 +4,10 @@
  */
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { signedAnchorBump, signedCommitment } from "../../src/lightning/commitment.ts";
-import { anchorOf, channelOf, commitmentOf } from "../../src/link/transactions.ts";
-import { type Context, needPresent, type Work } from "./context.ts";
+import { anchorOf, channelOf, commitmentOf, type DeviceKeys } from "../../src/link/transactions.ts";
+import { type KeySource, needPresent, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import type { Counterparty, Holder, Proposal, View } from "./state.ts";
+import type { ChannelState, Counterparty, Proposal, View } from "./state.ts";
 
 /** What the owner's computer needs to leave and to collect (src/lightning/sweep.ts). */
 export interface Exit {
@@ -31,13 +31,13 @@ export interface Exit {
 }
 
 /**
- * The exit of the present channel, or of one that was closed before it (`index`). Refused where there is none, and
- * (`vault-rolled-back`) where an old image of the flash was put back: its exit may have been revoked since.
+ * Ends the present channel (`index`), so that the exit that is in flash stays the last; one that was closed before has
+ * ended already. Refused where there is no exit, and (`vault-rolled-back`) where an old image of the flash was put back:
+ * its exit may have been revoked since.
  */
-export function takeExit(work: Work, index: number): Exit {
-  const { books, parameters, holder, counterparty, former } = work.state;
-  const last = (former || []).filter(each => each.index === index)[0];
-  if (last !== undefined) return exitOf(work.context, index, last.proposal, last.holder, null);
+export function takeExit(work: Work, index: number): void {
+  const { books, parameters, holder, former } = work.state;
+  if ((former || []).some(each => each.index === index)) return;
   demand(
     "close-state",
     index === books.index && parameters?.funding !== undefined && holder !== null,
@@ -45,7 +45,6 @@ export function takeExit(work: Work, index: number): Exit {
   );
   needPresent(work);
   endChannel(work);
-  return exitOf(work.context, index, parameters!.proposal, holder!, counterparty);
 }
 
 /** From here on nothing of the channel is signed or revoked. (One that was closed has ended already.) */
@@ -54,14 +53,17 @@ export function endChannel(work: Work): void {
   if (books.phase !== "none") work.state = { ...work.state, books: { ...books, phase: "exited" } };
 }
 
-function exitOf(
-  context: Context,
+/** The exit of a channel of which `takeExit` lets one take it: made where the owner needs it, and not on a board. */
+export function exitOf(
+  state: ChannelState,
+  context: KeySource & { readonly identity: DeviceKeys },
   index: number,
-  proposal: Proposal,
-  holder: Holder,
-  counterparty: Counterparty | null,
 ): Exit {
   const { identity, keysFor, pointOf } = context;
+  const last = (state.former || []).filter(each => each.index === index)[0];
+  const proposal = last ? last.proposal : state.parameters!.proposal;
+  const holder = last ? last.holder : state.holder!;
+  const counterparty = last ? null : state.counterparty;
   const { number, view } = holder;
   const channel = channelOf(identity, proposal);
   const point = pointOf(index, number);

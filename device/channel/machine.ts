@@ -31,7 +31,7 @@ export type Input =
   | { readonly type: "pay"; readonly order: PaymentOrder }
   | { readonly type: "open" }
   | { readonly type: "close" }
-  /** The owner leaves alone: the present channel, or one that was closed before it. */
+  /** The owner leaves alone: the present channel, or one that was closed before it. The exit is in the state (`exitOf`). */
   | { readonly type: "exit"; readonly index: number }
   | { readonly type: "message"; readonly message: ToDevice };
 
@@ -60,7 +60,8 @@ export function transition(state: ChannelState, context: Context, input: Input):
       demand("close-pending", inFlight(state).length === 0, "a payment is still in flight");
       return done(work, state, [send({ type: "close" })]);
     case "exit":
-      return done(work, state, [{ type: "exit", exit: takeExit(work, input.index) }]);
+      takeExit(work, input.index);
+      return done(work, state, []);
     case "message":
       return receive(work, input.message);
   }

@@ -180,7 +180,8 @@ export const EMPTY: ChannelState = {
   payments: [],
 };
 
-const KEY = { books: 1, parameters: 2, holder: 3, counterparty: 4, former: 5, payments: 16 };
+/** Where the parts are in the journal; payments from their key on. */
+export const KEY = { books: 1, parameters: 2, holder: 3, counterparty: 4, former: 5, payments: 16 };
 
 function phaseOf(text: string): Phase {
   for (const phase of PHASES) if (phase === text) return phase;

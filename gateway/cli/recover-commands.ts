@@ -28,7 +28,7 @@ import {
 import { checkExit, type ExitFile, readExit, writeExit } from "../../owner/recover-exit.ts";
 import { type RecoveryKeys, readWif, recoveryKeys } from "../../owner/recover-keys.ts";
 import { deviceSecrets } from "../../owner/seed.ts";
-import { lookAtExit, takeExitOut } from "../../owner/watch.ts";
+import { lookAtExit, takeExitFromImage, takeExitFromText, takeExitOut } from "../../owner/watch.ts";
 import { addressScript, scriptAddress } from "../../src/bitcoin/address.ts";
 import { txidOf } from "../../src/bitcoin/transaction.ts";
 import { lngateError } from "../../src/errors.ts";
@@ -296,28 +296,36 @@ const DEVICE = {
   device: { value: "ID", help: "which device, if several are paired" },
 };
 
-function target(given: Given): { deviceId: string; folder: string } {
-  const { folder } = openOwner(ownerFolder(given));
-  const deviceId = chooseDevice(folder, given.text("device"));
-  return { deviceId, folder: deviceFolder(folder, deviceId) };
-}
-
 const exit: Command = {
   name: "device exit",
   summary: "read the last state out of a device, to leave its channel without the gateway",
   help: `Writes the device's exit, its last completely signed state, into a file, and ends the channel's life on the device: nothing is signed or revoked afterwards, so that this exit stays the last. lngate owner recover publishes it.
 
-Do this when the gateway is gone, or refuses to close. If it works, lngate device close is cheaper and at once. Stop the device first. The same command gives the same file again.`,
+Do this when the gateway is gone, or refuses to close. If it works, lngate device close is cheaper and at once. Stop the device first. The same command gives the same file again.
+
+A board has no files: have it print its exit (device.exit() in its script), save what the console shows, and give that with --from. From a board that does not run any more, read its flash out, erase it before it can run again, and give the image with --image and --erased. Never without erasing: a board that goes on makes the exit poison, which gives the whole channel to the bridge.`,
   options: {
     ...DEVICE,
     out: { value: "FILE", help: "where to write it (default: exit.json beside the device's files)" },
     channel: { value: "N", help: "an earlier channel of this device, whose close never came" },
+    from: { value: "FILE", help: "what a board has printed" },
+    image: { value: "FILE", help: "an image of a board's flash" },
+    erased: { help: "the board was erased right after the image was read out, and has not run in between" },
   },
   async run(given, terminal) {
-    const { deviceId, folder } = target(given);
+    const owner = openOwner(ownerFolder(given));
     const channel = given.number("channel", 1, 0xffffffff);
-    const file = given.text("out") ?? join(folder, "exit.json");
-    const { source, exit: taken } = takeExitOut(folder, channel);
+    const [printed, image] = [given.text("from"), given.text("image")];
+    if (printed !== undefined && image !== undefined) throw usage("say either --from or --image");
+    const path = () => deviceFolder(owner.folder, chooseDevice(owner.folder, given.text("device")));
+    const { source, exit: taken } =
+      printed !== undefined
+        ? takeExitFromText(owner, readText(printed), channel)
+        : image !== undefined
+          ? takeExitFromImage(path(), image, given.flag("erased"), channel)
+          : takeExitOut(path(), channel);
+    const { deviceId } = source;
+    const file = given.text("out") ?? join(deviceFolder(owner.folder, deviceId), "exit.json");
     writeFileAtomic(file, writeExit(source, taken, true));
     terminal.say(
       `State ${taken.number} of device ${deviceId} is in ${file}, and the device signs nothing more.`,

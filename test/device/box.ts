@@ -3,7 +3,7 @@
  * cut between any two effects and inside of any operation of the flash.
  */
 import type { Context, Effect } from "../../device/channel/context.ts";
-import type { Exit } from "../../device/channel/exiting.ts";
+import { type Exit, exitOf } from "../../device/channel/exiting.ts";
 import { type Input, transition } from "../../device/channel/machine.ts";
 import { type ChannelState, type Payment, readState } from "../../device/channel/state.ts";
 import { contextOf } from "../../device/context.ts";
@@ -111,6 +111,7 @@ export class Box {
         this.effects++;
       }
       this.state = state;
+      if (input.type === "exit") this.exits.push(exitOf(state, this.context, input.index));
     });
   }
 
@@ -151,9 +152,6 @@ export class Box {
       }
       case "decided":
         this.decided.push(effect.payment);
-        return;
-      case "exit":
-        this.exits.push(effect.exit);
         return;
     }
   }

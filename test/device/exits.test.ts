@@ -1,9 +1,8 @@
 /** The exits that the device holds, at every state of a disturbed life, given to a real bitcoind. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import type { Exit } from "../../device/channel/exiting.ts";
+import { type Exit, exitOf } from "../../device/channel/exiting.ts";
 import { transition } from "../../device/channel/machine.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
-import { sighash } from "../../src/bitcoin/sighash.ts";
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
@@ -38,8 +37,9 @@ describe("on a real chain", () => {
       random: seeded(5),
       watch: (state, box) => {
         if (state.parameters?.funding === undefined) return;
-        const { effects } = transition(state, box.context, { type: "exit", index: state.books.index });
-        for (const effect of effects) if (effect.type === "exit") exits.push(effect.exit);
+        const { index } = state.books;
+        const left = transition(state, box.context, { type: "exit", index }).state;
+        exits.push(exitOf(left, box.context, index));
       },
     }).live(LIFE.slice(0, -1));
     expect(world.box.boots).toBe(cuts.length + 1);

@@ -1,6 +1,5 @@
 /** What a real bitcoind says to the exits that a device holds. */
-import type { Exit } from "../../device/channel/exiting.ts";
-import { transition } from "../../device/channel/machine.ts";
+import { type Exit, exitOf } from "../../device/channel/exiting.ts";
 import type { ChannelState } from "../../device/channel/state.ts";
 import { type BitcoinRpc, connectRpc, type RpcOptions } from "../../gateway/chain/rpc.ts";
 import type { Regtest } from "../../scripts/bitcoind.ts";
@@ -101,8 +100,7 @@ export class ExitJudge {
     const name = toHex(holder.ownSignature);
     if (this.seen.has(name)) return;
     this.seen.add(name);
-    const { effects } = transition(state, box.context, { type: "exit", index: books.index });
-    for (const effect of effects) if (effect.type === "exit") this.exits.push(effect.exit);
+    this.exits.push(exitOf(state, box.context, books.index));
   };
 
   /** Throws a Violation if bitcoind does not take all that was seen since this was asked last. */

@@ -4,7 +4,8 @@
  */
 import type { Board, MqttConnection, MqttOptions } from "../../device/board.ts";
 import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
-import { type Exit, takeExit } from "../../device/channel/exiting.ts";
+import { type Exit, exitOf } from "../../device/channel/exiting.ts";
+import { transition } from "../../device/channel/machine.ts";
 import { type ChannelState, readState } from "../../device/channel/state.ts";
 import { contextOf } from "../../device/context.ts";
 import { type Device, openDevice } from "../../device/device.ts";
@@ -233,6 +234,12 @@ export class Car {
     const vault = openVault(memoryFlash(PAGE_BYTES, PAGES, this.chip()));
     const state = readState(vault.journal);
     const context = contextOf({ vault, curve: nobleCurve, now: () => Date.now() });
-    return { state, exit: () => takeExit({ state, context, answer: {}, decided: [] }, state.books.index) };
+    return {
+      state,
+      exit() {
+        const { index } = state.books;
+        return exitOf(transition(state, context, { type: "exit", index }).state, context, index);
+      },
+    };
   }
 }

@@ -1,13 +1,18 @@
 /** The owner leaves alone: the gateway has vanished, or answers nothing but what it wants. */
+import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { GatewayLinks } from "../../gateway/link-server.ts";
 import { openRegistry, openStore } from "../../gateway/registry.ts";
 import { shownTxid } from "../../owner/chain.ts";
 import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
 import { askClose, askStatus } from "../../owner/channel.ts";
+import { FLASH_FILE, openOwner } from "../../owner/folder.ts";
 import { carryOut } from "../../owner/recover.ts";
-import { checkExit } from "../../owner/recover-exit.ts";
-import { lookAtExit } from "../../owner/watch.ts";
+import { checkExit, readExit } from "../../owner/recover-exit.ts";
+import { recoveryKeys } from "../../owner/recover-keys.ts";
+import { lookAtExit, takeExitFromImage, takeExitFromText } from "../../owner/watch.ts";
+import { Program } from "../../scripts/processes.ts";
 import { txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
 import { toDevice } from "../../src/link/messages.ts";
 import { inPieces, toOwner } from "../../src/link/owner-messages.ts";
@@ -21,6 +26,7 @@ import {
   homeScript,
   Ledger,
   look,
+  NETWORK,
   payTolls,
   recoverAll,
   type Scene,
@@ -72,6 +78,64 @@ describe("the gateway vanishes", () => {
     expect(copy.number).toBe(exit.number);
     await world.startGateway();
   });
+});
+
+describe("a board, which writes no files", () => {
+  test("prints its last state, and an image of its flash is good for no other; it comes home, to the satoshi", async () => {
+    const { world, words } = scene;
+    const car = await carOf(scene, "board", DEPOSIT_SAT);
+    const { deviceId } = car;
+    const path = world.folderOf(deviceId);
+    const paidMsat = await payTolls(scene, car, [800_000]);
+    await untilSilent(car);
+    const dump = (name: string, content: Uint8Array | string) => {
+      const file = join(world.folder, name);
+      writeFileSync(file, content);
+      return file;
+    };
+    const running = dump("running.bin", readFileSync(join(path, FLASH_FILE)));
+    expect(() => takeExitFromImage(path, running, false)).toThrow(
+      expect.objectContaining({ code: "exit-not-ended" }),
+    );
+
+    const printed = car.device.exit();
+    expect(car.device.exit()).toBe(printed);
+    await expect(car.device.pay(world.toll.invoice(1_000))).rejects.toMatchObject({
+      code: "channel-not-open",
+    });
+    // As a terminal shows it: in lines, among others.
+    const lines = printed.match(/.{1,100}/g)!.join("\n");
+    const session = dump("console.txt", `>print(device.exit())\n${lines}\n=undefined\n>`);
+    const file = join(world.folder, "board.exit.json");
+    const args = ["device", "exit", "--data", world.ownerFolder, "--from", session, "--out", file, "--json"];
+    await new Program("device exit", ["dist/lngate.mjs", ...args]).result();
+    const keys = recoveryKeys(words, NETWORK);
+    const exit = readExit(file, readFileSync(file, "utf8"), key => keys.device(key).commitmentMaster);
+    expect(exit).toMatchObject({ deviceId, final: true });
+
+    // The image of the whole chip, in text, from behind the vault's time; and the board that was erased after it.
+    const chip = new Uint8Array(3 * 4096 + statSync(running).size).fill(0xa5);
+    chip.set(readFileSync(join(path, FLASH_FILE)), 2 * 4096);
+    const text = dump("chip.txt", Buffer.from(chip).toString("base64").replace(/.{76}/g, "$&\n"));
+    for (const held of [takeExitFromImage(path, text, false), takeExitFromImage(path, running, true)])
+      expect(sealed(words, held, true)).toEqual(exit);
+    // What is damaged or somebody else's does not pass for an exit.
+    const owner = openOwner(world.ownerFolder);
+    const digit = printed[60] === "0" ? "1" : "0";
+    for (const wrong of [printed.slice(0, -9), printed.slice(0, 60) + digit + printed.slice(61), ""])
+      expect(() => takeExitFromText(owner, wrong)).toThrow(expect.objectContaining({ code: "exit-damaged" }));
+    const others = { ...owner, keys: { ...owner.keys, hotSecret: new Uint8Array(32) } };
+    expect(() => takeExitFromText(others, printed)).toThrow(
+      expect.objectContaining({ code: "exit-damaged" }),
+    );
+
+    car.stop();
+    const [commitment] = (await recoverAll(scene, { exits: [exit] })) as [string];
+    const funding = (await ledger.transaction(commitment)).vin[0]!.txid;
+    const books = await booksOf(scene, deviceId, funding);
+    expect(told("exit printed by a board", DEPOSIT_SAT, books)).toBe(0);
+    expect(books).toMatchObject({ bridgeSat: Math.floor(paidMsat / 1000), anchorsSat: 660 });
+  }, 120_000);
 });
 
 describe("the ransom", () => {

@@ -1,6 +1,7 @@
 // Pays what a reader on a serial port hands over and, at the press of a button, what a shop in the network asks for.
 // Saved as .bootcde. The settings are the file lngate.json in Storage (docs/boards.md):
 //   {"ssid": "…", "password": "…", "reader": {"rx": "D16", "tx": "D17"}, "shop": "http://192.168.1.7/invoice"}
+// On the console, print(device.exit()) ends the channel and shows its last state, for `lngate device exit --from`.
 var settings = require("Storage").readJSON("lngate.json", true) || {};
 var device;
 var blinking;

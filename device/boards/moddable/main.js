@@ -31,12 +31,16 @@ let device;
 try {
   device = openBoard();
   show("starting", `device ${device.id}`);
-  goOnline()
-    .then(() => device.connect())
-    .then(() => device.openChannel())
-    .then(() => ready(""))
-    .catch(error => show("stopped", failed(error)));
-  listen();
+  // Built with exit=1: the channel ends, and its last state is shown for `lngate device exit --from` (docs/boards.md).
+  if (config.exit) show("stopped", device.exit());
+  else {
+    goOnline()
+      .then(() => device.connect())
+      .then(() => device.openChannel())
+      .then(() => ready(""))
+      .catch(error => show("stopped", failed(error)));
+    listen();
+  }
 } catch (error) {
   // Most likely `vault-empty`: the partition has not been written yet.
   show("stopped", failed(error));

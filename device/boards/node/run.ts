@@ -7,6 +7,7 @@
  *     balance                       what there is
  *     traffic                       messages and bytes over the air so far, and whether all is at rest
  *     close                         a mutual close to the owner
+ *     exit                          ends the channel, for the owner to leave alone (`lngate device exit --from`)
  */
 import { createInterface } from "node:readline";
 import { codeOf } from "../../../src/errors.ts";
@@ -64,9 +65,14 @@ async function run(device: Device, board: NodeBoard, command: string, args: stri
       return { ...board.traffic, atRest: device.isAtRest() };
     case "close":
       return device.close();
+    case "exit":
+      return { exit: device.exit() };
     default:
       return {
-        error: { code: "unknown-command", sentence: "the commands are: pay, quote, balance, traffic, close" },
+        error: {
+          code: "unknown-command",
+          sentence: "the commands are: pay, quote, balance, traffic, close, exit",
+        },
       };
   }
 }
