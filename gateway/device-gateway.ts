@@ -209,7 +209,7 @@ export class DeviceGateway {
     // LDK keeps nothing of a channel for which the bridge has signed nothing.
     if (row?.stage === "opening" && this.node.channels().length === 0) this.abandon();
     else if (row?.stage === "opening") this.signFunding();
-    if (row?.stage === "funded" && row.fundingTransaction) this.broadcast(row.fundingTransaction);
+    if (row?.stage !== "closed") this.broadcastFunding();
     this.node.keepConnected(options.bridge);
     if (this.frozen) this.leaveToBridge();
     else if (row?.stage === "closing") this.closeSoon();
@@ -606,6 +606,7 @@ export class DeviceGateway {
   private closed(event: ldk.Event_ChannelClosed): void {
     const { row } = this;
     if (!row || !isUserChannelId(event.user_channel_id, row.keysId)) return;
+    this.broadcastFunding();
     const reason = event.reason.constructor.name.replace(/^ClosureReason_/, "");
     this.options.log.info("LDK has closed the channel", { reason, stage: row.stage });
     if (row.stage === "opening") {
@@ -616,22 +617,28 @@ export class DeviceGateway {
     } else if (row.stage !== "closed") this.put({ ...row, stage: "closing" });
   }
 
+  /** A reorg may have taken it out of the chain, and then nothing that spends it is taken either. */
+  private broadcastFunding(): void {
+    const transaction = this.row?.fundingTransaction;
+    if (transaction) this.broadcast(transaction);
+  }
+
   private broadcast(transaction: Uint8Array): void {
     this.options.runtime.chain.broadcaster.broadcast([transaction]);
   }
 
-  /** The transaction that spends the channel's output ends it. */
+  /** The transaction that spends the channel's output ends it; after a reorg that may be another one. */
   private watchFunding(): void {
     const { row } = this;
-    if (!row?.proposal || row.stage === "opening" || row.stage === "closed") return;
+    if (!row?.proposal || row.stage === "opening") return;
     const { txid } = fundingOf(this.options.keys, row.proposal);
     this.options.deposits.onSpent({ txid, vout: FUNDING_VOUT }, spend => this.ended(row.keysId, spend));
   }
 
   private ended(keysId: Uint8Array, spend: Transaction): void {
     const { row } = this;
-    if (!row || !equal(row.keysId, keysId) || row.stage === "closed") return;
     const closeTxid = txidOf(spend);
+    if (!row || !equal(row.keysId, keysId) || (row.closeTxid && equal(row.closeTxid, closeTxid))) return;
     this.options.log.info("the channel is closed", { txid: shown(closeTxid) });
     this.put({ ...row, stage: "closed", closeTxid });
   }

@@ -31,6 +31,8 @@ export interface PlainPeerOptions {
   /** Port to listen on, on 127.0.0.1; 0: any. */
   readonly port: number;
   readonly forwardingFee?: { readonly baseMsat: number; readonly proportionalMillionths: number };
+  /** Confirmations that a channel needs which is opened to this node. */
+  readonly minimumDepth?: number;
   /** sat per 1000 weight. */
   readonly commitmentFeerate?: number;
   readonly onEvent?: (event: PeerEvent) => void;
@@ -246,6 +248,7 @@ class Life {
       store,
       log: this.options.log,
       routing: true,
+      ...(this.options.minimumDepth ? { minimumDepth: this.options.minimumDepth } : {}),
       ...(this.options.forwardingFee ? { forwardingFee: this.options.forwardingFee } : {}),
       onEvent: event => this.event(event),
       ...(this.options.holdsPayment ? { holdsPayment: this.options.holdsPayment } : {}),

@@ -1,4 +1,4 @@
-/** Sends transactions, and keeps sending them until they are in a block or can never be. */
+/** Sends transactions, and keeps sending them until they are so deep in the chain that no reorg takes them out. */
 import { parseTransaction, type Transaction, txidOf } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
@@ -8,8 +8,8 @@ export interface Broadcaster {
   /** Sends one transaction and says what bitcoind thinks of it; the txid as explorers show it. Throws `bitcoind-…`. */
   send(transaction: Uint8Array): Promise<string>;
   /**
-   * Transactions that must get into the chain, a package of parents and child if there are several. Sent now
-   * and again with every block until bitcoind has them in one; never throws.
+   * Transactions that must get into the chain, a package of parents and child if there are several. Sent now, and
+   * again with every block for a day: a reorg may take them out, and bitcoind forget them. Never throws.
    */
   broadcast(transactions: readonly Uint8Array[]): void;
   /** There is a new block, or bitcoind is back: what is pending is sent again. */
@@ -23,12 +23,14 @@ export interface BroadcasterOptions {
 }
 
 const RPC_ALREADY_IN_CHAIN = -27;
-/** What becomes of a refused transaction is often decided by blocks to come (its parent, a locktime); a day of them. */
-const MAX_ATTEMPTS = 144;
+/** What becomes of a transaction is decided by blocks to come (its parent, a locktime, a reorg); a day of them. */
+const MAX_BLOCKS = 144;
 
 interface Pending {
   readonly transactions: readonly Uint8Array[];
-  attempts: number;
+  blocks: number;
+  /** All of it has been in blocks: what bitcoind says against it now is that it is spent. */
+  mined: boolean;
 }
 
 export function createBroadcaster(options: BroadcasterOptions): Broadcaster {
@@ -41,8 +43,7 @@ export function createBroadcaster(options: BroadcasterOptions): Broadcaster {
     return rpc.call<string>("sendrawtransaction", [toHex(transaction), 0]);
   }
 
-  /** True if it needs no more sending. */
-  async function attempt(key: string, entry: Pending): Promise<boolean> {
+  async function attempt(key: string, entry: Pending): Promise<void> {
     const { transactions } = entry;
     if (transactions.length > 1) {
       try {
@@ -52,42 +53,38 @@ export function createBroadcaster(options: BroadcasterOptions): Broadcaster {
         if (codeOf(error) !== "bitcoind-refused") throw error;
       }
     }
-    let settled = true;
+    let mined = true;
     for (const transaction of transactions) {
       try {
         await send(transaction);
-        settled = false;
+        mined = false;
       } catch (error) {
         if (codeOf(error) !== "bitcoind-refused") throw error;
         const reason = (error as Error).message;
         const inChain = rpcCodeOf(error) === RPC_ALREADY_IN_CHAIN && !reason.includes("mempool");
         if (inChain) continue;
-        settled = false;
-        if (!reason.includes("already in mempool") && !complained.has(key)) {
+        mined = false;
+        if (!entry.mined && !reason.includes("already in mempool") && !complained.has(key)) {
           complained.add(key);
           options.onRefused?.(key, reason);
         }
       }
     }
-    return settled;
+    entry.mined ||= mined;
   }
 
   async function sendAll(): Promise<void> {
     for (const [key, entry] of pending) {
-      try {
-        if ((await attempt(key, entry)) || ++entry.attempts > MAX_ATTEMPTS) {
-          pending.delete(key);
-          complained.delete(key);
-        }
-      } catch {
-        // bitcoind is away: everything stays pending.
-        return;
-      }
+      if (++entry.blocks > MAX_BLOCKS) {
+        pending.delete(key);
+        complained.delete(key);
+      } else await attempt(key, entry);
     }
   }
 
-  function resend(): Promise<void> {
-    sending = sending.then(sendAll);
+  /** One after the other. Where bitcoind is away, everything stays pending. */
+  function queue(work: () => Promise<void>): Promise<void> {
+    sending = sending.then(work).catch(() => {});
     return sending;
   }
 
@@ -95,11 +92,15 @@ export function createBroadcaster(options: BroadcasterOptions): Broadcaster {
     send,
     broadcast(transactions) {
       const key = transactions.map(shownTxid).join("+");
-      if (!pending.has(key))
-        pending.set(key, { transactions: transactions.map(each => each.slice()), attempts: 0 });
-      void resend();
+      const entry = pending.get(key) ?? {
+        transactions: transactions.map(each => each.slice()),
+        blocks: 0,
+        mined: false,
+      };
+      pending.set(key, entry);
+      void queue(() => attempt(key, entry));
     },
-    resend,
+    resend: () => queue(sendAll),
   };
 }
 

@@ -59,6 +59,8 @@ export interface NodeOptions {
   messages?(manager: ldk.ChannelManager): ldk.ChannelMessageHandler;
   /** Called once: manager and monitors are there and up with the chain, nothing has been handled or sent yet. */
   attach?(node: LightningNode): void;
+  /** Confirmations that a channel needs which is opened to this node. */
+  readonly minimumDepth?: number;
   /** What forwarding a payment costs; LDK's own fee unless told. */
   readonly forwardingFee?: { readonly baseMsat: number; readonly proportionalMillionths: number };
   /** True: the caller decides itself, later, whether this payment is claimed or failed. */
@@ -313,7 +315,8 @@ export class LightningNode {
     const config = ldk.UserConfig.constructor_default();
     const handshake = config.get_channel_handshake_config();
     handshake.set_negotiate_anchors_zero_fee_htlc_tx(true);
-    handshake.set_minimum_depth(this.options.runtime.network === "regtest" ? 1 : 3);
+    const { minimumDepth = this.options.runtime.network === "regtest" ? 1 : 3 } = this.options;
+    handshake.set_minimum_depth(minimumDepth);
     handshake.set_our_to_self_delay(144);
     handshake.set_announce_for_forwarding(false);
     handshake.set_commit_upfront_shutdown_pubkey(true);

@@ -181,14 +181,16 @@ export class World {
 
   /**
    * bitcoind, bridge, toll company, a channel between the two, and an owner. No gateway yet. `brokerPort`: of a broker
-   * that the gateway is to use instead of its own.
+   * that the gateway is to use instead of its own. `bridgeDepth`: confirmations before the bridge uses a channel.
    */
   static async start({
     brokerPort,
     serviceFee,
+    bridgeDepth = 1,
   }: {
     brokerPort?: number;
     serviceFee?: GatewayConfig["serviceFee"];
+    bridgeDepth?: number;
   } = {}): Promise<World> {
     const folder = mkdtempSync(join(tmpdir(), "lngate-e2e-"));
     const lines = new Lines();
@@ -207,7 +209,7 @@ export class World {
       log: log.part(name),
       shared,
     });
-    const bridge = await PlainPeer.start(peer("bridge"));
+    const bridge = await PlainPeer.start({ ...peer("bridge"), minimumDepth: bridgeDepth });
     const toll = await Toll.start(peer("toll"));
     const opened = bridge.open(toll.peer.address, 10_000_000, { pushSat: 1_000_000, announced: true });
     await mineUntil(bitcoind, opened);

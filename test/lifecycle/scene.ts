@@ -34,8 +34,8 @@ export interface Scene {
 }
 
 /** A world with a running gateway, and an owner whose words the test knows. */
-export async function startScene(): Promise<Scene> {
-  const world = await World.start();
+export async function startScene(options: Parameters<typeof World.start>[0] = {}): Promise<Scene> {
+  const world = await World.start(options);
   const words = newWords();
   rmSync(join(world.ownerFolder, "owner.json"));
   createOwner(world.ownerFolder, NETWORK, words);
@@ -149,7 +149,7 @@ export class Ledger {
     return known;
   }
 
-  private async blockOf(txid: string): Promise<string> {
+  async blockOf(txid: string): Promise<string> {
     const { bitcoind } = this.world;
     let hash = await bitcoind.rpc<string>("getbestblockhash");
     for (let i = 0; i < 3000; i++) {
