@@ -44,20 +44,25 @@ function checkNew(work: Work, view: View, ours: boolean): Parameters {
 }
 
 /**
- * What nobody here asked for (an HTLC of the bridge's, another feerate, nothing new at all) must leave enough records
- * to undo it, to settle the payments in flight and to close.
+ * What nobody here asked for (an HTLC of the bridge's, another feerate) must leave enough records to undo it, to settle
+ * the payments in flight and to close. A commitment that changes nothing costs its own only: the second one of a payment
+ * that neither side's outputs show is one.
  */
 function keepRecords(work: Work, view: View, ours: boolean): void {
   const { holder, counterparty } = work.state;
   if (holder === null || counterparty === null) return;
   const live = liveViews(work.state);
+  const payments = inFlight(work.state).length;
   const isUnasked =
-    sameView(ours ? holder.view : counterparty.view, view) ||
     live.every(each => each.feeratePerKw !== view.feeratePerKw) ||
     view.htlcs.some(
       ({ incoming, paymentHash }) => incoming && live.every(each => !offers(each, paymentHash)),
     );
-  if (isUnasked) needRecords(work, recordsFor(inFlight(work.state).length + 1));
+  if (isUnasked) needRecords(work, recordsFor(payments + 1));
+  else if (sameView(ours ? holder.view : counterparty.view, view)) {
+    const { A, B, H } = recordsFor(payments);
+    needRecords(work, { A: A + 1, B: B + 2, H });
+  }
 }
 
 function offers(view: View, paymentHash: Uint8Array): boolean {

@@ -298,7 +298,8 @@ const run: Command = {
     pay INVOICE [MAX_FEE_MSAT]
     quote INVOICE [MAX_FEE_MSAT]
     balance
-    close`,
+    close
+    exit`,
   options: DEVICE,
   async run(given) {
     const { folder, deviceId } = target(given);

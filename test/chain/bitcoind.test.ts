@@ -142,6 +142,24 @@ describe("broadcasting", () => {
     await expect(broadcaster.send(broken)).rejects.toMatchObject({ code: "bitcoind-refused" });
   });
 
+  test("what a reorg takes out is sent again, although bitcoind has forgotten it; what is spent is no trouble", async () => {
+    const refused: string[] = [];
+    const broadcaster = createBroadcaster({ rpc, onRefused: (_txid, reason) => refused.push(reason) });
+    const transaction = await signedTransaction(75_000);
+    const txid = shown(txidOf(parseTransaction(transaction)));
+    broadcaster.broadcast([transaction]);
+    await broadcaster.resend();
+    const [block] = await chain.mine(12);
+    await broadcaster.resend();
+    await rpc.call("invalidateblock", [block]);
+    expect(await rpc.call<string[]>("getrawmempool")).not.toContain(txid);
+    await broadcaster.resend();
+    expect(await rpc.call<string[]>("getrawmempool")).toContain(txid);
+    await rpc.call("reconsiderblock", [block]);
+    await broadcaster.resend();
+    expect(refused).toEqual([]);
+  });
+
   test("what could not be sent because bitcoind was away is sent when it is back", async () => {
     const broadcaster = createBroadcaster({ rpc });
     const transaction = await signedTransaction(80_000);

@@ -302,7 +302,28 @@ describe("the records", () => {
     const rig = new Rig({ charge: { A: 12, B: 60, H: 40 } }).open();
     for (let i = 0; i < 20 && rig.refusals.length === 0; i++) rig.move(rig.view());
     expect(rig.refusals).toEqual(["records-used-up"]);
-    expect(rig.box.context.records.left("A", rig.state.books.cursors.A)).toBeGreaterThanOrEqual(4);
+    expect(rig.box.context.records.left("A", rig.state.books.cursors.A)).toBeGreaterThanOrEqual(3);
+    rig.close(199_000, 0);
+    expect(rig.closes).toHaveLength(1);
+  });
+
+  test("are enough for a payment too small for an output, which signs an anchor twice, or it does not begin", () => {
+    for (const [B, code] of [
+      [6, undefined],
+      [5, "records-used-up"],
+    ] as const) {
+      const rig = new Rig({ charge: { A: 20, B, H: 40 } }).open();
+      rig.pay("tiny", 20);
+      expect(rig.refusals).toEqual(code ? [code] : []);
+      if (code) continue;
+      const after = { ...rig.view(), ourSat: rig.view().ourSat - 20 };
+      rig.move(after);
+      rig.paid("tiny");
+      // The bridge's output is still too small to be one: nothing has changed.
+      rig.move(after);
+      expect(rig.refusals).toEqual([]);
+      expect(rig.box.context.records.left("B", rig.state.books.cursors.B)).toBe(0);
+    }
   });
 
   test("that are used up end payments, and nothing else", () => {
