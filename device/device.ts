@@ -154,7 +154,7 @@ export class Device {
 
   /**
    * Asks for a channel funded from the deposit, and waits until it can be used. Asks again until the deposit is
-   * there. Errors: `gateway-unreachable`, `records-used-up`.
+   * there. Errors: `gateway-unreachable`, `records-used-up`, `exits-kept`.
    */
   openChannel(): Promise<void> {
     const { phase } = this.state.books;
@@ -253,6 +253,14 @@ export class Device {
     const { journal, identity } = this.board.vault;
     this.run({ type: "exit", index: this.state.books.index });
     return exitText(journal, identity);
+  }
+
+  /**
+   * Forgets the exits of channels up to this number, which somebody has seen closed on the chain. Only the owner can know:
+   * an exit that is forgotten while the gateway has lied leaves the money to its mercy.
+   */
+  forget(channel: number): void {
+    this.run({ type: "forget", index: channel });
   }
 
   /**

@@ -16,6 +16,7 @@ import { transition } from "../device/channel/machine.ts";
 import { type Books, type ChannelState, readState } from "../device/channel/state.ts";
 import { commitmentSecrets, contextOf } from "../device/context.ts";
 import { derivedKeys } from "../device/derived-keys.ts";
+import { openDevice } from "../device/device.ts";
 import { exitTextKind, exitTextMac } from "../device/exit-text.ts";
 import type { MemoryFlash } from "../device/vault/memory-flash.ts";
 import { memoryFlash } from "../device/vault/memory-flash.ts";
@@ -60,6 +61,16 @@ export function takeExitOut(path: string, index?: number): HeldExit {
     const { exit, changes } = exitIn(path, vault, index);
     if (changes.length > 0) vault.journal.commit(changes);
     return { source: sourceOf(vault), exit };
+  } finally {
+    board.close();
+  }
+}
+
+/** Forgets the exits of channels up to this number on the node board in this folder. Throws `device-in-use`. */
+export function forgetExits(path: string, channel: number): void {
+  const board = openNodeBoard(path);
+  try {
+    openDevice(board).forget(channel);
   } finally {
     board.close();
   }

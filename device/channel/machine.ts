@@ -23,7 +23,7 @@ import {
 import { fund, propose } from "./opening.ts";
 import { authorise, type PaymentOrder, settleFee } from "./paying.ts";
 import { inFlight } from "./rules.ts";
-import { type ChannelState, changesBetween, type Payment, type RecordKind } from "./state.ts";
+import { type ChannelState, changesBetween, MAX_FORMER, type Payment, type RecordKind } from "./state.ts";
 
 export type Input =
   /** A session with the gateway has begun. */
@@ -33,6 +33,8 @@ export type Input =
   | { readonly type: "close" }
   /** The owner leaves alone: the present channel, or one that was closed before it. The exit is in the state (`exitOf`). */
   | { readonly type: "exit"; readonly index: number }
+  /** The owner has seen on the chain that the channels up to this one are closed: their exits may go. */
+  | { readonly type: "forget"; readonly index: number }
   | { readonly type: "message"; readonly message: ToDevice };
 
 /** Throws only for `pay`, `open`, `close` and `exit` that can't be done; the state then stays as it was. */
@@ -62,6 +64,11 @@ export function transition(state: ChannelState, context: Context, input: Input):
     case "exit":
       takeExit(work, input.index);
       return done(work, state, []);
+    case "forget": {
+      const kept = (state.former || []).filter(each => each.index > input.index);
+      work.state = { ...state, former: kept.length > 0 ? kept : null };
+      return done(work, state, []);
+    }
     case "message":
       return receive(work, input.message);
   }
@@ -192,6 +199,12 @@ function openMessage(state: ChannelState, context: Context): Extract<ToGateway, 
   const { phase, index } = state.books;
   if (phase !== "none" && phase !== "opening") {
     throw lngateError("channel-exists", `the device has a channel already: it is "${phase}"`);
+  }
+  if (phase === "none" && state.former !== null && state.former.length >= MAX_FORMER) {
+    throw lngateError(
+      "exits-kept",
+      `the exits of ${MAX_FORMER} channels are kept: forget those that the chain shows to be closed`,
+    );
   }
   const points: Uint8Array[] = [];
   for (let number = 0; number < POINTS_AHEAD; number++) points.push(context.pointOf(index + 1, number));

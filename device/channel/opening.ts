@@ -10,7 +10,7 @@ import { needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { checkProposal } from "./rules.ts";
 import { partialFor } from "./signing.ts";
-import { type ChannelState, type Former, MAX_FORMER, type Proposal } from "./state.ts";
+import type { ChannelState, Former, Proposal } from "./state.ts";
 
 /** First part: accept the proposal. It comes with the bridge's commitment 0, which shows that all is ours. */
 export function propose(work: Work, proposal: Proposal): void {
@@ -45,11 +45,11 @@ export function propose(work: Work, proposal: Proposal): void {
   };
 }
 
-/** The exit of the channel before is kept: the closing transaction may never have been published. */
+/** The exit of the channel before is kept: the closing transaction may never have been published. There is room: `open` sees to it. */
 function withFormer({ books, parameters, holder, former }: ChannelState): Former | null {
   if (parameters === null || holder === null) return former;
   const last = { index: books.index, proposal: parameters.proposal, holder };
-  return [last].concat(former || []).slice(0, MAX_FORMER);
+  return [last].concat(former || []);
 }
 
 /** Last part: sign the funding transaction, once exit 0 is held. */

@@ -143,7 +143,7 @@ const parametersKind = record({
 });
 export type Parameters = ReturnType<typeof parametersKind.read>;
 
-/** How many closed channels' exits are kept: that a close is on the chain is only the gateway's word. */
+/** Most closed channels whose exits are kept, until the owner forgets them: that a close is on the chain is only the gateway's word. */
 export const MAX_FORMER = 3;
 
 const formerKind = list(

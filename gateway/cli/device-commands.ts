@@ -299,7 +299,8 @@ const run: Command = {
     quote INVOICE [MAX_FEE_MSAT]
     balance
     close
-    exit`,
+    exit
+    forget CHANNEL`,
   options: DEVICE,
   async run(given) {
     const { folder, deviceId } = target(given);

@@ -28,7 +28,13 @@ import {
 import { checkExit, type ExitFile, readExit, writeExit } from "../../owner/recover-exit.ts";
 import { type RecoveryKeys, readWif, recoveryKeys } from "../../owner/recover-keys.ts";
 import { deviceSecrets } from "../../owner/seed.ts";
-import { lookAtExit, takeExitFromImage, takeExitFromText, takeExitOut } from "../../owner/watch.ts";
+import {
+  forgetExits,
+  lookAtExit,
+  takeExitFromImage,
+  takeExitFromText,
+  takeExitOut,
+} from "../../owner/watch.ts";
 import { addressScript, scriptAddress } from "../../src/bitcoin/address.ts";
 import { txidOf } from "../../src/bitcoin/transaction.ts";
 import { lngateError } from "../../src/errors.ts";
@@ -335,6 +341,24 @@ A board has no files: have it print its exit (device.exit() in its script), save
   },
 };
 
+const forget: Command = {
+  name: "device forget",
+  summary: "forget the exits of earlier channels that the chain shows to be closed",
+  help: `That a channel is closed is only the gateway's word, so the device keeps its exit, and opens no further channel while it has three of them. Look at the chain first: lngate device exit --channel N, and lngate owner recover with that file, says whether the channel is closed, and takes what is yours. An exit that is forgotten while the channel is open leaves the money in it to gateway and bridge.
+
+Stop the device first.`,
+  options: { ...DEVICE, channel: { value: "N", help: "this channel's and those before it" } },
+  async run(given, terminal) {
+    const channel = given.number("channel", 1, 0xffffffff);
+    if (channel === undefined) throw usage("say up to which channel, with --channel N");
+    const { folder } = openOwner(ownerFolder(given));
+    const deviceId = chooseDevice(folder, given.text("device"));
+    forgetExits(deviceFolder(folder, deviceId), channel);
+    terminal.say(`The exits up to channel ${channel} of device ${deviceId} are forgotten.`);
+    terminal.result({ deviceId, channel });
+  },
+};
+
 const watch: Command = {
   name: "owner watch",
   summary: "verify the exit that a device holds, without ending its channel",
@@ -399,4 +423,4 @@ A thief without the gateway can do nothing with the device: its share of the key
   },
 };
 
-export const recoverCommands: readonly Command[] = [recover, watch, freeze, exit];
+export const recoverCommands: readonly Command[] = [recover, watch, freeze, exit, forget];

@@ -12,6 +12,7 @@ const PUBLIC = [
   "balance",
   "close",
   "exit",
+  "forget",
   "disconnect",
   "maxFeeMsat",
   "timeoutMs",

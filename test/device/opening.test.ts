@@ -83,10 +83,10 @@ describe("a device that opens a channel", () => {
 });
 
 describe("a device whose channel was closed", () => {
-  test("opens the next one and keeps the exits of the last three", () => {
+  test("opens the next one and keeps the exits of three, until the owner has seen them closed", () => {
     const rig = new Rig().open();
     const exits = [rig.state.holder];
-    for (let index = 2; index <= 5; index++) {
+    function openNext(index: number): void {
       rig.close(199_000, 0);
       rig.say({ type: "channel", index: index - 1, state: "closed" });
       rig.proposal = proposalWith({
@@ -99,10 +99,23 @@ describe("a device whose channel was closed", () => {
       rig.step({ fund: true });
       exits.push(rig.state.holder);
     }
+    for (let index = 2; index <= 4; index++) openNext(index);
+    expect(rig.refusals).toEqual([]);
+    openNext(5);
+    expect(rig.refusals.slice(0, 2)).toEqual(["exits-kept", "policy-funding"]);
+    expect(rig.state.books).toMatchObject({ phase: "none", index: 4 });
+    expect(rig.state.former?.map(each => each.index)).toEqual([3, 2, 1]);
+
+    rig.refusals.length = 0;
+    rig.box.run({ type: "forget", index: 2 });
+    rig.app("open");
+    rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
+    rig.step({ holder: rig.holder(rig.view(), 0) });
+    rig.step({ fund: true });
     rig.box.restart();
     expect(rig.refusals).toEqual([]);
     expect(rig.harm()).toBeNull();
-    expect(rig.state.former?.map(each => each.index)).toEqual([4, 3, 2]);
+    expect(rig.state.former?.map(each => each.index)).toEqual([4, 3]);
     rig.box.run({ type: "exit", index: 3 });
     expect(rig.box.exits[0]).toMatchObject({ index: 3, number: 0, view: exits[2]!.view });
     // It is not the present one that was left.

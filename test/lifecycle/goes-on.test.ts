@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
 import { openDevice } from "../../device/device.ts";
 import { askStatus } from "../../owner/channel.ts";
+import { Program } from "../../scripts/processes.ts";
 import { type Car, untilAtRest, waitFor } from "../e2e/world.ts";
 import {
   booksOf,
@@ -122,6 +123,22 @@ describe("a channel ends without the device", () => {
     const books = await booksOf(scene, car.deviceId, first, second);
     expect(told("the bridge closes, another channel is opened", 2 * DEPOSIT_SAT, books)).toBe(0);
     expect(books).toMatchObject({ bridgeSat: Math.floor(paidMsat / 1000), anchorsSat: 660 });
+    // The owner has seen both; the exit of the second is that of the channel that was closed last.
+    const before = car.device.balance().formerSat;
+    car.stop();
+    const args = [
+      "device",
+      "forget",
+      "--data",
+      world.ownerFolder,
+      "--device",
+      car.deviceId,
+      "--channel",
+      "2",
+    ];
+    await new Program("device forget", ["dist/lngate.mjs", ...args, "--json"]).result();
+    const { device } = tracked(scene, world.openCar(car.deviceId));
+    expect(device.balance().formerSat).toBe(before - exitSat);
   }, 120_000);
 
   test("the bridge drops it after the device has signed the funding: the deposit goes into another", async () => {

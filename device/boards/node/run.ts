@@ -7,6 +7,7 @@
  *     balance                       what there is
  *     traffic                       messages and bytes over the air so far, and whether all is at rest
  *     close                         a mutual close to the owner
+ *     forget <channel>              the exits up to this channel, which the owner has seen closed on the chain
  *     exit                          ends the channel, for the owner to leave alone (`lngate device exit --from`)
  */
 import { createInterface } from "node:readline";
@@ -65,13 +66,16 @@ async function run(device: Device, board: NodeBoard, command: string, args: stri
       return { ...board.traffic, atRest: device.isAtRest() };
     case "close":
       return device.close();
+    case "forget":
+      device.forget(Number(args[0]));
+      return device.balance();
     case "exit":
       return { exit: device.exit() };
     default:
       return {
         error: {
           code: "unknown-command",
-          sentence: "the commands are: pay, quote, balance, traffic, close, exit",
+          sentence: "the commands are: pay, quote, balance, traffic, close, exit, forget",
         },
       };
   }
