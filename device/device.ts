@@ -228,7 +228,7 @@ export class Device {
     return {
       balanceSat: books.phase === "none" ? 0 : books.baseSat,
       spendableMsat: spendableMsat(this.state, this.board.vault.identity),
-      owedMsat: books.owedMsat || 0,
+      owedMsat: books.owedMsat,
       phase: books.phase,
       formerSat,
       recordsLeft: { A: left("A"), B: left("B"), H: left("H") },

@@ -77,8 +77,7 @@ function sameView(a: View, b: View): boolean {
 export function takePreimage(work: Work, preimage: Uint8Array, feeMsat: number): void {
   const hash = sha256(preimage);
   const { state, context } = work;
-  const { books } = state;
-  let accruedMsat = 0;
+  let { owedMsat } = state.books;
   const payments = state.payments.map(payment => {
     if (!payment || payment.preimage || payment.settled || !equal(payment.paymentHash, hash)) return payment;
     const { failure: _, ...rest } = payment;
@@ -90,13 +89,10 @@ export function takePreimage(work: Work, preimage: Uint8Array, feeMsat: number):
       ms: Math.max(0, context.nowMs - payment.startedAtMs),
     };
     work.decided.push(paid);
-    if (!paid.settlement) accruedMsat = serviceFeeMsat(context.identity.serviceFee, paid.amountMsat);
+    if (!paid.settlement) owedMsat += serviceFeeMsat(context.identity.serviceFee, paid.amountMsat);
     return paid;
   });
-  if (work.decided.length > 0) work.state = { ...state, payments };
-  if (accruedMsat > 0) {
-    work.state = { ...work.state, books: { ...books, owedMsat: (books.owedMsat || 0) + accruedMsat } };
-  }
+  if (work.decided.length > 0) work.state = { ...state, payments, books: { ...state.books, owedMsat } };
 }
 
 /** The bridge's secret of the commitment before its newest: checked against its point. Any other is no news. */
@@ -280,8 +276,7 @@ export function settleBooks(work: Work, ended = false): void {
       if (!gone(newest)) continue;
       baseSat = Math.max(0, baseSat - paidSat(payment));
       // What no commitment has shown is taken to be all that was allowed: only so much could have left us.
-      const settledMsat = payment.htlcMsat || payment.limitMsat;
-      if (payment.settlement) owedMsat = Math.max(0, (owedMsat || 0) - settledMsat);
+      if (payment.settlement) owedMsat = Math.max(0, owedMsat - (payment.htlcMsat || payment.limitMsat));
     } else if (!payment.failure || !gone(live) || !live.every(whole)) continue;
     const { invoice: _, ...rest } = payment;
     const closed: Payment = { ...rest, settled: true };
@@ -301,8 +296,7 @@ export function settleBooks(work: Work, ended = false): void {
     baseSat = Math.max(baseSat, Math.min(...newest.map(ourBalanceSat)));
   }
   if (payments !== work.state.payments || baseSat !== work.state.books.baseSat) {
-    const owed = owedMsat === undefined ? {} : { owedMsat };
-    work.state = { ...work.state, payments, books: { ...work.state.books, baseSat, hour, day, ...owed } };
+    work.state = { ...work.state, payments, books: { ...work.state.books, baseSat, hour, day, owedMsat } };
   }
 }
 

@@ -74,7 +74,7 @@ function availableMsat(state: ChannelState): number {
 
 /** What is owed for the gateway's service and not being settled, msat. */
 function owedMsat(state: ChannelState): number {
-  let owed = state.books.owedMsat || 0;
+  let owed = state.books.owedMsat;
   for (const payment of inFlight(state)) if (payment.settlement) owed -= payment.limitMsat;
   return Math.max(0, owed);
 }
@@ -150,25 +150,24 @@ export function authorise(work: Work, order: PaymentOrder): Payment {
  */
 export function settleFee(work: Work, asked: Extract<ToDevice, { type: "settle" }>): Payment {
   const { state, context } = work;
-  const { identity } = context;
+  const { serviceFee } = context.identity;
   const { paymentHash, amountMsat } = asked;
   const limitMsat = amountMsat + asked.maxFeeMsat;
   const known = knownPayment(state, paymentHash);
   if (known?.settlement && !known.settled) return known;
   needOpen(state);
-  demand("service-fee", limitMsat <= owedMsat(state), `${owedMsat(state)} msat are owed, and no more`);
-  const { serviceFee } = identity;
+  const owed = owedMsat(state);
   demand(
     "service-fee",
-    serviceFee !== undefined && limitMsat >= serviceFee.settleFromMsat,
-    `${limitMsat} msat are not worth a payment yet`,
+    serviceFee !== undefined && limitMsat >= serviceFee.settleFromMsat && limitMsat <= owed,
+    `${limitMsat} msat are not to be settled: ${owed} are owed`,
   );
   needFunds(limitMsat, availableMsat(state));
   return admit(work, {
     paymentHash,
     amountMsat,
     limitMsat,
-    maxCltvExpiry: highestExpiry(identity, context.nowMs),
+    maxCltvExpiry: highestExpiry(context.identity, context.nowMs),
     // The first to be forgotten.
     expiresAt: 0,
     startedAtMs: context.nowMs,

@@ -127,8 +127,8 @@ const booksKind = record({
   day: [6, record({ startedAt: [1, uint(UINT53)], spentMsat: [2, uint(UINT53)] })],
   /** Number of the newest channel that the owner's application asked for. */
   asked: [7, uint(UINT32)],
-  /** Service fees of payments that have arrived, less what was paid of them, msat; absent: nothing. */
-  owedMsat: optional([8, uint(UINT53)]),
+  /** Service fees of payments that have arrived, less what was paid of them, msat. */
+  owedMsat: [8, uint(UINT53)],
 });
 type BooksData = ReturnType<typeof booksKind.read>;
 export type Books = Omit<BooksData, "phase"> & { readonly phase: Phase };
@@ -172,6 +172,7 @@ export const EMPTY: ChannelState = {
     hour: { startedAt: 0, spentMsat: 0 },
     day: { startedAt: 0, spentMsat: 0 },
     asked: 0,
+    owedMsat: 0,
   },
   parameters: null,
   holder: null,

@@ -77,6 +77,9 @@ export const proposalKind = record({
   reserveSat: [14, uint(UINT53)],
 });
 
+/** What was refused, and why. */
+const refusalKind = record({ code: [1, text(64)], sentence: [2, text(200)] });
+
 /** A partial for one input, or for one transaction. */
 const signedKind = record({
   partials: [1, list(partialKind, MAX_DEPOSITS)],
@@ -144,7 +147,7 @@ const stepped = message(4, "stepped", {
   point: optional([3, record({ number: [1, uint(UINT53)], point: [2, point] })]),
   signed: optional([4, signedKind]),
   /** The step, or what is left of it, was refused: the code and a sentence. */
-  refused: optional([5, record({ code: [1, text(64)], sentence: [2, text(200)] })]),
+  refused: optional([5, refusalKind]),
   /** Answers `leave` or `spend`: a complete signature. */
   own: optional([6, signature]),
 });
@@ -155,7 +158,7 @@ const close = message(5, "close", {});
 /** Answers `settle`: the payment is authorised, the gateway may make it; or it is not, and why. */
 const settling = message(6, "settling", {
   paymentHash: [1, hash],
-  refused: optional([2, record({ code: [1, text(64)], sentence: [2, text(200)] })]),
+  refused: optional([2, refusalKind]),
 });
 
 /** A payment has arrived. */

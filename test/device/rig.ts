@@ -144,6 +144,13 @@ export class Rig {
     return paymentHash;
   }
 
+  /** What this payment is refused with. */
+  tried(name: string, amountSat: number): string[] {
+    const before = this.refusals.length;
+    this.pay(name, amountSat);
+    return this.refusals.slice(before);
+  }
+
   preimage(name: string): Uint8Array {
     return derived(`secret of ${name}`);
   }

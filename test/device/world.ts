@@ -173,7 +173,7 @@ export class World {
         const { preimage, amountMsat, feeMsat } = FATES[wish.name]!;
         const known = knownPayment(state, sha256(preimage));
         // Before so much is owed an honest gateway does not ask.
-        return known ? known.settled === true : (state.books.owedMsat ?? 0) < amountMsat + feeMsat;
+        return known ? known.settled === true : state.books.owedMsat < amountMsat + feeMsat;
       }
       default:
         return true;

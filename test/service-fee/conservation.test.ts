@@ -239,7 +239,7 @@ class FeeWorld {
     const delivered = sum(tolls.map(each => each.amountMsat));
     const routing = sum(tolls.map(each => each.feeMsat ?? 0));
     const accrued = sum(tolls.map(each => serviceFeeMsat(TERMS, each.amountMsat)));
-    const owed = books.owedMsat ?? 0;
+    const owed = books.owedMsat;
     const settled = accrued - owed;
     const gone = 200_000_000 - this.peer.balances("ours").ourMsat;
     expect(gone).toBe(delivered + routing + settled);
