@@ -44,7 +44,7 @@ if (engine === undefined) {
     atHome.stop();
     const vault = new Uint8Array(readFileSync(`${world.folderOf(deviceId)}/flash.bin`));
     board = new EspruinoBoard(engine!);
-    board.flash({
+    await board.flash({
       lngate: readFileSync("dist/device/espruino/lngate.js", "utf8"),
       app: readFileSync("dist/device/espruino/app.js", "utf8"),
       keyTable: makeKeyTable(openVault(memoryFlash(PAGE_BYTES, PAGES, vault))),
