@@ -109,7 +109,10 @@ const CURVELESS = {
   "src/bytes/scalar.ts": "src/bytes/scalar-limbs.ts",
   "device/derived-keys.ts": "device/boards/no-derived-keys.ts",
 };
-const MODDABLE_PORTS = { "src/bytes/hash.ts": "device/boards/moddable/hash.ts" };
+const MODDABLE_PORTS = {
+  "src/bytes/hash.ts": "device/boards/moddable/hash.ts",
+  "src/bytes/group-bigint.ts": "device/boards/moddable/group.ts",
+};
 const MODDABLE = {
   entry: "device/boards/moddable/board.ts",
   format: "esm",
@@ -148,6 +151,18 @@ const targets = [
     format: "iife",
     ports: { "src/bytes/hash.ts": "scripts/engines/boards/xs-hash.ts" },
     names: ENGINE_NAMES,
+  },
+  {
+    entry: "scripts/engines/boards/moddable-curve.ts",
+    out: "engines/moddable-curve/main.js",
+    format: "esm",
+    ports: MODDABLE_PORTS,
+    names: [
+      "trace",
+      ...["device/boards/moddable/platform.d.ts", "scripts/engines/boards/moddable-host.d.ts"].flatMap(file =>
+        namesDeclaredIn(root + file),
+      ),
+    ],
   },
   {
     entry: "scripts/engines/boards/es5.ts",

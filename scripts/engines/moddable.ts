@@ -4,12 +4,10 @@
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync, mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 import { lngateError } from "../../src/errors.ts";
-
-const PROJECT = "dist/device/moddable";
 
 /** Where the SDK is, or a sentence that says what is missing. */
 export function findModdable(): { readonly sdk: string } | { readonly missing: string } {
@@ -28,6 +26,8 @@ function toolOf(sdk: string, name: string): string {
 
 export interface SimulatorOptions {
   readonly sdk: string;
+  /** With a manifest.json. */
+  readonly project: string;
   /** Where the build goes. */
   readonly folder: string;
   /** `name=value` for mcconfig, which the application finds in `mc/config`. */
@@ -35,14 +35,14 @@ export interface SimulatorOptions {
 }
 
 /** Builds the project as mcconfig does for the simulator; the library that the simulator runs. */
-export async function buildForSimulator({ sdk, folder, config }: SimulatorOptions): Promise<string> {
+export async function buildForSimulator({ sdk, project, folder, config }: SimulatorOptions): Promise<string> {
   mkdirSync(folder, { recursive: true });
   const settings = Object.entries(config).map(([name, value]) => `${name}=${value}`);
   await promisify(execFile)(
     toolOf(sdk, "mcconfig"),
     ["-i", "-m", "-p", "lin", "-t", "build", "-o", folder, ...settings],
     {
-      cwd: PROJECT,
+      cwd: project,
       env: {
         ...process.env,
         MODDABLE: sdk,
@@ -51,7 +51,7 @@ export async function buildForSimulator({ sdk, folder, config }: SimulatorOption
       maxBuffer: 1 << 26,
     },
   );
-  return join(folder, "bin/lin/mc/instrument/moddable/mc.so");
+  return join(folder, "bin/lin/mc/instrument", basename(project), "mc.so");
 }
 
 /** A screen that nobody sees, for the simulator's window. */
@@ -70,7 +70,7 @@ export async function startScreen(): Promise<{ readonly display: string; stop():
 }
 
 /** The application gives up, or the engine does. */
-const STOPPED = /^(lngate: stopped|XS abort)/;
+const STOPPED = /^(lngate: stopped|XS abort|the simulator ended)/;
 
 /** What the engine's instrumentation says once a second: name → value, bytes where they are bytes. */
 export type Instruments = Readonly<Record<string, number>>;
@@ -89,7 +89,9 @@ export class Simulator {
       env: { ...process.env, DISPLAY: display },
       stdio: ["ignore", "pipe", "ignore"],
     });
-    createInterface({ input: this.child.stdout! }).on("line", line => this.heard(line));
+    createInterface({ input: this.child.stdout! })
+      .on("line", line => this.heard(line))
+      .on("close", () => this.heard(`the simulator ended (${this.child.signalCode ?? this.child.exitCode})`));
   }
 
   private heard(line: string): void {

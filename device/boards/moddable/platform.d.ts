@@ -38,6 +38,36 @@ declare module "moddable:crypt" {
   }
 }
 
+declare module "moddable:ecp" {
+  export default class ECPoint {
+    constructor(x: bigint, y: bigint, isIdentity?: boolean);
+    readonly x: bigint;
+    readonly y: bigint;
+    /** 1, or 0 for infinity. */
+    readonly z: bigint;
+  }
+}
+
+declare module "moddable:ec" {
+  import type ECPoint from "moddable:ecp";
+  /** The curve y² = x³ + a·x + b over the integers modulo m. */
+  export default class EC {
+    constructor(a: bigint, b: bigint, m: bigint);
+    add(p: ECPoint, q: ECPoint): ECPoint;
+    /** k·p + l·q. */
+    mul2(p: ECPoint, k: bigint, q: ECPoint, l: bigint): ECPoint;
+  }
+}
+
+declare module "moddable:mont" {
+  /** Arithmetic modulo an odd m. */
+  export default class Mont {
+    constructor(parameters: { m: bigint });
+    mulinv(a: bigint): bigint;
+    exp(a: bigint, exponent: bigint): bigint;
+  }
+}
+
 declare module "moddable:timer" {
   interface Timer {
     readonly brand: unknown;
