@@ -13,12 +13,13 @@ export const MAX_CLOSES = 4;
 
 export function takeClose(work: Work, close: NonNullable<Step["close"]>): void {
   const { state, context } = work;
-  const { books, parameters } = state;
+  const { books } = state;
   demand(
     "close-state",
-    parameters !== null && (books.phase === "open" || books.phase === "closing"),
+    books.phase === "open" || books.phase === "closing",
     `there is nothing to close while the channel is "${books.phase}"`,
   );
+  const parameters = state.parameters!;
   checkClose(work, parameters, close);
   const sighash = closingSighash(context.identity, parameters.proposal, close);
   const known = parameters.closes.filter(signed => equal(signed.sighash, sighash))[0];

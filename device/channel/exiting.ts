@@ -40,7 +40,7 @@ export function takeExit(work: Work, index: number): void {
   if ((former || []).some(each => each.index === index)) return;
   demand(
     "close-state",
-    index === books.index && parameters?.funding !== undefined && holder !== null,
+    index === books.index && parameters?.funding !== undefined,
     "there is no such channel to leave",
   );
   needPresent(work);

@@ -34,13 +34,13 @@ function checkNew(work: Work, view: View, ours: boolean): Parameters {
   const { parameters, books } = work.state;
   demand(
     "phase",
-    parameters !== null && (books.phase === "open" || books.phase === "opening"),
+    books.phase === "open" || books.phase === "opening",
     `no commitment is signed or revoked while the channel is "${books.phase}"`,
   );
-  checkView(work, parameters, view, ours);
+  checkView(work, parameters!, view, ours);
   needPresent(work);
   keepRecords(work, view, ours);
-  return parameters;
+  return parameters!;
 }
 
 /**
@@ -50,7 +50,7 @@ function checkNew(work: Work, view: View, ours: boolean): Parameters {
  */
 function keepRecords(work: Work, view: View, ours: boolean): void {
   const { holder, counterparty } = work.state;
-  if (holder === null || counterparty === null) return;
+  if (holder === null) return;
   const live = liveViews(work.state);
   const payments = inFlight(work.state).length;
   const isUnasked =
@@ -59,7 +59,7 @@ function keepRecords(work: Work, view: View, ours: boolean): void {
       ({ incoming, paymentHash }) => incoming && live.every(each => !offers(each, paymentHash)),
     );
   if (isUnasked) needRecords(work, recordsFor(payments + 1));
-  else if (sameView(ours ? holder.view : counterparty.view, view)) {
+  else if (sameView(ours ? holder.view : counterparty!.view, view)) {
     const { A, B, H } = recordsFor(payments);
     needRecords(work, { A: A + 1, B: B + 2, H });
   }
@@ -241,13 +241,11 @@ function sameContent(view: View, signed: View): void {
 /** Remembers how much each payment's HTLCs hold, for the receipt and for the books. */
 function noteHtlcs(work: Work, view: View): void {
   const payments = work.state.payments.map(payment => {
-    if (!payment || payment.settled) return payment;
+    if (!payment) return payment;
     const visible = visibleMsat(view, payment);
     return visible > payment.htlcMsat ? { ...payment, htlcMsat: visible } : payment;
   });
-  if (payments.some((payment, i) => payment !== work.state.payments[i])) {
-    work.state = { ...work.state, payments };
-  }
+  work.state = { ...work.state, payments };
 }
 
 /**
@@ -256,8 +254,8 @@ function noteHtlcs(work: Work, view: View): void {
  */
 export function settleBooks(work: Work, ended = false): void {
   const { holder, counterparty, parameters } = work.state;
-  if (holder === null || counterparty === null || parameters === null) return;
-  const { ourDustLimitSat, theirDustLimitSat } = parameters.proposal;
+  if (holder === null || counterparty === null) return;
+  const { ourDustLimitSat, theirDustLimitSat } = parameters!.proposal;
   const newest = [holder.view, counterparty.view];
   const live = liveViews(work.state);
   const { serviceFee } = work.context.identity;
@@ -290,11 +288,8 @@ export function settleBooks(work: Work, ended = false): void {
     day = giveBack(day, payment, unspentMsat);
   }
 
-  const atRest = payments.every(p => !p || p.settled) && live.every(view => view.htlcs.length === 0);
-  if (atRest) {
-    // Rounding to whole satoshis is undone, and what came in counts.
-    baseSat = Math.max(baseSat, Math.min(...newest.map(ourBalanceSat)));
-  }
+  // Rounding to whole satoshis is undone, and what came in counts.
+  baseSat = Math.max(baseSat, Math.min(...newest.map(ourBalanceSat)));
   if (payments !== work.state.payments || baseSat !== work.state.books.baseSat) {
     work.state = { ...work.state, payments, books: { ...work.state.books, baseSat, hour, day, owedMsat } };
   }

@@ -47,21 +47,21 @@ export function propose(work: Work, proposal: Proposal): void {
 
 /** The exit of the channel before is kept: the closing transaction may never have been published. There is room: `open` sees to it. */
 function withFormer({ books, parameters, holder, former }: ChannelState): Former | null {
-  if (parameters === null || holder === null) return former;
-  const last = { index: books.index, proposal: parameters.proposal, holder };
+  if (holder === null) return former;
+  const last = { index: books.index, proposal: parameters!.proposal, holder };
   return [last].concat(former || []);
 }
 
 /** Last part: sign the funding transaction, once exit 0 is held. */
 export function fund(work: Work): void {
-  const { books, parameters, holder } = work.state;
+  const { parameters, holder } = work.state;
   if (parameters?.funding) {
     work.answer.signed = parameters.funding;
     return;
   }
   demand(
     "funding",
-    books.phase === "opening" && parameters !== null && holder !== null,
+    holder !== null,
     "the funding transaction is signed only when our own commitment 0 is held",
   );
   const { sighashes } = fundingOf(work.context.identity, parameters!.proposal);

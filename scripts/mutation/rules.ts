@@ -4,6 +4,7 @@
  */
 await import("../../test/device/liar.test.ts");
 await import("../../test/device/normal.test.ts");
+await import("../../test/device/machine.test.ts");
 await import("../../test/device/opening.test.ts");
 await import("../../test/device/closing.test.ts");
 await import("../../test/device/paying.test.ts");

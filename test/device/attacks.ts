@@ -120,6 +120,31 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       harm: rig => when(rig.state.books.phase === "opening", "the deposit is spent unasked"),
     },
     {
+      name: "a channel of number 0, which nobody can have asked for",
+      act: rig => {
+        rig.app("open");
+        rig.proposal = proposalWith({ index: 0 });
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()) });
+      },
+      harm: rig => when(rig.state.books.phase === "opening", "the deposit is spent unasked"),
+    },
+    {
+      name: "a second channel that was asked for while the first one was not open yet",
+      act: rig => {
+        rig.app("open");
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()) });
+        rig.app("open");
+        rig.step({ holder: rig.holder(rig.view()) });
+        rig.step({ fund: true });
+        rig.proposal = proposalWith({
+          index: 2,
+          deposits: [{ txid: derived("more"), vout: 0, valueSat: 201_000 }],
+        });
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
+      },
+      harm: rig => when(rig.state.books.index === 2, "the exit of the first channel is gone"),
+    },
+    {
       name: "a second channel in the place of one that has our money",
       act: openRig(rig => {
         rig.app("close");
@@ -174,6 +199,19 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
         rig.paid("toll");
         rig.move(rig.view(2010));
       }),
+    },
+    {
+      name: "the routing fee that was not used, when the HTLC is gone from one side",
+      act: withHtlc(rig => {
+        rig.paid("toll");
+        rig.step({ holder: rig.holder(rig.view(1000)) });
+        rig.step({ counterparty: rig.counterparty(rig.view(1005)) });
+      }),
+      harm: rig =>
+        when(
+          rig.publishable.some(each => each.view.theirSat > 1000),
+          "5 sat more than the HTLC held",
+        ),
     },
     {
       name: "a payment that failed is taken all the same",
@@ -315,6 +353,33 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
         rig.step({ holder: rig.holder(rig.view()) });
       },
       harm: rig => when(rig.state.holder!.number > 0, "commitment 0 is revoked and money not even there"),
+    },
+    {
+      name: "the bridge's next commitment before the channel is funded",
+      act: rig => {
+        rig.app("open");
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()) });
+        rig.step({ counterparty: rig.counterparty(rig.view()) });
+      },
+      harm: rig =>
+        when(rig.state.counterparty!.number > 0, "records are used for a channel that is not there"),
+    },
+    {
+      name: "a first commitment of the bridge's that is not its first",
+      act: rig => {
+        rig.app("open");
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 7) });
+      },
+      harm: rig => when(rig.state.counterparty?.number === 7, "numbers begin anywhere"),
+    },
+    {
+      name: "a first commitment of ours that is not our first, to hear a secret",
+      act: rig => {
+        rig.app("open");
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()) });
+        rig.step({ holder: rig.holder(rig.view(), 7) });
+      },
+      harm: rig => when(rig.secrets.size > 0, "a secret of a state that never was is out"),
     },
     {
       name: "our commitment 0 before the bridge's: nothing is known of the bridge's state",

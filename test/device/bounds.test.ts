@@ -414,9 +414,9 @@ test("balance-too-low: all that can be spent, and not an msat more", () => {
 
 test("records-used-up: the records that payments in flight and a close need, and not one less", () => {
   for (const [payments, needed] of [
-    [1, { A: 2 + 3, B: 3, H: 2 }],
-    [2, { A: 4 + 3, B: 6, H: 6 }],
-    [3, { A: 6 + 3, B: 9, H: 12 }],
+    [1, { A: 2 + 3, B: 4, H: 2 }],
+    [2, { A: 4 + 3, B: 8, H: 6 }],
+    [3, { A: 6 + 3, B: 12, H: 12 }],
   ] as const) {
     // What the open has used already.
     const enough = { A: needed.A + 2, B: needed.B + 2, H: needed.H };

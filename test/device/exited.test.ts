@@ -1,10 +1,15 @@
 import { describe, expect, test } from "@jest/globals";
 import { sighash } from "../../src/bitcoin/sighash.ts";
+import { transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
 import { htlcScript, toLocalScript } from "../../src/lightning/channel.ts";
+import { signedAnchorBump, signedCommitment } from "../../src/lightning/commitment.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
-import { ourBasepoints, theirBasepoints } from "../../src/link/transactions.ts";
+import { anchorOf, channelOf, ourBasepoints, theirBasepoints } from "../../src/link/transactions.ts";
+import { codeThrownBy } from "../thrown.ts";
 import { spendOf } from "./attacks.ts";
+import { derived } from "./dealer.ts";
+import { proposalWith } from "./parties.ts";
 import { bridgePoint, bridgeSecret } from "./peer.ts";
 import { Rig } from "./rig.ts";
 
@@ -48,6 +53,83 @@ describe("a device that leaves", () => {
     expect(rig.state.books.phase).toBe("none");
     rig.app("open");
     expect(rig.refusals).toEqual([]);
+  });
+});
+
+describe("the exit that the owner reads out", () => {
+  /** What must be in it, rebuilt here. */
+  function expected(rig: Rig) {
+    const { holder, parameters } = rig.state;
+    const { number, view, ownSignature, bridgeSignature, anchorSignature } = holder!;
+    const { proposal } = parameters!;
+    const point = rig.ourPoint(number);
+    const commitment = rig.build(true, number, point, view);
+    const signed = signedCommitment(
+      channelOf(rig.identity, proposal),
+      commitment,
+      ownSignature,
+      bridgeSignature,
+    );
+    const bump = anchorSignature && signedAnchorBump(anchorOf(rig.identity, commitment)!, anchorSignature);
+    return {
+      index: 1,
+      number,
+      point,
+      proposal,
+      view,
+      commitment: transactionBytes(signed),
+      ownSignature,
+      bridgeSignature,
+      anchor: bump ? transactionBytes(bump) : null,
+      anchorSignature: anchorSignature ?? null,
+      htlcSignatures: holder!.htlcSignatures,
+    };
+  }
+
+  test("is the newest commitment with its anchor, and what the bridge may publish instead", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
+    const [before, after] = [rig.view(), rig.view(0, [rig.htlc("toll", 1000)])];
+    rig.step({ counterparty: rig.counterparty(after) });
+    const exit = expected(rig);
+    expect(exit.anchor).not.toBeNull();
+    rig.box.run({ type: "exit", index: 1 });
+    const theirs = [
+      { number: 1, point: bridgePoint(1), view: after },
+      { number: 0, point: bridgePoint(0), view: before },
+    ];
+    expect(rig.box.exits).toEqual([{ ...exit, theirs }]);
+  });
+
+  test("has no anchor while an HTLC is pending, and of the bridge's commitments none that is revoked", () => {
+    const rig = pendingRig();
+    const exit = expected(rig);
+    expect(exit.htlcSignatures).toHaveLength(1);
+    expect(exit.anchor).toBeNull();
+    rig.box.run({ type: "exit", index: 1 });
+    const theirs = [{ number: 1, point: bridgePoint(1), view: exit.view }];
+    expect(rig.box.exits).toEqual([{ ...exit, theirs }]);
+  });
+
+  test("of a channel before it knows nothing of the bridge's commitments", () => {
+    const rig = new Rig().open();
+    const exit = expected(rig);
+    rig.close(199_000, 0);
+    rig.say({ type: "channel", index: 1, state: "closed" });
+    rig.proposal = proposalWith({
+      index: 2,
+      deposits: [{ txid: derived("more"), vout: 0, valueSat: 201_000 }],
+    });
+    rig.app("open");
+    rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
+    rig.box.run({ type: "exit", index: 1 });
+    expect(rig.box.exits).toEqual([{ ...exit, theirs: [] }]);
+  });
+
+  test("is not there where there is no channel", () => {
+    for (const index of [0, 1]) {
+      expect(codeThrownBy(() => new Rig().box.run({ type: "exit", index }))).toBe("policy-close-state");
+    }
   });
 });
 

@@ -1,10 +1,11 @@
 import { describe, expect, test } from "@jest/globals";
-import type { Payment } from "../../device/channel/state.ts";
+import type { Cursors, Payment } from "../../device/channel/state.ts";
 import { equal } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
+import type { Stepped, View } from "../../src/link/messages.ts";
 import { derived } from "./dealer.ts";
-import { NOW_MS } from "./parties.ts";
-import { bridgePoint } from "./peer.ts";
+import { NOW_MS, SERVICE_FEE } from "./parties.ts";
+import { bridgePoint, bridgeSecret } from "./peer.ts";
 import { Rig } from "./rig.ts";
 
 function payment(rig: Rig, name: string): Payment {
@@ -30,6 +31,73 @@ describe("a payment", () => {
     expect(payment(rig, "toll").invoice).toBeUndefined();
     expect(rig.state.books).toMatchObject({ baseSat: 198_997, hour: { spentMsat: 1_003_000 } });
     expect(rig.refusals).toEqual([]);
+  });
+
+  test("has cost what the gateway says, up to the limit, where no commitment has shown it", () => {
+    const fees = [3000, 1_000_000].map(feeMsat => {
+      const rig = new Rig().open();
+      rig.pay("tiny", 100);
+      rig.say({ type: "paid", preimage: rig.preimage("tiny"), feeMsat });
+      return payment(rig, "tiny").feeMsat;
+    });
+    expect(fees).toEqual([3000, 5000]);
+  });
+
+  test("is over only when its HTLC is gone from both sides' commitments", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
+    rig.move(rig.view(0, [rig.htlc("toll", 1000)]));
+    rig.paid("toll");
+    rig.step({ counterparty: rig.counterparty(rig.view(1000)) });
+    expect(payment(rig, "toll").settled).toBeUndefined();
+    rig.step({ revoked: rig.revoked(), holder: rig.holder(rig.view(1000)) });
+    expect(payment(rig, "toll").settled).toBe(true);
+  });
+
+  test("is not written again by commitments that show nothing new of it", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
+    const view = rig.view(0, [rig.htlc("toll", 1000)]);
+    rig.step({ counterparty: rig.counterparty(view) });
+    const seen = payment(rig, "toll");
+    expect(seen.htlcMsat).toBe(1_000_000);
+    rig.step({ revoked: rig.revoked(), holder: rig.holder(view) });
+    expect(payment(rig, "toll")).toBe(seen);
+    rig.step({ counterparty: rig.counterparty(rig.view()) });
+    expect(payment(rig, "toll")).toBe(seen);
+  });
+
+  test("that failed is known to have failed while another is in flight, tiny for one side or not", () => {
+    for (const sat of [1000, 450]) {
+      const rig = new Rig().open();
+      rig.pay("toll", 1000);
+      rig.pay("other", sat);
+      const [toll, other] = [rig.htlc("toll", 1000), rig.htlc("other", sat)];
+      // Of 450 sat there is an HTLC in our commitment and none in the bridge's.
+      const ours = (htlcs: (typeof toll)[]) => rig.view(0, [...htlcs, other]);
+      const theirs = (htlcs: (typeof toll)[]) => {
+        if (sat === 1000) return ours(htlcs);
+        const view = rig.view(0, htlcs);
+        return { ...view, ourSat: view.ourSat - sat };
+      };
+      for (const htlcs of [[toll], []]) {
+        rig.step({ counterparty: rig.counterparty(theirs(htlcs)) });
+        rig.step({ revoked: rig.revoked(), holder: rig.holder(ours(htlcs)) });
+      }
+      rig.failed("toll");
+      expect(rig.refusals).toEqual([]);
+      expect(decided(rig)).toEqual(["failed"]);
+    }
+  });
+
+  test("that is tiny is not believed to have failed for the room that another one leaves", () => {
+    const rig = new Rig().open();
+    rig.pay("tiny", 100);
+    rig.move({ ...rig.view(), ourSat: rig.view().ourSat - 100 });
+    // In the bridge's commitment this one would be dust; in ours it would not, and it is not there.
+    rig.pay("other", 450);
+    rig.failed("tiny");
+    expect(decided(rig)).toEqual([]);
   });
 
   test("whose preimage comes in the step that takes its HTLC out is paid just so", () => {
@@ -162,9 +230,11 @@ describe("a payment", () => {
     rig.pay("toll", 1000);
     rig.failed("toll");
     const before = rig.state;
+    const operations = rig.box.flash.operations();
     rig.paid("toll");
     rig.paid("never heard of");
     expect(rig.state).toEqual(before);
+    expect(rig.box.flash.operations()).toBe(operations);
   });
 
   test("is asked for again when a session begins, until it is decided", () => {
@@ -176,6 +246,45 @@ describe("a payment", () => {
     rig.box.takeSent();
     rig.box.run({ type: "connected", generation: 7 });
     expect(rig.box.takeSent().map(each => each.type)).toEqual(["hello", "pay"]);
+  });
+});
+
+describe("the books", () => {
+  test("count what came in when both sides' commitments have it", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
+    rig.move(rig.view(0, [rig.htlc("toll", 1000)]));
+    rig.paid("toll");
+    rig.move(rig.view(1000));
+    expect(rig.state.books.baseSat).toBe(199_000);
+    rig.step({ revoked: rig.revoked(), counterparty: rig.counterparty(rig.view(600)) });
+    expect(rig.state.books.baseSat).toBe(199_000);
+    rig.step({ revoked: rig.revoked(), holder: rig.holder(rig.view(600)) });
+    expect(rig.state.books.baseSat).toBe(199_400);
+  });
+
+  test("give the owner's limits back what a failed payment would have cost, the service included", () => {
+    const rig = new Rig({ serviceFee: SERVICE_FEE }).open();
+    rig.pay("toll", 1000);
+    expect(rig.state.books.hour.spentMsat).toBe(1_055_000);
+    rig.failed("toll");
+    expect(rig.state.books).toMatchObject({ hour: { spentMsat: 0 }, day: { spentMsat: 0 } });
+  });
+
+  test("count a settlement of service fees against no limit: they counted when they accrued", () => {
+    const rig = new Rig({ serviceFee: { ...SERVICE_FEE, settleFromMsat: 50_000 } }).open();
+    rig.pay("toll", 1000);
+    rig.move(rig.view(0, [rig.htlc("toll", 1000)]));
+    rig.paid("toll");
+    rig.move(rig.view(1000));
+    const { hour, day } = rig.state.books;
+    expect(hour.spentMsat).toBe(1_050_000);
+    rig.settle("fee", 50_000);
+    rig.failed("fee");
+    rig.settle("fee", 49_000, 1000);
+    rig.paid("fee");
+    expect(payment(rig, "fee").settled).toBe(true);
+    expect(rig.state.books).toMatchObject({ hour, day });
   });
 });
 
@@ -223,6 +332,24 @@ describe("a step", () => {
     expect(rig.step({ proposal: rig.proposal, counterparty: noView }).refused?.code).toBe("step-incomplete");
   });
 
+  test("revokes nothing with another number, or where there is nothing to revoke", () => {
+    const none = new Rig().step({ revoked: { number: 0, secret: bridgeSecret(0) } });
+    expect(none.refused).toBeUndefined();
+    const rig = new Rig().open();
+    rig.step({ counterparty: rig.counterparty(rig.view()) });
+    rig.step({ revoked: { number: 1, secret: bridgeSecret(0) } });
+    expect(rig.state.counterparty?.previous).toBeDefined();
+    rig.step({ revoked: { number: 0, secret: bridgeSecret(0) } });
+    expect(rig.state.counterparty?.previous).toBeUndefined();
+  });
+
+  test("asks for a signature again by its number alone", () => {
+    const rig = new Rig().open();
+    const { signed } = rig.step({ counterparty: rig.counterparty(rig.view()) });
+    expect(signed).toBeDefined();
+    expect(rig.step({ counterparty: { number: 1 } }).signed).toEqual(signed);
+  });
+
   test("of an earlier boot gives the answer of then, or none", () => {
     const rig = new Rig().open();
     rig.pay("toll", 1000);
@@ -245,6 +372,23 @@ describe("a step", () => {
     expect(rig.harm()).toBeNull();
   });
 
+  test("that names a record between those that are there is refused", () => {
+    const rig = new Rig({
+      contextWith: context => ({
+        ...context,
+        // As where the records from 10 to 19 were never charged.
+        records: {
+          ...context.records,
+          read: (kind, id) => context.records.read(kind, kind === "B" && id >= 10 && id < 20 ? 20 : id),
+        },
+      }),
+    }).open();
+    rig.nextB = 10;
+    expect(rig.step({ holder: rig.holder(rig.view()) }).refused?.code).toBe("record-missing");
+    rig.nextB = 20;
+    expect(rig.step({ holder: rig.holder(rig.view()) }).refused).toBeUndefined();
+  });
+
   test("in which a record is missing leaves the channel as it was", () => {
     const rig = new Rig().open();
     const before = rig.state;
@@ -252,6 +396,145 @@ describe("a step", () => {
     const answer = rig.step({ holder: { ...holder, partial: { ...holder.partial, id: 4_000_000 } } });
     expect(answer.refused?.code).toBe("record-missing");
     expect(rig.state).toEqual(before);
+  });
+});
+
+/** An open channel in which the bridge has 4,000 sat, and the word on how many records are left. */
+function rigWithLeft() {
+  const left = { A: 100, B: 100, H: 100 };
+  const rig = new Rig({
+    charge: { A: 100, B: 100, H: 100 },
+    contextWith: context => ({
+      ...context,
+      records: { ...context.records, left: kind => left[kind] },
+    }),
+  }).open();
+  rig.pay("paid", 4000);
+  rig.move(rig.view(0, [rig.htlc("paid", 4000)]));
+  rig.paid("paid");
+  rig.move(rig.view(4000));
+  rig.step({ revoked: rig.revoked() });
+  expect(rig.refusals).toEqual([]);
+  return { rig, left };
+}
+
+describe("the records that are left", () => {
+  const toll = (rig: Rig) => rig.htlc("toll", 1000);
+  const unasked = (rig: Rig, name = "unasked") => rig.htlc(name, 600, { incoming: true });
+  /** What undoing, settling one payment less than that and a close need. */
+  const needed = (payments: number) => ({
+    A: 2 * payments + 3,
+    B: 4 * payments,
+    H: payments * (payments + 1),
+  });
+
+  /** This content takes so many records to be left, and not one less of any kind. */
+  function needs(enough: Cursors, act: (rig: Rig) => Stepped, prepare: (rig: Rig) => void = () => {}) {
+    for (const kind of ["A", "B", "H", undefined] as const) {
+      const { rig, left } = rigWithLeft();
+      prepare(rig);
+      Object.assign(left, enough);
+      if (kind) left[kind]--;
+      const { cursors } = rig.state.books;
+      expect(act(rig).refused?.code).toBe(kind && "records-used-up");
+      if (kind) expect(rig.state.books.cursors).toEqual(cursors);
+    }
+  }
+
+  const theirs = (view: (rig: Rig) => View) => (rig: Rig) =>
+    rig.step({ counterparty: rig.counterparty(view(rig)) });
+  const ours = (view: (rig: Rig) => View) => (rig: Rig) => rig.step({ holder: rig.holder(view(rig)) });
+  const withToll = (rig: Rig) => {
+    rig.pay("toll", 1000);
+    rig.move(rig.view(4000, [toll(rig)]));
+    rig.step({ revoked: rig.revoked() });
+  };
+
+  /** As if another payment began. */
+  const isUnasked = (act: (rig: Rig) => Stepped, payments = 1, prepare?: (rig: Rig) => void) =>
+    needs(needed(payments), act, prepare);
+
+  test("are not for another feerate", () => {
+    isUnasked(theirs(rig => rig.view(4000, [], 1600)));
+    isUnasked(ours(rig => rig.view(4000, [], 1600)));
+    isUnasked(
+      theirs(rig => rig.view(4000, [toll(rig)], 1600)),
+      2,
+      withToll,
+    );
+  });
+
+  test("are not for HTLCs of the bridge's", () => {
+    isUnasked(ours(rig => rig.view(3400, [unasked(rig)])));
+    isUnasked(theirs(rig => rig.view(3400, [unasked(rig)])));
+    isUnasked(
+      ours(rig => rig.view(3400, [toll(rig), unasked(rig)])),
+      2,
+      withToll,
+    );
+    // Another one beside it, or one with the hash of a payment of ours, is another one.
+    const first = (rig: Rig) => {
+      rig.move(rig.view(3400, [unasked(rig)]));
+      rig.step({ revoked: rig.revoked() });
+    };
+    isUnasked(
+      ours(rig => rig.view(2800, [unasked(rig), unasked(rig, "second")])),
+      1,
+      first,
+    );
+    isUnasked(
+      ours(rig => rig.view(3400, [toll(rig), unasked(rig, "toll")])),
+      2,
+      withToll,
+    );
+  });
+
+  test("are for a commitment that changes nothing only as far as it takes none of the others'", () => {
+    const none = { A: 3 + 1, B: 2, H: 0 };
+    needs(
+      none,
+      ours(rig => rig.view(4000)),
+    );
+    needs(
+      none,
+      theirs(rig => rig.view(4000)),
+    );
+    const one = { A: 5 + 1, B: 4 + 2, H: 2 };
+    needs(
+      one,
+      theirs(rig => rig.view(4000, [toll(rig)])),
+      withToll,
+    );
+  });
+
+  test("are for the other side's commitment of what has begun", () => {
+    for (const view of [
+      (rig: Rig) => rig.view(4000, [toll(rig)], 1600),
+      (rig: Rig) => rig.view(3400, [toll(rig), unasked(rig)]),
+    ]) {
+      const { rig, left } = rigWithLeft();
+      withToll(rig);
+      Object.assign(left, needed(2));
+      rig.step({ holder: rig.holder(view(rig)) });
+      Object.assign(left, { A: 4, B: 0, H: 2 });
+      rig.step({ counterparty: rig.counterparty(view(rig)) });
+      expect(rig.refusals).toEqual([]);
+    }
+  });
+
+  test("are enough for a commitment of the bridge's only with those for a close", () => {
+    for (const [left, code] of [
+      [{ A: 4, B: 0, H: 1 }, undefined],
+      [{ A: 3, B: 0, H: 1 }, "records-used-up"],
+      [{ A: 4, B: 0, H: 0 }, "records-used-up"],
+    ] as const) {
+      const { rig, left: now } = rigWithLeft();
+      rig.pay("toll", 1000);
+      Object.assign(now, left);
+      const { cursors } = rig.state.books;
+      expect(theirs(r => r.view(4000, [toll(r)]))(rig).refused?.code).toBe(code);
+      if (code) expect(rig.state.books.cursors).toEqual(cursors);
+    }
   });
 });
 

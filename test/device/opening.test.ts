@@ -61,6 +61,30 @@ describe("a device that opens a channel", () => {
     expect(rig.refusals).toEqual([]);
     expect(rig.harm()).toBeNull();
     expect(rig.state.books).toMatchObject({ phase: "open", index: 2, baseSat: 100_000 });
+    // Of a channel that was never funded there is no exit.
+    expect(rig.state.former).toBeNull();
+  });
+
+  test("signs no funding transaction where no channel was proposed", () => {
+    expect(new Rig().step({ fund: true }).refused?.code).toBe("policy-funding");
+  });
+
+  test("signs for all of the deposits or for none, and keeps its records", () => {
+    const deposits = [0, 1, 2, 3].map(vout => ({ txid: derived("deposits"), vout, valueSat: 50_250 }));
+    for (const [A, code] of [
+      [5, undefined],
+      [4, "records-used-up"],
+    ] as const) {
+      const rig = asked(new Rig({ charge: { A, B: 10, H: 10 } }));
+      rig.proposal = proposalWith({ deposits });
+      rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()) });
+      rig.step({ holder: rig.holder(rig.view()) });
+      const { cursors } = rig.state.books;
+      const { signed, refused } = rig.step({ fund: true });
+      expect(refused?.code).toBe(code);
+      expect(signed?.partials.length).toBe(code ? undefined : 4);
+      if (code) expect(rig.state.books.cursors).toEqual(cursors);
+    }
   });
 
   test("keeps nothing of a proposal whose commitment it cannot sign, but the records that were read", () => {

@@ -221,6 +221,9 @@ describe("the journal", () => {
     rig.pay("another", 600, { invoice: new Uint8Array(1400) });
     expect(rig.refusals).toEqual([]);
     expect(rig.state.payments.filter(each => each).length).toBeLessThan(before - 2);
+    // The places that are free now are in nobody's way.
+    rig.move(rig.view(0, [rig.htlc("another", 600)]));
+    expect(rig.refusals).toEqual([]);
   });
 
   test("remembers so many payments and no more, however large it is", () => {
