@@ -579,9 +579,11 @@ export class World {
 
   /** Both have nothing more to do with each other, and nobody waits for a signature. */
   async untilQuiet(): Promise<void> {
-    await this.until("everything to be at rest", () => {
+    const isAtRest = () => {
       const channels = this.node?.channels() ?? [];
       return (
+        this.life?.started &&
+        this.life.power.isOn &&
         this.car.isOn &&
         this.car.device.isConnected() &&
         this.car.device.isAtRest() &&
@@ -589,10 +591,14 @@ export class World {
           channel => channel.get_is_usable() && channel.get_pending_outbound_htlcs().length === 0,
         )
       );
-    });
-    await this.recovering;
-    for (let before = -1; before !== this.power.trace.length; await pause(60))
-      before = this.power.trace.length;
+    };
+    // The power may still fail while it is waited that nothing more happens.
+    do {
+      await this.until("everything to be at rest", isAtRest);
+      await this.recovering;
+      for (let before = -1; before !== this.power.trace.length; await pause(60))
+        before = this.power.trace.length;
+    } while (!isAtRest());
   }
 
   /** From now on LDK finds this feerate right for commitments, and acts on it. */
