@@ -10,8 +10,10 @@
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { build, transform } from "esbuild";
+import { toArrows } from "./scripts/device-build/arrows.mjs";
 import { toEs5 } from "./scripts/device-build/es5.mjs";
 import { namesDeclaredIn, reservedNames } from "./scripts/device-build/names.mjs";
+import { bytesBySource, withMap } from "./scripts/device-build/pass.mjs";
 import { shrink } from "./scripts/device-build/shrink.mjs";
 
 const root = fileURLToPath(new URL("./", import.meta.url));
@@ -52,12 +54,14 @@ const platformModules = {
  *   names?: string[], copies?: string[], budget?: number}} target
  */
 async function bundle(target) {
-  const { outputFiles, metafile } = await build({
+  const { outputFiles } = await build({
     entryPoints: [root + target.entry],
     bundle: true,
     write: false,
-    metafile: true,
-    outfile: "bundle.js",
+    outfile: `${root}dist/device/bundle.js`,
+    absWorkingDir: root,
+    sourcemap: "external",
+    sourcesContent: false,
     format: target.format,
     // Espruino's modules are had by a plain require.
     platform: target.es5 ? "node" : "neutral",
@@ -67,22 +71,25 @@ async function bundle(target) {
     logOverride: { "commonjs-variable-in-esm": "silent" },
     logLevel: "warning",
   });
-  const shrunk = shrink(outputFiles[0].text);
-  const code = target.es5 ? toEs5(shrunk) : shrunk;
-  const reserved = reservedNames(code, target.names ?? []);
+  const [map, script] = outputFiles.map(file => file.text);
+  const shrunk = shrink({ code: script, map: JSON.parse(map) });
+  const compiled = target.es5 ? toEs5(shrunk) : toArrows(shrunk);
+  const reserved = reservedNames(compiled.code, target.names ?? []);
   // Espruino takes `of` for a keyword anywhere: named in dead code, the minifier makes no variable of it.
-  const finished = await transform(target.es5 ? `if (false) of;\n${code}` : code, {
+  const finished = await transform((target.es5 ? "if (false) of; " : "") + withMap(compiled), {
     minify: true,
     target: target.es5 ? "es5" : "es2022",
     mangleProps: /./,
     reserveProps: new RegExp(`^(?:${reserved.join("|")})$`),
     legalComments: "none",
+    sourcemap: "external",
+    sourcesContent: false,
   });
   mkdirSync(`${root}dist/device`, { recursive: true });
   const file = `${root}dist/device/${target.out}`;
   mkdirSync(file.slice(0, file.lastIndexOf("/")), { recursive: true });
   writeFileSync(file, finished.code);
-  return { bytes: finished.code.length, parts: Object.values(metafile.outputs)[0].inputs };
+  return { code: finished.code, map: JSON.parse(finished.map) };
 }
 
 /** What the tests' engines need to be asked for. */
@@ -178,17 +185,16 @@ const targets = [
 ];
 
 for (const target of targets) {
-  const { bytes, parts } = await bundle(target);
+  const finished = await bundle(target);
   for (const file of target.copies ?? []) {
     const folder = target.entry.slice(0, target.entry.lastIndexOf("/"));
     copyFileSync(`${root}${folder}/${file}`, `${root}dist/device/${target.out.replace(/[^/]+$/, file)}`);
   }
   const budget = target.budget === undefined ? "" : ` (planned: at most ${target.budget})`;
-  process.stderr.write(`dist/device/${target.out}: ${bytes} bytes${budget}\n`);
+  process.stderr.write(`dist/device/${target.out}: ${finished.code.length} bytes${budget}\n`);
   if (!process.argv.includes("--sizes")) continue;
-  for (const [part, { bytesInOutput }] of Object.entries(parts).sort(
-    (a, b) => b[1].bytesInOutput - a[1].bytesInOutput,
-  )) {
-    process.stderr.write(`${String(bytesInOutput).padStart(8)} ${part}\n`);
+  const parts = [...bytesBySource(finished)].sort((a, b) => b[1] - a[1]);
+  for (const [source, bytes] of parts) {
+    process.stderr.write(`${String(bytes).padStart(8)} ${source.replace(/^(\.\.\/)+/, "") || "(none)"}\n`);
   }
 }

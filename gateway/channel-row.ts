@@ -14,6 +14,7 @@ import {
   UINT32,
   UINT53,
   uint,
+  type ValueOf,
 } from "../src/link/schema.ts";
 
 const depositKind = record({ txid: [1, bytes(32)], vout: [2, uint(UINT32)], valueSat: [3, uint(UINT53)] });
@@ -48,7 +49,7 @@ const rowKind = record({
   fundingTransaction: optional([11, bytesUpTo(4000)]),
   closeTxid: optional([12, bytes(32)]),
 });
-type RowData = ReturnType<typeof rowKind.read>;
+type RowData = ValueOf<typeof rowKind>;
 export type ChannelRow = Omit<RowData, "stage"> & { readonly stage: ChannelStage };
 
 export function readChannelRow(

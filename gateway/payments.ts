@@ -20,6 +20,7 @@ import {
   UINT32,
   UINT53,
   uint,
+  type ValueOf,
 } from "../src/link/schema.ts";
 import type { ServiceFees } from "./service-fees.ts";
 
@@ -38,7 +39,7 @@ const rowKind = record({
   /** Settles the device's service fee. */
   settlement: optional([9, bool()]),
 });
-export type PaymentRow = ReturnType<typeof rowKind.read>;
+export type PaymentRow = ValueOf<typeof rowKind>;
 
 export interface PaymentsOptions {
   readonly deviceId: string;

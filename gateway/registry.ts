@@ -27,6 +27,7 @@ import {
   UINT32,
   UINT53,
   uint,
+  type ValueOf,
 } from "../src/link/schema.ts";
 import { type ServiceFee, serviceFeeKind } from "../src/link/service-fee.ts";
 import type { DeviceKeys } from "../src/link/transactions.ts";
@@ -91,9 +92,9 @@ const standingKind: Kind<Standing> = record({
   locked: [4, bool()],
 });
 
-export type Invitation = ReturnType<typeof invitationKind.read>;
-type PairingRow = ReturnType<typeof pairingKind.read>;
-type DeviceRow = ReturnType<typeof deviceKind.read>;
+export type Invitation = ValueOf<typeof invitationKind>;
+type PairingRow = ValueOf<typeof pairingKind>;
+type DeviceRow = ValueOf<typeof deviceKind>;
 
 /** What pairing left on the gateway. */
 export interface Pairing extends Omit<PairingRow, "share" | "keys"> {

@@ -31,6 +31,7 @@ import {
   UINT32,
   UINT53,
   uint,
+  type ValueOf,
 } from "../src/link/schema.ts";
 import {
   anchorOf,
@@ -70,7 +71,7 @@ const exitKind = record({
   htlcSignatures: [13, list(bytes(64), MAX_HTLCS)],
   theirs: [14, list(record({ number: [1, uint(UINT53)], point: [2, point], view: [3, viewKind] }), 2)],
 });
-type ExitData = ReturnType<typeof exitKind.read>;
+type ExitData = ValueOf<typeof exitKind>;
 
 export interface ExitFile extends Omit<ExitData, "network"> {
   readonly network: Network;

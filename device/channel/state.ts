@@ -29,6 +29,7 @@ import {
   UINT32,
   UINT53,
   uint,
+  type ValueOf,
 } from "../../src/link/schema.ts";
 
 export type { Proposal, View };
@@ -58,7 +59,7 @@ export const holderKind = record({
   /** Ours on the spend of our own anchor (SIGHASH_SINGLE|ANYONECANPAY), for a state without HTLCs. */
   anchorSignature: optional([6, bytes(64)]),
 });
-export type Holder = ReturnType<typeof holderKind.read>;
+export type Holder = ValueOf<typeof holderKind>;
 
 /** The answer to a counterparty part: kept, so that the same question gets the same answer. */
 const answerKind = record({
@@ -77,7 +78,7 @@ const counterpartyKind = record({
   /** The bridge's point for its commitment number + 1, where it is known already. */
   nextPoint: optional([6, bytes(33)]),
 });
-export type Counterparty = ReturnType<typeof counterpartyKind.read>;
+export type Counterparty = ValueOf<typeof counterpartyKind>;
 
 /** One payment that `pay()` authorised. */
 const paymentKind = record({
@@ -108,10 +109,10 @@ const paymentKind = record({
   /** Settles service fees: asked for by the gateway, out of what is owed to it. */
   settlement: optional([15, bool()]),
 });
-export type Payment = ReturnType<typeof paymentKind.read>;
+export type Payment = ValueOf<typeof paymentKind>;
 
 const cursorsKind = record({ A: [1, uint(UINT32)], B: [2, uint(UINT32)], H: [3, uint(UINT32)] });
-export type Cursors = ReturnType<typeof cursorsKind.read>;
+export type Cursors = ValueOf<typeof cursorsKind>;
 export type RecordKind = keyof Cursors;
 
 const booksKind = record({
@@ -130,7 +131,7 @@ const booksKind = record({
   /** Service fees of payments that have arrived, less what was paid of them, msat. */
   owedMsat: [8, uint(UINT53)],
 });
-type BooksData = ReturnType<typeof booksKind.read>;
+type BooksData = ValueOf<typeof booksKind>;
 export type Books = Omit<BooksData, "phase"> & { readonly phase: Phase };
 
 /** The accepted proposal, and what was signed for it. */
@@ -141,7 +142,7 @@ const parametersKind = record({
   /** The mutual closes that were signed. */
   closes: [3, list(record({ sighash: [1, bytes(32)], answer: [2, answerKind] }), 16)],
 });
-export type Parameters = ReturnType<typeof parametersKind.read>;
+export type Parameters = ValueOf<typeof parametersKind>;
 
 /** Most closed channels whose exits are kept, until the owner forgets them: that a close is on the chain is only the gateway's word. */
 export const MAX_FORMER = 3;
@@ -150,7 +151,7 @@ const formerKind = list(
   record({ index: [1, uint(UINT32)], proposal: [2, proposalKind], holder: [3, holderKind] }),
   MAX_FORMER,
 );
-export type Former = ReturnType<typeof formerKind.read>;
+export type Former = ValueOf<typeof formerKind>;
 
 export interface ChannelState {
   readonly books: Books;

@@ -3,6 +3,7 @@
  * block, because that engine does not hoist them. What slips through stops esbuild, which is asked for ES5 afterwards.
  */
 import babel from "@babel/core";
+import { pass } from "./pass.mjs";
 
 const { types: t } = babel;
 
@@ -19,19 +20,16 @@ const hoistFunctions = {
   },
 };
 
-const common = { configFile: false, babelrc: false, compact: false, sourceType: "script" };
-
-/** @param {string} code */
-export function toEs5(code) {
-  const es5 = babel.transformSync(code, {
-    ...common,
+/** @param {import("./pass.mjs").Script} script */
+export function toEs5(script) {
+  const es5 = pass(script, [["@babel/plugin-transform-for-of", { assumeArray: true }]], {
     presets: [
       [
         "@babel/preset-env",
         { targets: { ie: "11" }, loose: true, modules: false, exclude: ["transform-for-of"] },
       ],
     ],
-    plugins: [["@babel/plugin-transform-for-of", { assumeArray: true }]],
+    sourceType: "script",
     assumptions: {
       iterableIsArray: true,
       noClassCalls: true,
@@ -43,6 +41,6 @@ export function toEs5(code) {
       setSpreadProperties: true,
       objectRestNoSymbols: true,
     },
-  }).code;
-  return babel.transformSync(es5, { ...common, plugins: [hoistFunctions] }).code;
+  });
+  return pass(es5, [hoistFunctions], { sourceType: "script" });
 }

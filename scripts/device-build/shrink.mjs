@@ -1,5 +1,6 @@
 /** Takes the sentences out of a bundle, and with them the parameters that only carried them. */
 import babel from "@babel/core";
+import { pass } from "./pass.mjs";
 
 const { types: t } = babel;
 
@@ -104,18 +105,13 @@ function unusedVariables(found) {
   };
 }
 
-function run(code, plugin) {
-  return babel.transformSync(code, { plugins: [plugin], configFile: false, babelrc: false, compact: false })
-    .code;
-}
-
-/** @param {string} code a bundle, its names as they were written */
-export function shrink(code) {
-  let out = run(code, sentences);
+/** @param {import("./pass.mjs").Script} script a bundle, its names as they were written */
+export function shrink(script) {
+  let out = pass(script, [sentences]);
   for (;;) {
     const found = { count: 0 };
-    out = run(out, unusedParameters(found));
-    out = run(out, unusedVariables(found));
+    out = pass(out, [unusedParameters(found)]);
+    out = pass(out, [unusedVariables(found)]);
     if (found.count === 0) return out;
   }
 }

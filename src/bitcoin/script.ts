@@ -1,10 +1,11 @@
 /** Bitcoin script: building, the standard outputs, signatures as a witness carries them. */
-import { concat } from "../bytes/bytes.ts";
+import { concat, output, put, putByte, written } from "../bytes/bytes.ts";
 import { ripemd160, sha256 } from "../bytes/hash.ts";
 import { lngateError } from "../errors.ts";
 import { SIGHASH_ALL, type SighashType } from "./sighash.ts";
 
 export const OP_0 = 0x00;
+const OP_PUSHDATA1 = 0x4c;
 export const OP_1 = 0x51;
 export const OP_2 = 0x52;
 export const OP_IF = 0x63;
@@ -35,14 +36,17 @@ export type ScriptPart = number | Uint8Array;
 
 /** A script of opcodes and pushes (up to 255 bytes each, which every script here stays below). */
 export function script(parts: readonly ScriptPart[]): Uint8Array {
-  const out: Uint8Array[] = [];
+  const out = output();
   for (const part of parts) {
-    if (typeof part === "number") out.push(new Uint8Array([part]));
-    else if (part.length < 76) out.push(new Uint8Array([part.length]), part);
-    else if (part.length < 256) out.push(new Uint8Array([76, part.length]), part);
-    else throw lngateError("bad-script", "a push of more than 255 bytes");
+    if (typeof part === "number") putByte(out, part);
+    else {
+      if (part.length > 255) throw lngateError("bad-script", "a push of more than 255 bytes");
+      if (part.length > 75) putByte(out, OP_PUSHDATA1);
+      putByte(out, part.length);
+      put(out, part);
+    }
   }
-  return concat(out);
+  return written(out);
 }
 
 /** A number from 0 to 2^31−1 as a script writes it: its own opcode up to 16, then the shortest CScriptNum. */

@@ -1,15 +1,6 @@
 /** What a segwit v0 signature signs (BIP 143). */
-import { concat } from "../bytes/bytes.ts";
-import {
-  amountBytes,
-  hash256,
-  type Input,
-  outpointBytes,
-  outputBytes,
-  sized,
-  type Transaction,
-  u32le,
-} from "./transaction.ts";
+import { output, put, putLE, written } from "../bytes/bytes.ts";
+import { hash256, putAmount, putOutpoint, putOutput, putSized, type Transaction } from "./transaction.ts";
 
 /** All inputs and outputs. */
 export const SIGHASH_ALL = 1;
@@ -32,21 +23,26 @@ export function sighash(
 ): Uint8Array {
   const all = type === SIGHASH_ALL;
   const input = tx.inputs[inputIndex]!;
-  const hashInputs = (encode: (each: Input) => Uint8Array) =>
-    all ? hash256(concat(tx.inputs.map(encode))) : ZERO;
-  const outputs = all ? tx.outputs : tx.outputs.slice(inputIndex, inputIndex + 1);
-  return hash256(
-    concat([
-      u32le(tx.version),
-      hashInputs(outpointBytes),
-      hashInputs(each => u32le(each.sequence)),
-      outpointBytes(input),
-      sized(scriptCode),
-      amountBytes(valueSat),
-      u32le(input.sequence),
-      outputs.length > 0 ? hash256(concat(outputs.map(outputBytes))) : ZERO,
-      u32le(tx.locktime),
-      u32le(type),
-    ]),
-  );
+  const outpoints = output();
+  const sequences = output();
+  for (const each of tx.inputs) {
+    putOutpoint(outpoints, each);
+    putLE(sequences, each.sequence, 4);
+  }
+  const outputs = output();
+  for (let i = 0; i < tx.outputs.length; i++) {
+    if (all || i === inputIndex) putOutput(outputs, tx.outputs[i]!);
+  }
+  const out = output();
+  putLE(out, tx.version, 4);
+  put(out, all ? hash256(written(outpoints)) : ZERO);
+  put(out, all ? hash256(written(sequences)) : ZERO);
+  putOutpoint(out, input);
+  putSized(out, scriptCode);
+  putAmount(out, valueSat);
+  putLE(out, input.sequence, 4);
+  put(out, outputs.length > 0 ? hash256(written(outputs)) : ZERO);
+  putLE(out, tx.locktime, 4);
+  putLE(out, type, 4);
+  return hash256(written(out));
 }

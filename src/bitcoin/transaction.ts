@@ -1,5 +1,5 @@
 /** Bitcoin transactions: their bytes, ids and sizes. Amounts are satoshis, txids in internal byte order. */
-import { concat } from "../bytes/bytes.ts";
+import { type Output as Bytes, compareBytes, output, put, putByte, putLE, written } from "../bytes/bytes.ts";
 import { sha256 } from "../bytes/hash.ts";
 import { lngateError } from "../errors.ts";
 
@@ -43,61 +43,64 @@ export function hash256(bytes: Uint8Array): Uint8Array {
   return sha256(sha256(bytes));
 }
 
-/** Four bytes, little-endian. */
-export function u32le(value: number): Uint8Array {
-  return new Uint8Array([value & 255, (value >>> 8) & 255, (value >>> 16) & 255, value >>> 24]);
-}
-
-/** An amount as eight bytes, little-endian. Throws `bad-transaction` for what is no amount. */
-export function amountBytes(sat: number): Uint8Array {
+/** An amount as eight bytes. Throws `bad-transaction` for what is no amount. */
+export function putAmount(out: Bytes, sat: number): void {
   if (!(sat >= 0 && sat <= MAX_SAT && Math.floor(sat) === sat)) bad(`${sat} is no amount of satoshis`);
-  const high = Math.floor(sat / 4294967296);
-  return concat([u32le(sat - high * 4294967296), u32le(high)]);
+  putLE(out, sat, 8);
 }
 
-/** A length, up to 32 bits. */
-export function compactSize(length: number): Uint8Array {
-  if (length < 253) return new Uint8Array([length]);
-  if (length < 65536) return new Uint8Array([253, length & 255, length >> 8]);
-  return concat([new Uint8Array([254]), u32le(length)]);
+/** A length or a count, up to 32 bits. */
+function putSize(out: Bytes, size: number): void {
+  if (size < 253) {
+    putByte(out, size);
+  } else {
+    putByte(out, size < 65536 ? 253 : 254);
+    putLE(out, size, size < 65536 ? 2 : 4);
+  }
 }
 
 /** Bytes after their length. */
-export function sized(bytes: Uint8Array): Uint8Array {
-  return concat([compactSize(bytes.length), bytes]);
+export function putSized(out: Bytes, bytes: Uint8Array): void {
+  putSize(out, bytes.length);
+  put(out, bytes);
 }
 
-export function outpointBytes(outpoint: Outpoint): Uint8Array {
-  return concat([outpoint.txid, u32le(outpoint.vout)]);
+export function putOutpoint(out: Bytes, outpoint: Outpoint): void {
+  put(out, outpoint.txid);
+  putLE(out, outpoint.vout, 4);
 }
 
-export function outputBytes(output: Output): Uint8Array {
-  return concat([amountBytes(output.valueSat), sized(output.script)]);
+export function putOutput(out: Bytes, { valueSat, script }: Output): void {
+  putAmount(out, valueSat);
+  putSized(out, script);
 }
 
 function hasWitness(tx: Transaction): boolean {
-  for (const input of tx.inputs) if (input.witness && input.witness.length > 0) return true;
-  return false;
+  return tx.inputs.some(({ witness }) => witness !== undefined && witness.length > 0);
 }
 
 function serialize(tx: Transaction, withWitness: boolean): Uint8Array {
-  const parts = [u32le(tx.version)];
-  if (withWitness) parts.push(new Uint8Array([0, 1]));
-  parts.push(compactSize(tx.inputs.length));
-  for (const input of tx.inputs) {
-    parts.push(outpointBytes(input), sized(input.scriptSig || EMPTY), u32le(input.sequence));
+  const { inputs, outputs } = tx;
+  const out = output();
+  putLE(out, tx.version, 4);
+  if (withWitness) putLE(out, 256, 2);
+  putSize(out, inputs.length);
+  for (const input of inputs) {
+    putOutpoint(out, input);
+    putSized(out, input.scriptSig || EMPTY);
+    putLE(out, input.sequence, 4);
   }
-  parts.push(compactSize(tx.outputs.length));
-  for (const output of tx.outputs) parts.push(outputBytes(output));
+  putSize(out, outputs.length);
+  for (const each of outputs) putOutput(out, each);
   if (withWitness) {
-    for (const input of tx.inputs) {
-      const witness = input.witness || [];
-      parts.push(compactSize(witness.length));
-      for (const item of witness) parts.push(sized(item));
+    for (const { witness } of inputs) {
+      const items = witness || [];
+      putSize(out, items.length);
+      for (const item of items) putSized(out, item);
     }
   }
-  parts.push(u32le(tx.locktime));
-  return concat(parts);
+  putLE(out, tx.locktime, 4);
+  return written(out);
 }
 
 /** As it travels: with the witnesses, if there are any (BIP 144). */
@@ -123,14 +126,6 @@ export function weightOf(tx: Transaction): number {
 /** Virtual bytes, rounded up. */
 export function vsizeOf(tx: Transaction): number {
   return Math.ceil(weightOf(tx) / 4);
-}
-
-function compareBytes(a: Uint8Array, b: Uint8Array): number {
-  for (let i = 0; i < a.length && i < b.length; i++) {
-    const difference = a[i]! - b[i]!;
-    if (difference !== 0) return difference;
-  }
-  return a.length - b.length;
 }
 
 /** The order of outputs by BIP 69: amount, then script. */

@@ -5,22 +5,79 @@ const HEX = "0123456789abcdef";
 
 /** Joins byte strings in order. */
 export function concat(parts: readonly Uint8Array[]): Uint8Array {
+  // By index: engines for microcontrollers pay dearly for iterators, and this runs all the time.
   let length = 0;
-  for (const part of parts) length += part.length;
+  for (let i = 0; i < parts.length; i++) length += parts[i]!.length;
   const out = new Uint8Array(length);
   let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
+  for (let i = 0; i < parts.length; i++) {
+    out.set(parts[i]!, at);
+    at += parts[i]!.length;
   }
   return out;
 }
 
+/** Bytes that are being written, one part after the other. */
+export interface Output {
+  /** Their room, which is exchanged for a larger one when it is full. */
+  room: Uint8Array;
+  length: number;
+}
+
+export function output(): Output {
+  return { room: new Uint8Array(128), length: 0 };
+}
+
+/** Makes room for `count` more bytes; where they begin. */
+function extend(out: Output, count: number): number {
+  const at = out.length;
+  out.length += count;
+  if (out.length > out.room.length) {
+    const room = new Uint8Array(2 * out.length);
+    room.set(out.room);
+    out.room = room;
+  }
+  return at;
+}
+
+export function put(out: Output, bytes: Uint8Array): void {
+  const at = extend(out, bytes.length);
+  out.room.set(bytes, at);
+}
+
+export function putByte(out: Output, byte: number): void {
+  const at = extend(out, 1);
+  out.room[at] = byte;
+}
+
+/** A number of up to 53 bits in so many bytes, big-endian. */
+export function putBE(out: Output, value: number, width: number): void {
+  const at = extend(out, width);
+  writeBE(out.room, at, width, value);
+}
+
+/** The same, little-endian. */
+export function putLE(out: Output, value: number, width: number): void {
+  const at = extend(out, width);
+  let rest = value;
+  for (let i = 0; i < width; i++) {
+    const high = Math.floor(rest / 256);
+    out.room[at + i] = rest - high * 256;
+    rest = high;
+  }
+}
+
+/** What was written: a view of the room, for who does not write on. */
+export function written(out: Output): Uint8Array {
+  return out.room.subarray(0, out.length);
+}
+
 /** Equal length and content; for equal lengths the time does not depend on the content. */
 export function equal(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false;
+  const { length } = a;
+  if (length !== b.length) return false;
   let difference = 0;
-  for (let i = 0; i < a.length; i++) difference |= a[i]! ^ b[i]!;
+  for (let i = 0; i < length; i++) difference |= a[i]! ^ b[i]!;
   return difference === 0;
 }
 
@@ -50,9 +107,28 @@ export function fromHex(hex: string): Uint8Array {
   return out;
 }
 
+/** The number of up to 53 bits in the `width` bytes at `at`, big-endian. */
+export function readBE(bytes: Uint8Array, at: number, width: number): number {
+  let value = 0;
+  for (let i = at; i < at + width; i++) value = value * 256 + bytes[i]!;
+  return value;
+}
+
+/** Writes a number of up to 53 bits into the `width` bytes at `at`, big-endian. */
+export function writeBE(bytes: Uint8Array, at: number, width: number, value: number): void {
+  let rest = value;
+  for (let i = at + width - 1; i >= at; i--) {
+    const high = Math.floor(rest / 256);
+    bytes[i] = rest - high * 256;
+    rest = high;
+  }
+}
+
 /** Four bytes, big-endian. */
 export function u32be(value: number): Uint8Array {
-  return new Uint8Array([value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255]);
+  const out = new Uint8Array(4);
+  writeBE(out, 0, 4, value);
+  return out;
 }
 
 /** ASCII text as bytes (a code above 127 is a programming error). */

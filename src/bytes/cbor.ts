@@ -9,7 +9,7 @@
  * bounded by the description and not by the sender; `encodeCbor` and `decodeCbor` serve values of any shape.
  */
 import { lngateError } from "../errors.ts";
-import { concat } from "./bytes.ts";
+import { type Output, output, put, putBE, putByte, readBE, written } from "./bytes.ts";
 import { fromUtf8, utf8 } from "./utf8.ts";
 
 /** Major types of RFC 8949 section 3.1 that may occur. */
@@ -29,103 +29,94 @@ const LARGEST = 9007199254740991;
 const TWO_32 = 4294967296;
 
 /** The first bytes of an item: its major type and argument in the shortest form. Throws `cbor-bad-value`. */
-export function cborHead(major: number, argument: number): Uint8Array {
+export function putHead(out: Output, major: number, argument: number): void {
   if (!(argument >= 0 && argument <= LARGEST && Math.floor(argument) === argument)) {
     throw lngateError("cbor-bad-value", "a number is not in 0 to 2^53-1");
   }
-  const lead = major << 5;
-  if (argument < 24) return new Uint8Array([lead | argument]);
-  if (argument < 0x100) return new Uint8Array([lead | 24, argument]);
-  if (argument < 0x10000) return new Uint8Array([lead | 25, argument >> 8, argument & 255]);
-  const width = argument < TWO_32 ? 4 : 8;
-  const out = new Uint8Array(1 + width);
-  out[0] = lead | (width === 4 ? 26 : 27);
-  let rest = argument;
-  for (let i = width; i > 0; i--) {
-    const high = Math.floor(rest / 256);
-    out[i] = rest - high * 256;
-    rest = high;
+  if (argument < 24) {
+    putByte(out, (major << 5) | argument);
+    return;
   }
+  const size = argument < 0x100 ? 0 : argument < 0x10000 ? 1 : argument < TWO_32 ? 2 : 3;
+  putByte(out, (major << 5) | (24 + size));
+  putBE(out, argument, 1 << size);
+}
+
+/** Bytes that are read item by item. No function here reads beyond their end; all throw `cbor-…`. */
+export interface Reader {
+  readonly bytes: Uint8Array;
+  /** Where the next item begins. */
+  at: number;
+}
+
+export function readerOf(bytes: Uint8Array): Reader {
+  return { bytes, at: 0 };
+}
+
+function need(reader: Reader, length: number): void {
+  if (reader.bytes.length - reader.at < length) {
+    throw lngateError("cbor-truncated", "bytes end in the middle of an item");
+  }
+}
+
+/** The major type of the next item, which is not consumed. */
+export function nextMajor(reader: Reader): number {
+  need(reader, 1);
+  return reader.bytes[reader.at]! >> 5;
+}
+
+/** Consumes the head of the next item: a number, a length, a count, or one of false, true, null. */
+export function takeHead(reader: Reader): number {
+  const { bytes } = reader;
+  const type = nextMajor(reader);
+  const info = bytes[reader.at++]! & 31;
+  if (type === 1 || type === 6 || info > 27 || (type === 7 && (info < CBOR_FALSE || info > CBOR_NULL))) {
+    // Negative numbers, tags, floats, other simple values, indefinite lengths.
+    throw lngateError("cbor-unsupported", "an item is of a kind that is not used");
+  }
+  if (info < 24) return info;
+  const width = 1 << (info - 24);
+  need(reader, width);
+  const value = readBE(bytes, reader.at, width);
+  reader.at += width;
+  if (value > LARGEST) throw lngateError("cbor-too-large", "a number is above 2^53-1");
+  // The next shorter form holds numbers below 24, or of half as many bytes.
+  if (value < (width === 1 ? 24 : width === 2 ? 0x100 : width === 4 ? 0x10000 : TWO_32)) {
+    throw lngateError("cbor-not-shortest", "a number is not in its shortest form");
+  }
+  return value;
+}
+
+/** The bytes after the head of a byte string or text, as a copy. */
+export function takeBytes(reader: Reader, length: number): Uint8Array {
+  need(reader, length);
+  const out = new Uint8Array(length);
+  out.set(reader.bytes.subarray(reader.at, reader.at + length));
+  reader.at += length;
   return out;
 }
 
-/** Reads items one after the other. Every method throws `cbor-…` and never reads beyond the end. */
-export interface CborReader {
-  /** The major type of the next item, which is not consumed. */
-  major(): number;
-  /** Consumes the head of the next item: a number, a length, a count, or one of false, true, null. */
-  argument(): number;
-  /** The bytes after the head of a byte string or text, as a copy. */
-  take(length: number): Uint8Array;
-  /** `take`, as text. */
-  takeText(length: number): string;
-  /** The next key of a map; keys must rise. `previous` is the key before it, -1 at the start. */
-  key(previous: number): number;
-  /** Nothing may follow. */
-  end(): void;
+/** `takeBytes`, as text. */
+export function takeText(reader: Reader, length: number): string {
+  const text = takeBytes(reader, length);
+  try {
+    return fromUtf8(text);
+  } catch {
+    throw lngateError("cbor-bad-text", "a text is not UTF-8");
+  }
 }
 
-export function cborReader(bytes: Uint8Array): CborReader {
-  let at = 0;
+/** The next key of a map; keys must rise. `previous` is the key before it, -1 at the start. */
+export function takeKey(reader: Reader, previous: number): number {
+  if (nextMajor(reader) !== CBOR_UINT) throw lngateError("cbor-bad-key", "a key is no unsigned number");
+  const key = takeHead(reader);
+  if (key <= previous) throw lngateError("cbor-unsorted", "keys are unsorted or occur twice");
+  return key;
+}
 
-  function major(): number {
-    need(1);
-    return bytes[at]! >> 5;
-  }
-
-  function argument(): number {
-    const type = major();
-    const info = bytes[at++]! & 31;
-    if (type === 1 || type === 6 || info > 27 || (type === 7 && (info < CBOR_FALSE || info > CBOR_NULL))) {
-      // Negative numbers, tags, floats, other simple values, indefinite lengths.
-      throw lngateError("cbor-unsupported", "an item is of a kind that is not used");
-    }
-    if (info < 24) return info;
-    const width = 1 << (info - 24);
-    let value = 0;
-    for (const digit of take(width)) value = value * 256 + digit;
-    if (value > LARGEST) throw lngateError("cbor-too-large", "a number is above 2^53-1");
-    // The next shorter form holds numbers below 24, or of half as many bytes.
-    if (value < (width === 1 ? 24 : width === 2 ? 0x100 : width === 4 ? 0x10000 : TWO_32)) {
-      throw lngateError("cbor-not-shortest", "a number is not in its shortest form");
-    }
-    return value;
-  }
-
-  function take(length: number): Uint8Array {
-    need(length);
-    const out = new Uint8Array(length);
-    out.set(bytes.subarray(at, at + length));
-    at += length;
-    return out;
-  }
-
-  function need(length: number): void {
-    if (bytes.length - at < length) throw lngateError("cbor-truncated", "bytes end in the middle of an item");
-  }
-
-  return {
-    major,
-    argument,
-    take,
-    takeText(length) {
-      const text = take(length);
-      try {
-        return fromUtf8(text);
-      } catch {
-        throw lngateError("cbor-bad-text", "a text is not UTF-8");
-      }
-    },
-    key(previous) {
-      if (major() !== CBOR_UINT) throw lngateError("cbor-bad-key", "a key is no unsigned number");
-      const key = argument();
-      if (key <= previous) throw lngateError("cbor-unsorted", "keys are unsorted or occur twice");
-      return key;
-    },
-    end() {
-      if (at < bytes.length) throw lngateError("cbor-trailing", "bytes follow the end of the item");
-    },
-  };
+/** Nothing may follow. */
+export function takeEnd(reader: Reader): void {
+  if (reader.at < reader.bytes.length) throw lngateError("cbor-trailing", "bytes follow the end of the item");
 }
 
 /** What `encodeCbor` takes and `decodeCbor` returns. */
@@ -136,34 +127,36 @@ export interface CborMap {
 
 /** The one encoding of a value. Throws `cbor-bad-value`. */
 export function encodeCbor(value: Cbor): Uint8Array {
-  const out: Uint8Array[] = [];
+  const out = output();
   writeValue(value, out);
-  return concat(out);
+  return written(out).slice();
 }
 
-function writeValue(value: Cbor, out: Uint8Array[]): void {
+function writeValue(value: Cbor, out: Output): void {
   if (typeof value === "number") {
-    out.push(cborHead(CBOR_UINT, value));
+    putHead(out, CBOR_UINT, value);
   } else if (typeof value === "boolean") {
-    out.push(cborHead(CBOR_SIMPLE, value ? CBOR_TRUE : CBOR_FALSE));
+    putHead(out, CBOR_SIMPLE, value ? CBOR_TRUE : CBOR_FALSE);
   } else if (value === null) {
-    out.push(cborHead(CBOR_SIMPLE, CBOR_NULL));
+    putHead(out, CBOR_SIMPLE, CBOR_NULL);
   } else if (typeof value === "string") {
     const bytes = utf8(value);
-    out.push(cborHead(CBOR_TEXT, bytes.length), bytes);
+    putHead(out, CBOR_TEXT, bytes.length);
+    put(out, bytes);
   } else if (value instanceof Uint8Array) {
-    out.push(cborHead(CBOR_BYTES, value.length), value);
+    putHead(out, CBOR_BYTES, value.length);
+    put(out, value);
   } else if (Array.isArray(value)) {
-    out.push(cborHead(CBOR_ARRAY, value.length));
+    putHead(out, CBOR_ARRAY, value.length);
     for (const item of value as readonly Cbor[]) writeValue(item, out);
   } else {
     const map = value as CborMap;
     const keys = Object.keys(map)
       .map(key => Number(key))
       .sort((a, b) => a - b);
-    out.push(cborHead(CBOR_MAP, keys.length));
+    putHead(out, CBOR_MAP, keys.length);
     for (const key of keys) {
-      out.push(cborHead(CBOR_UINT, key));
+      putHead(out, CBOR_UINT, key);
       writeValue(map[key]!, out);
     }
   }
@@ -172,19 +165,19 @@ function writeValue(value: Cbor, out: Uint8Array[]): void {
 /** Reads one value of at most `maxBytes` bytes, nested at most `maxDepth` deep. Throws `cbor-…`. */
 export function decodeCbor(bytes: Uint8Array, maxBytes = 65536, maxDepth = 8): Cbor {
   if (bytes.length > maxBytes) throw lngateError("cbor-too-large", `more than ${maxBytes} bytes`);
-  const reader = cborReader(bytes);
+  const reader = readerOf(bytes);
   const value = readValue(reader, maxDepth);
-  reader.end();
+  takeEnd(reader);
   return value;
 }
 
-function readValue(reader: CborReader, depth: number): Cbor {
+function readValue(reader: Reader, depth: number): Cbor {
   if (depth < 0) throw lngateError("cbor-too-deep", "items are nested too deep");
-  const major = reader.major();
-  const argument = reader.argument();
+  const major = nextMajor(reader);
+  const argument = takeHead(reader);
   if (major === CBOR_UINT) return argument;
-  if (major === CBOR_BYTES) return reader.take(argument);
-  if (major === CBOR_TEXT) return reader.takeText(argument);
+  if (major === CBOR_BYTES) return takeBytes(reader, argument);
+  if (major === CBOR_TEXT) return takeText(reader, argument);
   if (major === CBOR_SIMPLE) return argument === CBOR_NULL ? null : argument === CBOR_TRUE;
   if (major === CBOR_ARRAY) {
     const items: Cbor[] = [];
@@ -194,7 +187,7 @@ function readValue(reader: CborReader, depth: number): Cbor {
   const map: { [key: number]: Cbor } = {};
   let key = -1;
   for (let i = 0; i < argument; i++) {
-    key = reader.key(key);
+    key = takeKey(reader, key);
     map[key] = readValue(reader, depth - 1);
   }
   return map;

@@ -13,7 +13,7 @@
  * AES-256-CTR first and authenticated afterwards; the initial counter block is the frame's counter, which
  * never repeats under a key, followed by 4 zero bytes that count the cipher's blocks.
  */
-import { ascii, concat, equal } from "../bytes/bytes.ts";
+import { ascii, concat, equal, readBE, writeBE } from "../bytes/bytes.ts";
 import { hmacSha256 } from "../bytes/hash.ts";
 import { lngateError } from "../errors.ts";
 import { hkdf } from "./hkdf.ts";
@@ -62,7 +62,7 @@ export function handshakeKey(linkKey: Uint8Array): Uint8Array {
 export function sessionKeys(linkKey: Uint8Array, nonceD: Uint8Array, nonceG: Uint8Array): SessionKeys {
   const keys = hkdf(linkKey, concat([nonceD, nonceG]), ascii("lngate/1 session"), 128);
   return {
-    session: readNumber(nonceG, 0, 4),
+    session: readBE(nonceG, 0, 4),
     up: { encryption: keys.subarray(0, 32), authentication: keys.subarray(32, 64) },
     down: { encryption: keys.subarray(64, 96), authentication: keys.subarray(96, 128) },
   };
@@ -80,7 +80,7 @@ export function frameKind(frame: Uint8Array): number {
 /** The session that a data, ack or no-session frame names. */
 export function frameSession(frame: Uint8Array): number {
   if (frame.length < 5) throw lngateError("link-malformed", "a frame ends before its session");
-  return readNumber(frame, 1, 4);
+  return readBE(frame, 1, 4);
 }
 
 export function sealHello(key: Uint8Array, nonceD: Uint8Array): Uint8Array {
@@ -117,9 +117,9 @@ export function sealData(
 ): Uint8Array {
   const header = new Uint8Array(DATA_HEADER);
   header[0] = DATA;
-  writeNumber(header, 1, 4, session);
-  writeNumber(header, 5, 3, counter);
-  writeNumber(header, 8, 3, ack);
+  writeBE(header, 1, 4, session);
+  writeBE(header, 5, 3, counter);
+  writeBE(header, 8, 3, ack);
   return tagged(keys.authentication, [
     header,
     crypto.aes256Ctr(keys.encryption, counterBlock(counter), message),
@@ -129,8 +129,8 @@ export function sealData(
 export function sealAck(keys: DirectionKeys, session: number, ack: number): Uint8Array {
   const header = new Uint8Array(ACK_LENGTH - TAG);
   header[0] = ACK;
-  writeNumber(header, 1, 4, session);
-  writeNumber(header, 5, 3, ack);
+  writeBE(header, 1, 4, session);
+  writeBE(header, 5, 3, ack);
   return tagged(keys.authentication, [header]);
 }
 
@@ -153,10 +153,10 @@ export function openFrame(keys: DirectionKeys, frame: Uint8Array, maxMessageByte
   }
   const end = frame.length - TAG;
   checkTag(keys.authentication, frame, frame.subarray(0, end));
-  if (isAck) return { ack: readNumber(frame, 5, 3), counter: 0, message: undefined };
+  if (isAck) return { ack: readBE(frame, 5, 3), counter: 0, message: undefined };
   return {
-    ack: readNumber(frame, 8, 3),
-    counter: readNumber(frame, 5, 3),
+    ack: readBE(frame, 8, 3),
+    counter: readBE(frame, 5, 3),
     message: frame.subarray(DATA_HEADER, end),
   };
 }
@@ -175,13 +175,13 @@ export function decrypt(
 export function noSession(session: number): Uint8Array {
   const frame = new Uint8Array(5);
   frame[0] = NO_SESSION;
-  writeNumber(frame, 1, 4, session);
+  writeBE(frame, 1, 4, session);
   return frame;
 }
 
 function counterBlock(counter: number): Uint8Array {
   const block = new Uint8Array(16);
-  writeNumber(block, 9, 3, counter);
+  writeBE(block, 9, 3, counter);
   return block;
 }
 
@@ -208,18 +208,4 @@ function expectLength(frame: Uint8Array, length: number): void {
 
 function copy(bytes: Uint8Array, at: number, length: number): Uint8Array {
   return concat([bytes.subarray(at, at + length)]);
-}
-
-function readNumber(bytes: Uint8Array, at: number, width: number): number {
-  let value = 0;
-  for (let i = 0; i < width; i++) value = value * 256 + bytes[at + i]!;
-  return value;
-}
-
-function writeNumber(bytes: Uint8Array, at: number, width: number, value: number): void {
-  for (let i = width - 1, rest = value; i >= 0; i--) {
-    const high = Math.floor(rest / 256);
-    bytes[at + i] = rest - high * 256;
-    rest = high;
-  }
 }

@@ -20,6 +20,7 @@ import {
   UINT32,
   UINT53,
   uint,
+  type ValueOf,
 } from "./schema.ts";
 
 /** Most HTLCs with an output of their own that a device follows in one commitment. */
@@ -262,6 +263,6 @@ export type ToGateway = ReturnType<typeof toGateway.decode>;
 export type ToDevice = ReturnType<typeof toDevice.decode>;
 export type Step = Extract<ToDevice, { type: "step" }>;
 export type Stepped = Extract<ToGateway, { type: "stepped" }>;
-export type View = ReturnType<typeof viewKind.read>;
-export type Proposal = ReturnType<typeof proposalKind.read>;
-export type Partial2pe = ReturnType<typeof partialKind.read>;
+export type View = ValueOf<typeof viewKind>;
+export type Proposal = ValueOf<typeof proposalKind>;
+export type Partial2pe = ValueOf<typeof partialKind>;

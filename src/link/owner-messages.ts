@@ -22,6 +22,7 @@ import {
   UINT32,
   UINT53,
   uint,
+  type ValueOf,
 } from "./schema.ts";
 import { serviceFeeKind } from "./service-fee.ts";
 
@@ -218,7 +219,7 @@ export const toOwner = protocol([
 
 export type FromOwner = ReturnType<typeof fromOwner.decode>;
 export type ToOwner = ReturnType<typeof toOwner.decode>;
-export type DeviceKeys = ReturnType<typeof deviceKeysKind.read>;
+export type DeviceKeys = ValueOf<typeof deviceKeysKind>;
 
 /** Cuts a question or answer into the link's messages. */
 export function inPieces(whole: Uint8Array): Uint8Array[] {

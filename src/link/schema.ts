@@ -15,7 +15,7 @@
  * unknown) names message and field; `message-unknown` is a type nobody described; faults of the encoding
  * itself keep the codes `cbor-…` of src/bytes/cbor.ts.
  */
-import { concat } from "../bytes/bytes.ts";
+import { type Output, output, put, written } from "../bytes/bytes.ts";
 import {
   CBOR_ARRAY,
   CBOR_BYTES,
@@ -25,9 +25,15 @@ import {
   CBOR_TEXT,
   CBOR_TRUE,
   CBOR_UINT,
-  type CborReader,
-  cborHead,
-  cborReader,
+  nextMajor,
+  putHead,
+  type Reader,
+  readerOf,
+  takeBytes,
+  takeEnd,
+  takeHead,
+  takeKey,
+  takeText,
 } from "../bytes/cbor.ts";
 import { utf8 } from "../bytes/utf8.ts";
 import { codeOf, lngateError } from "../errors.ts";
@@ -36,11 +42,21 @@ export const UINT16 = 65535;
 export const UINT32 = 4294967295;
 export const UINT53 = 9007199254740991;
 
-/** How one kind of value is written and read; `write` checks as strictly as `read`. */
+/** One kind of value, as data for `write` and `read` below, which check alike. `T` is its type. */
 export interface Kind<T> {
-  write(value: T, out: Uint8Array[]): void;
-  read(reader: CborReader): T;
+  /** CBOR's major type. */
+  readonly major: number;
+  /** Bounds of what CBOR calls the argument: of the number, or of the length. */
+  readonly min: number;
+  readonly max: number;
+  /** Of a list. */
+  readonly item?: AnyKind;
+  /** Of a record. */
+  readonly layout?: Layout;
+  /** Never there: it only carries the type. */
+  readonly value?: T;
 }
+type AnyKind = Kind<unknown>;
 
 /** A field: its key on the wire and its kind; `optional([key, kind])` may be absent. */
 export type Field<T> = readonly [key: number, kind: Kind<T>];
@@ -49,7 +65,8 @@ export interface Fields {
   readonly [name: string]: Field<unknown> | OptionalField<unknown>;
 }
 
-type Value<K> = K extends Kind<infer T> ? T : never;
+/** The type that a kind describes. */
+export type ValueOf<K> = K extends Kind<infer T> ? T : never;
 type OptionalNames<F extends Fields> = {
   [N in keyof F]: F[N] extends OptionalField<unknown> ? N : never;
 }[keyof F];
@@ -57,104 +74,44 @@ type Flat<T> = { [N in keyof T]: T[N] };
 
 /** The object that a set of fields describes. */
 export type RecordOf<F extends Fields> = Flat<
-  { readonly [N in Exclude<keyof F, OptionalNames<F>>]: Value<F[N][1]> } & {
-    readonly [N in OptionalNames<F>]?: Value<F[N][1]>;
+  { readonly [N in Exclude<keyof F, OptionalNames<F>>]: ValueOf<F[N][1]> } & {
+    readonly [N in OptionalNames<F>]?: ValueOf<F[N][1]>;
   }
 >;
 
 /** A whole number from 0 to `max` (at most 2^53-1). */
 export function uint(max: number): Kind<number> {
-  function checked(value: number): number {
-    if (!(typeof value === "number" && value >= 0 && value <= max && Math.floor(value) === value)) {
-      throw malformed(`is no whole number up to ${max}`);
-    }
-    return value;
-  }
-  return {
-    write: (value, out) => {
-      out.push(cborHead(CBOR_UINT, checked(value)));
-    },
-    read: reader => checked(argumentOf(reader, CBOR_UINT, "number")),
-  };
+  return { major: CBOR_UINT, min: 0, max };
 }
 
 /** False or true. */
 export function bool(): Kind<boolean> {
-  return {
-    write: (value, out) => {
-      out.push(cborHead(CBOR_SIMPLE, value ? CBOR_TRUE : CBOR_FALSE));
-    },
-    read: reader => {
-      const argument = argumentOf(reader, CBOR_SIMPLE, "truth value");
-      if (argument !== CBOR_FALSE && argument !== CBOR_TRUE) throw malformed("is no truth value");
-      return argument === CBOR_TRUE;
-    },
-  };
+  return { major: CBOR_SIMPLE, min: CBOR_FALSE, max: CBOR_TRUE };
 }
 
 /** Exactly `length` bytes. */
 export function bytes(length: number): Kind<Uint8Array> {
-  return byteString(length, length);
+  return { major: CBOR_BYTES, min: length, max: length };
 }
 
 /** 0 to `max` bytes. */
 export function bytesUpTo(max: number): Kind<Uint8Array> {
-  return byteString(0, max);
-}
-
-function byteString(min: number, max: number): Kind<Uint8Array> {
-  return {
-    write: (value, out) => {
-      if (!(value instanceof Uint8Array)) throw malformed("is no byte string");
-      out.push(cborHead(CBOR_BYTES, within(value.length, min, max)), value);
-    },
-    read: reader => reader.take(within(argumentOf(reader, CBOR_BYTES, "byte string"), min, max)),
-  };
+  return { major: CBOR_BYTES, min: 0, max };
 }
 
 /** Text of at most `maxBytes` bytes of UTF-8. */
 export function text(maxBytes: number): Kind<string> {
-  return {
-    write: (value, out) => {
-      if (typeof value !== "string") throw malformed("is no text");
-      const encoded = utf8(value);
-      out.push(cborHead(CBOR_TEXT, within(encoded.length, 0, maxBytes)), encoded);
-    },
-    read: reader => reader.takeText(within(argumentOf(reader, CBOR_TEXT, "text"), 0, maxBytes)),
-  };
+  return { major: CBOR_TEXT, min: 0, max: maxBytes };
 }
 
 /** 0 to `maxItems` values of one kind. */
 export function list<T>(item: Kind<T>, maxItems: number): Kind<readonly T[]> {
-  return {
-    write: (values, out) => {
-      if (!Array.isArray(values)) throw malformed("is no list");
-      out.push(cborHead(CBOR_ARRAY, within(values.length, 0, maxItems)));
-      for (let i = 0; i < values.length; i++) inside(`[${i}]`, () => item.write(values[i]!, out));
-    },
-    read: reader => {
-      const length = within(argumentOf(reader, CBOR_ARRAY, "list"), 0, maxItems);
-      const values: T[] = [];
-      for (let i = 0; i < length; i++) values.push(inside(`[${i}]`, () => item.read(reader)));
-      return values;
-    },
-  };
+  return { major: CBOR_ARRAY, min: 0, max: maxItems, item };
 }
 
 /** A nested map with these fields. */
 export function record<F extends Fields>(fields: F): Kind<RecordOf<F>> {
-  const layout = layoutOf(fields, 0);
-  return {
-    write: (value, out) => {
-      const present = presentIn(value, layout);
-      out.push(cborHead(CBOR_MAP, present.length));
-      writeFields(value, present, out);
-    },
-    read: reader => {
-      const count = argumentOf(reader, CBOR_MAP, "record");
-      return readFields(reader, count, -1, layout, {}) as RecordOf<F>;
-    },
-  };
+  return { major: CBOR_MAP, min: 0, max: UINT32, layout: layoutOf(fields, 0) };
 }
 
 /** Marks a field that may be absent. */
@@ -200,28 +157,27 @@ export function protocol<const K extends readonly MessageKind<string, Fields>[]>
       const given = value as { readonly type: string };
       const kind = kinds.filter(candidate => candidate.name === given.type)[0];
       if (kind === undefined) throw lngateError("message-unknown", `there is no message "${given.type}"`);
-      const out: Uint8Array[] = [];
+      const out = output();
       inside(kind.name, () => {
         const present = presentIn(value, kind.layout);
-        out.push(
-          cborHead(CBOR_MAP, 1 + present.length),
-          cborHead(CBOR_UINT, 0),
-          cborHead(CBOR_UINT, kind.number),
-        );
+        putHead(out, CBOR_MAP, 1 + present.length);
+        putHead(out, CBOR_UINT, 0);
+        putHead(out, CBOR_UINT, kind.number);
         writeFields(value, present, out);
       });
-      return concat(out);
+      return written(out);
     },
     decode: encoded => {
-      const reader = cborReader(encoded);
-      const count = inside("message", () => argumentOf(reader, CBOR_MAP, "record"));
-      if (count === 0 || reader.key(-1) !== 0) throw lngateError("message-malformed", "message has no type");
-      const number = inside("message.type", () => argumentOf(reader, CBOR_UINT, "number"));
+      const reader = readerOf(encoded);
+      const count = inside("message", () => headOf(reader, CBOR_MAP));
+      if (count === 0 || takeKey(reader, -1) !== 0)
+        throw lngateError("message-malformed", "message has no type");
+      const number = inside("message.type", () => headOf(reader, CBOR_UINT));
       const kind = kinds.filter(candidate => candidate.number === number)[0];
       if (kind === undefined) throw lngateError("message-unknown", `there is no message ${number}`);
       return inside(kind.name, () => {
         const value = readFields(reader, count - 1, 0, kind.layout, { type: kind.name });
-        reader.end();
+        takeEnd(reader);
         return value as MessageOf<K[number]>;
       });
     },
@@ -230,21 +186,60 @@ export function protocol<const K extends readonly MessageKind<string, Fields>[]>
 
 /** One value without a message around it: what a device keeps in flash. */
 export function encodeValue<T>(kind: Kind<T>, value: T): Uint8Array {
-  const out: Uint8Array[] = [];
-  kind.write(value, out);
-  return concat(out);
+  const out = output();
+  write(kind, value, out);
+  return written(out);
 }
 
 /** Reads what `encodeValue` wrote, just as strictly as a message. */
 export function decodeValue<T>(kind: Kind<T>, encoded: Uint8Array): T {
-  const reader = cborReader(encoded);
-  const value = kind.read(reader);
-  reader.end();
-  return value;
+  const reader = readerOf(encoded);
+  const value = read(kind, reader);
+  takeEnd(reader);
+  return value as T;
+}
+
+/** What each major type stands for here. */
+const WHAT = ["number", "", "byte string", "text", "list", "record", "", "truth value"];
+
+function write(kind: AnyKind, value: unknown, out: Output): void {
+  const { major, layout } = kind;
+  if (major === CBOR_UINT) {
+    putHead(out, major, within(kind, value as number));
+  } else if (major === CBOR_SIMPLE) {
+    putHead(out, major, value ? CBOR_TRUE : CBOR_FALSE);
+  } else if (layout !== undefined) {
+    const present = presentIn(value, layout);
+    putHead(out, major, present.length);
+    writeFields(value, present, out);
+  } else if (major === CBOR_ARRAY) {
+    if (!Array.isArray(value)) throw isNo(major);
+    putHead(out, major, within(kind, value.length));
+    for (let i = 0; i < value.length; i++) inside(`[${i}]`, () => write(kind.item!, value[i], out));
+  } else {
+    if (major === CBOR_TEXT && typeof value !== "string") throw isNo(major);
+    const content = major === CBOR_TEXT ? utf8(value as string) : value;
+    if (!(content instanceof Uint8Array)) throw isNo(major);
+    putHead(out, major, within(kind, content.length));
+    put(out, content);
+  }
+}
+
+function read(kind: AnyKind, reader: Reader): unknown {
+  const { major, layout } = kind;
+  const argument = within(kind, headOf(reader, major));
+  if (major === CBOR_UINT) return argument;
+  if (major === CBOR_SIMPLE) return argument === CBOR_TRUE;
+  if (major === CBOR_BYTES) return takeBytes(reader, argument);
+  if (major === CBOR_TEXT) return takeText(reader, argument);
+  if (layout !== undefined) return readFields(reader, argument, -1, layout, {});
+  const values: unknown[] = [];
+  for (let i = 0; i < argument; i++) values.push(inside(`[${i}]`, () => read(kind.item!, reader)));
+  return values;
 }
 
 /** The fields by rising key. */
-type Layout = readonly { name: string; key: number; kind: Kind<unknown>; optional: boolean }[];
+type Layout = readonly { name: string; key: number; kind: AnyKind; optional: boolean }[];
 
 function layoutOf(fields: Fields, firstKey: number): Layout {
   const layout = Object.keys(fields).map(name => {
@@ -266,17 +261,17 @@ function presentIn(value: unknown, layout: Layout): Layout {
   return layout.filter(field => !field.optional || given[field.name] !== undefined);
 }
 
-function writeFields(value: unknown, present: Layout, out: Uint8Array[]): void {
+function writeFields(value: unknown, present: Layout, out: Output): void {
   const given = value as { readonly [name: string]: unknown };
   for (const field of present) {
-    out.push(cborHead(CBOR_UINT, field.key));
-    inside(`.${field.name}`, () => field.kind.write(given[field.name], out));
+    putHead(out, CBOR_UINT, field.key);
+    inside(`.${field.name}`, () => write(field.kind, given[field.name], out));
   }
 }
 
 /** Reads `count` fields with keys above `previous` into `value`. */
 function readFields(
-  reader: CborReader,
+  reader: Reader,
   count: number,
   previous: number,
   layout: Layout,
@@ -285,11 +280,11 @@ function readFields(
   let key = previous;
   let next = 0;
   for (let i = 0; i < count; i++) {
-    key = reader.key(key);
+    key = takeKey(reader, key);
     while (next < layout.length && layout[next]!.key < key) missing(layout[next++]!);
     const field = layout[next++];
     if (field === undefined || field.key !== key) throw malformed(`has an unknown field ${key}`);
-    value[field.name] = inside(`.${field.name}`, () => field.kind.read(reader));
+    value[field.name] = inside(`.${field.name}`, () => read(field.kind, reader));
   }
   while (next < layout.length) missing(layout[next++]!);
   return value;
@@ -300,15 +295,22 @@ function missing(field: Layout[number]): void {
   if (!field.optional) throw malformed(`.${field.name} is missing`);
 }
 
-function argumentOf(reader: CborReader, major: number, what: string): number {
-  if (reader.major() !== major) throw malformed(`is no ${what}`);
-  return reader.argument();
+/** The argument of the next item, which must be of this major type. */
+function headOf(reader: Reader, major: number): number {
+  if (nextMajor(reader) !== major) throw isNo(major);
+  return takeHead(reader);
 }
 
-/** A length within its bounds. */
-function within(length: number, min: number, max: number): number {
-  if (length < min || length > max) throw malformed(`has length ${length}, not ${min} to ${max}`);
-  return length;
+/** An argument within its bounds. */
+function within({ major, min, max }: AnyKind, argument: number): number {
+  if (argument >= min && argument <= max && Math.floor(argument) === argument) return argument;
+  if (major === CBOR_UINT) throw malformed(`is no whole number up to ${max}`);
+  if (major === CBOR_SIMPLE) throw isNo(major);
+  throw malformed(`has length ${argument}, not ${min} to ${max}`);
+}
+
+function isNo(major: number): Error {
+  return malformed(`is no ${WHAT[major]}`);
 }
 
 function malformed(what: string): Error {
