@@ -2,9 +2,12 @@
 import { ascii, concat, u32be } from "../src/bytes/bytes.ts";
 import { hmacSha256 } from "../src/bytes/hash.ts";
 import { BRANCH_COMMITMENTS, branchSecret, commitmentBranch } from "../src/lightning/shachain.ts";
+import { channelOf } from "../src/link/transactions.ts";
 import type { Board } from "./board.ts";
 import type { Context } from "./channel/context.ts";
+import type { Proposal } from "./channel/state.ts";
 import { derivedKeys } from "./derived-keys.ts";
+import { remember } from "./remember.ts";
 
 /** The per-commitment secret `number` of channel `index`; those near the last one come cheaply. */
 export function commitmentSecrets(
@@ -34,6 +37,11 @@ export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" 
     secretOf,
     pointOf: keys.pointOf,
     keysFor: keys.keysFor,
+    channelOf: remember(
+      1,
+      (a, b) => a[0] === b[0],
+      (proposal: Proposal) => channelOf(identity, proposal),
+    ),
     roomBytes: vault.journal.capacity,
     get nowMs() {
       return board.now();

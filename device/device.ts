@@ -7,7 +7,7 @@
  */
 import { equal, toHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
-import { checkPayable, decodeInvoice, packInvoice } from "../src/lightning/bolt11.ts";
+import { checkPayable, decodeInvoice } from "../src/lightning/bolt11.ts";
 import { type Step, type ToDevice, toDevice, toGateway } from "../src/link/messages.ts";
 import { serviceFeeMsat } from "../src/link/service-fee.ts";
 import { LinkClient, type LinkEffect } from "../src/link/session.ts";
@@ -299,7 +299,7 @@ export class Device {
       payee: decoded.payee,
       maxCltvExpiry: highestExpiry(identity, this.board.now()),
       expiresAt: decoded.timestamp + decoded.expirySeconds,
-      invoice: packInvoice(invoice),
+      invoice: decoded.packed,
     };
   }
 

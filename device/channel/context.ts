@@ -1,6 +1,7 @@
 /** What a transition may look at besides the state, and what it leaves to be done. */
 import type { PublicCurve } from "../../src/bytes/curve.ts";
 import { lngateError } from "../../src/errors.ts";
+import type { ChannelParameters } from "../../src/lightning/channel.ts";
 import type { CommitmentKeys } from "../../src/lightning/keys.ts";
 import type { Stepped, ToGateway } from "../../src/link/messages.ts";
 import type { DeviceIdentity } from "../identity.ts";
@@ -25,6 +26,8 @@ export interface Context extends KeySource {
   /** Null on a board without curve arithmetic: then the exit is not verified here (docs/security.md). */
   readonly curve: PublicCurve | null;
   readonly records: RecordBank;
+  /** The channel of a proposal; the last one is remembered. */
+  channelOf(proposal: Proposal): ChannelParameters;
   /** Per-commitment secret `number` of channel `index`. */
   secretOf(index: number, number: number): Uint8Array;
   /** Bytes of values that fit into the journal. */

@@ -10,7 +10,7 @@ import type { Step } from "../../src/link/messages.ts";
 import { viewKind } from "../../src/link/messages.ts";
 import { encodeValue } from "../../src/link/schema.ts";
 import { serviceFeeMsat } from "../../src/link/service-fee.ts";
-import { anchorSighash, channelOf, commitmentOf } from "../../src/link/transactions.ts";
+import { anchorSighash, commitmentOf } from "../../src/link/transactions.ts";
 import { needPresent, needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { CLOSING_RECORDS, recordsFor } from "./paying.ts";
@@ -70,7 +70,7 @@ function offers(view: View, paymentHash: Uint8Array): boolean {
 }
 
 function sameView(a: View, b: View): boolean {
-  return equal(encodeValue(viewKind, a), encodeValue(viewKind, b));
+  return a === b || (a.ourSat === b.ourSat && equal(encodeValue(viewKind, a), encodeValue(viewKind, b)));
 }
 
 /** A preimage has come: the payment of its hash is paid, and its service fee is owed. Anything else is no news. */
@@ -130,7 +130,7 @@ export function takeHolder(work: Work, part: NonNullable<Step["holder"]>): void 
 
 function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
   const { holder, counterparty, books } = work.state;
-  const { identity, curve, keysFor, pointOf } = work.context;
+  const { identity, curve, keysFor, pointOf, channelOf } = work.context;
   demand(
     "commitment-number",
     holder === null
@@ -141,7 +141,7 @@ function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
   const view = part.view || counterparty!.view;
   const { proposal } = checkNew(work, view, true);
   const keys = keysFor(proposal, true, pointOf(books.index, part.number));
-  const commitment = commitmentOf(channelOf(identity, proposal), true, part.number, keys, view);
+  const commitment = commitmentOf(channelOf(proposal), true, part.number, keys, view);
   const htlcSignatures = part.htlcSignatures || [];
   const isValid = (signature: Uint8Array, sighash: Uint8Array, key: Uint8Array) =>
     demand(
@@ -184,7 +184,7 @@ function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
  */
 export function takeCounterparty(work: Work, part: NonNullable<Step["counterparty"]>): void {
   const { counterparty: newest, holder, books } = work.state;
-  const { identity, keysFor } = work.context;
+  const { keysFor, channelOf } = work.context;
   if (newest !== null && part.number === newest.number) {
     if (part.view) sameContent(part.view, newest.view);
     demand(
@@ -212,7 +212,7 @@ export function takeCounterparty(work: Work, part: NonNullable<Step["counterpart
   );
   const { proposal } = checkNew(work, view, false);
   const keys = keysFor(proposal, false, point, part.keys);
-  const commitment = commitmentOf(channelOf(identity, proposal), false, part.number, keys, view);
+  const commitment = commitmentOf(channelOf(proposal), false, part.number, keys, view);
   needRecords(work, { A: 1 + CLOSING_RECORDS, B: 0, H: commitment.htlcs.length });
   const answer = {
     partials: [partialFor(work, commitment.sighash)],

@@ -56,12 +56,25 @@ export function isAll(bytes: Uint8Array, value: number): boolean {
 export function write(flash: Flash, offset: number, bytes: Uint8Array): void {
   if (bytes.length === 0) return;
   flash.program(offset, bytes);
-  if (!equal(flash.read(offset, bytes.length), bytes)) {
+  if (!holds(flash.read(offset, bytes.length), bytes)) {
     throw lngateError(
       "vault-corrupt",
       `the flash does not hold what was written at ${offset}: it is worn out`,
     );
   }
+}
+
+/** Whether what was read is what was written: four bytes at a time where they lie so, which is faster. */
+function holds(read: Uint8Array, bytes: Uint8Array): boolean {
+  let at = 0;
+  if (read.length === bytes.length && (read.byteOffset | bytes.byteOffset) % 4 === 0) {
+    const words = bytes.length >> 2;
+    const a = new Int32Array(read.buffer, read.byteOffset, words);
+    const b = new Int32Array(bytes.buffer, bytes.byteOffset, words);
+    for (let i = 0; i < words; i++) if (a[i] !== b[i]) return false;
+    at = 4 * words;
+  }
+  return equal(read.subarray(at), bytes.subarray(at));
 }
 
 /** Destroys what is there by clearing every bit. Throws `vault-corrupt` as `write` does. */

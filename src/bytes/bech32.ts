@@ -24,19 +24,27 @@ function badText(): never {
   bad("this is no Bech32 text");
 }
 
-function polymod(checksum: number, word: number): number {
-  const top = checksum >>> 25;
-  let next = ((checksum & 0x1ffffff) << 5) ^ word;
-  for (let i = 0; i < 5; i++) if ((top >> i) & 1) next ^= GENERATOR[i]!;
-  return next;
+/** What the five bits that leave the checksum bring back into it. */
+const FOLDED: number[] = [];
+for (let bits = 0; bits < 32; bits++) {
+  let sum = 0;
+  for (let i = 0; i < 5; i++) if ((bits >> i) & 1) sum ^= GENERATOR[i]!;
+  FOLDED.push(sum);
 }
 
 function remainder(prefix: string, words: Uint8Array): number {
+  const { length } = prefix;
+  // The prefix's high bits, a zero, its low bits.
+  const all = new Uint8Array(2 * length + 1 + words.length);
+  for (let i = 0; i < length; i++) {
+    all[i] = prefix.charCodeAt(i) >> 5;
+    all[length + 1 + i] = prefix.charCodeAt(i) & 31;
+  }
+  all.set(words, 2 * length + 1);
   let checksum = 1;
-  for (let i = 0; i < prefix.length; i++) checksum = polymod(checksum, prefix.charCodeAt(i) >> 5);
-  checksum = polymod(checksum, 0);
-  for (let i = 0; i < prefix.length; i++) checksum = polymod(checksum, prefix.charCodeAt(i) & 31);
-  for (let i = 0; i < words.length; i++) checksum = polymod(checksum, words[i]!);
+  for (let i = 0; i < all.length; i++) {
+    checksum = ((checksum & 0x1ffffff) << 5) ^ all[i]! ^ FOLDED[checksum >>> 25]!;
+  }
   return checksum;
 }
 
@@ -57,11 +65,8 @@ export function encodeBech32(prefix: string, words: Uint8Array, variant: number)
  */
 export function decodeBech32(text: string, variant: number, maxLength: number): Bech32 {
   if (text.length > maxLength) bad("this text is too long");
-  for (let i = 0; i < text.length; i++) {
-    // Before the case is changed: some letters beyond ASCII would become ordinary ones.
-    const code = text.charCodeAt(i);
-    if (code < 33 || code > 126) badText();
-  }
+  // Before the case is changed: some letters beyond ASCII would become ordinary ones.
+  if (/[^!-~]/.test(text)) badText();
   const lower = text.toLowerCase();
   if (text !== lower && text !== text.toUpperCase()) badText();
   const separator = lower.lastIndexOf("1");
@@ -103,14 +108,14 @@ function regroup(input: Uint8Array, from: number, to: number, count: number): Ui
   let buffer = 0;
   let bits = 0;
   let at = 0;
+  const mask = (1 << to) - 1;
   for (let i = 0; i < input.length; i++) {
     buffer = ((buffer << from) | input[i]!) & 0xfff;
-    bits += from;
-    while (bits >= to) {
+    for (bits += from; bits >= to; ) {
       bits -= to;
-      out[at++] = (buffer >> bits) & ((1 << to) - 1);
+      out[at++] = (buffer >> bits) & mask;
     }
   }
-  if (at < count) out[at] = (buffer << (to - bits)) & ((1 << to) - 1);
+  if (at < count) out[at] = (buffer << (to - bits)) & mask;
   return out;
 }

@@ -46,8 +46,8 @@ export function put(out: Output, bytes: Uint8Array): void {
 }
 
 export function putByte(out: Output, byte: number): void {
-  const at = extend(out, 1);
-  out.room[at] = byte;
+  if (out.length < out.room.length) out.room[out.length++] = byte;
+  else put(out, new Uint8Array([byte]));
 }
 
 /** A number of up to 53 bits in so many bytes, big-endian. */

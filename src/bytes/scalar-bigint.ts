@@ -1,8 +1,6 @@
 /** Scalars modulo n by native BigInt; see scalar.ts for the contract. */
 import { lngateError } from "../errors.ts";
 
-export { isLowS, isReducedScalar, isValidScalar } from "./scalar-order.ts";
-
 /** n, the order of secp256k1. */
 export const N = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
 
@@ -60,4 +58,19 @@ export function mulMod(a: Uint8Array, b: Uint8Array): Uint8Array {
 /** a·b + c mod n. */
 export function mulAddMod(a: Uint8Array, b: Uint8Array, c: Uint8Array): Uint8Array {
   return fromBigInt((toBigInt(a) * toBigInt(b) + toBigInt(c)) % N);
+}
+
+/** True for 32 bytes that encode a number below n; zero included. */
+export function isReducedScalar(bytes: Uint8Array): boolean {
+  return bytes.length === 32 && toBigInt(bytes) < N;
+}
+
+/** True for 32 bytes that encode 0 < s < n: a private key, a nonce, a half of a signature. */
+export function isValidScalar(bytes: Uint8Array): boolean {
+  return isReducedScalar(bytes) && toBigInt(bytes) > 0n;
+}
+
+/** True for a scalar of at most (n − 1) / 2, the greatest s that Bitcoin relays (BIP 146). */
+export function isLowS(bytes: Uint8Array): boolean {
+  return bytes.length === 32 && 2n * toBigInt(bytes) < N;
 }

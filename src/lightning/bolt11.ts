@@ -1,6 +1,14 @@
 /** Reading BOLT #11 invoices: strict, bounded, and without a curve where there is none. And packing them. */
 import type { Network } from "../bitcoin/address.ts";
-import { BECH32, bytesOfWords, decodeBech32, encodeBech32, packWords, wordsOf } from "../bytes/bech32.ts";
+import {
+  BECH32,
+  type Bech32,
+  bytesOfWords,
+  decodeBech32,
+  encodeBech32,
+  packWords,
+  wordsOf,
+} from "../bytes/bech32.ts";
 import { ascii, concat, equal } from "../bytes/bytes.ts";
 import type { PublicCurve } from "../bytes/curve.ts";
 import { sha256 } from "../bytes/hash.ts";
@@ -35,6 +43,8 @@ export interface Invoice {
   readonly routeHints: readonly Uint8Array[];
   /** The feature bits that are set, ascending. */
   readonly features: readonly number[];
+  /** The whole invoice as packInvoice gives it. */
+  readonly packed: Uint8Array;
 }
 
 /** Longer texts are refused unread. */
@@ -248,6 +258,7 @@ function decode(text: string, curve: PublicCurve | null): Invoice {
     minFinalCltvExpiryDelta: number(FIELD_C, 18),
     routeHints,
     features,
+    packed: packed(prefix, words),
   };
 }
 
@@ -305,16 +316,20 @@ export function readHops(hint: Uint8Array): HintHop[] {
  * of whole bytes. Throws `invoice-malformed` if the text is no Bech32 of sane length.
  */
 export function packInvoice(text: string): Uint8Array {
+  let decoded: Bech32;
   try {
-    const { prefix, words } = decodeBech32(text, BECH32, MAX_INVOICE_LENGTH);
-    const data = packWords(words);
-    const spare = wordsIn(data.length) - words.length;
-    if (prefix.length < 128)
-      return concat([new Uint8Array([2 * prefix.length + spare]), ascii(prefix), data]);
+    decoded = decodeBech32(text, BECH32, MAX_INVOICE_LENGTH);
   } catch {
-    // Answered below.
+    malformed("this is no invoice");
   }
-  throw lngateError("invoice-malformed", "this is no invoice");
+  return packed(decoded.prefix, decoded.words);
+}
+
+function packed(prefix: string, words: Uint8Array): Uint8Array {
+  if (prefix.length > 127) malformed("this is no invoice");
+  const data = packWords(words);
+  const spare = wordsIn(data.length) - words.length;
+  return concat([new Uint8Array([2 * prefix.length + spare]), ascii(prefix), data]);
 }
 
 /** The text again, in lower case. Throws `invoice-malformed` for bytes that packInvoice does not make. */

@@ -159,11 +159,7 @@ export function protocol<const K extends readonly MessageKind<string, Fields>[]>
       if (kind === undefined) throw lngateError("message-unknown", `there is no message "${given.type}"`);
       const out = output();
       inside(kind.name, () => {
-        const present = presentIn(value, kind.layout);
-        putHead(out, CBOR_MAP, 1 + present.length);
-        putHead(out, CBOR_UINT, 0);
-        putHead(out, CBOR_UINT, kind.number);
-        writeFields(value, present, out);
+        writeFields(value, kind.layout, out, kind.number);
       });
       return written(out);
     },
@@ -209,9 +205,7 @@ function write(kind: AnyKind, value: unknown, out: Output): void {
   } else if (major === CBOR_SIMPLE) {
     putHead(out, major, value ? CBOR_TRUE : CBOR_FALSE);
   } else if (layout !== undefined) {
-    const present = presentIn(value, layout);
-    putHead(out, major, present.length);
-    writeFields(value, present, out);
+    writeFields(value, layout, out);
   } else if (major === CBOR_ARRAY) {
     if (!Array.isArray(value)) throw isNo(major);
     putHead(out, major, within(kind, value.length));
@@ -255,18 +249,27 @@ function layoutOf(fields: Fields, firstKey: number): Layout {
   return layout;
 }
 
-function presentIn(value: unknown, layout: Layout): Layout {
+/** A map of the fields that are there; of a message, with its number under key 0. */
+function writeFields(value: unknown, layout: Layout, out: Output, number?: number): void {
   if (typeof value !== "object" || value === null) throw malformed("is no record");
   const given = value as { readonly [name: string]: unknown };
-  return layout.filter(field => !field.optional || given[field.name] !== undefined);
-}
-
-function writeFields(value: unknown, present: Layout, out: Output): void {
-  const given = value as { readonly [name: string]: unknown };
-  for (const field of present) {
+  let count = number === undefined ? 0 : 1;
+  for (let i = 0; i < layout.length; i++) if (isThere(layout[i]!, given)) count++;
+  putHead(out, CBOR_MAP, count);
+  if (number !== undefined) {
+    putHead(out, CBOR_UINT, 0);
+    putHead(out, CBOR_UINT, number);
+  }
+  for (let i = 0; i < layout.length; i++) {
+    const field = layout[i]!;
+    if (!isThere(field, given)) continue;
     putHead(out, CBOR_UINT, field.key);
     inside(`.${field.name}`, () => write(field.kind, given[field.name], out));
   }
+}
+
+function isThere({ name, optional }: Layout[number], given: { readonly [name: string]: unknown }): boolean {
+  return !optional || given[name] !== undefined;
 }
 
 /** Reads `count` fields with keys above `previous` into `value`. */

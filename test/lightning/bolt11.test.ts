@@ -221,6 +221,7 @@ describe("an invoice", () => {
           minFinalCltvExpiryDelta: written.minFinalCltvExpiryDelta ?? 18,
           routeHints: read.routeHints,
           features: written.features,
+          packed: packInvoice(text),
         });
         expect(read.routeHints.map(readHops)).toEqual(written.routeHints ?? []);
         expect(unpackInvoice(packInvoice(text))).toBe(text);
