@@ -14,6 +14,7 @@ import { toArrows } from "./scripts/device-build/arrows.mjs";
 import { toEs5 } from "./scripts/device-build/es5.mjs";
 import { namesDeclaredIn, reservedNames } from "./scripts/device-build/names.mjs";
 import { bytesBySource, withMap } from "./scripts/device-build/pass.mjs";
+import { shorten } from "./scripts/device-build/shorten.mjs";
 import { shrink } from "./scripts/device-build/shrink.mjs";
 
 const root = fileURLToPath(new URL("./", import.meta.url));
@@ -55,6 +56,8 @@ const platformModules = {
  */
 async function bundle(target) {
   const { outputFiles } = await build({
+    // Seen as what they are, they would make the minifier wrap everything in a module of Node's.
+    define: { exports: "lngateExports" },
     entryPoints: [root + target.entry],
     bundle: true,
     write: false,
@@ -62,9 +65,8 @@ async function bundle(target) {
     absWorkingDir: root,
     sourcemap: "external",
     sourcesContent: false,
-    format: target.format,
-    // Espruino's modules are had by a plain require.
-    platform: target.es5 ? "node" : "neutral",
+    format: "esm",
+    platform: "neutral",
     target: "es2022",
     minifySyntax: true,
     plugins: [ports(target.ports), platformModules],
@@ -72,12 +74,15 @@ async function bundle(target) {
     logLevel: "warning",
   });
   const [map, script] = outputFiles.map(file => file.text);
-  const shrunk = shrink({ code: script, map: JSON.parse(map) });
+  const shrunk = shorten(shrink({ code: script, map: JSON.parse(map) }));
   const compiled = target.es5 ? toEs5(shrunk) : toArrows(shrunk);
-  const reserved = reservedNames(compiled.code, target.names ?? []);
+  const reserved = reservedNames(target.names ?? []);
   // Espruino takes `of` for a keyword anywhere: named in dead code, the minifier makes no variable of it.
   const finished = await transform((target.es5 ? "if (false) of; " : "") + withMap(compiled), {
     minify: true,
+    format: target.format,
+    // Espruino's modules are had by a plain require.
+    platform: target.es5 ? "node" : "neutral",
     target: target.es5 ? "es5" : "es2022",
     mangleProps: /./,
     reserveProps: new RegExp(`^(?:${reserved.join("|")})$`),
@@ -88,8 +93,9 @@ async function bundle(target) {
   mkdirSync(`${root}dist/device`, { recursive: true });
   const file = `${root}dist/device/${target.out}`;
   mkdirSync(file.slice(0, file.lastIndexOf("/")), { recursive: true });
-  writeFileSync(file, finished.code);
-  return { code: finished.code, map: JSON.parse(finished.map) };
+  const code = finished.code.replaceAll("lngateExports", "exports");
+  writeFileSync(file, code);
+  return { code, map: JSON.parse(finished.map) };
 }
 
 /** What the tests' engines need to be asked for. */

@@ -29,7 +29,6 @@ export function toEs5(script) {
         { targets: { ie: "11" }, loose: true, modules: false, exclude: ["transform-for-of"] },
       ],
     ],
-    sourceType: "script",
     assumptions: {
       iterableIsArray: true,
       noClassCalls: true,
@@ -42,5 +41,5 @@ export function toEs5(script) {
       objectRestNoSymbols: true,
     },
   });
-  return pass(es5, [hoistFunctions], { sourceType: "script" });
+  return pass(es5, [hoistFunctions]);
 }

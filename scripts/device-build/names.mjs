@@ -1,5 +1,6 @@
 /** Names of properties that a device's bundle must keep. */
 import { readFileSync } from "node:fs";
+import babel from "@babel/core";
 
 /** What an application on the board sees of the device. */
 const PUBLIC = [
@@ -65,21 +66,32 @@ function builtIn() {
   ];
 }
 
+/** Names that are looked up by a computed text: the two sides of a channel. */
+const COMPUTED = ["ours", "theirs"];
+
 /**
- * The names in a bundle that stay: JavaScript's and the board's, the application's view, and whatever may be looked up
- * by a computed name: what is also the text of a string, and single letters (which would not get shorter).
+ * The names in a bundle that stay: JavaScript's and the board's, the application's view, what is looked up by a computed
+ * name, and single letters (which would not get shorter).
  *
- * @param {string} code
  * @param {string[]} more names of this bundle's platform
  */
-export function reservedNames(code, more) {
-  const texts = [...code.matchAll(/"([A-Za-z_$][\w$]*)"/g)].map(([, text]) => text);
-  const names = new Set([...builtIn(), ...PUBLIC, ...texts, ...more]);
+export function reservedNames(more) {
+  const names = new Set([...builtIn(), ...PUBLIC, ...COMPUTED, ...more]);
   return [...names].map(name => name.replaceAll("$", "\\$")).concat("[A-Za-z]");
 }
 
-/** Every name that a declaration of a platform's modules has: its API must be called by its own names. */
+/** The names of a platform's modules and of what they have: its API must be called by its own names. */
 export function namesDeclaredIn(file) {
-  const text = readFileSync(file, "utf8").replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*/g, "");
-  return [...new Set(text.match(/[A-Za-z_$][\w$]*/g))];
+  const ast = babel.parseSync(readFileSync(file, "utf8"), {
+    configFile: false,
+    babelrc: false,
+    parserOpts: { plugins: [["typescript", { dts: true }]] },
+  });
+  const names = new Set();
+  babel.traverse(ast, {
+    enter({ node }) {
+      for (const named of [node.key, node.id]) if (named?.name) names.add(named.name);
+    },
+  });
+  return [...names];
 }
