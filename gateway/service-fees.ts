@@ -24,6 +24,7 @@ import {
   UINT32,
   UINT53,
   uint,
+  type ValueOf,
 } from "../src/link/schema.ts";
 import { type ServiceFee, serviceFeeMsat } from "../src/link/service-fee.ts";
 import type { Log } from "./log.ts";
@@ -59,7 +60,7 @@ const booksKind = record({
   /** The settlement that the device was asked for, until it is decided. */
   pending: optional([5, pendingKind]),
 });
-export type FeeBooks = ReturnType<typeof booksKind.read>;
+export type FeeBooks = ValueOf<typeof booksKind>;
 
 const EMPTY: FeeBooks = { earnedMsat: 0, settledMsat: 0, routingMsat: 0, settlements: 0 };
 const INVOICE_SECONDS = 3600;
