@@ -74,9 +74,10 @@ async function bundle(target) {
     logLevel: "warning",
   });
   const [map, script] = outputFiles.map(file => file.text);
-  const shrunk = shorten(shrink({ code: script, map: JSON.parse(map) }));
+  const kept = [...APPLICATION, ...target.names];
+  const shrunk = shorten(shrink({ code: script, map: JSON.parse(map) }, kept));
   const compiled = target.es5 ? toEs5(shrunk) : toArrows(shrunk);
-  const reserved = reservedNames(target.names ?? []);
+  const reserved = reservedNames(kept);
   // Espruino takes `of` for a keyword anywhere: named in dead code, the minifier makes no variable of it.
   const finished = await transform((target.es5 ? "if (false) of; " : "") + withMap(compiled), {
     minify: true,
@@ -100,6 +101,7 @@ async function bundle(target) {
 
 /** What the tests' engines need to be asked for. */
 const ENGINE_NAMES = [
+  "start",
   "method",
   "args",
   "slots",

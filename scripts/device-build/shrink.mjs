@@ -7,19 +7,34 @@ const { types: t } = babel;
 /** Functions whose last argument is a sentence for people, by the number of arguments before it. */
 const SENTENCE_AFTER = { lngateError: 1, demand: 2, need: 1 };
 
+/** Whether an argument is a sentence, as far as can be told: anything else is no reason to take it away. */
+function isSentence(node) {
+  if (t.isConditionalExpression(node)) return isSentence(node.consequent) && isSentence(node.alternate);
+  if (t.isBinaryExpression(node, { operator: "+" })) return isSentence(node.left) || isSentence(node.right);
+  const name = t.isMemberExpression(node) ? node.property.name : node.name;
+  return t.isStringLiteral(node) || t.isTemplateLiteral(node) || ["sentence", "_sentence", "message"].includes(name);
+}
+
 /** Evaluating it does nothing but make a value. */
 function isPure(node) {
   return (
     node === null ||
-    (t.isLiteral(node, undefined) && (!t.isTemplateLiteral(node) || node.expressions.every(isPure))) ||
+    (t.isLiteral(node) && (!t.isTemplateLiteral(node) || node.expressions.every(isPure))) ||
     t.isIdentifier(node) ||
+    t.isFunctionExpression(node) ||
+    t.isArrowFunctionExpression(node) ||
     (t.isMemberExpression(node) && isPure(node.object) && (!node.computed || isPure(node.property))) ||
+    (t.isUnaryExpression(node) && isPure(node.argument)) ||
     (t.isBinaryExpression(node) && isPure(node.left) && isPure(node.right)) ||
+    (t.isLogicalExpression(node) && isPure(node.left) && isPure(node.right)) ||
     (t.isConditionalExpression(node) &&
       isPure(node.test) &&
       isPure(node.consequent) &&
       isPure(node.alternate)) ||
-    (t.isTSNonNullExpression(node) && isPure(node.expression))
+    (t.isArrayExpression(node) && node.elements.every(isPure)) ||
+    (t.isNewExpression(node) &&
+      t.isIdentifier(node.callee, { name: "Uint8Array" }) &&
+      node.arguments.every(isPure))
   );
 }
 
@@ -39,6 +54,9 @@ const sentences = {
       }
       const after = t.isIdentifier(node.callee) && SENTENCE_AFTER[node.callee.name];
       if (!after || node.arguments.length !== after + 1) return;
+      if (!isSentence(node.arguments[after])) {
+        throw path.buildCodeFrameError(`what ${node.callee.name} is told last is no sentence`);
+      }
       node.arguments.length = after;
     },
   },
@@ -105,11 +123,58 @@ function unusedVariables(found) {
   };
 }
 
-/** @param {import("./pass.mjs").Script} script a bundle, its names as they were written */
-export function shrink(script) {
+/**
+ * Properties that nobody reads. Kept are those that messages are described by or that a description names (arrays that
+ * begin with a number: they are looked up by the names of the description), and what is in `kept`.
+ */
+function unusedProperties(kept, found) {
+  return {
+    visitor: {
+      Program(program) {
+        const read = new Set(kept);
+        const nameOf = ({ key, computed }) => (computed ? null : (key.name ?? key.value));
+        program.traverse({
+          MemberExpression({ node }) {
+            if (!node.computed) read.add(node.property.name);
+          },
+          OptionalMemberExpression({ node }) {
+            if (!node.computed) read.add(node.property.name);
+          },
+          ObjectPattern({ node }) {
+            for (const property of node.properties) if (property.key) read.add(nameOf(property));
+          },
+          ObjectProperty({ node }) {
+            const first = t.isArrayExpression(node.value) ? node.value.elements[0] : null;
+            const argument = t.isCallExpression(node.value) ? node.value.arguments[0] : null;
+            const described = t.isArrayExpression(argument) ? argument.elements[0] : null;
+            if (t.isNumericLiteral(first) || t.isNumericLiteral(described)) read.add(nameOf(node));
+          },
+        });
+        program.traverse({
+          ObjectExpression(path) {
+            for (const property of path.get("properties")) {
+              if (property.isSpreadElement() || read.has(nameOf(property.node)) || property.node.computed) continue;
+              if (/^[A-Za-z]$/.test(nameOf(property.node))) continue;
+              if (property.isObjectProperty() && !isPure(property.node.value)) continue;
+              property.remove();
+              found.count++;
+            }
+          },
+        });
+      },
+    },
+  };
+}
+
+/**
+ * @param {import("./pass.mjs").Script} script a bundle, its names as they were written
+ * @param {string[]} kept names of properties that others than the bundle read
+ */
+export function shrink(script, kept) {
   let out = pass(script, [sentences]);
   for (;;) {
     const found = { count: 0 };
+    out = pass(out, [unusedProperties(kept, found)]);
     out = pass(out, [unusedParameters(found)]);
     out = pass(out, [unusedVariables(found)]);
     if (found.count === 0) return out;

@@ -53,7 +53,8 @@ export function readerOf(bytes: Uint8Array): Reader {
   return { bytes, at: 0 };
 }
 
-function need(reader: Reader, length: number): void {
+/** Throws unless so many bytes are left. */
+function expectBytes(reader: Reader, length: number): void {
   if (reader.bytes.length - reader.at < length) {
     throw lngateError("cbor-truncated", "bytes end in the middle of an item");
   }
@@ -61,7 +62,7 @@ function need(reader: Reader, length: number): void {
 
 /** The major type of the next item, which is not consumed. */
 export function nextMajor(reader: Reader): number {
-  need(reader, 1);
+  expectBytes(reader, 1);
   return reader.bytes[reader.at]! >> 5;
 }
 
@@ -76,7 +77,7 @@ export function takeHead(reader: Reader): number {
   }
   if (info < 24) return info;
   const width = 1 << (info - 24);
-  need(reader, width);
+  expectBytes(reader, width);
   const value = readBE(bytes, reader.at, width);
   reader.at += width;
   if (value > LARGEST) throw lngateError("cbor-too-large", "a number is above 2^53-1");
@@ -89,7 +90,7 @@ export function takeHead(reader: Reader): number {
 
 /** The bytes after the head of a byte string or text, as a copy. */
 export function takeBytes(reader: Reader, length: number): Uint8Array {
-  need(reader, length);
+  expectBytes(reader, length);
   const out = new Uint8Array(length);
   out.set(reader.bytes.subarray(reader.at, reader.at + length));
   reader.at += length;

@@ -316,8 +316,8 @@ function isNo(major: number): Error {
   return malformed(`is no ${WHAT[major]}`);
 }
 
-function malformed(what: string): Error {
-  return lngateError("message-malformed", what);
+function malformed(sentence: string): Error {
+  return lngateError("message-malformed", sentence);
 }
 
 /** Runs a step and puts the place before the sentence of its error: "pay.note has 90 bytes …". */
