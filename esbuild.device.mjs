@@ -76,21 +76,29 @@ async function bundle(target) {
   const [map, script] = outputFiles.map(file => file.text);
   const kept = [...APPLICATION, ...target.names];
   const shrunk = shorten(shrink({ code: script, map: JSON.parse(map) }, kept));
-  const compiled = target.es5 ? toEs5(shrunk) : toArrows(shrunk);
-  const reserved = reservedNames(kept);
-  // Espruino takes `of` for a keyword anywhere: named in dead code, the minifier makes no variable of it.
-  const finished = await transform((target.es5 ? "if (false) of; " : "") + withMap(compiled), {
-    minify: true,
+  const compiled = target.es5 ? toEs5(shrunk) : shrunk;
+  const format = {
     format: target.format,
     // Espruino's modules are had by a plain require.
     platform: target.es5 ? "node" : "neutral",
     target: target.es5 ? "es5" : "es2022",
-    mangleProps: /./,
-    reserveProps: new RegExp(`^(?:${reserved.join("|")})$`),
-    legalComments: "none",
-    sourcemap: "external",
-    sourcesContent: false,
-  });
+  };
+  // The gate for whatever slipped through: nothing newer than ES5, and then arrows where the engine has them.
+  if (target.es5) await transform(compiled.code, format);
+  const finished = await transform(
+    // Espruino takes `of` for a keyword anywhere: named in dead code, the minifier makes no variable of it.
+    (target.es5 ? "if (false) of; " : "") + withMap(target.arrows === false ? compiled : toArrows(compiled)),
+    {
+      ...format,
+      supported: { arrow: target.arrows !== false },
+      minify: true,
+      mangleProps: /./,
+      reserveProps: new RegExp(`^(?:${reservedNames(kept).join("|")})$`),
+      legalComments: "none",
+      sourcemap: "external",
+      sourcesContent: false,
+    },
+  );
   mkdirSync(`${root}dist/device`, { recursive: true });
   const file = `${root}dist/device/${target.out}`;
   mkdirSync(file.slice(0, file.lastIndexOf("/")), { recursive: true });
@@ -184,6 +192,7 @@ const targets = [
     out: "engines/es5.js",
     format: "iife",
     es5: true,
+    arrows: false,
     ports: {
       ...CURVELESS,
       "src/bytes/hash.ts": "scripts/engines/boards/es5-hash.ts",

@@ -10,7 +10,7 @@ import { codeOf, lngateError } from "../src/errors.ts";
 import { checkPayable, decodeInvoice } from "../src/lightning/bolt11.ts";
 import { type Step, type ToDevice, toDevice, toGateway } from "../src/link/messages.ts";
 import { serviceFeeMsat } from "../src/link/service-fee.ts";
-import { LinkClient, type LinkEffect } from "../src/link/session.ts";
+import { type LinkClient, type LinkEffect, linkClient } from "../src/link/session.ts";
 import { linkTopic } from "../src/link/topics.ts";
 import type { Board, MqttConnection } from "./board.ts";
 import type { Context, Effect } from "./channel/context.ts";
@@ -112,7 +112,7 @@ export class Device {
     const { cursors } = this.state.books;
     for (const kind of RECORD_KINDS) board.vault.records.erase(kind, cursors[kind]);
     this.context = contextOf(board);
-    this.link = new LinkClient({
+    this.link = linkClient({
       crypto: { aes256Ctr: board.aes256Ctr, random: length => board.vault.drbg.generate(length) },
       linkKey: board.vault.identity.linkKey,
       maxMessageBytes: MAX_MESSAGE_BYTES,

@@ -224,104 +224,108 @@ function openChannel(
 }
 
 /** The end that opens sessions: a device, or its owner's computer. */
-export class LinkClient {
-  private readonly options: LinkOptions;
-  private readonly handshakeKey: Uint8Array;
-  private channel: Channel | undefined = undefined;
-  /** The hello that awaits its answer. */
-  private hello: { readonly nonce: Uint8Array; readonly frame: Uint8Array; tries: number } | undefined =
-    undefined;
-  private helloAt = -NEVER;
-  /** When a hello is due: again, or because of a hint. */
-  private helloAgainAt = NEVER;
-
-  constructor(options: LinkOptions) {
-    this.options = options;
-    this.handshakeKey = handshakeKey(options.linkKey);
-  }
-
+export interface LinkClient {
   /** Whether messages can be sent. */
-  isUp(): boolean {
-    return this.channel !== undefined;
-  }
-
+  isUp(): boolean;
   /** When `tick` is due; Infinity when nothing is awaited. */
-  nextTick(): number {
-    return Math.min(this.helloAgainAt, this.channel ? this.channel.nextTick() : NEVER);
+  nextTick(): number;
+  /** The transport came up, for the first time or again. */
+  connected(nowMs: number): LinkEffect[];
+  /** Throws `link-down`, `link-busy`, `message-too-large`, `message-malformed` (empty). */
+  send(message: Uint8Array, nowMs: number): LinkEffect[];
+  receive(frame: Uint8Array, nowMs: number): LinkEffect[];
+  tick(nowMs: number): LinkEffect[];
+}
+
+export function linkClient(options: LinkOptions): LinkClient {
+  const key = handshakeKey(options.linkKey);
+  let channel: Channel | undefined;
+  /** The hello that awaits its answer. */
+  let hello: { readonly nonce: Uint8Array; readonly frame: Uint8Array; tries: number } | undefined;
+  let helloAt = -NEVER;
+  /** When a hello is due: again, or because of a hint. */
+  let helloAgainAt = NEVER;
+
+  function isUp(): boolean {
+    return channel !== undefined;
   }
 
-  /** The transport came up, for the first time or again. */
-  connected(nowMs: number): LinkEffect[] {
+  function nextTick(): number {
+    return Math.min(helloAgainAt, channel ? channel.nextTick() : NEVER);
+  }
+
+  function connected(nowMs: number): LinkEffect[] {
     const effects: LinkEffect[] = [];
-    if (this.channel) this.channel.wake(nowMs, effects);
-    if (this.hello) this.hello.tries = 0;
-    if (this.hello || !this.channel) this.sendHello(nowMs, effects);
+    if (channel) channel.wake(nowMs, effects);
+    if (hello) hello.tries = 0;
+    if (hello || !channel) sendHello(nowMs, effects);
     return effects;
   }
 
-  /** Throws `link-down`, `link-busy`, `message-too-large`, `message-malformed` (empty). */
-  send(message: Uint8Array, nowMs: number): LinkEffect[] {
-    return sendOn(this.channel, this.options, message, nowMs);
+  function send(message: Uint8Array, nowMs: number): LinkEffect[] {
+    return sendOn(channel, options, message, nowMs);
   }
 
-  receive(frame: Uint8Array, nowMs: number): LinkEffect[] {
+  function receive(frame: Uint8Array, nowMs: number): LinkEffect[] {
     return judge(effects => {
       const kind = frameKind(frame);
       if (kind === WELCOME) {
-        this.takeWelcome(frame, nowMs, effects);
+        takeWelcome(frame, nowMs, effects);
       } else if (kind === NO_SESSION) {
-        this.takeHint(frame, nowMs, effects);
+        takeHint(frame, nowMs, effects);
       } else if (kind === DATA || kind === ACK) {
-        if (!this.channel || frameSession(frame) !== this.channel.session) throw unknownSession();
-        this.channel.receive(frame, nowMs, effects);
+        if (!channel || frameSession(frame) !== channel.session) throw unknownSession();
+        channel.receive(frame, nowMs, effects);
       } else {
         throw unexpected();
       }
     });
   }
 
-  tick(nowMs: number): LinkEffect[] {
+  function tick(nowMs: number): LinkEffect[] {
     const effects: LinkEffect[] = [];
-    const reason = this.channel ? this.channel.tick(nowMs, effects) : undefined;
+    const reason = channel ? channel.tick(nowMs, effects) : undefined;
     if (reason !== undefined) {
-      this.channel = undefined;
+      channel = undefined;
       effects.push({ kind: "lost", code: reason });
     }
-    if (reason !== undefined || nowMs >= this.helloAgainAt) this.sendHello(nowMs, effects);
+    if (reason !== undefined || nowMs >= helloAgainAt) sendHello(nowMs, effects);
     return effects;
   }
 
-  private takeWelcome(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
-    if (!this.hello) throw unexpected();
-    const nonceG = openWelcome(this.handshakeKey, this.hello.nonce, frame);
-    const keys = sessionKeys(this.options.linkKey, this.hello.nonce, nonceG);
-    this.hello = undefined;
-    this.helloAgainAt = NEVER;
-    this.channel = openChannel(this.options, keys.session, keys.up, keys.down);
+  function takeWelcome(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
+    if (!hello) throw unexpected();
+    const nonceG = openWelcome(key, hello.nonce, frame);
+    const keys = sessionKeys(options.linkKey, hello.nonce, nonceG);
+    hello = undefined;
+    helloAgainAt = NEVER;
+    channel = openChannel(options, keys.session, keys.up, keys.down);
     // Proves to the gateway that this side is fresh, too.
-    this.channel.send(new Uint8Array(0), nowMs, effects);
+    channel.send(new Uint8Array(0), nowMs, effects);
     effects.push({ kind: "up", session: keys.session });
   }
 
-  private takeHint(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
+  function takeHint(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
     const session = frameSession(frame);
-    const concerned = this.channel !== undefined && (session === 0 || session === this.channel.session);
-    if (!concerned || this.helloAgainAt !== NEVER) throw unexpected();
-    if (nowMs - this.helloAt >= HELLO_MS) this.sendHello(nowMs, effects);
-    else this.helloAgainAt = this.helloAt + HELLO_MS;
+    const concerned = channel !== undefined && (session === 0 || session === channel.session);
+    if (!concerned || helloAgainAt !== NEVER) throw unexpected();
+    if (nowMs - helloAt >= HELLO_MS) sendHello(nowMs, effects);
+    else helloAgainAt = helloAt + HELLO_MS;
   }
 
   /** A fresh hello, or the one under way again. */
-  private sendHello(nowMs: number, effects: LinkEffect[]): void {
-    if (!this.hello) {
-      const nonce = this.options.crypto.random(16);
-      this.hello = { nonce, frame: sealHello(this.handshakeKey, nonce), tries: 0 };
-      this.helloAt = nowMs;
+  function sendHello(nowMs: number, effects: LinkEffect[]): void {
+    if (!hello) {
+      const nonce = options.crypto.random(16);
+      hello = { nonce, frame: sealHello(key, nonce), tries: 0 };
+      helloAt = nowMs;
     }
-    effects.push({ kind: "send", bytes: this.hello.frame });
-    this.helloAgainAt = nowMs + Math.min(HELLO_MS * (1 << this.hello.tries), LONGEST_WAIT_MS);
-    if (this.hello.tries < MAX_RESENDS) this.hello.tries++;
+    effects.push({ kind: "send", bytes: hello.frame });
+    helloAgainAt = nowMs + Math.min(HELLO_MS * (1 << hello.tries), LONGEST_WAIT_MS);
+    if (hello.tries < MAX_RESENDS) hello.tries++;
   }
+
+  return { isUp, nextTick, connected, send, receive, tick };
 }
 
 /** The end that answers: the gateway's, one for each device and one for each owner's computer. */

@@ -9,8 +9,8 @@ import { hkdf } from "../../src/link/hkdf.ts";
 import {
   ACK_DELAY_MS,
   HELLO_MS,
-  LinkClient,
   LinkServer,
+  linkClient,
   QUEUE,
   RESEND_MS,
   WINDOW,
@@ -232,7 +232,7 @@ describe("opening a session", () => {
   test("with another device's key is refused", () => {
     const nonceD = new Uint8Array(16);
     const options = { crypto: { ...nodeLinkCrypto, random: () => nonceD }, maxMessageBytes: 100 };
-    const ours = new LinkClient({ ...options, linkKey: new Uint8Array(32).fill(1) });
+    const ours = linkClient({ ...options, linkKey: new Uint8Array(32).fill(1) });
     const server = new LinkServer({ ...options, linkKey: new Uint8Array(32).fill(2) });
     const [hello] = ours.connected(0);
     if (hello?.kind !== "send") throw new Error("no hello");
@@ -297,7 +297,7 @@ describe("inside a session", () => {
   test("an acknowledgement of what was never sent is refused, also with the right key", () => {
     const [nonceD, nonceG, linkKey] = [new Uint8Array(16), new Uint8Array(16).fill(3), new Uint8Array(32)];
     const crypto = { ...nodeLinkCrypto, random: () => nonceD };
-    const client = new LinkClient({ crypto, linkKey, maxMessageBytes: 100 });
+    const client = linkClient({ crypto, linkKey, maxMessageBytes: 100 });
     client.connected(0);
     client.receive(sealWelcome(handshakeKey(linkKey), nonceD, nonceG), 0);
     const { session, down } = sessionKeys(linkKey, nonceD, nonceG);
@@ -363,7 +363,7 @@ describe("inside a session", () => {
         return nodeLinkCrypto.aes256Ctr(...given);
       },
     };
-    const client = new LinkClient({ crypto, linkKey: new Uint8Array(32), maxMessageBytes: 100 });
+    const client = linkClient({ crypto, linkKey: new Uint8Array(32), maxMessageBytes: 100 });
     expect(codeThrown(() => client.send(new Uint8Array(101), 0))).toBe("message-too-large");
     expect(codeThrown(() => client.send(new Uint8Array(0), 0))).toBe("message-malformed");
     expect(codeThrown(() => client.send(new Uint8Array(100), 0))).toBe("link-down");

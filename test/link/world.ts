@@ -7,7 +7,7 @@ import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
 import { equal } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
 import type { LinkCrypto } from "../../src/link/envelope.ts";
-import { LinkClient, type LinkEffect, LinkServer } from "../../src/link/session.ts";
+import { type LinkClient, type LinkEffect, LinkServer, linkClient } from "../../src/link/session.ts";
 
 export type Side = "client" | "server";
 export const otherSide = (side: Side): Side => (side === "client" ? "server" : "client");
@@ -161,7 +161,7 @@ export class World {
       maxMessageBytes: this.maxMessageBytes,
       ...(this.maxFrames === undefined ? {} : { maxFrames: this.maxFrames }),
     };
-    return side === "client" ? new LinkClient(options) : new LinkServer(options);
+    return side === "client" ? linkClient(options) : new LinkServer(options);
   }
 
   private tickIfDue(side: Side): void {

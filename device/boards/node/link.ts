@@ -3,7 +3,7 @@
  * side for a program that has no channel of its own, such as the owner's.
  */
 import { lngateError } from "../../../src/errors.ts";
-import { LinkClient, type LinkEffect, type LinkServer } from "../../../src/link/session.ts";
+import { type LinkClient, type LinkEffect, type LinkServer, linkClient } from "../../../src/link/session.ts";
 import { linkTopic, publishBytes } from "../../../src/link/topics.ts";
 import { nodeLinkCrypto } from "./crypto.ts";
 import { dialMqtt } from "./mqtt.ts";
@@ -108,7 +108,7 @@ export function openLink(options: OpenLinkOptions): OpenLink {
   const up = linkTopic(options.identity, "up");
   const down = linkTopic(options.identity, "down");
   const traffic: Traffic = { messagesUp: 0, bytesUp: 0, messagesDown: 0, bytesDown: 0 };
-  const client = new LinkClient({
+  const client = linkClient({
     crypto: nodeLinkCrypto,
     linkKey: options.linkKey,
     maxMessageBytes: options.maxMessageBytes,
