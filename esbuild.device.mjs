@@ -12,7 +12,12 @@ import { fileURLToPath } from "node:url";
 import { build, transform } from "esbuild";
 import { toArrows } from "./scripts/device-build/arrows.mjs";
 import { toEs5 } from "./scripts/device-build/es5.mjs";
-import { namesDeclaredIn, reservedNames } from "./scripts/device-build/names.mjs";
+import {
+  namesDeclaredIn,
+  namesLeftOut,
+  namesOfferedBy,
+  reservedNames,
+} from "./scripts/device-build/names.mjs";
 import { bytesBySource, withMap } from "./scripts/device-build/pass.mjs";
 import { shorten } from "./scripts/device-build/shorten.mjs";
 import { shrink } from "./scripts/device-build/shrink.mjs";
@@ -93,7 +98,7 @@ async function bundle(target) {
       supported: { arrow: target.arrows !== false },
       minify: true,
       mangleProps: /./,
-      reserveProps: new RegExp(`^(?:${reservedNames(kept).join("|")})$`),
+      reserveProps: new RegExp(`^(?:${reservedNames([...kept, ...namesLeftOut(compiled.code)]).join("|")})$`),
       legalComments: "none",
       sourcemap: "external",
       sourcesContent: false,
@@ -106,6 +111,9 @@ async function bundle(target) {
   writeFileSync(file, code);
   return { code, map: JSON.parse(finished.map) };
 }
+
+/** What an application on the board sees of the device. */
+const APPLICATION = namesOfferedBy(`${root}device/device.ts`);
 
 /** What the tests' engines need to be asked for. */
 const ENGINE_NAMES = [

@@ -2,38 +2,6 @@
 import { readFileSync } from "node:fs";
 import babel from "@babel/core";
 
-/** What an application on the board sees of the device. */
-const PUBLIC = [
-  // device/device.ts: Device, PayOptions, Receipt, Balance
-  "id",
-  "connect",
-  "isConnected",
-  "openChannel",
-  "pay",
-  "quote",
-  "balance",
-  "close",
-  "exit",
-  "forget",
-  "disconnect",
-  "maxFeeMsat",
-  "timeoutMs",
-  "hash",
-  "preimage",
-  "amountMsat",
-  "feeMsat",
-  "serviceFeeMsat",
-  "ms",
-  "txid",
-  "balanceSat",
-  "spendableMsat",
-  "phase",
-  "formerSat",
-  "recordsLeft",
-  "isAtRest",
-  "code",
-];
-
 /** All that JavaScript itself calls so. */
 function builtIn() {
   const names = new Set();
@@ -76,22 +44,39 @@ const COMPUTED = ["ours", "theirs"];
  * @param {string[]} more names of this bundle's platform
  */
 export function reservedNames(more) {
-  const names = new Set([...builtIn(), ...PUBLIC, ...COMPUTED, ...more]);
+  const names = new Set([...builtIn(), ...COMPUTED, "code", ...more]);
   return [...names].map(name => name.replaceAll("$", "\\$")).concat("[A-Za-z]");
+}
+
+function namesIn(file, options, isNamed) {
+  const ast = babel.parseSync(readFileSync(file, "utf8"), {
+    configFile: false,
+    babelrc: false,
+    parserOpts: { plugins: [["typescript", options]], sourceType: "module" },
+  });
+  const names = new Set();
+  babel.traverse(ast, {
+    enter(path) {
+      if (!isNamed(path)) return;
+      for (const named of [path.node.key, path.node.id]) if (named?.name) names.add(named.name);
+    },
+  });
+  return [...names];
 }
 
 /** The names of a platform's modules and of what they have: its API must be called by its own names. */
 export function namesDeclaredIn(file) {
-  const ast = babel.parseSync(readFileSync(file, "utf8"), {
-    configFile: false,
-    babelrc: false,
-    parserOpts: { plugins: [["typescript", { dts: true }]] },
-  });
-  const names = new Set();
-  babel.traverse(ast, {
-    enter({ node }) {
-      for (const named of [node.key, node.id]) if (named?.name) names.add(named.name);
-    },
-  });
-  return [...names];
+  return namesIn(file, { dts: true }, () => true);
+}
+
+/** The names of what a module's exported interfaces have. */
+export function namesOfferedBy(file) {
+  return namesIn(file, {}, path =>
+    path.findParent(parent => parent.isTSInterfaceDeclaration())?.parentPath.isExportNamedDeclaration(),
+  );
+}
+
+/** The names that `const { name, ...rest }` leaves out: as ES5 they are texts, looked up in a list. */
+export function namesLeftOut(code) {
+  return [...code.matchAll(/_excluded\d* = \[([^\]]*)\]/g)].flatMap(([, list]) => JSON.parse(`[${list}]`));
 }

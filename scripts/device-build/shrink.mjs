@@ -12,7 +12,11 @@ function isSentence(node) {
   if (t.isConditionalExpression(node)) return isSentence(node.consequent) && isSentence(node.alternate);
   if (t.isBinaryExpression(node, { operator: "+" })) return isSentence(node.left) || isSentence(node.right);
   const name = t.isMemberExpression(node) ? node.property.name : node.name;
-  return t.isStringLiteral(node) || t.isTemplateLiteral(node) || ["sentence", "_sentence", "message"].includes(name);
+  return (
+    t.isStringLiteral(node) ||
+    t.isTemplateLiteral(node) ||
+    ["sentence", "_sentence", "message"].includes(name)
+  );
 }
 
 /** Evaluating it does nothing but make a value. */
@@ -153,7 +157,8 @@ function unusedProperties(kept, found) {
         program.traverse({
           ObjectExpression(path) {
             for (const property of path.get("properties")) {
-              if (property.isSpreadElement() || read.has(nameOf(property.node)) || property.node.computed) continue;
+              if (property.isSpreadElement() || read.has(nameOf(property.node)) || property.node.computed)
+                continue;
               if (/^[A-Za-z]$/.test(nameOf(property.node))) continue;
               if (property.isObjectProperty() && !isPure(property.node.value)) continue;
               property.remove();
