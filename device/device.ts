@@ -77,111 +77,127 @@ const PAY_TIMEOUT_MS = 60000;
 const OPEN_AGAIN_MS = 20000;
 const WILL_PASS = ["deposit-missing", "bridge-unreachable", "bitcoind-unreachable"];
 
-/** Opens the device that lives in the board's vault. */
-export function openDevice(board: Board): Device {
-  return new Device(board);
-}
-
-export class Device {
-  private readonly board: Board;
-  private readonly context: Context;
-  private state: ChannelState;
-  private readonly link: LinkClient;
-  private mqtt: MqttConnection | null = null;
-  /** The broker is reached; whether the gateway is, the link knows. */
-  private online = false;
-  private offlineBecause = "";
-  private cancelTick: () => void = () => {};
-  private readonly inbox: ToDevice[] = [];
-  /** The application has its turn before the rest of a step is worked on. */
-  private resting = false;
-  private cancelRest: () => void = () => {};
-  /** What the gateway last said of the channel. */
-  private channelState = "unknown";
-  private closeTxid: Uint8Array | null = null;
-  private connecting: Waiter<void>[] = [];
-  private paying: { hash: Uint8Array; waiter: Waiter<Receipt> }[] = [];
-  private readying: Waiter<void>[] = [];
-  private closing: Waiter<{ txid: string }>[] = [];
-  private cancelOpen: () => void = () => {};
-
-  constructor(board: Board) {
-    this.board = board;
-    this.state = readState(board.vault.journal);
-    // Clears the bits of records that were used when the power failed before they were cleared.
-    const { cursors } = this.state.books;
-    for (const kind of RECORD_KINDS) board.vault.records.erase(kind, cursors[kind]);
-    this.context = contextOf(board);
-    this.link = linkClient({
-      crypto: { aes256Ctr: board.aes256Ctr, random: length => board.vault.drbg.generate(length) },
-      linkKey: board.vault.identity.linkKey,
-      maxMessageBytes: MAX_MESSAGE_BYTES,
-    });
-  }
-
-  get id(): string {
-    return this.board.vault.identity.deviceId;
-  }
-
+/** What an application on the board calls. */
+export interface Device {
+  readonly id: string;
   /** Connects to the gateway and stays connected. Resolves with the first session. */
-  connect(): Promise<void> {
-    if (this.mqtt === null) {
-      const { identity } = this.board.vault;
-      this.mqtt = this.board.mqtt({
-        url: identity.brokerUrl,
-        username: identity.deviceId,
-        password: identity.brokerPassword,
-        publishTopic: linkTopic(identity.deviceId, "up"),
-        subscribeTopic: linkTopic(identity.deviceId, "down"),
-        onOpen: () => {
-          this.online = true;
-          this.linked(this.link.connected(this.board.ticks()));
-        },
-        onMessage: payload => this.linked(this.link.receive(payload, this.board.ticks())),
-        onClose: reason => {
-          this.online = false;
-          this.offlineBecause = ` (${reason})`;
-        },
-      });
-    }
-    if (this.isConnected()) return Promise.resolve();
-    return new Promise((resolve, reject) => this.connecting.push({ resolve, reject }));
-  }
-
-  isConnected(): boolean {
-    return this.online && this.link.isUp();
-  }
-
+  connect(): Promise<void>;
+  isConnected(): boolean;
   /**
    * Asks for a channel funded from the deposit, and waits until it can be used. Asks again until the deposit is
    * there. Errors: `gateway-unreachable`, `records-used-up`, `exits-kept`.
    */
-  openChannel(): Promise<void> {
-    const { phase } = this.state.books;
-    if (phase === "open" && this.channelState === "ready") return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      this.readying.push({ resolve, reject });
-      this.askToOpen();
-    });
-  }
-
+  openChannel(): Promise<void>;
   /**
    * Pays a BOLT #11 invoice. Idempotent by payment hash: paid before, it resolves with the same receipt; under
    * way, it joins. Rejects with a stable code: `invoice-…` (malformed, wrong-network, amountless, expired, …),
    * `policy-…` (the owner's limits), `balance-too-low`, `records-used-up`, `gateway-unreachable`,
    * `channel-not-open`, `payment-…` and `no-route` (the gateway's word), `payment-pending` (not decided yet).
    */
-  pay(invoice: string, options: PayOptions = {}): Promise<Receipt> {
+  pay(invoice: string, options?: PayOptions): Promise<Receipt>;
+  /** What `pay()` with the same arguments would cost. Throws `invoice-…` for what is no invoice. */
+  quote(invoice: string, options?: PayOptions): Quote;
+  /** No payment is in flight, and both commitments say so. */
+  isAtRest(): boolean;
+  balance(): Balance;
+  /** Asks for a mutual close to the owner's address. Resolves with the closing transaction's id when it is confirmed. */
+  close(): Promise<{ txid: string }>;
+  /**
+   * The owner leaves without the gateway: the channel ends on this device for good, and its last state is given as text
+   * (exit-text.ts) for `lngate device exit --from`. Again and again it gives the same. Throws `policy-close-state` where
+   * there is no channel, `vault-rolled-back`.
+   */
+  exit(): string;
+  /**
+   * Forgets the exits of channels up to this number, which somebody has seen closed on the chain. Only the owner can know:
+   * an exit that is forgotten while the gateway has lied leaves the money to its mercy.
+   */
+  forget(index: number): void;
+  /**
+   * Ends the connection. What is under way goes on at the next `connect()`; who waits for it here is told that it is
+   * not decided (`payment-pending`), or `gateway-unreachable`.
+   */
+  disconnect(): void;
+}
+
+/** Opens the device that lives in the board's vault. */
+export function openDevice(board: Board): Device {
+  let channel = readState(board.vault.journal);
+  // Clears the bits of records that were used when the power failed before they were cleared.
+  const { cursors } = channel.books;
+  for (const kind of RECORD_KINDS) board.vault.records.erase(kind, cursors[kind]);
+  const context = contextOf(board);
+  const link = linkClient({
+    crypto: { aes256Ctr: board.aes256Ctr, random: length => board.vault.drbg.generate(length) },
+    linkKey: board.vault.identity.linkKey,
+    maxMessageBytes: MAX_MESSAGE_BYTES,
+  });
+  let mqtt: MqttConnection | null = null;
+  /** The broker is reached; whether the gateway is, the link knows. */
+  let online = false;
+  let offlineBecause = "";
+  let cancelTick: () => void = () => {};
+  const inbox: ToDevice[] = [];
+  /** The application has its turn before the rest of a step is worked on. */
+  let resting = false;
+  let cancelRest: () => void = () => {};
+  /** What the gateway last said of the channel. */
+  let channelState = "unknown";
+  let closeTxid: Uint8Array | null = null;
+  const connecting: Waiter<void>[] = [];
+  let paying: { hash: Uint8Array; waiter: Waiter<Receipt> }[] = [];
+  const readying: Waiter<void>[] = [];
+  const closing: Waiter<{ txid: string }>[] = [];
+  let cancelOpen: () => void = () => {};
+
+  function connect(): Promise<void> {
+    if (mqtt === null) {
+      const { identity } = board.vault;
+      mqtt = board.mqtt({
+        url: identity.brokerUrl,
+        username: identity.deviceId,
+        password: identity.brokerPassword,
+        publishTopic: linkTopic(identity.deviceId, "up"),
+        subscribeTopic: linkTopic(identity.deviceId, "down"),
+        onOpen: () => {
+          online = true;
+          linked(link.connected(board.ticks()));
+        },
+        onMessage: payload => linked(link.receive(payload, board.ticks())),
+        onClose: reason => {
+          online = false;
+          offlineBecause = ` (${reason})`;
+        },
+      });
+    }
+    if (isConnected()) return Promise.resolve();
+    return new Promise((resolve, reject) => connecting.push({ resolve, reject }));
+  }
+
+  function isConnected(): boolean {
+    return online && link.isUp();
+  }
+
+  function openChannel(): Promise<void> {
+    const { phase } = channel.books;
+    if (phase === "open" && channelState === "ready") return Promise.resolve();
     return new Promise((resolve, reject) => {
-      const order = this.orderOf(invoice, options);
-      const known = knownPayment(this.state, order.paymentHash);
-      if (known?.preimage) return resolve(this.receiptOf(known));
+      readying.push({ resolve, reject });
+      askToOpen();
+    });
+  }
+
+  function pay(invoice: string, options: PayOptions = {}): Promise<Receipt> {
+    return new Promise((resolve, reject) => {
+      const order = orderOf(invoice, options);
+      const known = knownPayment(channel, order.paymentHash);
+      if (known?.preimage) return resolve(receiptOf(known));
       if (!known || known.settled) {
-        checkPayable(order.decoded, this.board.vault.identity.network, Math.floor(this.board.now() / 1000));
-        this.needConnection();
+        checkPayable(order.decoded, board.vault.identity.network, Math.floor(board.now() / 1000));
+        needConnection();
       }
-      const cancel = this.board.after(options.timeoutMs || PAY_TIMEOUT_MS, () => {
-        this.paying = this.paying.filter(entry => entry.waiter !== waiter);
+      const cancel = board.after(options.timeoutMs || PAY_TIMEOUT_MS, () => {
+        paying = paying.filter(entry => entry.waiter !== waiter);
         reject(undecided());
       });
       const waiter: Waiter<Receipt> = {
@@ -194,40 +210,38 @@ export class Device {
           reject(error);
         },
       };
-      this.paying.push({ hash: order.paymentHash, waiter });
+      paying.push({ hash: order.paymentHash, waiter });
       if (known && !known.settled) return;
       try {
-        this.run({ type: "pay", order });
+        run({ type: "pay", order });
       } catch (error) {
-        this.paying = this.paying.filter(entry => entry.waiter !== waiter);
+        paying = paying.filter(entry => entry.waiter !== waiter);
         waiter.reject(error as Error);
       }
     });
   }
 
-  /** What `pay()` with the same arguments would cost. Throws `invoice-…` for what is no invoice. */
-  quote(invoice: string, options: PayOptions = {}): Quote {
-    const { amountMsat, maxFeeMsat } = this.orderOf(invoice, options);
-    return { amountMsat, maxFeeMsat, serviceFeeMsat: this.serviceFeeMsat(amountMsat) };
+  function quote(invoice: string, options: PayOptions = {}): Quote {
+    const { amountMsat, maxFeeMsat } = orderOf(invoice, options);
+    return { amountMsat, maxFeeMsat, serviceFeeMsat: serviceFeeOn(amountMsat) };
   }
 
-  /** No payment is in flight, and both commitments say so. */
-  isAtRest(): boolean {
-    const { books, payments, holder, counterparty } = this.state;
+  function isAtRest(): boolean {
+    const { books, payments, holder, counterparty } = channel;
     const views = books.phase === "none" ? [] : [holder?.view, counterparty?.view];
     return (
       payments.every(p => !p || p.settled === true) && views.every(view => !view || view.htlcs.length === 0)
     );
   }
 
-  balance(): Balance {
-    const { books, former, parameters, holder } = this.state;
+  function balance(): Balance {
+    const { books, former, parameters, holder } = channel;
     let formerSat = books.phase === "none" && parameters?.funding && holder ? holder.view.ourSat : 0;
     for (const each of former || []) formerSat += each.holder.view.ourSat;
-    const left = (kind: "A" | "B" | "H") => this.context.records.left(kind, books.cursors[kind]);
+    const left = (kind: "A" | "B" | "H") => context.records.left(kind, books.cursors[kind]);
     return {
       balanceSat: books.phase === "none" ? 0 : books.baseSat,
-      spendableMsat: spendableMsat(this.state, this.board.vault.identity),
+      spendableMsat: spendableMsat(channel, board.vault.identity),
       owedMsat: books.owedMsat,
       phase: books.phase,
       formerSat,
@@ -235,57 +249,43 @@ export class Device {
     };
   }
 
-  /** Asks for a mutual close to the owner's address. Resolves with the closing transaction's id when it is confirmed. */
-  close(): Promise<{ txid: string }> {
+  function close(): Promise<{ txid: string }> {
     return new Promise((resolve, reject) => {
-      this.needConnection();
-      this.closing.push({ resolve, reject });
-      this.askToClose();
+      needConnection();
+      closing.push({ resolve, reject });
+      askToClose();
     });
   }
 
-  /**
-   * The owner leaves without the gateway: the channel ends on this device for good, and its last state is given as text
-   * (exit-text.ts) for `lngate device exit --from`. Again and again it gives the same. Throws `policy-close-state` where
-   * there is no channel, `vault-rolled-back`.
-   */
-  exit(): string {
-    const { journal, identity } = this.board.vault;
-    this.run({ type: "exit", index: this.state.books.index });
+  function exit(): string {
+    const { journal, identity } = board.vault;
+    run({ type: "exit", index: channel.books.index });
     return exitText(journal, identity);
   }
 
-  /**
-   * Forgets the exits of channels up to this number, which somebody has seen closed on the chain. Only the owner can know:
-   * an exit that is forgotten while the gateway has lied leaves the money to its mercy.
-   */
-  forget(channel: number): void {
-    this.run({ type: "forget", index: channel });
+  function forget(index: number): void {
+    run({ type: "forget", index });
   }
 
-  /**
-   * Ends the connection. What is under way goes on at the next `connect()`; who waits for it here is told that it is
-   * not decided (`payment-pending`), or `gateway-unreachable`.
-   */
-  disconnect(): void {
-    this.cancelTick();
-    this.cancelOpen();
-    this.cancelRest();
-    this.resting = false;
-    if (this.mqtt !== null) this.mqtt.close();
-    this.mqtt = null;
-    this.online = false;
-    this.inbox.length = 0;
+  function disconnect(): void {
+    cancelTick();
+    cancelOpen();
+    cancelRest();
+    resting = false;
+    if (mqtt !== null) mqtt.close();
+    mqtt = null;
+    online = false;
+    inbox.length = 0;
     const gone = lngateError("gateway-unreachable", "the device was disconnected");
-    settleAll(this.connecting.splice(0), waiter => waiter.reject(gone));
-    settleAll(this.readying.splice(0), waiter => waiter.reject(gone));
-    settleAll(this.closing.splice(0), waiter => waiter.reject(gone));
-    settleAll(this.paying.splice(0), ({ waiter }) => waiter.reject(undecided()));
+    settleAll(connecting.splice(0), waiter => waiter.reject(gone));
+    settleAll(readying.splice(0), waiter => waiter.reject(gone));
+    settleAll(closing.splice(0), waiter => waiter.reject(gone));
+    settleAll(paying.splice(0), ({ waiter }) => waiter.reject(undecided()));
   }
 
-  private orderOf(invoice: string, options: PayOptions) {
-    const { identity } = this.board.vault;
-    const decoded = decodeInvoice(invoice, this.board.curve);
+  function orderOf(invoice: string, options: PayOptions) {
+    const { identity } = board.vault;
+    const decoded = decodeInvoice(invoice, board.curve);
     const amountMsat = decoded.amountMsat || 0;
     const asked = options.maxFeeMsat;
     if (asked !== undefined && !(asked >= 0 && asked <= 1e15 && Math.floor(asked) === asked)) {
@@ -297,65 +297,65 @@ export class Device {
       amountMsat,
       maxFeeMsat: asked === undefined ? Math.max(1000, Math.ceil(amountMsat / 100)) : asked,
       payee: decoded.payee,
-      maxCltvExpiry: highestExpiry(identity, this.board.now()),
+      maxCltvExpiry: highestExpiry(identity, board.now()),
       expiresAt: decoded.timestamp + decoded.expirySeconds,
       invoice: decoded.packed,
     };
   }
 
-  private needConnection(): void {
-    if (this.isConnected()) return;
-    const why = this.online ? "" : this.offlineBecause;
+  function needConnection(): void {
+    if (isConnected()) return;
+    const why = online ? "" : offlineBecause;
     throw lngateError(
       "gateway-unreachable",
       `there is no connection to the gateway, and nothing was done${why}`,
     );
   }
 
-  private askToOpen(): void {
-    this.cancelOpen();
-    if (this.readying.length === 0) return;
-    this.cancelOpen = this.board.after(OPEN_AGAIN_MS, () => this.askToOpen());
-    const { phase } = this.state.books;
+  function askToOpen(): void {
+    cancelOpen();
+    if (readying.length === 0) return;
+    cancelOpen = board.after(OPEN_AGAIN_MS, () => askToOpen());
+    const { phase } = channel.books;
     // One that is being opened is waited for; the gateway says if it fails.
-    if (!this.isConnected() || this.channelState === "opening") return;
+    if (!isConnected() || channelState === "opening") return;
     if (phase !== "none" && phase !== "opening") return;
     try {
-      this.run({ type: "open" });
+      run({ type: "open" });
     } catch (error) {
-      settleAll(this.readying.splice(0), waiter => waiter.reject(error as Error));
+      settleAll(readying.splice(0), waiter => waiter.reject(error as Error));
     }
   }
 
-  private askToClose(): void {
+  function askToClose(): void {
     try {
-      this.run({ type: "close" });
+      run({ type: "close" });
     } catch (error) {
-      settleAll(this.closing.splice(0), waiter => waiter.reject(error as Error));
+      settleAll(closing.splice(0), waiter => waiter.reject(error as Error));
     }
   }
 
   /** Carries out what the link asks for, and sees to its clock. */
-  private linked(effects: readonly LinkEffect[]): void {
+  function linked(effects: readonly LinkEffect[]): void {
     for (const effect of effects) {
       if (effect.kind === "send") {
-        if (this.mqtt !== null) this.mqtt.publish(effect.bytes);
+        if (mqtt !== null) mqtt.publish(effect.bytes);
       } else if (effect.kind === "up") {
-        this.run({ type: "connected", generation: this.board.vault.journal.generation });
-        settleAll(this.connecting.splice(0), waiter => waiter.resolve());
-        if (this.closing.length > 0) this.askToClose();
+        run({ type: "connected", generation: board.vault.journal.generation });
+        settleAll(connecting.splice(0), waiter => waiter.resolve());
+        if (closing.length > 0) askToClose();
       } else if (effect.kind === "deliver") {
-        this.take(effect.message);
+        take(effect.message);
       }
     }
-    this.cancelTick();
-    const due = this.link.nextTick();
-    if (due === Number.POSITIVE_INFINITY || this.mqtt === null) return;
-    const wait = Math.max(0, Math.min(due - this.board.ticks(), LONGEST_TICK_MS));
-    this.cancelTick = this.board.after(wait, () => this.linked(this.link.tick(this.board.ticks())));
+    cancelTick();
+    const due = link.nextTick();
+    if (due === Number.POSITIVE_INFINITY || mqtt === null) return;
+    const wait = Math.max(0, Math.min(due - board.ticks(), LONGEST_TICK_MS));
+    cancelTick = board.after(wait, () => linked(link.tick(board.ticks())));
   }
 
-  private take(encoded: Uint8Array): void {
+  function take(encoded: Uint8Array): void {
     let message: ToDevice;
     try {
       message = toDevice.decode(encoded);
@@ -364,79 +364,77 @@ export class Device {
       if (codeOf(error) === undefined) throw error;
       return;
     }
-    this.inbox.push(message);
-    this.work();
+    inbox.push(message);
+    work();
   }
 
   /** Takes one message at a time; a receipt in a step resolves its `pay()` before the rest of the step is worked on. */
-  private work(): void {
-    while (this.inbox.length > 0 && !this.resting) {
-      const message = this.inbox.shift()!;
+  function work(): void {
+    while (inbox.length > 0 && !resting) {
+      const message = inbox.shift()!;
       if (message.type === "step" && message.paid !== undefined) {
-        for (const receipt of message.paid)
-          this.run({ type: "message", message: { type: "paid", ...receipt } });
-        this.resting = true;
-        this.cancelRest = this.board.after(0, () => {
-          this.resting = false;
+        for (const receipt of message.paid) run({ type: "message", message: { type: "paid", ...receipt } });
+        resting = true;
+        cancelRest = board.after(0, () => {
+          resting = false;
           // Disconnected meanwhile: the gateway says it again.
-          if (this.mqtt === null) return;
-          this.finish(message);
-          this.work();
+          if (mqtt === null) return;
+          finish(message);
+          work();
         });
       } else {
-        this.finish(message);
+        finish(message);
       }
     }
   }
 
-  private finish(message: ToDevice): void {
-    this.run({ type: "message", message });
+  function finish(message: ToDevice): void {
+    run({ type: "message", message });
     if (message.type === "channel") {
-      this.channelState = message.state;
-      this.closeTxid = message.closeTxid || null;
-      this.noticed();
+      channelState = message.state;
+      closeTxid = message.closeTxid || null;
+      noticed();
     } else if (message.type === "step") {
       const step = message;
-      this.board.after(0, () => this.prepare(step));
+      board.after(0, () => prepare(step));
     }
   }
 
   /** Runs a transition and carries out its effects in their order. */
-  private run(input: Input): void {
-    const { state, effects } = transition(this.state, this.context, input);
-    for (const effect of effects) this.carryOut(effect, state);
-    this.state = state;
+  function run(input: Input): void {
+    const { state, effects } = transition(channel, context, input);
+    for (const effect of effects) carryOut(effect, state);
+    channel = state;
   }
 
-  private carryOut(effect: Effect, state: ChannelState): void {
-    const { vault } = this.board;
+  function carryOut(effect: Effect, state: ChannelState): void {
+    const { vault } = board;
     switch (effect.type) {
       case "persist":
         vault.journal.commit(effect.changes);
-        this.state = state;
+        channel = state;
         return;
       case "erase":
         vault.records.erase(effect.kind, effect.below);
         return;
       case "send":
         // What cannot be sent now is sent again when a session begins.
-        if (this.link.isUp())
-          this.linked(this.link.send(toGateway.encode(effect.message), this.board.ticks()));
+        if (link.isUp()) linked(link.send(toGateway.encode(effect.message), board.ticks()));
         return;
       case "decided":
-        this.decided(effect.payment);
+        decided(effect.payment);
         return;
       case "notice":
-        if (effect.failure) this.failed(effect.failure);
+        if (effect.failure) failed(effect.failure);
         return;
     }
   }
 
-  private decided(payment: Payment): void {
-    const mine = this.paying.filter(entry => equal(entry.hash, payment.paymentHash));
-    this.paying = this.paying.filter(entry => mine.indexOf(entry) < 0);
+  function decided(payment: Payment): void {
+    const mine = paying.filter(entry => equal(entry.hash, payment.paymentHash));
+    paying = paying.filter(entry => mine.indexOf(entry) < 0);
     for (const { waiter } of mine) {
-      if (payment.preimage) waiter.resolve(this.receiptOf(payment));
+      if (payment.preimage) waiter.resolve(receiptOf(payment));
       else
         waiter.reject(
           lngateError(payment.failure || "payment-failed", "the payment failed; nothing was paid"),
@@ -444,51 +442,66 @@ export class Device {
     }
   }
 
-  private receiptOf(payment: Payment): Receipt {
+  function receiptOf(payment: Payment): Receipt {
     return {
       hash: toHex(payment.paymentHash),
       preimage: toHex(payment.preimage!),
       amountMsat: payment.amountMsat,
       feeMsat: payment.feeMsat || 0,
-      serviceFeeMsat: this.serviceFeeMsat(payment.amountMsat),
+      serviceFeeMsat: serviceFeeOn(payment.amountMsat),
       ms: payment.ms || 0,
     };
   }
 
-  private serviceFeeMsat(amountMsat: number): number {
-    return serviceFeeMsat(this.board.vault.identity.serviceFee, amountMsat);
+  function serviceFeeOn(amountMsat: number): number {
+    return serviceFeeMsat(board.vault.identity.serviceFee, amountMsat);
   }
 
-  private failed(failure: { code: string; sentence: string }): void {
+  function failed(failure: { code: string; sentence: string }): void {
     const error = lngateError(failure.code, failure.sentence);
     // What will pass is waited for.
     if (WILL_PASS.indexOf(failure.code) >= 0) return;
-    const { phase } = this.state.books;
+    const { phase } = channel.books;
     const waiters: { reject(error: Error): void }[] =
-      phase === "none" || phase === "opening" ? this.readying.splice(0) : this.closing.splice(0);
+      phase === "none" || phase === "opening" ? readying.splice(0) : closing.splice(0);
     settleAll(waiters, waiter => waiter.reject(error));
   }
 
-  private noticed(): void {
-    if (this.channelState === "none" || this.channelState === "closed") this.askToOpen();
-    if (this.channelState === "ready") settleAll(this.readying.splice(0), waiter => waiter.resolve());
-    if (this.channelState === "closed" && this.closeTxid !== null) {
-      const txid = toHex(this.closeTxid.slice().reverse());
-      settleAll(this.closing.splice(0), waiter => waiter.resolve({ txid }));
+  function noticed(): void {
+    if (channelState === "none" || channelState === "closed") askToOpen();
+    if (channelState === "ready") settleAll(readying.splice(0), waiter => waiter.resolve());
+    if (channelState === "closed" && closeTxid !== null) {
+      const txid = toHex(closeTxid.slice().reverse());
+      settleAll(closing.splice(0), waiter => waiter.resolve({ txid }));
     }
   }
 
   /** In idle time: the points and keys that the next step will need. */
-  private prepare(step: Step): void {
-    const { books, holder, parameters } = this.state;
-    if (this.board.curve === null || parameters === null) return;
+  function prepare(step: Step): void {
+    const { books, holder, parameters } = channel;
+    if (board.curve === null || parameters === null) return;
     if (step.holder && holder !== null) {
-      this.context.pointOf(books.index, holder.number + 1 + POINTS_AHEAD);
-      this.context.keysFor(parameters.proposal, true, this.context.pointOf(books.index, holder.number + 1));
+      context.pointOf(books.index, holder.number + 1 + POINTS_AHEAD);
+      context.keysFor(parameters.proposal, true, context.pointOf(books.index, holder.number + 1));
     }
-    const next = this.state.counterparty?.nextPoint;
-    if (step.revoked && next) this.context.keysFor(parameters.proposal, false, next);
+    const next = channel.counterparty?.nextPoint;
+    if (step.revoked && next) context.keysFor(parameters.proposal, false, next);
   }
+
+  return {
+    id: board.vault.identity.deviceId,
+    connect,
+    isConnected,
+    openChannel,
+    pay,
+    quote,
+    isAtRest,
+    balance,
+    close,
+    exit,
+    forget,
+    disconnect,
+  };
 }
 
 function undecided(): Error {

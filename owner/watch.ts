@@ -24,7 +24,7 @@ import { openVault, type Vault } from "../device/vault/vault.ts";
 import { equal, fromHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/bytes/curve.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
-import { decodeValue } from "../src/link/schema.ts";
+import { decodeValue, type ValueOf } from "../src/link/schema.ts";
 import { readDeviceInfo } from "./device-files.ts";
 import { chooseDevice, deviceFolder, FLASH_FILE, type Owner, readJson, writeJson } from "./folder.ts";
 import type { ExitSource } from "./recover-exit.ts";
@@ -105,7 +105,7 @@ export function takeExitFromText({ folder, keys }: Owner, printed: string, index
     throw damaged("there is none from “lngate-exit:” up to its final dot; print it again");
   let content: Uint8Array;
   let mac: Uint8Array;
-  let text: ReturnType<typeof exitTextKind.read>;
+  let text: ValueOf<typeof exitTextKind>;
   try {
     const bytes = fromHex(hex.replace(/\s/g, ""));
     content = bytes.subarray(0, bytes.length - MAC_BYTES);
