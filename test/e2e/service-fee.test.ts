@@ -155,21 +155,18 @@ describe("the service fee", () => {
   });
 
   test("stops a device that does not settle, at the credit, until it does", async () => {
-    // This one is deaf to what the gateway is owed.
-    const device = car.device as unknown as { finish(message: { type: string }): void };
-    const finish = device.finish.bind(device);
-    device.finish = message => {
-      if (message.type !== "settle") finish(message);
-    };
+    // This one does not find it worth a payment, whatever was agreed on.
+    const terms = car.board.vault.identity.serviceFee!;
+    Object.assign(terms, { settleFromMsat: 1e12 });
     const before = books().settlements;
     for (let i = 0; owed(books()) < TERMS.creditMsat; i++) await toll(12_000_000 + i);
-    const asked = world.nextLine(/link way=down type=settle/);
+    const refused = world.nextLine(/the device does not settle its service fee: .* code=policy-service-fee/);
     await world.bitcoind.mine(1);
-    await asked;
+    await refused;
     const invoice = world.toll.invoice(1_000_000);
     await expect(car.device.pay(invoice)).rejects.toMatchObject({ code: "service-fee-due" });
     expect(world.toll.claimed.filter(({ amountMsat }) => amountMsat === 1_000_000)).toEqual([]);
-    device.finish = finish;
+    Object.assign(terms, TERMS);
     await world.bitcoind.mine(1);
     await waitFor("the settlement", () => books().settlements === before + 1);
     await toll(1_000_000);
