@@ -230,6 +230,13 @@ export class DeviceGateway {
     return this.row?.closeTxid;
   }
 
+  /** What the owner has to know to collect from our newest commitment. */
+  get held(): { readonly proposal: Proposal; readonly number: number } | undefined {
+    const { row } = this;
+    if (!row?.proposal) return undefined;
+    return { proposal: row.proposal, number: Math.max(0, this.signer.book(row.keysId)?.holderNumber ?? 0) };
+  }
+
   get fundingTxid(): Uint8Array | undefined {
     const { row } = this;
     return row?.proposal && row.stage !== "opening"

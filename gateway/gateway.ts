@@ -22,7 +22,7 @@ import { GatewayLinks } from "./link-server.ts";
 import { createLog, type Log } from "./log.ts";
 import { OwnNode } from "./own-node.ts";
 import { forgetPayout, payoutIsWished, rememberOwnNode } from "./own-node-wishes.ts";
-import { type DeviceStatus, type OwnerApi, OwnerService } from "./owner-service.ts";
+import { type Closing, type DeviceStatus, type OwnerApi, OwnerService } from "./owner-service.ts";
 import { type DiskRecordStore, openRecordStore } from "./records.ts";
 import { openRegistry, openStore } from "./registry.ts";
 import { claimDataFolder } from "./registry-lock.ts";
@@ -127,14 +127,12 @@ export async function runGateway(
     async close(deviceId) {
       const device = deviceOf(deviceId);
       device.requestClose();
-      const { closeTxid } = device;
-      return { channel: device.state() as DeviceStatus["channel"], ...(closeTxid ? { closeTxid } : {}) };
+      return closingOf(device);
     },
     async freeze(deviceId) {
       const device = deviceOf(deviceId);
       device.freeze();
-      const { closeTxid } = device;
-      return { channel: device.state() as DeviceStatus["channel"], ...(closeTxid ? { closeTxid } : {}) };
+      return closingOf(device);
     },
   };
 
@@ -298,4 +296,13 @@ async function claim(store: ReturnType<typeof openStore>, dataDir: string): Prom
     await store.close();
     throw error;
   }
+}
+
+function closingOf(device: DeviceGateway): Closing {
+  const { closeTxid, held } = device;
+  return {
+    channel: device.state() as DeviceStatus["channel"],
+    ...(closeTxid ? { closeTxid } : {}),
+    ...(held ? { held } : {}),
+  };
 }

@@ -3,6 +3,7 @@
  * Questions of one link are answered one after the other, links do not wait for each other.
  */
 import { codeOf, lngateError } from "../src/errors.ts";
+import type { Proposal } from "../src/link/messages.ts";
 import {
   type FromOwner,
   fromOwner,
@@ -32,6 +33,11 @@ export interface DeviceStatus {
   readonly closeTxid?: Uint8Array;
 }
 
+export interface Closing extends Pick<DeviceStatus, "channel" | "closeTxid"> {
+  /** The terms of the present channel, and the number of our newest commitment. */
+  readonly held?: { readonly proposal: Proposal; readonly number: number };
+}
+
 /** What the owner can ask of a paired device's channel. Everything may reject with a stable code. */
 export interface OwnerApi {
   status(deviceId: string): Promise<DeviceStatus>;
@@ -42,9 +48,9 @@ export interface OwnerApi {
     readonly confirmations: number;
   }>;
   /** Begins a mutual close, or says how far it is. */
-  close(deviceId: string): Promise<Pick<DeviceStatus, "channel" | "closeTxid">>;
+  close(deviceId: string): Promise<Closing>;
   /** Nothing is co-signed for this device any more, and the bridge is made to close. */
-  freeze(deviceId: string): Promise<Pick<DeviceStatus, "channel" | "closeTxid">>;
+  freeze(deviceId: string): Promise<Closing>;
 }
 
 export interface OwnerServiceOptions {

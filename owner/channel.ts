@@ -5,7 +5,7 @@ import { lngateError } from "../src/errors.ts";
 import type { FromOwner, ToOwner } from "../src/link/owner-messages.ts";
 import { depositScriptOf } from "../src/link/transactions.ts";
 import { connectToDevice } from "./charge.ts";
-import { type DeviceInfo, readDeviceInfo } from "./device-files.ts";
+import { type DeviceInfo, readDeviceInfo, writeHeldChannel } from "./device-files.ts";
 import { deviceFolder } from "./folder.ts";
 
 export interface ChannelOptions {
@@ -64,19 +64,26 @@ export async function askStatus(options: ChannelOptions): Promise<DeviceReport> 
   };
 }
 
+export interface Closing {
+  readonly channel: string;
+  readonly closeTxid?: string;
+}
+
 /** Asks for a mutual close; the money goes to `closeAddress`. */
-export async function askClose(
-  options: ChannelOptions,
-): Promise<{ readonly channel: string; readonly closeTxid?: string }> {
-  const { channel, closeTxid } = await askOnce(options, { type: "close" }, "closing");
-  return { channel, ...(closeTxid ? { closeTxid: displayed(closeTxid) } : {}) };
+export function askClose(options: ChannelOptions): Promise<Closing> {
+  return askForEnd(options, { type: "close" });
 }
 
 /** Has nothing co-signed for the device any more, and the bridge close; what that pays is found by `recover`. */
-export async function askFreeze(
-  options: ChannelOptions,
-): Promise<{ readonly channel: string; readonly closeTxid?: string }> {
-  const { channel, closeTxid } = await askOnce(options, { type: "freeze" }, "closing");
+export function askFreeze(options: ChannelOptions): Promise<Closing> {
+  return askForEnd(options, { type: "freeze" });
+}
+
+/** Keeps what `recover` needs if our own commitment gets onto the chain and the device is gone. */
+async function askForEnd(options: ChannelOptions, question: FromOwner): Promise<Closing> {
+  const { channel, closeTxid, held } = await askOnce(options, question, "closing");
+  const folder = deviceFolder(options.folder, options.deviceId);
+  if (held) writeHeldChannel(folder, { ...readDeviceInfo(folder), ...held });
   return { channel, ...(closeTxid ? { closeTxid: displayed(closeTxid) } : {}) };
 }
 

@@ -2,11 +2,13 @@
 import { join } from "node:path";
 import type { Network } from "../device/identity.ts";
 import { lngateError } from "../src/errors.ts";
+import { type Proposal, proposalKind } from "../src/link/messages.ts";
+import { decodeValue, encodeValue } from "../src/link/schema.ts";
 import type { DeviceKeys } from "../src/link/transactions.ts";
 import { GOOD_STANDING, type Standing } from "../src/threshold/abort.ts";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../src/threshold/keyshare.ts";
 import { type Kind, OtSetup } from "../src/threshold/setup.ts";
-import { BACKUP_FILE, CHARGING_FILE, DEVICE_FILE, readJson, writeJson } from "./folder.ts";
+import { BACKUP_FILE, CHANNEL_FILE, CHARGING_FILE, DEVICE_FILE, readJson, writeJson } from "./folder.ts";
 
 /** How to reach the gateway for one device, and the device's public keys. */
 export interface DeviceInfo {
@@ -122,6 +124,51 @@ export function readChargingState(folder: string): ChargingState {
       awaitingOwner: standing.flag("awaitingOwner"),
       locked: standing.flag("locked"),
     },
+  };
+}
+
+/** What a channel of a device was agreed to be, and how far it was: the gateway's word. Nothing of it is secret. */
+export interface HeldChannel {
+  readonly deviceId: string;
+  readonly keys: Pick<DeviceKeys, "fundingKey" | "delayedPaymentBasepoint">;
+  readonly proposal: Proposal;
+  /** Of our newest commitment that the gateway has seen signed. */
+  readonly number: number;
+}
+
+export function writeHeldChannel(folder: string, { deviceId, keys, proposal, number }: HeldChannel): void {
+  const { fundingKey, delayedPaymentBasepoint } = keys;
+  writeJson(join(folder, CHANNEL_FILE), {
+    version: 1,
+    about:
+      "What `lngate owner recover` needs to collect from a commitment of this device's that is on the chain.",
+    deviceId,
+    keys: { fundingKey, delayedPaymentBasepoint },
+    proposal: encodeValue(proposalKind, proposal),
+    number,
+  });
+}
+
+/** Undefined if there is no such file. Throws `owner-corrupt`. */
+export function readHeldChannel(file: string): HeldChannel | undefined {
+  const json = readJson(file);
+  if (!json) return undefined;
+  const keys = json.section("keys");
+  const encoded = json.bytes("proposal");
+  let proposal: Proposal;
+  try {
+    proposal = decodeValue(proposalKind, encoded);
+  } catch {
+    throw json.corrupt("proposal");
+  }
+  return {
+    deviceId: json.text("deviceId"),
+    keys: {
+      fundingKey: keys.bytes("fundingKey", 33),
+      delayedPaymentBasepoint: keys.bytes("delayedPaymentBasepoint", 33),
+    },
+    proposal,
+    number: json.number("number"),
   };
 }
 

@@ -6,6 +6,7 @@
  *     device.json            address and keys of the link to its gateway, which cold keys are its own
  *     backup.json            its share of the threshold key: what a copy elsewhere must contain
  *     charging.json          oblivious transfers for presigning; useless elsewhere, never to be copied
+ *     channel.json           what the gateway said of the channel when it was last asked to close it
  *     flash.bin              what is written to the device (board `node`: the device itself)
  *   devices/<id>.pairing/  a pairing that the gateway may or may not have completed
  *
@@ -32,6 +33,7 @@ export const DEVICE_FILE = "device.json";
 export const BACKUP_FILE = "backup.json";
 export const CHARGING_FILE = "charging.json";
 export const FLASH_FILE = "flash.bin";
+export const CHANNEL_FILE = "channel.json";
 
 const OWNER_FILE = "owner.json";
 const NETWORKS: readonly string[] = ["mainnet", "testnet", "signet", "regtest"];

@@ -18,7 +18,7 @@ import { nobleCurve } from "../src/bytes/curve.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { toLocalScript, toRemoteScript } from "../src/lightning/channel.ts";
 import { type HtlcTransaction, signedHtlcTransaction } from "../src/lightning/commitment.ts";
-import { derivePrivateKey } from "../src/lightning/keys.ts";
+import { derivePrivateKey, derivePublicKey, deriveRevocationPublicKey } from "../src/lightning/keys.ts";
 import {
   buildSweep,
   type FoundOutput,
@@ -29,7 +29,9 @@ import {
   spendToRemote,
   timeOutHtlc,
 } from "../src/lightning/sweep.ts";
+import { theirBasepoints } from "../src/link/transactions.ts";
 import type { ChainOutput, OwnerChain, TransactionStanding } from "./chain.ts";
+import type { HeldChannel } from "./device-files.ts";
 import { type CheckedExit, checkExit, type ExitFile } from "./recover-exit.ts";
 import type { RecoveryKeys, WalletKey } from "./recover-keys.ts";
 import type { ColdKeys } from "./seed.ts";
@@ -60,6 +62,8 @@ export interface RecoveryOptions {
   readonly toScript?: Uint8Array;
   /** The coin that hurries an exit, or pays for payments that timed out in it. */
   readonly coin?: FeeCoin;
+  /** Channels of which our own commitment may be on the chain, published by somebody else. */
+  readonly channels?: readonly HeldChannel[];
   /** Look for deposits whose backup is lost in all blocks from this height on. */
   readonly scanFromHeight?: number;
   onProgress?(sentence: string): void;
@@ -163,6 +167,11 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
     ...[...devices].map(([index, cold]) => remoteClaim(keys, index, cold)),
     ...depositClaims(keys, devices, deposits),
     ...exits.flatMap(exit => exitClaims(keys, devices, exit)),
+    ...(options.channels ?? [])
+      .filter(
+        ({ keys: { fundingKey } }) => !exits.some(({ file }) => equal(file.keys.fundingKey, fundingKey)),
+      )
+      .flatMap(channel => publishedClaims(keys, devices, channel, remarks)),
   ];
   const wallet = [...devices.keys()].flatMap(index => [keys.wallet(index), keys.wallet(index, true)]);
 
@@ -482,6 +491,49 @@ function exitClaims(keys: RecoveryKeys, devices: ReadonlyMap<number, ColdKeys>, 
         spendableAt: height => Math.max(height, htlc.cltvExpiry) + 1,
       });
     }
+  }
+  return claims;
+}
+
+/** The device may be a state ahead of what the gateway has seen, or behind it. */
+const STATES_AROUND = 2;
+
+/**
+ * to_local of our commitment, where somebody else has published it: the gateway, for which the device had signed it, or
+ * a thief of the device. What is in flight in it is lost without the exit: the bridge's signatures for it are in there.
+ */
+function publishedClaims(
+  keys: RecoveryKeys,
+  devices: ReadonlyMap<number, ColdKeys>,
+  { deviceId, keys: { fundingKey, delayedPaymentBasepoint }, proposal, number }: HeldChannel,
+  remarks: string[],
+): Claim[] {
+  const [device] =
+    [...devices].find(([, cold]) => equal(cold.delayedPaymentBasepoint, delayedPaymentBasepoint)) ?? [];
+  const { revocation } = theirBasepoints(proposal);
+  // It is the gateway's word, and may be of another owner's device: then it helps nothing, and nothing depends on it.
+  if (device === undefined || !nobleCurve.isPoint(revocation)) {
+    remarks.push(
+      `what channel.json says of device ${deviceId} can't be used: it is of other words, or wrong`,
+    );
+    return [];
+  }
+  const delay = proposal.ourDelay;
+  const claims: Claim[] = [];
+  for (let at = Math.max(0, number - STATES_AROUND); at <= number + STATES_AROUND; at++) {
+    const point = keys.commitmentPoint(fundingKey, proposal.index, at);
+    const toLocal = {
+      revocation: deriveRevocationPublicKey(nobleCurve, revocation, point),
+      delayed: derivePublicKey(nobleCurve, delayedPaymentBasepoint, point),
+    };
+    claims.push({
+      what: `exit of device ${deviceId}, published by somebody else`,
+      witnessScript: toLocalScript(toLocal, delay),
+      device,
+      spend: output => spendToLocal(output, delay),
+      secret: derivePrivateKey(keys.coldSecrets(device).delayedPayment, delayedPaymentBasepoint, point),
+      spendableAt: height => height + delay,
+    });
   }
   return claims;
 }

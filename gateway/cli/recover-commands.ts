@@ -7,9 +7,11 @@ import { type OwnerChain, shownTxid } from "../../owner/chain.ts";
 import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
 import { esploraChain } from "../../owner/chain-esplora.ts";
 import { askFreeze } from "../../owner/channel.ts";
+import { readHeldChannel } from "../../owner/device-files.ts";
 import { writeFileAtomic } from "../../owner/files.ts";
 import {
   BACKUP_FILE,
+  CHANNEL_FILE,
   chooseDevice,
   deviceFolder,
   openOwner,
@@ -67,6 +69,10 @@ An exit pays the feerate that was usual when it was signed. If that is too low n
       value: "FILES",
       help: "backup.json of devices, separated by commas (those in --data are found)",
     },
+    "channel-file": {
+      value: "FILES",
+      help: "channel.json of devices, separated by commas (those in --data are found)",
+    },
     feerate: { value: "SAT/VB", help: "feerate to pay (default: what gets into a block within an hour)" },
     to: { value: "ADDRESS", help: "where to (default: an ordinary address of the words)" },
     coin: { value: "TXID:N", help: "a coin of yours that hurries an exit or pays for timed-out payments" },
@@ -117,6 +123,7 @@ async function recoverWith(
     chain,
     exits,
     deposits: knownDeposits(given),
+    channels: filesOf(given, "channel-file", CHANNEL_FILE).map(file => there(file, readHeldChannel(file))),
     gap,
     ...(feerate === undefined ? {} : { feeratePerKw: feerate }),
     ...(to === undefined ? {} : { toScript: addressScript(to, network) }),
@@ -241,16 +248,24 @@ function readExitFile(file: string, keys: RecoveryKeys): ExitFile {
 
 /** From the backups that are named, and from those in the owner's folder if there is one. */
 function knownDeposits(given: Given): KnownDeposit[] {
-  const folder = ownerFolder(given);
-  const own = pairedDevices(folder)
-    .map(id => join(deviceFolder(folder, id), BACKUP_FILE))
-    .filter(file => existsSync(file));
-  return [...files(given, "backup"), ...own].map(file => {
-    const json = readJson(file);
-    if (!json) throw lngateError("file-unreadable", `${file} is not there`);
-    const keys = json.section("keys");
+  return filesOf(given, "backup", BACKUP_FILE).map(file => {
+    const keys = there(file, readJson(file)).section("keys");
     return { fundingKey: keys.bytes("fundingKey", 33), depositDelay: keys.number("depositDelay") };
   });
+}
+
+/** The files of this option, and those of this name in the owner's folder if there is one. */
+function filesOf(given: Given, option: string, name: string): string[] {
+  const folder = ownerFolder(given);
+  const own = pairedDevices(folder)
+    .map(id => join(deviceFolder(folder, id), name))
+    .filter(file => existsSync(file));
+  return [...files(given, option), ...own];
+}
+
+function there<T>(file: string, content: T | undefined): T {
+  if (content === undefined) throw lngateError("file-unreadable", `${file} is not there`);
+  return content;
 }
 
 function feerateOf(given: Given): number | undefined {

@@ -89,7 +89,10 @@ export function fundingWitness(
 }
 
 /** to_local, and the output of every HTLC transaction: revocation key at once, delayed key after `delay` blocks. */
-export function toLocalScript(keys: CommitmentKeys, delay: number): Uint8Array {
+export function toLocalScript(
+  keys: Pick<CommitmentKeys, "revocation" | "delayed">,
+  delay: number,
+): Uint8Array {
   return script([
     OP_IF,
     keys.revocation,

@@ -8,6 +8,7 @@
  */
 import { concat } from "../bytes/bytes.ts";
 import { lngateError } from "../errors.ts";
+import { proposalKind } from "./messages.ts";
 import {
   bool,
   bytes,
@@ -162,10 +163,14 @@ const deposit = message(17, "deposit", {
   minimumSat: [2, uint(UINT53)],
   confirmations: [3, uint(UINT16)],
 });
-/** The close has been asked for; `status` tells how it goes on. */
+/**
+ * The close has been asked for; `status` tells how it goes on. With `held` the owner can collect what a close by our own
+ * commitment pays, also without the device: what the channel was agreed to be, and the number of our newest commitment.
+ */
 const closingStarted = message(18, "closing", {
   channel: [1, text(16)],
   closeTxid: optional([2, bytes(32)]),
+  held: optional([3, record({ proposal: [1, proposalKind], number: [2, uint(UINT53)] })]),
 });
 
 /** The gateway's view at the start of charging. */

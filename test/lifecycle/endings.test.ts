@@ -1,6 +1,12 @@
 /** Every way a channel ends while bridge and gateway are there, each counted on the chain to the satoshi. */
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { askClose, askFreeze, askStatus } from "../../owner/channel.ts";
+import { readHeldChannel } from "../../owner/device-files.ts";
+import { CHANNEL_FILE, FLASH_FILE } from "../../owner/folder.ts";
+import { lookAtExit } from "../../owner/watch.ts";
+import { toHex } from "../../src/bytes/bytes.ts";
 import { type Car, waitFor } from "../e2e/world.ts";
 import {
   booksOf,
@@ -10,6 +16,7 @@ import {
   exitOf,
   homeScript,
   Ledger,
+  look,
   payTolls,
   recoverAll,
   type Scene,
@@ -163,6 +170,41 @@ describe("the device is lost or stolen", () => {
       code: expect.stringMatching(/payment-pending|gateway-unreachable/),
     });
     car.stop();
+  }, 120_000);
+});
+
+describe("a thief has all that is in the flash", () => {
+  test("and publishes the exit: it is the newest one, there is no other, and it pays the owner, who has no device", async () => {
+    const { world } = scene;
+    const car = await carOf(scene, "thief", DEPOSIT_SAT);
+    const { deviceId } = car;
+    const path = world.folderOf(deviceId);
+    const early = lookAtExit(path).exit;
+    const paidMsat = await payTolls(scene, car, TOLLS_MSAT);
+    await untilSilent(car);
+    car.stop();
+    const flash = readFileSync(join(path, FLASH_FILE));
+    const { exit } = lookAtExit(path);
+    expect(flash.includes(Buffer.from(exit.ownSignature))).toBe(true);
+    expect(flash.includes(Buffer.from(early.ownSignature))).toBe(false);
+    await world.bitcoind.rpc("sendrawtransaction", [toHex(exit.commitment)]);
+    await world.bitcoind.mine(1);
+    rmSync(join(path, FLASH_FILE));
+
+    // Only now the owner hears of it.
+    await askFreeze({ folder: world.ownerFolder, deviceId });
+    await waitFor("the gateway to see it", async () => {
+      return (await askStatus({ folder: world.ownerFolder, deviceId })).channel === "closed";
+    });
+    const channel = readHeldChannel(join(path, CHANNEL_FILE))!;
+    // Whatever the gateway says of the channel, it stops nothing else.
+    const lie = { ...channel, proposal: { ...channel.proposal, revocationBasepoint: new Uint8Array(33) } };
+    expect((await look(scene, { channels: [lie] })).remarks.join()).toContain("channel.json");
+    await recoverAll(scene, { channels: [channel] });
+    const { fundingTxid = "" } = await askStatus({ folder: world.ownerFolder, deviceId });
+    const books = await booksOf(scene, deviceId, fundingTxid);
+    expect(told("a thief publishes the exit", DEPOSIT_SAT, books)).toBe(0);
+    expect(books).toMatchObject({ bridgeSat: Math.floor(paidMsat / 1000), anchorsSat: 660 });
   }, 120_000);
 });
 
