@@ -26,7 +26,8 @@ export default () =>
     function join() {
       if (wifi.connection > 200) return;
       try {
-        wifi.connect({ SSID: config.wifi, password: config.wifiPassword });
+        const { wifi: SSID, wifiPassword: password } = config;
+        wifi.connect(password ? { SSID, password, secure: true } : { SSID });
       } catch {
         Timer.set(join, RETRY_MS);
       }
