@@ -272,7 +272,7 @@ export function settleBooks(work: Work, ended = false): void {
       balanceIsWhole(view, baseSat, others, view === holder.view ? ourDustLimitSat : theirDustLimitSat);
     if (payment.preimage) {
       if (!gone(newest)) continue;
-      baseSat = Math.max(0, baseSat - paidSat(payment));
+      baseSat -= paidSat(payment);
       // What no commitment has shown is taken to be all that was allowed: only so much could have left us.
       if (payment.settlement) owedMsat = Math.max(0, owedMsat - (payment.htlcMsat || payment.limitMsat));
     } else if (!payment.failure || !gone(live) || !live.every(whole)) continue;

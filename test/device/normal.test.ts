@@ -250,6 +250,19 @@ describe("a payment", () => {
 });
 
 describe("the books", () => {
+  test("lose what was paid and no more while another payment is in flight", () => {
+    const rig = new Rig().open();
+    rig.pay("one", 1000);
+    rig.pay("two", 3000);
+    rig.move(rig.view(0, [rig.htlc("one", 1000), rig.htlc("two", 3000)]));
+    rig.paid("one");
+    rig.move(rig.view(1000, [rig.htlc("two", 3000)]));
+    expect(rig.state.books.baseSat).toBe(199_000);
+    rig.paid("two");
+    rig.move(rig.view(4000));
+    expect(rig.state.books.baseSat).toBe(196_000);
+  });
+
   test("count what came in when both sides' commitments have it", () => {
     const rig = new Rig().open();
     rig.pay("toll", 1000);
