@@ -36,7 +36,7 @@ export interface Exit {
  * its exit may have been revoked since.
  */
 export function takeExit(work: Work, index: number): void {
-  const { books, parameters, holder, former } = work.state;
+  const { books, parameters, former } = work.state;
   if ((former || []).some(each => each.index === index)) return;
   demand(
     "close-state",
