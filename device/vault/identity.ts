@@ -62,31 +62,35 @@ const identityKind = record({
 
 /** The one encoding of an identity. Throws `identity-malformed`. */
 export function encodeIdentity(identity: DeviceIdentity): Uint8Array {
+  let encoded: Uint8Array;
   try {
-    return encodeValue(identityKind, checked(identity));
+    encoded = encodeValue(identityKind, identity);
   } catch (error) {
-    throw malformed(error);
+    throw malformed((error as Error).message);
   }
+  checkIdentity(identity);
+  return encoded;
 }
 
 /** Throws `identity-malformed` for anything `encodeIdentity` would not have made. */
 export function decodeIdentity(encoded: Uint8Array): DeviceIdentity {
+  let identity: DeviceIdentity;
   try {
-    const identity = decodeValue(identityKind, encoded);
-    const network = NETWORKS[NETWORKS.indexOf(identity.network as Network)];
-    if (network === undefined) throw new Error(".network is no network");
-    return checked({ ...identity, network });
+    identity = decodeValue(identityKind, encoded) as DeviceIdentity;
   } catch (error) {
-    throw malformed(error);
+    throw malformed((error as Error).message);
   }
+  checkIdentity(identity);
+  return identity;
 }
 
-function checked(identity: DeviceIdentity): DeviceIdentity {
-  if (NETWORKS.indexOf(identity.network) < 0) throw new Error(".network is no network");
+/** What the description of the fields leaves open. */
+function checkIdentity(identity: DeviceIdentity): void {
+  if (NETWORKS.indexOf(identity.network) < 0) throw malformed(".network is no network");
   const { deviceId } = identity;
   // Espruino's regular expressions can't count.
   if (deviceId.length !== 8 || !/^[a-z2-7]+$/.test(deviceId))
-    throw new Error(".deviceId is not eight of a-z and 2-7");
+    throw malformed(".deviceId is not eight of a-z and 2-7");
   const { policy } = identity;
   const keys: Uint8Array[] = [
     identity.revocationBasepoint,
@@ -97,13 +101,12 @@ function checked(identity: DeviceIdentity): DeviceIdentity {
     identity.depositOwnerKey,
   ];
   for (const key of keys.concat(policy.payees)) {
-    if (key[0] !== 2 && key[0] !== 3) throw new Error("holds a public key that is not compressed");
+    if (key[0] !== 2 && key[0] !== 3) throw malformed("holds a public key that is not compressed");
   }
   if (policy.minFeeratePerKw > policy.maxFeeratePerKw)
-    throw new Error(".policy has no feerate that it allows");
-  return identity;
+    throw malformed(".policy has no feerate that it allows");
 }
 
-function malformed(error: unknown): Error {
-  return lngateError("identity-malformed", `the device's identity ${(error as Error).message}`);
+function malformed(sentence: string): Error {
+  return lngateError("identity-malformed", `the device's identity ${sentence}`);
 }

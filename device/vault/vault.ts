@@ -10,18 +10,7 @@ import { ascii, concat, equal, u32be } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { DeviceIdentity } from "../identity.ts";
 import { type Drbg, hmacDrbg } from "./drbg.ts";
-import {
-  erasePage,
-  type Flash,
-  type FlashUse,
-  isAll,
-  metered,
-  shortHash,
-  u16At,
-  u16be,
-  u32At,
-  write,
-} from "./flash.ts";
+import { erasePage, type Flash, isAll, shortHash, u16At, u16be, u32At, write } from "./flash.ts";
 import { decodeIdentity, encodeIdentity, MAX_IDENTITY_BYTES } from "./identity.ts";
 import { formatJournal, type Journal, openJournal } from "./journal.ts";
 import { openRecords, type RecordBank } from "./records.ts";
@@ -35,8 +24,6 @@ export interface Vault {
   readonly drbg: Drbg;
   /** How often this vault was opened. */
   readonly boots: number;
-  /** What the flash had to do since the vault was opened. */
-  flashUse(): FlashUse;
 }
 
 /** Keys from here on belong to the vault itself. */
@@ -105,17 +92,16 @@ export function wipeVault(flash: Flash): void {
  * @param entropy more randomness if the board has any: mixed in, never relied on
  */
 export function openVault(flash: Flash, entropy: Uint8Array = new Uint8Array(0)): Vault {
-  const meter = metered(flash);
   const { identity, layout, pageCount } = readHead(flash);
   const { identityPages, areaPages, recordsPage } = layout;
-  const journal = openJournal(meter.flash, { firstPage: identityPages, areaPages });
-  const records = openRecords(meter.flash, recordsPage, pageCount - recordsPage);
+  const journal = openJournal(flash, { firstPage: identityPages, areaPages });
+  const records = openRecords(flash, recordsPage, pageCount - recordsPage);
 
   const counted = journal.get(BOOTS_KEY);
   const boots = counted === null ? 1 : u32At(counted, 0) + 1;
   journal.commit([{ key: BOOTS_KEY, value: u32be(boots) }]);
   const drbg = hmacDrbg(identity.drbgSeed, u32be(boots), concat([ascii("lngate/vault/1"), entropy]));
-  return { identity, journal: withoutReserved(journal), records, drbg, boots, flashUse: meter.use };
+  return { identity, journal: withoutReserved(journal), records, drbg, boots };
 }
 
 /** The pages of the record bank. Throws as `openVault` does. */

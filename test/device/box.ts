@@ -7,7 +7,7 @@ import { type Exit, exitOf } from "../../device/channel/exiting.ts";
 import { type Input, transition } from "../../device/channel/machine.ts";
 import { type ChannelState, type Payment, readState } from "../../device/channel/state.ts";
 import { contextOf } from "../../device/context.ts";
-import type { Flash } from "../../device/vault/flash.ts";
+import { type Flash, metered } from "../../device/vault/flash.ts";
 import type { MemoryFlash } from "../../device/vault/memory-flash.ts";
 import { RECORD_KINDS } from "../../device/vault/records.ts";
 import { openVault, type Vault } from "../../device/vault/vault.ts";
@@ -48,6 +48,8 @@ export class Box {
   /** Flash operations and effects so far, in all boots. */
   operations = 0;
   effects = 0;
+  /** What the flash had to do since the last boot. */
+  meter!: ReturnType<typeof metered>;
   readonly decided: Payment[] = [];
   readonly exits: Exit[] = [];
   private outbox: ToGateway[] = [];
@@ -61,7 +63,8 @@ export class Box {
   private boot(): void {
     this.boots++;
     this.plan();
-    this.vault = openVault(this.watched());
+    this.meter = metered(this.watched());
+    this.vault = openVault(this.meter.flash);
     this.state = readState(this.vault.journal);
     const { cursors } = this.state.books;
     for (const kind of RECORD_KINDS) this.vault.records.erase(kind, cursors[kind]);

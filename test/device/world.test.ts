@@ -23,12 +23,12 @@ describe("a device, an honest gateway and an honest bridge", () => {
   test("need few bytes and few writes for a payment", () => {
     const opened = new World().live(LIFE.slice(0, 1));
     const before = {
-      ...opened.box.vault.flashUse(),
+      ...opened.box.meter.use(),
       up: opened.traffic.up.length,
       down: opened.traffic.down.length,
     };
     opened.live([{ wish: "pay", names: ["toll"] }]);
-    const use = opened.box.vault.flashUse();
+    const use = opened.box.meter.use();
     const sum = (sizes: number[]) => sizes.reduce((all, size) => all + size, 0);
     // Without the greeting of the second session.
     expect(

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { openVaultToCharge } from "../../device/vault/charging.ts";
+import { metered } from "../../device/vault/flash.ts";
 import { encodeIdentity } from "../../device/vault/identity.ts";
 import { type MemoryFlash, memoryFlash } from "../../device/vault/memory-flash.ts";
 import { formatVault, openVault, RESERVED_KEYS, wipeVault } from "../../device/vault/vault.ts";
@@ -132,8 +133,9 @@ describe("A payment's writes", () => {
   test("use no more programs than two per commit, one per secret superseded and one per record", () => {
     const flash = freshVault();
     charge(flash, 100);
-    const vault = openVault(flash);
-    const before = vault.flashUse();
+    const meter = metered(flash);
+    const vault = openVault(meter.flash);
+    const before = meter.use();
     const cursors = { A: 0, B: 0, H: 0 };
     // The three commits of a payment: an answer; an exit and a secret; exit, anchor and answer.
     for (const used of ["AH", "B", "BBA"]) {
@@ -146,7 +148,7 @@ describe("A payment's writes", () => {
       ]);
       for (const kind of ["A", "B", "H"] as const) vault.records.erase(kind, cursors[kind]);
     }
-    const after = vault.flashUse();
+    const after = meter.use();
     expect(after.programs - before.programs).toBe(3 * 2 + 2 + 6);
     expect(after.programmedBytes - before.programmedBytes).toBeLessThan(3000);
     expect(after.erases).toBe(before.erases);
