@@ -2,7 +2,8 @@
  * Says the same in fewer characters, before the minifier gives short names:
  * - numbers and short texts that have a name in the source stand where they are used;
  * - `throw` becomes a call, which unlike a statement can stand inside an expression;
- * - globals that are often used get a short name of their own.
+ * - globals and texts that are often used get a short name of their own;
+ * - words that only the core itself sees are numbers.
  */
 import babel from "@babel/core";
 import { pass } from "./pass.mjs";
@@ -105,9 +106,64 @@ function aliasGlobals(program) {
 
 const shortGlobals = { visitor: { Program: { exit: aliasGlobals } } };
 
+/**
+ * Words by which parts of the core tell each other what they mean, and which nobody else ever sees: names of effects,
+ * inputs, messages and outputs.
+ */
+const INTERNAL = [
+  ...["persist", "erase", "send", "decided", "notice", "deliver", "lost", "rejected", "connected", "message"],
+  ...["hello", "stepped", "settling", "step", "paid", "failed", "channel", "settle"],
+  ...["to-local", "to-remote", "local-anchor", "remote-anchor", "htlc"],
+];
+
+const isValue = path =>
+  !path.parentPath.isImportDeclaration() &&
+  !(path.key === "key" && (path.parentPath.isObjectProperty() || path.parentPath.isObjectMethod()));
+
+const shortWords = {
+  visitor: {
+    StringLiteral(path) {
+      const index = INTERNAL.indexOf(path.node.value);
+      if (index >= 0 && isValue(path)) path.node.value = index.toString(36);
+    },
+    MemberExpression(path) {
+      if (path.matchesPattern("Number.POSITIVE_INFINITY"))
+        path.replaceWith(babel.template.expression.ast("1 / 0"));
+    },
+  },
+};
+
+/** Texts that stand in several places get a name where that is shorter. */
+const sharedTexts = {
+  visitor: {
+    Program: {
+      exit(program) {
+        const found = new Map();
+        program.traverse({
+          StringLiteral(path) {
+            if (isValue(path)) found.set(path.node.value, [...(found.get(path.node.value) ?? []), path]);
+          },
+        });
+        const declarators = [];
+        for (const [text, uses] of found) {
+          const length = text.length + 2;
+          if (uses.length * (length - NAME) <= length + NAME + 2) continue;
+          const name = program.scope.generateUidIdentifier("text");
+          declarators.push(t.variableDeclarator(name, t.stringLiteral(text)));
+          for (const use of uses) use.replaceWith(t.cloneNode(name));
+        }
+        const first = program.get("body").find(statement => !statement.isImportDeclaration());
+        if (declarators.length > 0) first.insertBefore(t.variableDeclaration("var", declarators));
+      },
+    },
+  },
+};
+
 /** @param {import("./pass.mjs").Script} script a bundle, its names as they were written */
 export function shorten(script) {
-  let out = pass(script, [inlineConstants]);
+  let out = pass(script, [shortWords]);
+  out = pass(out, [inlineConstants]);
   out = pass(out, [throwsAsCalls]);
-  return pass(out, [shortGlobals]);
+  out = pass(out, [shortGlobals]);
+  return pass(out, [sharedTexts]);
 }
