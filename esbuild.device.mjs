@@ -177,6 +177,13 @@ const targets = [
     ],
   },
   {
+    // Never flashed, only measured: such a board would need the table of prepared keys (device/prepared-keys.ts).
+    ...MODDABLE,
+    out: "measured/moddable-without-curve.js",
+    budget: 24000,
+    ports: { ...MODDABLE_PORTS, "src/bytes/curve-bigint.ts": "device/boards/no-curve.ts" },
+  },
+  {
     entry: "scripts/engines/boards/xs.ts",
     out: "engines/xs.js",
     format: "iife",

@@ -37,7 +37,8 @@ export async function benchDevice(): Promise<Figures> {
       ...signing,
       "xs.paymentToNobleSign": Number((perPayment / signing["xs.nobleSignComputrons"]!).toFixed(3)),
       "bundles.moddableBytes": statSync("dist/device/moddable/lngate.js").size,
-      "bundles.es5Bytes": statSync("dist/device/engines/es5.js").size,
+      "bundles.moddableWithoutCurveBytes": statSync("dist/device/measured/moddable-without-curve.js").size,
+      "bundles.espruinoBytes": statSync("dist/device/espruino/lngate.js").size,
     };
   } finally {
     await stage.stop();
