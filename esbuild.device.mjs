@@ -56,7 +56,7 @@ const platformModules = {
 };
 
 /**
- * @param {{entry: string, out: string, es5?: boolean, format: "esm" | "iife" | "cjs", ports: object,
+ * @param {{entry: string, out: string, es5?: boolean, onlyEs5?: boolean, format: "esm" | "iife" | "cjs", ports: object,
  *   names?: string[], copies?: string[], budget?: number}} target
  */
 async function bundle(target) {
@@ -81,21 +81,22 @@ async function bundle(target) {
   const [map, script] = outputFiles.map(file => file.text);
   const kept = [...APPLICATION, ...target.names];
   const shrunk = shorten(shrink({ code: script, map: JSON.parse(map) }, kept));
-  const compiled = target.es5 ? toEs5(shrunk) : shrunk;
+  const compiled = target.es5 ? toEs5(shrunk, target.onlyEs5) : shrunk;
   const format = {
     format: target.format,
     // Espruino's modules are had by a plain require.
     platform: target.es5 ? "node" : "neutral",
     target: target.es5 ? "es5" : "es2022",
   };
-  // The gate for whatever slipped through: nothing newer than ES5, and then arrows where the engine has them.
-  if (target.es5) await transform(compiled.code, format);
+  // The gate for whatever slipped through: nothing newer than ES5 but for … of, and then arrows where the engine has them.
+  const isNewer = target.onlyEs5 !== true;
+  if (target.es5) await transform(compiled.code, { ...format, supported: { "for-of": isNewer } });
   const finished = await transform(
     // Espruino takes `of` for a keyword anywhere: named in dead code, the minifier makes no variable of it.
-    (target.es5 ? "if (false) of; " : "") + withMap(target.arrows === false ? compiled : toArrows(compiled)),
+    (target.es5 ? "if (false) of; " : "") + withMap(isNewer ? toArrows(compiled) : compiled),
     {
       ...format,
-      supported: { arrow: target.arrows !== false },
+      supported: { arrow: isNewer, "for-of": isNewer },
       minify: true,
       mangleProps: /./,
       reserveProps: new RegExp(`^(?:${reservedNames([...kept, ...namesLeftOut(compiled.code)]).join("|")})$`),
@@ -207,7 +208,7 @@ const targets = [
     out: "engines/es5.js",
     format: "iife",
     es5: true,
-    arrows: false,
+    onlyEs5: true,
     ports: {
       ...CURVELESS,
       "src/bytes/hash.ts": "scripts/engines/boards/es5-hash.ts",

@@ -20,9 +20,12 @@ const hoistFunctions = {
   },
 };
 
-/** @param {import("./pass.mjs").Script} script */
-export function toEs5(script) {
-  const es5 = pass(script, [["@babel/plugin-transform-for-of", { assumeArray: true }]], {
+/**
+ * @param {import("./pass.mjs").Script} script
+ * @param {boolean} loops whether `for … of`, which Espruino has for arrays, is compiled away too
+ */
+export function toEs5(script, loops) {
+  const es5 = pass(script, loops ? [["@babel/plugin-transform-for-of", { assumeArray: true }]] : [], {
     presets: [
       [
         "@babel/preset-env",
