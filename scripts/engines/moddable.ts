@@ -54,11 +54,18 @@ export async function buildForSimulator({ sdk, project, folder, config }: Simula
   return join(folder, "bin/lin/mc/instrument", basename(project), "mc.so");
 }
 
+/** A test that ends takes its programs along. */
+const running = new Set<ChildProcess>();
+process.once("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+
 /** A screen that nobody sees, for the simulator's window. */
 export async function startScreen(): Promise<{ readonly display: string; stop(): void }> {
   const child = spawn("Xvfb", ["-displayfd", "3", "-screen", "0", "640x480x24", "-nolisten", "tcp"], {
     stdio: ["ignore", "ignore", "ignore", "pipe"],
   });
+  running.add(child);
   const display = await new Promise<string>((resolve, reject) => {
     child.on("error", () =>
       reject(lngateError("screen-missing", "Xvfb, for the simulator's window, is not there")),
@@ -66,21 +73,22 @@ export async function startScreen(): Promise<{ readonly display: string; stop():
     child.on("exit", () => reject(lngateError("screen-missing", "Xvfb ended")));
     (child.stdio[3] as NodeJS.ReadableStream).on("data", number => resolve(`:${String(number).trim()}`));
   });
-  return { display, stop: () => void child.kill() };
+  return {
+    display,
+    stop() {
+      child.kill();
+      running.delete(child);
+    },
+  };
 }
 
 /** The application gives up, or the engine does. */
 const STOPPED = /^(lngate: stopped|XS abort|the simulator ended)/;
 
-/** What the engine's instrumentation says once a second: name → value, bytes where they are bytes. */
-export type Instruments = Readonly<Record<string, number>>;
-
 /** The simulator, running the application from its start. */
 export class Simulator {
-  readonly instruments: Instruments[] = [];
   readonly log: string[] = [];
   private readonly child: ChildProcess;
-  private names: string[] = [];
   private waiting: { test: (line: string) => boolean; resolve: (line: string) => void }[] = [];
 
   constructor(sdk: string, library: string, display: string) {
@@ -89,21 +97,16 @@ export class Simulator {
       env: { ...process.env, DISPLAY: display },
       stdio: ["ignore", "pipe", "ignore"],
     });
+    running.add(this.child);
+    this.child.once("exit", () => running.delete(this.child));
     createInterface({ input: this.child.stdout! })
       .on("line", line => this.heard(line))
       .on("close", () => this.heard(`the simulator ended (${this.child.signalCode ?? this.child.exitCode})`));
   }
 
   private heard(line: string): void {
-    const [, kind, list] = /^instruments( key)?: (.*)$/.exec(line) ?? [];
-    if (list !== undefined) {
-      if (kind) this.names = list.split(",");
-      else {
-        const values = list.split(",");
-        this.instruments.push(Object.fromEntries(this.names.map((name, i) => [name, Number(values[i])])));
-      }
-      return;
-    }
+    // What the instrumented build says of itself every second.
+    if (line.startsWith("instruments")) return;
     if (process.env["LNGATE_TEST_LOG"]) process.stderr.write(`simulator: ${line}\n`);
     this.log.push(line);
     for (const each of this.waiting.filter(({ test }) => test(line))) each.resolve(line);
