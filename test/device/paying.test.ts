@@ -237,31 +237,42 @@ describe("the journal", () => {
     expect(rig.state.payments.filter(each => each)).toHaveLength(MAX_PAYMENTS);
   });
 
-  test("has room beside the exits of former channels, and for a channel of many deposits", () => {
-    const rig = new Rig({ charge: { A: 150, B: 200, H: 200 } });
-    const deposits = (channel: number) =>
-      Array.from({ length: MAX_DEPOSITS }, (_, vout) => ({
-        txid: derived(`deposit of ${channel}`),
-        vout,
-        valueSat: 201_000 / MAX_DEPOSITS,
-      }));
-    for (let index = 1; index <= 4; index++) {
-      rig.proposal = proposalWith({ index, deposits: deposits(index) });
-      rig.app("open");
-      rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
-      rig.step({ holder: rig.holder(rig.view(), 0) });
-      rig.step({ fund: true });
-      if (index === 4) break;
-      rig.close(199_000, 0);
-      rig.say({ type: "channel", index, state: "closed" });
+  test("has the room that the largest channel may need, with its deposits and the exits of former channels", () => {
+    for (const former of [0, 3]) {
+      const rig = new Rig({ charge: { A: 150, B: 200, H: 200 } });
+      for (let index = 1; index <= former + 1; index++) {
+        const deposits = Array.from({ length: MAX_DEPOSITS }, (_, vout) => ({
+          txid: derived(`deposit of ${index}`),
+          vout,
+          valueSat: 201_000 / MAX_DEPOSITS,
+        }));
+        rig.proposal = proposalWith({ index, deposits });
+        rig.app("open");
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
+        rig.step({ holder: rig.holder(rig.view(), 0) });
+        rig.step({ fund: true });
+        if (index > former) break;
+        rig.close(199_000, 0);
+        rig.say({ type: "channel", index, state: "closed" });
+      }
+      expect(rig.refusals).toEqual([]);
+      expect(rig.state.former ?? []).toHaveLength(former);
+      // The least room with which a payment is taken.
+      let [least, enough] = [0, 1e5];
+      while (enough - least > 1) {
+        const roomBytes = Math.floor((least + enough) / 2);
+        Object.defineProperty(rig.box.context, "roomBytes", { value: roomBytes });
+        rig.refusals.length = 0;
+        rig.pay("toll", 100);
+        if (rig.refusals.length > 0) least = roomBytes;
+        else {
+          enough = roomBytes;
+          rig.failed("toll");
+        }
+      }
+      rig.pay("toll", 100);
+      expect(bytesOf(worstOf(rig.state, 1, MAX_DEPOSITS))).toBeLessThanOrEqual(enough);
     }
-    expect(rig.refusals).toEqual([]);
-    expect(rig.state.former).toHaveLength(3);
-    for (let i = 0; rig.refusals.length === 0; i++)
-      rig.pay(`toll ${i}`, 100, { invoice: new Uint8Array(1400) });
-    expect(rig.refusals).toEqual(["too-many-payments"]);
-    const worst = worstOf(rig.state, rig.state.payments.length, MAX_DEPOSITS);
-    expect(bytesOf(worst)).toBeLessThan(rig.box.context.roomBytes);
   });
 
   test("never forgets a payment that is not decided", () => {
