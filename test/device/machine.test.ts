@@ -3,7 +3,7 @@ import { describe, expect, test } from "@jest/globals";
 import { type Input, transition } from "../../device/channel/machine.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { Step, ToDevice } from "../../src/link/messages.ts";
-import { CHARGE } from "./parties.ts";
+import { CHARGE, DEPOSIT, proposalWith } from "./parties.ts";
 import { Rig } from "./rig.ts";
 
 const effectsOf = (rig: Rig, input: Input) => transition(rig.state, rig.box.context, input).effects;
@@ -80,6 +80,28 @@ describe("the application", () => {
     const rig = new Rig().open();
     rig.close(199_000, 0);
     expect(effectsOf(rig, { type: "close" })).toEqual([{ type: "send", message: { type: "close" } }]);
+  });
+});
+
+describe("the owner", () => {
+  test("leaves with a write, and nothing is sent", () => {
+    const rig = new Rig().open();
+    expect(effectsOf(rig, { type: "exit", index: 1 }).map(({ type }) => type)).toEqual(["persist"]);
+  });
+
+  test("lets the device forget what it has of closed channels", () => {
+    const rig = new Rig().open();
+    const forget = { type: "forget", index: 1 } as const;
+    expect(effectsOf(rig, forget)).toEqual([]);
+    rig.close(199_000, 0);
+    rig.say({ type: "channel", index: 1, state: "closed" });
+    rig.app("open");
+    rig.proposal = proposalWith({ index: 2, deposits: [{ ...DEPOSIT, vout: 2 }] });
+    rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
+    expect(rig.state.former).toHaveLength(1);
+    expect(effectsOf(rig, forget).map(({ type }) => type)).toEqual(["persist"]);
+    rig.box.run(forget);
+    expect(rig.state.former).toBeNull();
   });
 });
 
