@@ -70,7 +70,8 @@ export function fund(work: Work): void {
   work.answer.signed = signed;
   work.state = {
     ...work.state,
-    books: { ...work.state.books, phase: "open" },
+    // Whatever was asked for while it opened is what it is now: the next channel has to be asked for anew.
+    books: { ...work.state.books, phase: "open", asked: work.state.books.index },
     parameters: { ...parameters!, funding: signed },
   };
 }

@@ -145,6 +145,24 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       harm: rig => when(rig.state.books.index === 2, "the exit of the first channel is gone"),
     },
     {
+      name: "a second channel for a wish that the first one has fulfilled",
+      act: rig => {
+        rig.app("open");
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()) });
+        rig.app("open");
+        rig.step({ holder: rig.holder(rig.view()) });
+        rig.step({ fund: true });
+        rig.close(199_000, 0);
+        rig.say({ type: "channel", index: 1, state: "closed" });
+        rig.proposal = proposalWith({
+          index: 2,
+          deposits: [{ txid: derived("more"), vout: 0, valueSat: 201_000 }],
+        });
+        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
+      },
+      harm: rig => when(rig.state.books.phase === "opening", "the deposit is spent unasked"),
+    },
+    {
       name: "a second channel in the place of one that has our money",
       act: openRig(rig => {
         rig.app("close");
