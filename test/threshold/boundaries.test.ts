@@ -36,7 +36,6 @@ test("what a device loads to sign has no curve, no hash and no package in it", a
   });
   expect(Object.keys(metafile.inputs).sort()).toEqual([
     "src/bytes/scalar-bigint.ts",
-    "src/bytes/scalar-order.ts",
     "src/bytes/scalar.ts",
     "src/errors.ts",
     "src/threshold/online.ts",
