@@ -15,7 +15,7 @@
  * unknown) names message and field; `message-unknown` is a type nobody described; faults of the encoding
  * itself keep the codes `cbor-…` of src/bytes/cbor.ts.
  */
-import { type Output, output, put, written } from "../bytes/bytes.ts";
+import { type Output, output, put, putByte, written } from "../bytes/bytes.ts";
 import {
   CBOR_ARRAY,
   CBOR_BYTES,
@@ -232,6 +232,9 @@ function read(kind: AnyKind, reader: Reader): unknown {
   return values;
 }
 
+/** Most entries of a map whose number fits into the first byte. */
+const MOST_FIELDS = 23;
+
 /** The fields by rising key. */
 type Layout = readonly { name: string; key: number; kind: AnyKind; optional: boolean }[];
 
@@ -241,6 +244,7 @@ function layoutOf(fields: Fields, firstKey: number): Layout {
     return { name, key: field[0], kind: field[1], optional: field.length === 3 };
   });
   layout.sort((a, b) => a.key - b.key);
+  if (layout.length + firstKey > MOST_FIELDS) throw malformed("has too many fields");
   let smallest = firstKey;
   for (const field of layout) {
     if (field.key < smallest) throw malformed(`cannot give ${field.name} the key ${field.key}`);
@@ -253,23 +257,24 @@ function layoutOf(fields: Fields, firstKey: number): Layout {
 function writeFields(value: unknown, layout: Layout, out: Output, number?: number): void {
   if (typeof value !== "object" || value === null) throw malformed("is no record");
   const given = value as { readonly [name: string]: unknown };
-  let count = number === undefined ? 0 : 1;
-  for (let i = 0; i < layout.length; i++) if (isThere(layout[i]!, given)) count++;
-  putHead(out, CBOR_MAP, count);
+  const head = out.length;
+  let count = 0;
+  // How many there are is known in the end; up to MOST_FIELDS it fits into this byte.
+  putByte(out, 0);
   if (number !== undefined) {
     putHead(out, CBOR_UINT, 0);
     putHead(out, CBOR_UINT, number);
+    count++;
   }
   for (let i = 0; i < layout.length; i++) {
     const field = layout[i]!;
-    if (!isThere(field, given)) continue;
+    const item = given[field.name];
+    if (field.optional && item === undefined) continue;
     putHead(out, CBOR_UINT, field.key);
-    inside(`.${field.name}`, () => write(field.kind, given[field.name], out));
+    inside(`.${field.name}`, () => write(field.kind, item, out));
+    count++;
   }
-}
-
-function isThere({ name, optional }: Layout[number], given: { readonly [name: string]: unknown }): boolean {
-  return !optional || given[name] !== undefined;
+  out.room[head] = (CBOR_MAP << 5) | count;
 }
 
 /** Reads `count` fields with keys above `previous` into `value`. */
