@@ -43,6 +43,7 @@ import type { PlainBook, SigningPart } from "./lightning/signer-state.ts";
 import type { Log } from "./log.ts";
 import { channelNotReady, Payments } from "./payments.ts";
 import { ServiceFees, type Till } from "./service-fees.ts";
+import { noteSighting } from "./sightings.ts";
 
 /** Confirmations a deposit needs before it is spent into a channel. */
 export const DEPOSIT_CONFIRMATIONS = 1;
@@ -77,6 +78,7 @@ export interface DeviceGatewayOptions {
   readonly deposits: Deposits;
   readonly channels: Database<Uint8Array, string>;
   readonly payments: Database<Uint8Array, string>;
+  readonly sightings: Database<Uint8Array, string>;
   /** What this device pays for the service; absent: nothing. */
   readonly serviceFee?: ServiceFee;
   /** Where it pays it. */
@@ -102,6 +104,10 @@ export class DeviceGateway {
   /** What LDK has, once it runs. */
   private node: LightningNode | undefined;
   private online = false;
+  /** It has said where it stands, and is asked for signatures. */
+  private greeting = false;
+  /** The device in this session has an older flash than one that was here before. */
+  private rolledBack = false;
   /** The device's wish for a channel, while the deposit is awaited. */
   private wish: { readonly index: number; readonly points: readonly Uint8Array[] } | undefined;
   private opening = false;
@@ -223,7 +229,11 @@ export class DeviceGateway {
   }
 
   get isOnline(): boolean {
-    return this.online;
+    return this.online && this.greeting;
+  }
+
+  get isRolledBack(): boolean {
+    return this.rolledBack;
   }
 
   get closeTxid(): Uint8Array | undefined {
@@ -261,19 +271,14 @@ export class DeviceGateway {
   /** A session with the device began, or was given up. */
   session(state: "up" | "lost"): void {
     this.online = state === "up" && !this.frozen;
+    this.greeting = false;
     this.deviceSigner.restart();
-    if (!this.online) return;
-    this.tellChannel();
-    // Also for channels that have ended: their money may still be on its way home.
-    for (const { keysId } of this.rows()) {
-      this.signer.askAgain(keysId);
-      this.signer.tell(keysId);
-    }
+    if (this.online) this.tellChannel();
   }
 
   /** A message of the device. Throws `message-…` for what is none. */
   received(encoded: Uint8Array): void {
-    if (this.frozen) return;
+    if (!this.online) return;
     const message = toGateway.decode(encoded);
     this.options.log.debug("link", {
       way: "up",
@@ -306,7 +311,19 @@ export class DeviceGateway {
   }
 
   private greeted(hello: Extract<ToGateway, { type: "hello" }>): void {
-    const { log } = this.options;
+    const { log, sightings } = this.options;
+    const { generation, clock } = hello;
+    const at = Math.floor(Date.now() / 1000);
+    this.rolledBack =
+      this.knowsMoreThan(hello) ||
+      !noteSighting(sightings, this.id, { at, generation, ...(clock ? { clock } : {}) });
+    if (this.rolledBack) {
+      const why = "this device's flash is older than one that was here: an old image, or a copy";
+      this.refuse("vault-rolled-back", why);
+      this.online = false;
+      log.error(`${why}; nothing is signed with it`, { generation });
+      return;
+    }
     this.deviceSigner.greeted(hello);
     const [a = 0, b = 0, h = 0] = hello.recordsLeft;
     log.info("the device is here", {
@@ -316,14 +333,31 @@ export class DeviceGateway {
       recordsB: b,
       recordsH: h,
     });
+    this.greeting = true;
+    // Also for channels that have ended: their money may still be on its way home.
+    for (const { keysId } of this.rows()) {
+      this.signer.askAgain(keysId);
+      this.signer.tell(keysId);
+    }
     if (this.row?.stage === "ready") this.fees.askSoon();
+  }
+
+  /** The device has answered for a later state of its channel than it remembers. */
+  private knowsMoreThan(hello: Extract<ToGateway, { type: "hello" }>): boolean {
+    const { row } = this;
+    const reached = row && this.signer.book(row.keysId)?.deviceReached;
+    if (!row || !reached || Math.max(reached.holder, reached.counterparty) < 0) return false;
+    if (hello.index !== row.index) return hello.index < row.index;
+    return (
+      (hello.holderNumber ?? -1) < reached.holder || (hello.counterpartyNumber ?? -1) < reached.counterparty
+    );
   }
 
   private ask(keysId: Uint8Array, parts: readonly SigningPart[]): void {
     // Of a channel that was there before the present one, only what is collected says which channel it belongs to.
     const isPresent = this.row !== undefined && equal(this.row.keysId, keysId);
     const asked = isPresent ? parts : parts.filter(({ kind }) => kind === "spend");
-    if (this.online && asked.length > 0) this.deviceSigner.ask(keysId, asked);
+    if (this.online && this.greeting && asked.length > 0) this.deviceSigner.ask(keysId, asked);
   }
 
   private send(message: ToDevice): boolean {

@@ -26,6 +26,7 @@ import { type Closing, type DeviceStatus, type OwnerApi, OwnerService } from "./
 import { type DiskRecordStore, openRecordStore } from "./records.ts";
 import { openRegistry, openStore } from "./registry.ts";
 import { claimDataFolder } from "./registry-lock.ts";
+import { lastSighting } from "./sightings.ts";
 
 export interface RunningGateway {
   /** Of the embedded broker. */
@@ -104,8 +105,13 @@ export async function runGateway(
           .filter(({ confirmations }) => confirmations >= DEPOSIT_CONFIRMATIONS === confirmed)
           .reduce((total, { valueSat }) => total + valueSat, 0);
       const { balanceSat, fundingTxid, closeTxid } = device;
+      const seen = lastSighting(table("sightings"), deviceId);
       return {
         online: device.isOnline,
+        rolledBack: device.isRolledBack,
+        ...(seen ? { seen } : {}),
+        time: Math.floor(Date.now() / 1000),
+        blockTime: chain.follower.tipTime,
         channel: device.state() as DeviceStatus["channel"],
         depositSat: sum(true),
         depositUnconfirmedSat: sum(false),
@@ -228,6 +234,7 @@ export async function runGateway(
         deposits,
         channels: table("channels"),
         payments: table("payments"),
+        sightings: table("sightings"),
         runtime,
         store: nodeStore,
         bridge,

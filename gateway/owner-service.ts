@@ -19,10 +19,16 @@ import type { Ceremonies } from "./charging-ceremonies.ts";
 import type { Log } from "./log.ts";
 import { PairingAttempt } from "./pairing.ts";
 import type { Registry } from "./registry.ts";
+import type { Sighting } from "./sightings.ts";
 
 export interface DeviceStatus {
-  /** A session with the device is up. */
+  /** A session with the device is up, and it has said where it stands. */
   readonly online: boolean;
+  /** An old image of its flash has turned up. */
+  readonly rolledBack: boolean;
+  readonly seen?: Sighting;
+  readonly time: number;
+  readonly blockTime: number;
   readonly channel: "none" | "opening" | "ready" | "closing" | "closed";
   /** Deposits that are not spent. */
   readonly depositSat: number;
@@ -204,12 +210,20 @@ export class OwnerService {
       case "status": {
         const { awaitingOwner, locked } = registry.standing(deviceId);
         const store = records(deviceId);
+        const { rolledBack, ...status } = await api.status(deviceId);
+        const trouble = locked
+          ? "locked"
+          : rolledBack
+            ? "rolled-back"
+            : awaitingOwner
+              ? "awaiting-owner"
+              : undefined;
         return {
           type: "standing",
           name,
-          ...(await api.status(deviceId)),
+          ...status,
           records: { A: store.remaining("A"), B: store.remaining("B") },
-          ...(locked || awaitingOwner ? { trouble: locked ? "locked" : "awaiting-owner" } : {}),
+          ...(trouble ? { trouble } : {}),
         };
       }
       case "fund":

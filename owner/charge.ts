@@ -27,6 +27,7 @@ import {
   writeChargingState,
 } from "./device-files.ts";
 import { deviceFolder } from "./folder.ts";
+import { needVaultHere } from "./image.ts";
 
 export type Counts = Readonly<Record<RecordKind, number>>;
 
@@ -120,6 +121,7 @@ export function recordsInFlash(folder: string): Counts {
 }
 
 function openFlash(folder: string) {
+  needVaultHere(folder);
   try {
     return openFileFlash(folder);
   } catch (error) {

@@ -192,6 +192,7 @@ function greeting(state: ChannelState, context: Context, generation: number): To
     ...(holder === null ? {} : { holderNumber: holder.number }),
     ...(counterparty === null ? {} : { counterpartyNumber: counterparty.number }),
     ...(context.curve === null ? { curveless: true } : {}),
+    clock: Math.floor(context.nowMs / 1000),
   };
 }
 

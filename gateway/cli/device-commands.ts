@@ -1,26 +1,20 @@
 /** `lngate device …`: what an owner does with a device. */
 import { runDevice } from "../../device/boards/node/run.ts";
 import { DEFAULT_POLICY, type SpendingPolicy } from "../../device/identity.ts";
+import { boards } from "../../owner/boards.ts";
 import { askClose, askDeposit, askStatus, closeAddress, depositAddress } from "../../owner/channel.ts";
 import { chargeDevice, paymentsFor, recordsFor, recordsInFlash } from "../../owner/charge.ts";
 import { readDeviceInfo } from "../../owner/device-files.ts";
-import { chooseDevice, deviceFolder, openOwner, pairedDevices } from "../../owner/folder.ts";
+import { deviceFolder, openOwner, pairedDevices } from "../../owner/folder.ts";
+import { movedTo, needVaultHere } from "../../owner/image.ts";
 import { DEFAULT_DEPOSIT_DELAY, DEFAULT_MAX_SERVICE_FEE, pairDevice } from "../../owner/pair.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { MAX_RATE_PPM, type ServiceFee, serviceFeeText } from "../../src/link/service-fee.ts";
-import { type Command, type Given, usage } from "./command.ts";
+import { boardOf, flash, image } from "./board-commands.ts";
+import { type Command, usage } from "./command.ts";
+import { DEVICE, target } from "./device-target.ts";
+import { doctor } from "./doctor.ts";
 import { DATA, ownerFolder } from "./owner-commands.ts";
-
-const DEVICE = {
-  ...DATA,
-  device: { value: "ID", help: "which device, if several are paired" },
-};
-
-/** The owner's folder and the device that is meant. */
-function target(given: Given): { folder: string; deviceId: string } {
-  const { folder } = openOwner(ownerFolder(given));
-  return { folder, deviceId: chooseDevice(folder, given.text("device")) };
-}
 
 const MAX_SAT = 21e14;
 
@@ -53,6 +47,7 @@ The limits are what the device will spend on its own, all fees included. They ca
       value: "MSAT",
       help: `most that it may take for each payment besides (default: ${DEFAULT_MAX_SERVICE_FEE.baseMsat})`,
     },
+    board: { value: "NAME", help: "the board that it is for: as large a flash.bin as there is room on it" },
     "flash-pages": { value: "N", help: "size of flash.bin in pages of 4 KiB (default: 256)" },
   },
   async run(given, terminal) {
@@ -68,7 +63,9 @@ The limits are what the device will spend on its own, all fees included. They ca
       if (sat !== undefined) policy[key] = sat * 1000;
     }
     const depositDelay = given.number("deposit-delay", 1, 65535);
-    const flashPages = given.number("flash-pages", 16, 65536);
+    const board = boardOf(given);
+    const flashPages =
+      given.number("flash-pages", 16, 65536) ?? (board === undefined ? undefined : boards[board].vaultPages);
     const percent = given.text("max-service-fee");
     const ratePpm =
       percent === undefined ? undefined : Math.round(Number(percent.replace(/ ?%$/, "")) * 10_000);
@@ -224,15 +221,17 @@ const status: Command = {
     const { folder, deviceId } = target(given);
     const report = await askStatus({ folder, deviceId });
     const path = deviceFolder(folder, deviceId);
+    const moved = movedTo(path);
     let records: ReturnType<typeof recordsInFlash> | undefined;
     try {
       records = recordsInFlash(path);
     } catch (error) {
-      if (codeOf(error) !== "device-in-use") throw error;
+      if (codeOf(error) !== "device-in-use" && codeOf(error) !== "device-moved") throw error;
     }
     const payments = records && paymentsFor(records);
     terminal.say(`${report.name} (${deviceId}): ${CHANNEL[report.channel] ?? report.channel}`);
-    terminal.say(`  device    ${report.online ? "connected to the gateway" : "not connected"}`);
+    const last = report.seen ? `, last seen ${new Date(report.seen.at * 1000).toISOString()}` : "";
+    terminal.say(`  device    ${report.online ? "connected to the gateway" : `not connected${last}`}`);
     if (report.depositSat + report.depositUnconfirmedSat > 0)
       terminal.say(
         `  deposit   ${report.depositSat} sat confirmed, ${report.depositUnconfirmedSat} sat on the way`,
@@ -242,14 +241,16 @@ const status: Command = {
     if (report.closeTxid) terminal.say(`  close     ${report.closeTxid}`);
     terminal.say(
       payments === undefined
-        ? `  charged   the device is running; the gateway has ${report.records.A} A and ${report.records.B} B`
+        ? `  charged   the device is ${moved ? "in its board" : "running"}; the gateway has ${report.records.A} A and ${report.records.B} B`
         : `  charged   for ${paymentsText(payments)}`,
     );
     if (report.trouble)
       terminal.say(
         report.trouble === "locked"
           ? "  TROUBLE   the key is locked after failed checks: close the channel"
-          : "  TROUBLE   a check failed while charging: charge again with --confirm-reset once you know why",
+          : report.trouble === "rolled-back"
+            ? "  TROUBLE   an old image of this device has turned up: `lngate device doctor`"
+            : "  TROUBLE   a check failed while charging: charge again with --confirm-reset once you know why",
       );
     terminal.result({ deviceId, ...report, ...(payments === undefined ? {} : { payments, flash: records }) });
   },
@@ -304,6 +305,7 @@ const run: Command = {
   options: DEVICE,
   async run(given) {
     const { folder, deviceId } = target(given);
+    needVaultHere(deviceFolder(folder, deviceId));
     await runDevice({
       folder: deviceFolder(folder, deviceId),
       input: process.stdin,
@@ -312,4 +314,15 @@ const run: Command = {
   },
 };
 
-export const deviceCommands: readonly Command[] = [pair, charge, fund, status, close, list, run];
+export const deviceCommands: readonly Command[] = [
+  pair,
+  charge,
+  fund,
+  status,
+  close,
+  list,
+  run,
+  image,
+  flash,
+  doctor,
+];

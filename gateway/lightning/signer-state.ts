@@ -295,6 +295,18 @@ export class ChannelBook {
     );
   }
 
+  /** The newest states that the device has answered for, which it wrote down before it did; −1 before the first. */
+  get deviceReached(): { readonly holder: number; readonly counterparty: number } {
+    const { holder, counterparty, counterpartyRevokedBelow } = this.book;
+    return {
+      holder: Math.max(-1, ...holder.filter(entry => entry.answered).map(entry => entry.number)),
+      counterparty: Math.max(
+        counterpartyRevokedBelow - 1,
+        ...counterparty.filter(entry => entry.signatures).map(entry => entry.content.number),
+      ),
+    };
+  }
+
   /** The signed inputs of the funding transaction, once answered. */
   get fundingSignatures(): readonly Uint8Array[] | null {
     return this.book.funding?.signatures ?? null;

@@ -3,7 +3,7 @@
  * speaks MQTT over its own sockets. What a test asks of it comes over one more socket; the console is only listened to:
  * that build takes its input in a thread of its own, and loses some of it under load.
  */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import {
   closeSync,
   mkdtempSync,
@@ -19,10 +19,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Balance, PayOptions, Receipt } from "../../device/device.ts";
+import { espruinoStorage } from "../../owner/espruino-storage.ts";
 import { lngateError } from "../../src/errors.ts";
 
 /** What the build for Linux takes for its flash. */
 const FLASH_FILE = "espruino.flash";
+const FLASH_BYTES = 256 * 1024;
 
 /** Goes behind the application: evaluates each line that comes, and answers with one. */
 const HAND = (port: number) => `
@@ -87,22 +89,11 @@ export class EspruinoBoard {
   /** Writes a new flash. */
   async flash({ lngate, app, keyTable, settings = {}, vault }: EspruinoFiles): Promise<void> {
     const hand = HAND(await this.listen());
-    const files = {
-      lngate,
-      ".bootcde": app + hand,
-      "lngate.json": JSON.stringify(settings),
-      "lngate.keys": keyTable,
-    };
-    const writes = Object.entries(files).map(([name, content], i) => {
-      writeFileSync(join(this.folder, `f${i}`), content, { mode: 0o600 });
-      return `s.write(${JSON.stringify(name)},f.readFileSync("f${i}"))`;
-    });
-    const script = `var s=require("Storage"),f=require("fs");s.eraseAll();${writes.join(";")};quit()`;
-    execFileSync(this.engine, ["-e", script], { cwd: this.folder, stdio: ["ignore", "ignore", "inherit"] });
-    const file = join(this.folder, FLASH_FILE);
-    const handle = openSync(file, "r+");
-    writeSync(handle, vault, 0, vault.length, statSync(file).size - vault.length);
-    closeSync(handle);
+    const storage = espruinoStorage(
+      { lngate, "lngate.keys": keyTable, "lngate.json": JSON.stringify(settings), ".bootcde": app + hand },
+      FLASH_BYTES - vault.length,
+    );
+    writeFileSync(join(this.folder, FLASH_FILE), Buffer.concat([storage, vault]), { mode: 0o600 });
   }
 
   /** Power on: the application in Storage starts by itself. */

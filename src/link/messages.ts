@@ -126,6 +126,8 @@ const hello = message(1, "hello", {
   recordsLeft: [6, list(uint(UINT32), 3)],
   /** The device has no curve: it has to be told the keys inside the bridge's commitments. */
   curveless: optional([7, bool()]),
+  /** The device's clock, Unix seconds: its owner wants to know if it is wrong. */
+  clock: optional([8, uint(UINT53)]),
 });
 
 /** Asks for a channel to be funded from the deposit, with the first commitment points of channel `index`. */

@@ -153,8 +153,16 @@ const standing = message(16, "standing", {
   records: [7, recordCounts],
   fundingTxid: optional([8, bytes(32)]),
   closeTxid: optional([9, bytes(32)]),
-  /** Set after a failed check while presigning: `awaiting-owner` or `locked`. */
+  /** `awaiting-owner` or `locked` after a failed check while presigning, `rolled-back` for an old image of the flash. */
   trouble: optional([10, text(32)]),
+  /** The device's last `hello`: when (Unix seconds), how often its flash had been written, what its clock said. */
+  seen: optional([
+    11,
+    record({ at: [1, uint(UINT53)], generation: [2, uint(UINT53)], clock: optional([3, uint(UINT53)]) }),
+  ]),
+  /** The gateway's clock and the newest block's time (0: not known yet), Unix seconds. */
+  time: [12, uint(UINT53)],
+  blockTime: [13, uint(UINT53)],
 });
 /** The deposit address as the gateway computes it; the owner computes it too and compares. */
 const deposit = message(17, "deposit", {

@@ -373,6 +373,7 @@ export class World {
           deposits,
           channels: powered("channels"),
           payments: powered("payments"),
+          sightings: powered("sightings"),
           log: street.log.part(`${this.name}/gateway ${this.gatewayStarts}`),
           runtime,
           store,

@@ -266,6 +266,9 @@ describe("the owner asks", () => {
     const txid = Uint8Array.from({ length: 32 }, (_, i) => i);
     gateway.status = {
       online: true,
+      rolledBack: false,
+      time: 1_700_000_000,
+      blockTime: 1_700_000_000,
       channel: "ready",
       depositSat: 1,
       depositUnconfirmedSat: 2,

@@ -300,6 +300,9 @@ describe("an owner", () => {
 
     gateway.status = {
       online: true,
+      rolledBack: false,
+      time: 1_700_000_000,
+      blockTime: 1_700_000_000,
       channel: "ready",
       depositSat: 0,
       depositUnconfirmedSat: 0,

@@ -75,7 +75,15 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
       return registry;
     },
     log: [],
-    status: { online: false, channel: "none", depositSat: 0, depositUnconfirmedSat: 0 },
+    status: {
+      online: false,
+      rolledBack: false,
+      channel: "none",
+      depositSat: 0,
+      depositUnconfirmedSat: 0,
+      time: 1_700_000_000,
+      blockTime: 1_700_000_000,
+    },
     closed: [],
     locked: [],
     question: question => question,
