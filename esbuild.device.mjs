@@ -108,9 +108,20 @@ async function bundle(target) {
   mkdirSync(`${root}dist/device`, { recursive: true });
   const file = `${root}dist/device/${target.out}`;
   mkdirSync(file.slice(0, file.lastIndexOf("/")), { recursive: true });
-  const code = finished.code.replaceAll("lngateExports", "exports");
+  const named = finished.code.replaceAll("lngateExports", "exports");
+  const code = target.isModule ? unwrapped(named) : named;
   writeFileSync(file, code);
   return { code, map: JSON.parse(finished.map) };
+}
+
+/**
+ * The body of the function around a bundle. An Espruino module is a function by itself, and each function there holds a
+ * list of the scopes that it is in: three variables less for each that is in one instead of two.
+ */
+function unwrapped(code) {
+  const body = /^\(\(\)=>\{(.*)\}\)\(\);\n$/s.exec(code)?.[1];
+  if (body === undefined) throw new Error("the bundle is not one function any more");
+  return `${body}\n`;
 }
 
 /** What an application on the board sees of the device. */
@@ -157,6 +168,7 @@ const targets = [
     out: "espruino/lngate.js",
     budget: 20000,
     format: "iife",
+    isModule: true,
     es5: true,
     ports: { ...CURVELESS, "src/bytes/hash.ts": "device/boards/espruino/hash.ts" },
     names: ["openBoard", "exports", ...namesDeclaredIn(`${root}device/boards/espruino/platform.d.ts`)],

@@ -5,7 +5,15 @@
  * channel tell the same, and sooner (`deviceReached` of lightning/signer-state.ts).
  */
 import type { Database } from "lmdb";
-import { decodeValue, encodeValue, optional, record, UINT53, uint } from "../src/link/schema.ts";
+import {
+  decodeValue,
+  encodeValue,
+  optional,
+  record,
+  UINT53,
+  uint,
+  type ValueOf,
+} from "../src/link/schema.ts";
 
 const sightingKind = record({
   /** Unix seconds. */
@@ -15,7 +23,7 @@ const sightingKind = record({
   /** The device's clock then, Unix seconds. */
   clock: optional([3, uint(UINT53)]),
 });
-export type Sighting = ReturnType<typeof sightingKind.read>;
+export type Sighting = ValueOf<typeof sightingKind>;
 
 export function lastSighting(table: Database<Uint8Array, string>, deviceId: string): Sighting | undefined {
   const stored = table.get(deviceId);
@@ -28,10 +36,8 @@ export function noteSighting(
   deviceId: string,
   sighting: Sighting,
 ): boolean {
-  return table.transactionSync(() => {
-    const last = lastSighting(table, deviceId);
-    if (last && sighting.generation < last.generation) return false;
-    table.putSync(deviceId, encodeValue(sightingKind, sighting));
-    return true;
-  });
+  const last = lastSighting(table, deviceId);
+  if (last && sighting.generation < last.generation) return false;
+  table.putSync(deviceId, encodeValue(sightingKind, sighting));
+  return true;
 }

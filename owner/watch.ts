@@ -23,16 +23,11 @@ import { memoryFlash } from "../device/vault/memory-flash.ts";
 import { openVault, type Vault } from "../device/vault/vault.ts";
 import { equal, fromHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/bytes/curve.ts";
-<<<<<<< HEAD
 import { codeOf, lngateError } from "../src/errors.ts";
 import { decodeValue, type ValueOf } from "../src/link/schema.ts";
 import { readDeviceInfo } from "./device-files.ts";
 import { chooseDevice, deviceFolder, FLASH_FILE, type Owner, readJson, writeJson } from "./folder.ts";
-=======
-import { lngateError } from "../src/errors.ts";
-import { FLASH_FILE, readJson, writeJson } from "./folder.ts";
 import { needVaultHere } from "./image.ts";
->>>>>>> f013e99 (lngate device image, flash and doctor: the device is moved into its board, and the gateway refuses an old image)
 import type { ExitSource } from "./recover-exit.ts";
 import { deviceSecrets } from "./seed.ts";
 
@@ -60,14 +55,9 @@ export function lookAtExit(path: string, image = join(path, FLASH_FILE)): HeldEx
  * revoked any more. Again and again it gives the same. Throws `device-in-use`, `exit-none`, `vault-rolled-back`,
  * `exit-not-newest`.
  */
-<<<<<<< HEAD
 export function takeExitOut(path: string, index?: number): HeldExit {
+  needVaultHere(path);
   const board = openNodeBoard(path);
-=======
-export function takeExitOut(deviceFolder: string, index?: number): HeldExit {
-  needVaultHere(deviceFolder);
-  const board = openNodeBoard(deviceFolder);
->>>>>>> f013e99 (lngate device image, flash and doctor: the device is moved into its board, and the gateway refuses an old image)
   try {
     const { vault } = board;
     const { exit, changes } = exitIn(path, vault, index);

@@ -123,7 +123,8 @@ export function optional<T>(field: Field<T>): OptionalField<T> {
 export interface MessageKind<Name extends string, F extends Fields> {
   readonly number: number;
   readonly name: Name;
-  readonly fields: F;
+  /** For the types alone: at run time the layout says it, and a small engine has no room for both. */
+  readonly fields?: F;
   readonly layout: Layout;
 }
 
@@ -137,7 +138,7 @@ export function message<const Name extends string, F extends Fields>(
   name: Name,
   fields: F & { readonly type?: never },
 ): MessageKind<Name, F> {
-  return { number, name, fields, layout: layoutOf(fields, 1) };
+  return { number, name, layout: layoutOf(fields, 1) };
 }
 
 /** The messages that one side may send: encodes and decodes any of them. */
@@ -236,7 +237,7 @@ function read(kind: AnyKind, reader: Reader): unknown {
 const MOST_FIELDS = 23;
 
 /** The fields by rising key. */
-type Layout = readonly { name: string; key: number; kind: AnyKind; optional: boolean }[];
+export type Layout = readonly { name: string; key: number; kind: AnyKind; optional: boolean }[];
 
 function layoutOf(fields: Fields, firstKey: number): Layout {
   const layout = Object.keys(fields).map(name => {

@@ -6,15 +6,13 @@ const doc = readFileSync(new URL("../../docs/wire.md", import.meta.url), "utf8")
 const section = doc.slice(doc.indexOf("## Messages\n"), doc.indexOf("## Messages of the owner"));
 
 describe("docs/wire.md", () => {
-  for (const { number, name, fields } of [...toGateway.kinds, ...toDevice.kinds]) {
+  for (const { number, name, layout } of [...toGateway.kinds, ...toDevice.kinds]) {
     test(`describes message ${number}, ${name}, with every field under its key`, () => {
       const row = section.split("\n").find(line => line.startsWith(`| ${number} \`${name}\` |`));
       expect(row).toBeDefined();
       // The parts of a step have a table of their own.
       const where = name === "step" ? section : (row ?? "");
-      for (const [field, [key]] of Object.entries(fields)) {
-        expect(where).toContain(`${key} \`${field}\``);
-      }
+      for (const field of layout) expect(where).toContain(`${field.key} \`${field.name}\``);
     });
   }
 
@@ -22,7 +20,7 @@ describe("docs/wire.md", () => {
     const described = [...section.matchAll(/^\| (\d+) `([a-z]+)` \| .* \|.*\|$/gm)].map(
       row => `${row[1]} ${row[2]}`,
     );
-    const parts = Object.entries(toDevice.kinds[0]!.fields).map(([field, [key]]) => `${key} ${field}`);
+    const parts = toDevice.kinds[0]!.layout.map(({ key, name }) => `${key} ${name}`);
     const messages = [...toGateway.kinds, ...toDevice.kinds].map(({ number, name }) => `${number} ${name}`);
     for (const each of described) expect([...messages, ...parts]).toContain(each);
   });
