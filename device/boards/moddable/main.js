@@ -1,5 +1,5 @@
-// The application, made to be changed: it pays the invoice that a reader hands over (`POST` to port 8080), or that the
-// reader has ready when the button is pressed (`GET` from `reader`, as given to mcconfig).
+// The application, made to be changed: it pays the invoice that a reader hands over (`POST` to port 8080), or, when the
+// button is pressed, the one that `shop` answers with, as given to mcconfig ("http://192.168.1.7/invoice").
 import { Request, Server } from "http";
 import { openBoard } from "lngate";
 import goOnline from "lngate/network";
@@ -68,13 +68,15 @@ function listen() {
       return this.isTaken ? { status: 202, body: "paying\n" } : { status: 400, body: "POST an invoice\n" };
     }
   };
-  if (!Button?.Default || !config.reader) return;
+  const [, host, port, path] = /^http:\/\/([^/:]+)(?::(\d+))?(\/.*)?$/.exec(config.shop ?? "") ?? [];
+  if (!Button?.Default || !host) return;
   new Button.Default({
     onPush() {
       if (!this.pressed) return;
-      new Request({ host: config.reader, path: "/", response: String }).callback = (message, value) => {
+      const request = new Request({ host, port: Number(port ?? 80), path: path ?? "/", response: String });
+      request.callback = (message, value) => {
         if (message === Request.responseComplete) pay(value.trim());
-        else if (message === Request.error) ready("the reader does not answer, ");
+        else if (message === Request.error) ready("the shop does not answer, ");
       };
     },
   });

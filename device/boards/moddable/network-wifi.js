@@ -1,5 +1,6 @@
-// Wi-Fi and the time of day for an ESP32. The SDK's own set-up (`ssid=…`) joins once and gives up; a board that drives in
-// and out of reach has to go on joining. Resolves when the clock is right: invoices expire, and limits are per hour.
+// Wi-Fi and the time of day for an ESP32, in place of the SDK's own set-up: that one joins once and gives up, and a board
+// that drives in and out of reach has to go on joining. Resolves when the clock is right: invoices expire, and limits are
+// per hour.
 import WiFi from "embedded:network/interface/wifi";
 import config from "mc/config";
 import SNTP from "sntp";
@@ -11,22 +12,25 @@ const RETRY_MS = 1000;
 const LONG_AGO = 1767225600000;
 
 export default () =>
-  new Promise(resolve => {
-    let timed = false;
-    const wifi = new WiFi({
-      onChanged() {
-        if (wifi.connection <= 200) Timer.set(join, RETRY_MS);
-        if (wifi.connection < 500) return;
-        trace(`lngate: address ${wifi.address}\n`);
-        if (!timed) setClock();
-        timed = true;
-      },
-    });
+  new Promise((resolve, reject) => {
+    const { ssid: SSID, password } = config;
+    if (!SSID)
+      return reject(Object.assign(new Error("no ssid was given to mcconfig"), { code: "wifi-missing" }));
+    let isAsking = false;
+    const wifi = new WiFi({ onChanged: look });
+    look();
+
+    function look() {
+      if (wifi.connection <= 200) Timer.set(join, RETRY_MS);
+      if (wifi.connection < 500) return;
+      trace(`lngate: address ${wifi.address}\n`);
+      if (!isAsking) setClock();
+      isAsking = true;
+    }
 
     function join() {
       if (wifi.connection > 200) return;
       try {
-        const { wifi: SSID, wifiPassword: password } = config;
         wifi.connect(password ? { SSID, password, secure: true } : { SSID });
       } catch {
         Timer.set(join, RETRY_MS);
@@ -43,6 +47,4 @@ export default () =>
         resolve();
       });
     }
-
-    join();
   });
