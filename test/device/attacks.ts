@@ -425,6 +425,15 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       }),
     },
     {
+      name: "another expiry for a number that is signed",
+      act: openRig(rig => {
+        rig.pay("toll", 1000);
+        rig.step({ counterparty: rig.counterparty(rig.view(0, [rig.htlc("toll", 1000)])) });
+        const later = rig.htlc("toll", 1000, { cltvExpiry: HEIGHT + 81 });
+        rig.step({ counterparty: rig.counterparty(rig.view(0, [later]), 1) });
+      }),
+    },
+    {
       name: "another point for a number that is signed",
       act: openRig(rig => {
         rig.pay("toll", 1000);
