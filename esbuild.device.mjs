@@ -227,6 +227,15 @@ const targets = [
     },
     names: ENGINE_NAMES,
   },
+  ...[false, true].map(es5 => ({
+    entry: "scripts/engines/boards/decoder.ts",
+    out: `engines/decoder-${es5 ? "es5" : "xs"}.js`,
+    format: "iife",
+    es5,
+    onlyEs5: es5,
+    ports: {},
+    names: ENGINE_NAMES,
+  })),
 ];
 
 for (const target of targets) {

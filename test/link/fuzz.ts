@@ -11,7 +11,7 @@ import { concat, equal, toHex } from "../../src/bytes/bytes.ts";
 import { type Cbor, type CborMap, decodeCbor, encodeCbor } from "../../src/bytes/cbor.ts";
 import { codeOf } from "../../src/errors.ts";
 import { DATA, handshakeKey, sealAck, sealData, sealHello, sessionKeys } from "../../src/link/envelope.ts";
-import { toDevice, toGateway } from "../../src/link/messages.ts";
+import { type ToDevice, toDevice, toGateway } from "../../src/link/messages.ts";
 import { fromOwner, toOwner } from "../../src/link/owner-messages.ts";
 import { type LinkEffect, LinkServer, QUEUE, WINDOW } from "../../src/link/session.ts";
 import { World } from "./world.ts";
@@ -29,7 +29,7 @@ export interface FuzzReport {
   peakHeapMb: number;
 }
 
-type Target = { readonly name: string; run(bytes: Uint8Array): string };
+type Target = { run(bytes: Uint8Array): string };
 
 /** Pseudo-random numbers by a seed (xorshift32). */
 class Chance {
@@ -62,20 +62,10 @@ const CORPUS = 3000;
 
 export function fuzzLink(runs: number, seed: number): FuzzReport {
   const chance = new Chance(seed);
-  const report: FuzzReport = {
-    runs,
-    accepted: 0,
-    refused: {},
-    outcomes: 0,
-    decodedTypes: {},
-    slowestMs: 0,
-    peakHeapMb: 0,
-  };
-  const seen = new Set<string>();
-  const targets = Object.entries({ toGateway, toDevice, fromOwner, toOwner }).map(([name, protocol]) =>
-    messageTarget(name, protocol, report),
+  const report = emptyReport(runs);
+  const decoders = Object.entries({ toGateway, toDevice, fromOwner, toOwner }).map(
+    ([name, protocol]) => new MessageFuzz(chance, messageTarget(name, protocol, report)),
   );
-  const corpora = targets.map(() => [encodeCbor({ 0: 1 })]);
   const broker = new BrokerFuzz(chance, report);
   const insider = new InsiderFuzz(chance, report);
   for (let i = 0; i < runs; i++) {
@@ -85,24 +75,72 @@ export function fuzzLink(runs: number, seed: number): FuzzReport {
     } else if (i % 8 === 7) {
       insider.step();
     } else {
-      const which = chance.below(targets.length);
-      const corpus = corpora[which]!;
-      // Half of the time among the newest, which got furthest.
-      const oldest = chance.below(2) === 0 ? 0 : Math.max(0, corpus.length - 30);
-      const input = mutate(corpus[oldest + chance.below(corpus.length - oldest)]!, chance);
-      const outcome = `${targets[which]!.name} ${targets[which]!.run(input)}`;
-      if (!seen.has(outcome) && corpus.length < CORPUS) {
-        seen.add(outcome);
-        corpus.push(input);
-      }
+      chance.pick(decoders).step();
     }
     report.slowestMs = Math.max(report.slowestMs, performance.now() - started);
     if (i % 4096 === 0) {
       report.peakHeapMb = Math.max(report.peakHeapMb, Math.round(process.memoryUsage().heapUsed / 2 ** 20));
     }
   }
-  report.outcomes = seen.size;
+  for (const { seen } of decoders) report.outcomes += seen.size;
   return report;
+}
+
+function emptyReport(runs: number): FuzzReport {
+  return {
+    runs,
+    accepted: 0,
+    refused: {},
+    outcomes: 0,
+    decodedTypes: {},
+    slowestMs: 0,
+    peakHeapMb: 0,
+  };
+}
+
+/** What a gateway without manners sends a device: good and bad messages, found as above. */
+export function messagesToDevice(runs: number, seed: number): Uint8Array[] {
+  const hash = new Uint8Array(32);
+  const examples: ToDevice[] = [
+    { type: "step", id: 1, revoked: { number: 1, secret: hash } },
+    { type: "paid", preimage: hash, feeMsat: 1 },
+    { type: "failed", paymentHash: hash, code: "no-route", sentence: "there is no way" },
+    { type: "channel", index: 1, state: "ready" },
+    { type: "settle", paymentHash: hash, amountMsat: 1_000_000, maxFeeMsat: 1_000 },
+  ];
+  const fuzz = new MessageFuzz(
+    new Chance(seed),
+    messageTarget("toDevice", toDevice, emptyReport(runs)),
+    examples.map(toDevice.encode),
+  );
+  return Array.from({ length: runs }, () => fuzz.step());
+}
+
+/** Inputs for one decoder, the next always a variation of one that was new. */
+class MessageFuzz {
+  readonly seen = new Set<string>();
+  private readonly corpus: Uint8Array[];
+  private readonly chance: Chance;
+  private readonly target: Target;
+
+  constructor(chance: Chance, target: Target, first = [encodeCbor({ 0: 1 })]) {
+    this.chance = chance;
+    this.target = target;
+    this.corpus = first;
+  }
+
+  step(): Uint8Array {
+    const { chance, corpus, seen } = this;
+    // Half of the time among the newest, which got furthest.
+    const oldest = chance.below(2) === 0 ? 0 : Math.max(0, corpus.length - 30);
+    const input = mutate(corpus[oldest + chance.below(corpus.length - oldest)]!, chance);
+    const outcome = this.target.run(input);
+    if (!seen.has(outcome) && corpus.length < CORPUS) {
+      seen.add(outcome);
+      corpus.push(input);
+    }
+    return input;
+  }
 }
 
 /** A decoder: refuses with a code, or gives a message whose encoding is exactly the input. */
@@ -112,7 +150,6 @@ function messageTarget(
   report: FuzzReport,
 ): Target {
   return {
-    name,
     run(bytes) {
       let decoded: { readonly type: string };
       try {
