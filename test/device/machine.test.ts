@@ -4,7 +4,7 @@ import type { Effect } from "../../device/channel/context.ts";
 import { type Input, transition } from "../../device/channel/machine.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { Step, ToDevice } from "../../src/link/messages.ts";
-import { CHARGE, DEPOSIT, proposalWith } from "./parties.ts";
+import { CHARGE, DEPOSIT, NOW_MS, proposalWith } from "./parties.ts";
 import { Rig } from "./rig.ts";
 
 const effectsOf = (rig: Rig, input: Input) => transition(rig.state, rig.box.context, input).effects;
@@ -16,7 +16,7 @@ describe("a session begins", () => {
   const connected = { type: "connected", generation: 7 } as const;
 
   test("with what the device is and has", () => {
-    const hello = { type: "hello", generation: 7, phase: "none", index: 0 };
+    const hello = { type: "hello", generation: 7, phase: "none", index: 0, clock: NOW_MS / 1000 };
     const recordsLeft = [CHARGE.A, CHARGE.B, CHARGE.H];
     const rig = new Rig();
     expect(effectsOf(rig, connected)).toEqual([{ type: "send", message: { ...hello, recordsLeft } }]);
@@ -25,6 +25,7 @@ describe("a session begins", () => {
     rig.pay("toll", 1000);
     rig.step({ counterparty: rig.counterparty(rig.view(0, [rig.htlc("toll", 1000)])) });
     rig.paid("toll");
+    rig.box.nowMs = NOW_MS + 1999;
     // What is paid is not asked for again.
     expect(effectsOf(rig, connected)).toEqual([
       {
@@ -32,6 +33,7 @@ describe("a session begins", () => {
         message: {
           type: "hello",
           generation: 7,
+          clock: NOW_MS / 1000 + 1,
           phase: "open",
           index: 1,
           recordsLeft: [CHARGE.A - 3, CHARGE.B - 2, CHARGE.H - 1],
