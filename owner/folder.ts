@@ -8,6 +8,7 @@
  *     charging.json          oblivious transfers for presigning; useless elsewhere, never to be copied
  *     channel.json           what the gateway said of the channel when it was last asked to close it
  *     flash.bin              what is written to the device (board `node`: the device itself)
+ *     image.bin, lngate.keys, moved.json   instead of it, when it is on its way into a board or there (image.ts)
  *   devices/<id>.pairing/  a pairing that the gateway may or may not have completed
  *
  * Every file is readable by its owner alone and replaced as a whole. Nothing here is ever printed.

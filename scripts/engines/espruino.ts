@@ -31,7 +31,7 @@ const FLASH_BYTES = 256 * 1024;
  * small things only, never for the block that a hash needs: so it is given some at first.
  */
 const HAND = (port: number) => `
-if(process.memory().total<16383)(()=>{var much=[];for(var i=0;i<5000;i++)much.push({i:[i]})})();
+if(process.memory().blocksize>16)(()=>{var much=[];for(var i=0;i<5000;i++)much.push({i:[i]})})();
 E.on("init",()=>require("net").connect({host:"127.0.0.1",port:${port}},s=>{
   var text="";
   function ask(line){
