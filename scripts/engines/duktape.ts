@@ -31,13 +31,11 @@ export function startDuktape(duktape: Program, options: DuktapeOptions): Duktape
 
 export class DuktapeDevice extends EngineDevice {
   private readonly child: ChildProcess;
-  private readonly folder: string;
   private lastLines: string[] = [];
 
   constructor(child: ChildProcess, options: EngineOptions, folder: string) {
     super(options);
     this.child = child;
-    this.folder = folder;
     createInterface({ input: child.stdout! }).on("line", line => this.heard(line));
     child.stdin!.on("error", () => {});
     child.on("exit", () => {

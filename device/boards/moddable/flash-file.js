@@ -16,7 +16,7 @@ export default () => {
       file.position = offset;
       return file.read(ArrayBuffer, length);
     },
-    write(offset, length, data) {
+    write(offset, _length, data) {
       file.position = offset;
       file.write(data);
     },
