@@ -34,9 +34,12 @@ const RESERVED_BYTES = 20;
 const MAGIC = 0x4c475631;
 const HEAD = 24;
 
-/** Pages of each of the journal's two areas, unless told: a sixteenth of the flash, 2 to 8. */
+/**
+ * Pages of each of the journal's two areas, unless told: a sixteenth of the flash, 3 to 8. In fewer there is no room for
+ * a payment beside the exit of the channel before.
+ */
 export function defaultAreaPages(pageCount: number): number {
-  return Math.max(2, Math.min(8, Math.floor(pageCount / 16)));
+  return Math.max(3, Math.min(8, Math.floor(pageCount / 16)));
 }
 
 interface Layout {

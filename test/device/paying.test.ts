@@ -2,10 +2,12 @@ import { describe, expect, test } from "@jest/globals";
 import { MAX_CLOSES } from "../../device/channel/closing.ts";
 import { highestExpiry, knownPayment, MAX_PAYMENTS, spendableMsat } from "../../device/channel/paying.ts";
 import { type ChannelState, changesBetween, EMPTY, type Payment } from "../../device/channel/state.ts";
+import { memoryFlash } from "../../device/vault/memory-flash.ts";
+import { formatVault, openVault } from "../../device/vault/vault.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
 import { MAX_DEPOSITS, MAX_HTLCS, MAX_INCOMING } from "../../src/link/messages.ts";
 import { derived } from "./dealer.ts";
-import { keyPair, NOW_MS, proposalWith, SERVICE_FEE } from "./parties.ts";
+import { keyPair, NOW_MS, PAGE_BYTES, proposalWith, SERVICE_FEE } from "./parties.ts";
 import { Rig } from "./rig.ts";
 
 const HOUR_MS = 3_600_000;
@@ -239,23 +241,7 @@ describe("the journal", () => {
 
   test("has the room that the largest channel may need, with its deposits and the exits of former channels", () => {
     for (const former of [0, 3]) {
-      const rig = new Rig({ charge: { A: 150, B: 200, H: 200 } });
-      for (let index = 1; index <= former + 1; index++) {
-        const deposits = Array.from({ length: MAX_DEPOSITS }, (_, vout) => ({
-          txid: derived(`deposit of ${index}`),
-          vout,
-          valueSat: 201_000 / MAX_DEPOSITS,
-        }));
-        rig.proposal = proposalWith({ index, deposits });
-        rig.app("open");
-        rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
-        rig.step({ holder: rig.holder(rig.view(), 0) });
-        rig.step({ fund: true });
-        if (index > former) break;
-        rig.close(199_000, 0);
-        rig.say({ type: "channel", index, state: "closed" });
-      }
-      expect(rig.refusals).toEqual([]);
+      const rig = openedAfter(former, MAX_DEPOSITS);
       expect(rig.state.former ?? []).toHaveLength(former);
       // The least room with which a payment is taken.
       let [least, enough] = [0, 1e5];
@@ -285,17 +271,42 @@ describe("the journal", () => {
     expect(knownPayment(rig.state, sha256(rig.preimage("first")))?.settled).toBeUndefined();
   });
 
-  test("has room for a payment on the smallest flash, with four kilobytes for the state", () => {
-    const rig = new Rig().open();
-    Object.defineProperty(rig.box.context, "roomBytes", { value: 4096 - 100 });
+  test.each([0, 1])("has room for payments on the smallest flash after %i closed channels", former => {
+    const rig = openedAfter(former, 1);
+    const flash = memoryFlash(PAGE_BYTES, 16);
+    formatVault(flash, rig.box.context.identity);
+    const roomBytes = openVault(flash).journal.capacity;
+    Object.defineProperty(rig.box.context, "roomBytes", { value: roomBytes });
     for (let i = 0; i < 5; i++) {
       rig.pay(`toll ${i}`, 600);
       rig.paid(`toll ${i}`);
     }
     expect(rig.refusals).toEqual([]);
-    expect(bytesOf(worstOf(rig.state, 1))).toBeLessThan(4096 - 100);
+    expect(bytesOf(worstOf(rig.state, 1))).toBeLessThan(roomBytes);
   });
 });
+
+/** A device with an open channel, after so many that were opened and closed. */
+function openedAfter(former: number, depositsEach: number): Rig {
+  const rig = new Rig({ charge: { A: 150, B: 200, H: 200 } });
+  for (let index = 1; index <= former + 1; index++) {
+    const deposits = Array.from({ length: depositsEach }, (_, vout) => ({
+      txid: derived(`deposit of ${index}`),
+      vout,
+      valueSat: 201_000 / depositsEach,
+    }));
+    rig.proposal = proposalWith({ index, deposits });
+    rig.app("open");
+    rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
+    rig.step({ holder: rig.holder(rig.view(), 0) });
+    rig.step({ fund: true });
+    if (index > former) break;
+    rig.close(199_000, 0);
+    rig.say({ type: "channel", index, state: "closed" });
+  }
+  expect(rig.refusals).toEqual([]);
+  return rig;
+}
 
 function somePayment(): Payment {
   return {
