@@ -79,9 +79,9 @@ export class Stage {
   }
 
   /** Invites and pairs a device; its id. */
-  async pair(name: string): Promise<string> {
+  async pair(name: string, ...limits: string[]): Promise<string> {
     const { code } = await lngate("gateway", "add-device", name, "--config", this.config);
-    const { deviceId } = await lngate("device", "pair", String(code), "--data", this.owner);
+    const { deviceId } = await lngate("device", "pair", String(code), "--data", this.owner, ...limits);
     return String(deviceId);
   }
 

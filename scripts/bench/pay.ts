@@ -8,7 +8,7 @@ import { atRest, Stage } from "../stage.ts";
 
 const PAYMENTS = 50;
 const WARM_UP = 3;
-/** Above the dust limit, so the HTLC has outputs and signatures of its own; the default policy allows 20,000 sat an hour. */
+/** Above the dust limit, so the HTLC has outputs and signatures of its own. */
 const AMOUNT_MSAT = 365_000;
 const DEVICES = 10;
 
@@ -32,7 +32,7 @@ async function measure(stage: Stage): Promise<Figures> {
   await stage.startGateway();
   const stock = await stage.startPeer("stock");
   await stage.mineUntil(stock.open({ peer: stage.bridge.address, sat: 1_000_000 }));
-  const deviceId = await stage.pair("car");
+  const deviceId = await stage.pair("car", "--max-hour", "50000");
   progress(`charging the device for ${PAYMENTS + WARM_UP} payments …`);
   await stage.charge(deviceId, PAYMENTS + WARM_UP + 5);
   await stage.deposit(deviceId, 1_000_000);
