@@ -624,12 +624,21 @@ export class DeviceGateway {
     this.finishFunding();
   }
 
+  /**
+   * The funding transaction leaves when it is durable that LDK holds the bridge's signature: an LDK that remembers less and
+   * finds the transaction in a block never starts again ("Funding transaction broadcast … before it should have").
+   */
   private finishFunding(): void {
     const { row, node } = this;
-    if (row?.stage !== "opening" || !row.proposal || !node) return;
-    const signatures = this.signer.book(row.keysId)?.fundingSignatures;
-    if (!signatures) return;
+    const signatures = row && this.signer.book(row.keysId)?.fundingSignatures;
+    if (row?.stage !== "opening" || !row.proposal || !signatures) return;
     const signed = transactionBytes(signedFunding(fundingOf(this.options.keys, row.proposal), signatures));
+    node?.whenStored(() => this.sendFunding(signed));
+  }
+
+  private sendFunding(signed: Uint8Array): void {
+    const { row } = this;
+    if (row?.stage !== "opening") return;
     this.put({ ...row, stage: "funded", fundingTransaction: signed });
     this.options.log.info("the channel is funded", { sat: row.channelSat, txid: shown(this.fundingTxid) });
     this.broadcast(signed);

@@ -118,6 +118,8 @@ export class LightningNode {
   /** When the manager must be stored, by performance.now(). */
   private storeBefore = Number.POSITIVE_INFINITY;
   private storeTimer: NodeJS.Timeout | undefined;
+  /** What waits for the next manager to be durable. */
+  private readonly afterStore: (() => void)[] = [];
   private pending: { outpoint: ldk.OutPoint; id: bigint }[] = [];
   private readonly timers: NodeJS.Timeout[] = [];
   private handler!: ldk.EventHandler;
@@ -414,6 +416,12 @@ export class LightningNode {
     this.storeTimer = setTimeout(() => this.wake(), STORE_WITHIN_MS + 1);
   }
 
+  /** Does this once all that LDK has said and done so far is durable. */
+  whenStored(work: () => void): void {
+    this.afterStore.push(work);
+    this.wake();
+  }
+
   private handleEvents(): void {
     do {
       for (const event of this.events.splice(0)) this.guarded(() => this.handle(event));
@@ -458,7 +466,8 @@ export class LightningNode {
   private persist(): void {
     if (this.writing) return;
     if (this.manager.get_and_clear_needs_persistence()) this.storeSoon();
-    if (this.dirty.size === 0 && performance.now() < this.storeBefore) return;
+    const isDue = performance.now() >= this.storeBefore || this.afterStore.length > 0;
+    if (this.dirty.size === 0 && !isDue) return;
     clearTimeout(this.storeTimer);
     this.storeTimer = undefined;
     this.storeBefore = Number.POSITIVE_INFINITY;
@@ -466,6 +475,7 @@ export class LightningNode {
     for (const [key, value] of this.options.extraRows?.() ?? []) rows.set(key, value);
     rows.set(MANAGER, this.manager.write());
     const { pending } = this;
+    const afterStore = this.afterStore.splice(0);
     this.pending = [];
     this.dirty.clear();
     this.writing = this.options.store.write(rows).then(
@@ -473,6 +483,7 @@ export class LightningNode {
         this.writing = undefined;
         this.guarded(() => {
           for (const { outpoint, id } of pending) this.monitor.channel_monitor_updated(outpoint, id);
+          for (const work of afterStore) work();
           this.turn(false);
         });
       },

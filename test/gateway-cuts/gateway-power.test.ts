@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { seeded } from "../device/cuts.ts";
 import { everyCut, newTally, oneRun, openWorld, randomLife } from "./cuts.ts";
-import { Street, type World } from "./world.ts";
+import { Street, World } from "./world.ts";
 
 describe("the gateway's power fails", () => {
   let street: Street;
@@ -39,6 +39,21 @@ describe("the gateway's power fails", () => {
     const tally = newTally();
     await everyCut(world, "changesFeerate", "before", tally, { first: 2, step: 5 });
     expect(tally.restarts).toBeGreaterThan(3);
+  }, 60_000);
+
+  test("around the broadcast of the funding transaction, which is in a block before the gateway is back", async () => {
+    const undisturbed = await openWorld(street, "funding", seeded(2));
+    const broadcast = undisturbed.trace.indexOf("broadcast");
+    expect(broadcast).toBeGreaterThan(0);
+    await undisturbed.stop();
+    for (let effect = broadcast - 1; effect <= broadcast + 2; effect++) {
+      const opening = await World.start(street, { name: `funding, cut ${effect}`, random: seeded(effect) });
+      opening.whileOff = () => street.bitcoind.mine(6);
+      const tally = newTally();
+      await oneRun(opening, "opens", [{ of: "gateway", cut: { at: "after", effect } }], tally);
+      expect(tally.restarts).toBe(1);
+      await opening.stop();
+    }
   }, 60_000);
 
   test("in the middle of the mutual close: the owner gets the money", async () => {

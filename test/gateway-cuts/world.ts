@@ -476,6 +476,14 @@ export class World {
     this.car.plan(car?.of === "car" ? car.cut : undefined);
   }
 
+  /** What happens in the world before the gateway is back. */
+  whileOff: () => Promise<unknown> = () => Promise.resolve();
+
+  /** What the gateway has done since the last plan, by name. */
+  get trace(): readonly string[] {
+    return this.power.trace;
+  }
+
   /** Waits until nothing of the last life is under way any more, and starts the next. */
   async restartGateway(): Promise<void> {
     const { life } = this;
@@ -483,6 +491,7 @@ export class World {
     await life?.store.settled();
     const { nodeId } = this;
     if (nodeId) await this.until("the bridge to notice", () => !this.street.bridge.node.isConnected(nodeId));
+    await this.whileOff();
     this.startGateway();
   }
 
