@@ -296,7 +296,8 @@ export function openDevice(board: Board): Device {
       paymentHash: decoded.paymentHash,
       amountMsat,
       maxFeeMsat: asked === undefined ? Math.max(1000, Math.ceil(amountMsat / 100)) : asked,
-      payee: decoded.payee,
+      // Whoever has no curve has not checked that it was this node who signed.
+      payee: board.curve === null ? null : decoded.payee,
       maxCltvExpiry: highestExpiry(identity, board.now()),
       expiresAt: decoded.timestamp + decoded.expirySeconds,
       invoice: decoded.packed,

@@ -149,7 +149,7 @@ function hasEnded({ phase }: Books): boolean {
 
 /** The exit, and what has to be written so that it is the device's last act. */
 function exitIn(path: string, vault: Vault, index?: number) {
-  const context = contextOf({ vault, curve: nobleCurve, now: () => Date.now() });
+  const context = contextOf({ vault, curve: nobleCurve, now: () => Date.now(), ticks: () => 0 });
   const state = readState(vault.journal);
   const chosen = channelIn(state, index);
   noteSeen(path, state);

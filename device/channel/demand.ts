@@ -21,11 +21,13 @@ export type Rule =
   | "htlc-incoming"
   | "htlc-limit"
   | "htlc-unauthorised"
+  | "invoice-expiry"
   | "payee"
   | "payment-limit"
   | "phase"
   | "previous-revoked"
   | "record-reuse"
+  | "record-skip"
   | "service-fee"
   | "value"
   | "velocity";

@@ -5,6 +5,11 @@ import type { Partial2pe } from "../../src/link/messages.ts";
 import { answer, complete, signWithNonce } from "../../src/threshold/online.ts";
 import { passRecord, takeRecord, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
+import { recordsFor } from "./paying.ts";
+import { inFlight } from "./rules.ts";
+
+/** What an honest gateway may have lost of its own. */
+const MAX_SKIPPED = 16;
 
 /** Our half of a signature by the funding key, for the gateway to complete (kind A). */
 export function partialFor(work: Work, sighash: Uint8Array): Partial2pe {
@@ -25,6 +30,7 @@ export function finishOwn(work: Work, partial: Partial2pe, sighash: Uint8Array):
     partial.id >= work.state.books.cursors.B,
     `record ${partial.id} has been used already`,
   );
+  skipTo(work, partial.id);
   const record = records.read("B", partial.id);
   if (record === null || record.id !== partial.id) {
     throw lngateError("record-missing", `the device has no record ${partial.id} of kind B`);
@@ -38,6 +44,18 @@ export function finishOwn(work: Work, partial: Partial2pe, sighash: Uint8Array):
     "the gateway's half of our own signature is wrong",
   );
   return signature;
+}
+
+/** Records before the one that the gateway names are given up: few, and not those that payments in flight need. */
+function skipTo(work: Work, id: number): void {
+  const { records } = work.context;
+  const skipped = records.left("B", work.state.books.cursors.B) - records.left("B", id);
+  const needed = recordsFor(inFlight(work.state).length + 1).B;
+  demand(
+    "record-skip",
+    skipped === 0 || (skipped <= MAX_SKIPPED && records.left("B", id) >= needed),
+    `${skipped} records would be given up unused`,
+  );
 }
 
 /** A signature with our HTLC key on the bridge's HTLC transaction, with a prepared nonce (kind H). */

@@ -209,7 +209,10 @@ export function openRecords(flash: Flash, firstPage: number, pageCount: number):
         const slot = flash.read(slotAt(page, id), slotBytes(kind));
         if (isAll(slot, 0)) throw rolledBack(kind, id);
         const bytes = new Uint8Array(slot.subarray(0, recordBytes(kind)));
-        if (equal(checkOf(kind, epoch, id, bytes), slot.subarray(recordBytes(kind)))) return { id, bytes };
+        const isWhole = equal(checkOf(kind, epoch, id, bytes), slot.subarray(recordBytes(kind)));
+        slot.fill(0);
+        if (isWhole) return { id, bytes };
+        bytes.fill(0);
         // Rotted: the next one serves, and this one is cleared when the cursor has passed it.
         id++;
       }

@@ -144,6 +144,7 @@ function withoutReserved(journal: Journal): Journal {
       }
       journal.commit(changes);
     },
+    fits: changes => journal.fits(changes),
     get generation() {
       return journal.generation;
     },

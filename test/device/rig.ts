@@ -85,6 +85,8 @@ export class Rig {
   /** Set when an answer was a signature of something else than what was asked. */
   answeredAnother = false;
   readonly secrets = new Set<string>();
+  /** Every payment there was, as it was last seen: the device may forget one. */
+  private readonly authorised = new Map<string, Payment>();
   private readonly messages = new Map<number, bigint>();
   private reused = false;
   nextB = 0;
@@ -98,6 +100,11 @@ export class Rig {
     this.box = new Box({
       image: options.image ?? chargedFlash(options.policy, options.charge, options.serviceFee),
       curve: options.curve === undefined ? nobleCurve : options.curve,
+      onPersisted: state => {
+        for (const payment of state.payments) {
+          if (payment) this.authorised.set(toHex(payment.paymentHash), payment);
+        }
+      },
       ...(options.contextWith ? { contextWith: options.contextWith } : {}),
     });
   }
@@ -381,8 +388,8 @@ export class Rig {
   /** What may have left us in this state: paid payments, HTLCs that are there, and dust. */
   private authorisedSat(view: View, dustLimitSat: number): number {
     let sum = 0;
-    for (const payment of this.state.payments) {
-      if (!payment || (payment.settled && !payment.preimage)) continue;
+    for (const payment of this.authorised.values()) {
+      if (payment.settled && !payment.preimage) continue;
       const limit = Math.ceil(payment.limitMsat / 1000);
       const visible = view.htlcs.filter(
         each => !each.incoming && equal(each.paymentHash, payment.paymentHash),

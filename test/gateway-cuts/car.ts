@@ -233,7 +233,12 @@ export class Car {
   readOut(): { readonly state: ChannelState; exit(): Exit } {
     const vault = openVault(memoryFlash(PAGE_BYTES, PAGES, this.chip()));
     const state = readState(vault.journal);
-    const context = contextOf({ vault, curve: nobleCurve, now: () => Date.now() });
+    const context = contextOf({
+      vault,
+      curve: nobleCurve,
+      now: () => Date.now(),
+      ticks: () => performance.now(),
+    });
     return {
       state,
       exit() {
