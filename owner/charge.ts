@@ -28,6 +28,7 @@ import {
 } from "./device-files.ts";
 import { deviceFolder } from "./folder.ts";
 import { needVaultHere } from "./image.ts";
+import { tellHeight } from "./limits.ts";
 
 export type Counts = Readonly<Record<RecordKind, number>>;
 
@@ -71,6 +72,8 @@ export interface ChargeOptions {
   readonly deviceId: string;
   /** How many payments the device can make afterwards. */
   readonly payments: number;
+  /** The chain's height now, from a source of the owner's: the device reckons from it how far ahead money may be locked. */
+  readonly height?: number;
   /** The owner's word to go on after a failed check. */
   readonly confirmReset?: boolean;
   readonly signal?: AbortSignal;
@@ -99,6 +102,7 @@ export async function chargeDevice(options: ChargeOptions): Promise<ChargeResult
   const info = readDeviceInfo(folder);
   const flash = openFlash(folder);
   try {
+    if (options.height !== undefined) tellHeight(flash, options.height);
     const { records, journal } = openVaultToCharge(flash);
     const { cursors } = readState(journal).books;
     const charger = new Charger(options, folder, info, records, cursors, flash.pageBytes);

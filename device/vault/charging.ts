@@ -5,6 +5,8 @@ import { concat, u32be } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { Batch } from "../../src/threshold/records.ts";
 import { erasePage, type Flash, shortHash, u16be, write } from "./flash.ts";
+import { encodeOwnersWord, type OwnersWord } from "./identity.ts";
+import { openJournal } from "./journal.ts";
 import {
   checkOf,
   MAGIC,
@@ -17,7 +19,7 @@ import {
   recordsPerPage,
   SLOTS,
 } from "./records.ts";
-import { openVault, recordPages, type Vault } from "./vault.ts";
+import { OWNERS_KEY, openVault, pairedIdentity, recordPages, type Vault } from "./vault.ts";
 
 export interface ChargingBank extends RecordBank {
   /**
@@ -40,6 +42,16 @@ export function openVaultToCharge(flash: Flash): Vault & { readonly records: Cha
   const vault = openVault(flash);
   const { first, count } = recordPages(flash);
   return { ...vault, records: openCharging(flash, first, count) };
+}
+
+/**
+ * Writes what the owner wants and knows from now on, before the vault is opened: whole, or (in a power cut) not at all.
+ * Throws `vault-full`, `identity-malformed`.
+ */
+export function writeOwnersWord(flash: Flash, word: OwnersWord): void {
+  const { identity, place } = pairedIdentity(flash);
+  const value = encodeOwnersWord(identity, word);
+  openJournal(flash, place).commit([{ key: OWNERS_KEY, value }]);
 }
 
 /** The record bank in these pages, as `openRecords` opens it, and what adds to it. */

@@ -11,11 +11,12 @@ import { lngateError } from "../../src/errors.ts";
 import type { DeviceIdentity } from "../identity.ts";
 import { type Drbg, hmacDrbg } from "./drbg.ts";
 import { erasePage, type Flash, isAll, shortHash, u16At, u16be, u32At, write } from "./flash.ts";
-import { decodeIdentity, encodeIdentity, MAX_IDENTITY_BYTES } from "./identity.ts";
-import { formatJournal, type Journal, openJournal } from "./journal.ts";
+import { decodeIdentity, encodeIdentity, MAX_IDENTITY_BYTES, withOwnersWord } from "./identity.ts";
+import { formatJournal, type Journal, type JournalPlace, openJournal } from "./journal.ts";
 import { openRecords, type RecordBank } from "./records.ts";
 
 export interface Vault {
+  /** As it was paired, with the owner's last word on limits and height. */
   readonly identity: DeviceIdentity;
   /** The channel's state, under keys below `RESERVED_KEYS`. */
   readonly journal: Journal;
@@ -29,6 +30,8 @@ export interface Vault {
 /** Keys from here on belong to the vault itself. */
 export const RESERVED_KEYS = 0xff00;
 const BOOTS_KEY = 0xff00;
+/** What the owner's computer has told since the pairing. */
+export const OWNERS_KEY = 0xff01;
 const RESERVED_BYTES = 20;
 
 const MAGIC = 0x4c475631;
@@ -104,7 +107,20 @@ export function openVault(flash: Flash, entropy: Uint8Array = new Uint8Array(0))
   const boots = counted === null ? 1 : u32At(counted, 0) + 1;
   journal.commit([{ key: BOOTS_KEY, value: u32be(boots) }]);
   const drbg = hmacDrbg(identity.drbgSeed, u32be(boots), concat([ascii("lngate/vault/1"), entropy]));
-  return { identity, journal: withoutReserved(journal), records, drbg, boots };
+  const word = journal.get(OWNERS_KEY);
+  return {
+    identity: withOwnersWord(identity, word),
+    journal: withoutReserved(journal, RESERVED_BYTES + (word === null ? 0 : word.length + 16)),
+    records,
+    drbg,
+    boots,
+  };
+}
+
+/** The identity as it was paired, and where the journal is. Throws as `openVault` does. */
+export function pairedIdentity(flash: Flash): { identity: DeviceIdentity; place: JournalPlace } {
+  const { identity, layout } = readHead(flash);
+  return { identity, place: { firstPage: layout.identityPages, areaPages: layout.areaPages } };
 }
 
 /** The pages of the record bank. Throws as `openVault` does. */
@@ -133,7 +149,7 @@ function readHead(flash: Flash): { identity: DeviceIdentity; layout: Layout; pag
 }
 
 /** The journal as the channel sees it: without the vault's own keys. */
-function withoutReserved(journal: Journal): Journal {
+function withoutReserved(journal: Journal, reservedBytes: number): Journal {
   return {
     get: key => (key < RESERVED_KEYS ? journal.get(key) : null),
     keys: () => journal.keys().filter(key => key < RESERVED_KEYS),
@@ -148,7 +164,7 @@ function withoutReserved(journal: Journal): Journal {
     get generation() {
       return journal.generation;
     },
-    capacity: journal.capacity - RESERVED_BYTES,
+    capacity: journal.capacity - reservedBytes,
     tidy: () => journal.tidy(),
   };
 }

@@ -47,6 +47,14 @@ import { DATA, ownerFolder } from "./owner-commands.ts";
 const DEFAULT_GAP = 20;
 const sats = (sat: number) => `${sat.toLocaleString("en-US")} sat`;
 
+/** Where a command finds the chain. */
+export const CHAIN = {
+  bitcoind: { value: "URL", help: "a bitcoind, e.g. http://127.0.0.1:8332" },
+  cookie: { value: "FILE", help: "its cookie file" },
+  user: { value: "NAME", help: "or a user of its rpcauth; the password is in $LNGATE_RPC_PASSWORD" },
+  esplora: { value: "URL", help: "or an Esplora server, e.g. https://blockstream.info/api" },
+};
+
 const recover: Command = {
   name: "owner recover",
   summary: "take the money home from the 24 words, without any gateway",
@@ -60,10 +68,7 @@ An exit pays the feerate that was usual when it was signed. If that is too low n
   options: {
     ...DATA,
     network: { value: "NAME", help: "mainnet (default), testnet, signet or regtest" },
-    bitcoind: { value: "URL", help: "a bitcoind, e.g. http://127.0.0.1:8332" },
-    cookie: { value: "FILE", help: "its cookie file" },
-    user: { value: "NAME", help: "or a user of its rpcauth; the password is in $LNGATE_RPC_PASSWORD" },
-    esplora: { value: "URL", help: "or an Esplora server, e.g. https://blockstream.info/api" },
+    ...CHAIN,
     exit: { value: "FILES", help: "exits of `lngate device exit`, separated by commas" },
     backup: {
       value: "FILES",
@@ -275,6 +280,18 @@ function feerateOf(given: Given): number | undefined {
   if (!/^\d+(\.\d+)?$/.test(text) || !(perVb >= 0.1 && perVb <= 5000))
     throw usage("--feerate must be a number of sat per virtual byte, from 0.1 to 5000");
   return Math.ceil(perVb * 250);
+}
+
+/** The height by the chain that was named, if one was. Throws `wrong-network`, and what the chain throws. */
+export async function heightOf(given: Given, network: Network): Promise<number | undefined> {
+  if (given.text("bitcoind") === undefined && given.text("esplora") === undefined) return undefined;
+  const chain = chainOf(given);
+  try {
+    await chain.check(network);
+    return await chain.height();
+  } finally {
+    chain.close();
+  }
 }
 
 function chainOf(given: Given): OwnerChain {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { openVaultToCharge } from "../../device/vault/charging.ts";
+import { openVaultToCharge, writeOwnersWord } from "../../device/vault/charging.ts";
 import { metered } from "../../device/vault/flash.ts";
 import { encodeIdentity } from "../../device/vault/identity.ts";
 import { type MemoryFlash, memoryFlash } from "../../device/vault/memory-flash.ts";
@@ -35,6 +35,45 @@ function charge(flash: MemoryFlash, count: number, random = seeded(1)): void {
 describe("A vault", () => {
   test("gives back the identity it was made with", () => {
     expect(openVault(freshVault()).identity).toEqual(identity);
+  });
+
+  test("takes the owner's word on limits and height in the place of what it was paired with, whole or not at all", () => {
+    const policy = { ...identity.policy, perPaymentMsat: 7000, payees: [identity.fundingKey] };
+    const word = { policy, height: 900_000, time: 1_800_000_000 };
+    const told = { ...identity, policy, birthHeight: word.height, birthTime: word.time };
+    const random = seeded(5);
+    let changed = 0;
+    for (let operation = 0; operation < 8; operation++) {
+      const flash = freshVault();
+      const { capacity } = openVault(flash).journal;
+      flash.cutDuring(flash.operations() + operation, random);
+      const failed = powerFails(() => writeOwnersWord(flash, word));
+      const after = openVault(powerOn(flash));
+      if (failed && after.identity.birthHeight === identity.birthHeight) {
+        expect(after.identity).toEqual(identity);
+        continue;
+      }
+      changed++;
+      expect(after.identity).toEqual(told);
+      // The channel has so much less room.
+      expect(after.journal.capacity).toBeLessThan(capacity);
+      expect(after.journal.keys()).toEqual([]);
+    }
+    expect(changed).toBeGreaterThan(1);
+  });
+
+  test("takes no word that is none", () => {
+    const flash = freshVault();
+    const { policy } = identity;
+    for (const wrong of [
+      { minFeeratePerKw: 9000 },
+      { perPaymentMsat: -1 },
+      { payees: [new Uint8Array(33)] },
+    ]) {
+      const word = { policy: { ...policy, ...wrong }, height: 1, time: 1 };
+      expect(codeFrom(() => writeOwnersWord(flash, word))).toBe("identity-malformed");
+    }
+    expect(openVault(flash).identity).toEqual(identity);
   });
 
   test("counts its boots and draws something else in each", () => {
