@@ -154,9 +154,11 @@ export async function runGateway(
     send: (identity, message) => links.send(identity, message),
     paired: deviceId => {
       for (const identity of [deviceId, `${deviceId}.owner`]) links.forget(identity);
-      void makeDevice(deviceId)
+      const arrival = makeDevice(deviceId)
         .then(startDevice)
-        .catch(error => log.error((error as Error).message, { device: deviceId }));
+        .catch(error => log.error((error as Error).message, { device: deviceId }))
+        .finally(() => arrivals.delete(arrival));
+      arrivals.add(arrival);
     },
     locked: deviceId => {
       log.error("the device's key must not be used any more: closing its channel", { device: deviceId });
@@ -202,6 +204,7 @@ export async function runGateway(
     await runtime?.stop();
     await links.close();
     await chain.stop();
+    await Promise.all(arrivals);
     await ceremonies.close();
     for (const open of records.values()) open.close();
     release();
@@ -212,6 +215,8 @@ export async function runGateway(
   let runtime: Awaited<ReturnType<typeof startRuntime>> | undefined;
   let ownNode: OwnNode | undefined;
   const starting = new Set<string>();
+  /** Devices that were paired just now and whose nodes are being started. */
+  const arrivals = new Set<Promise<void>>();
 
   /** Undefined if it is there already, or not to be there yet. Its money is watched from now on. */
   async function makeDevice(deviceId: string): Promise<DeviceGateway | undefined> {
@@ -259,6 +264,8 @@ export async function runGateway(
   async function startDevice(device: DeviceGateway | undefined): Promise<void> {
     if (!device) return;
     await device.start();
+    // Who closes the gateway has not seen this one.
+    if (closing) return device.stop();
     devices.set(device.id, device);
     links.greet(device.id);
   }

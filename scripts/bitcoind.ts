@@ -4,12 +4,12 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { accessSync, constants, mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { type BitcoinRpc, connectRpc, type RpcOptions } from "../gateway/chain/rpc.ts";
 import { lngateError } from "../src/errors.ts";
 import { debianProgram, type Program } from "./debian.ts";
+import { reservePort } from "./ports.ts";
 
 /** Packages that carry bitcoind, in order of preference. */
 const PACKAGES = ["bitcoin-knots", "bitcoind"];
@@ -166,28 +166,21 @@ async function startOnFreePort(
   removeAfterwards: boolean,
   extraArgs: readonly string[],
 ): Promise<{ daemon: Daemon; port: number }> {
-  for (let attempt = 1; ; attempt++) {
-    const port = await freePort();
+  for (;;) {
+    const port = await reservePort();
     const daemon = launch(program, dataDir, port, removeAfterwards, extraArgs);
     try {
       await daemon.ready;
       return { daemon, port };
     } catch (error) {
-      // Someone else may have taken the port between our look and bitcoind's.
-      if (attempt === 5) throw error;
+      // Someone who does not ask us for a port may have taken this one between our look and bitcoind's.
+      if (!ADDRESS_TAKEN.test((error as Error).message)) throw error;
     }
   }
 }
 
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().on("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === "object" && address ? address.port : 0));
-    });
-  });
-}
+/** What bitcoind says when it can't listen for RPC. */
+const ADDRESS_TAKEN = /Unable to (start HTTP server|bind)/;
 
 /**
  * A process of ours may be killed without a chance to tidy up. So bitcoind gets a watcher that waits for the
@@ -282,13 +275,13 @@ function launch(
 }
 
 async function untilItAnswers(rpc: BitcoinRpc, marker: string, ended: () => boolean): Promise<void> {
-  for (let waited = 0; ; waited++) {
+  for (;;) {
     if (ended()) throw lngateError("bitcoind-failed", "bitcoind ended while starting");
     try {
       const info = await rpc.call<{ subversion: string }>("getnetworkinfo");
       if (info.subversion.includes(marker)) return;
-    } catch (error) {
-      if (waited > 600) throw error;
+    } catch {
+      // Not yet: how long it takes is the machine's affair.
     }
     await new Promise(resolve => setTimeout(resolve, 50));
   }

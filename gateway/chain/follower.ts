@@ -145,13 +145,14 @@ export function createFollower(options: FollowerOptions): Follower {
     }
   }
 
-  /** Takes a client back to the best chain, if it is on a branch that was left. */
+  /** Takes a client back to the best chain, if it is on a branch that was left. It may leave us meanwhile. */
   async function rewind(entry: Entry): Promise<void> {
     const fork = await forkPoint(entry.tip);
-    if (equal(fork.hash, entry.tip.hash)) return;
+    if (equal(fork.hash, entry.tip.hash) || !entries.has(entry)) return;
     for (const { txid, height, blockHash } of entry.client.confirmed()) {
-      if (height > fork.height || (blockHash && !(await isOnBestChain(blockHash))))
-        entry.client.transactionUnconfirmed(txid);
+      const isGone = height > fork.height || (blockHash && !(await isOnBestChain(blockHash)));
+      if (!entries.has(entry)) return;
+      if (isGone) entry.client.transactionUnconfirmed(txid);
     }
     entry.client.bestBlock(fork.header, fork.height);
     entry.tip = { hash: fork.hash, height: fork.height };

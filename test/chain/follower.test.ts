@@ -110,7 +110,7 @@ async function spend(txid: string, vout: number, sat: number): Promise<string> {
 
 async function until(condition: () => boolean, what: string): Promise<void> {
   for (let waited = 0; !condition(); waited++) {
-    if (waited > 2_000) throw new Error(`waited in vain for ${what}`);
+    if (waited > 60_000) throw new Error(`waited in vain for ${what}`);
     await new Promise(resolve => setTimeout(resolve, 5));
   }
 }
@@ -223,6 +223,18 @@ describe("reorgs", () => {
     await follower.sync();
     expect(client.at).toEqual(before);
     expect(client.known.has(txid)).toBe(true);
+  });
+
+  test("who leaves while it is taken back is shown nothing any more", async () => {
+    const { client, watching, block } = await confirmedClient();
+    const [seen, before] = [client.seen.length, client.at];
+    await chain.rpc("invalidateblock", [block]);
+    const syncing = follower.sync();
+    await until(() => calls.at(-1) === "getblockheader", "the walk back to begin");
+    watching.leave();
+    await syncing;
+    expect([client.seen.length, client.at]).toEqual([seen, before]);
+    await chain.rpc("reconsiderblock", [block]);
   });
 
   test("a reorg that happened while nothing ran is found by whoever joins with an old place", async () => {

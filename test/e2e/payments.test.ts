@@ -19,7 +19,7 @@ describe("a car pays tolls through an unmodified bridge", () => {
     world = await World.start();
     await world.startGateway();
     car = await world.makeCar("car", DEPOSIT_SAT, { payments: 20 });
-  }, 120_000);
+  });
 
   afterAll(async () => {
     car?.stop();

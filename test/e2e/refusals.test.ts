@@ -40,7 +40,7 @@ describe("what cannot be paid is refused with a stable code, and costs nothing",
       payments: 30,
       policy: { perPaymentMsat: 100_000_000, perHourMsat: HOUR_MSAT, perDayMsat: 1e12 },
     });
-  }, 120_000);
+  });
 
   afterAll(async () => {
     car?.stop();
@@ -148,7 +148,7 @@ describe("a car pays until nothing is left", () => {
   beforeAll(async () => {
     world = await World.start();
     await world.startGateway();
-  }, 60_000);
+  });
 
   afterAll(async () => {
     await world?.stop();

@@ -26,13 +26,14 @@ import { pairDevice } from "../../owner/pair.ts";
 import { newWords } from "../../owner/seed.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
 import { PlainPeer } from "../../scripts/harness-peer.ts";
+import { reservePort } from "../../scripts/ports.ts";
 import { Program } from "../../scripts/processes.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { encodePairingCode } from "../../src/link/pairing-code.ts";
-import { freePort, Wire } from "./wire.ts";
+import { Wire } from "./wire.ts";
 
-/** Polls until the test holds. */
-export async function waitFor(what: string, test: () => unknown, ms = 30_000): Promise<void> {
+/** Polls until the test holds. `ms`: when to give up, and nothing of how long it may take. */
+export async function waitFor(what: string, test: () => unknown, ms = 300_000): Promise<void> {
   const end = Date.now() + ms;
   while (!(await test())) {
     if (Date.now() > end) throw new Error(`waited in vain for ${what}`);
@@ -213,7 +214,7 @@ export class World {
     const toll = await Toll.start(peer("toll"));
     const opened = bridge.open(toll.peer.address, 10_000_000, { pushSat: 1_000_000, announced: true });
     await mineUntil(bitcoind, opened);
-    const mqttPort = brokerPort ?? (await freePort());
+    const mqttPort = brokerPort ?? (await reservePort());
     const wire = await Wire.to(mqttPort);
     const bridgeWire = await Wire.to(bridge.port);
     const config: GatewayConfig = {

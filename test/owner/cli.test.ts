@@ -11,6 +11,7 @@ import { claimDataFolder } from "../../gateway/registry-lock.ts";
 import { ServiceFees } from "../../gateway/service-fees.ts";
 import { deviceFolder } from "../../owner/folder.ts";
 import { newWords } from "../../owner/seed.ts";
+import { reservePort } from "../../scripts/ports.ts";
 import { decodePairingCode } from "../../src/link/pairing-code.ts";
 import { codeThrownBy } from "../thrown.ts";
 import { type GatewayHalf, startGatewayHalf } from "./gateway-half.ts";
@@ -109,6 +110,7 @@ describe("the command line", () => {
 
 describe("the operator of a gateway", () => {
   const config = join(home, ".lngate", "gateway.conf");
+  let port: number;
 
   test("makes a configuration and has it checked against reality", async () => {
     const made = await lngate([
@@ -122,7 +124,8 @@ describe("the operator of a gateway", () => {
     expect(made).toMatchObject({ code: 0, err: "" });
     expect(made.out).toContain(config);
     expect((await lngate(["gateway", "init"])).err).toMatch(/^config-exists: /);
-    writeFileSync(config, readFileSync(config, "utf8").replace("18443", "1").replace(": 1883", ": 21883"));
+    port = await reservePort();
+    writeFileSync(config, readFileSync(config, "utf8").replace("18443", "1").replace(": 1883", `: ${port}`));
 
     const checked = await lngate(["gateway", "check", "--json"]);
     expect(checked.code).toBe(1);
@@ -142,7 +145,7 @@ describe("the operator of a gateway", () => {
     expect(made.code).toBe(0);
     const text = /^ {4}(lnga te1[a-z0-9 ]+)$/m.exec(made.out)![1]!;
     const code = decodePairingCode(text);
-    expect(code.port).toBe(21883);
+    expect(code.port).toBe(port);
     expect(made.out).toMatch(/[▀▄█]/);
     expect(made.err).toContain("The gateway is not running");
 

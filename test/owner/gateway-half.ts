@@ -14,6 +14,7 @@ import { type DeviceStatus, OwnerService } from "../../gateway/owner-service.ts"
 import { type DiskRecordStore, openRecordStore } from "../../gateway/records.ts";
 import { openRegistry, openStore, type Registry } from "../../gateway/registry.ts";
 import { createOwner } from "../../owner/folder.ts";
+import { reservePort } from "../../scripts/ports.ts";
 import { scriptAddress } from "../../src/bitcoin/address.ts";
 import { p2wsh } from "../../src/bitcoin/script.ts";
 import {
@@ -64,13 +65,11 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
   let links: GatewayLinks;
   let store: ReturnType<typeof openStore>;
   let registry: Registry;
-  let port = 0;
+  const port = await reservePort();
 
   const half: GatewayHalf = {
     folder,
-    get port() {
-      return port;
-    },
+    port,
     get registry() {
       return registry;
     },
@@ -188,7 +187,6 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
       },
       onRefused: (code, subject) => half.log.push(`refused ${code} ${subject}`),
     });
-    port = links.port!;
   }
 
   await start();

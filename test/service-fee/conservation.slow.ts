@@ -336,4 +336,4 @@ test("paid is delivered, routing and service fees, on both sides' books, to the 
   );
   expect(settlements).toBeGreaterThan(20);
   expect([...codes]).toEqual(expect.arrayContaining(["payment-failed", "service-fee-due"]));
-}, 180_000);
+});

@@ -32,7 +32,7 @@ const TOLLS_MSAT = [1_500_000, 400_000];
 let scene: Scene;
 beforeAll(async () => {
   scene = await startScene();
-}, 120_000);
+});
 afterAll(() => stopScene(scene));
 
 interface Opened {
@@ -114,21 +114,17 @@ describe("the bridge closes alone", () => {
     world.toll.failHeld();
     const ledger = new Ledger(world);
     const home = homeScript(scene, channel.deviceId);
-    await waitFor(
-      "the payment to come back",
-      async () => {
-        await world.bitcoind.mine(5);
-        await new Promise(resolve => setTimeout(resolve, 100));
-        return (await ledger.unspentSat([home])) > 0;
-      },
-      60_000,
-    );
+    await waitFor("the payment to come back", async () => {
+      await world.bitcoind.mine(5);
+      await new Promise(resolve => setTimeout(resolve, 100));
+      return (await ledger.unspentSat([home])) > 0;
+    });
     await recoverAll(scene);
     const books = await booksOf(scene, channel.deviceId, channel.funding);
     expect(told("the bridge closes with a payment in flight", DEPOSIT_SAT, books)).toBe(0);
     expect(books).toMatchObject({ bridgeSat: channel.paidSat, anchorsSat: 660 });
     channel.car.stop();
-  }, 120_000);
+  });
 
   test("with a payment in flight, and then gateway and device are gone: the exit file is enough", async () => {
     const { world } = scene;
@@ -145,7 +141,7 @@ describe("the bridge closes alone", () => {
     expect(told("the same without gateway and device", DEPOSIT_SAT, books)).toBe(0);
     expect(books).toMatchObject({ bridgeSat: channel.paidSat, anchorsSat: 660 });
     await world.startGateway();
-  }, 120_000);
+  });
 });
 
 describe("the device is lost or stolen", () => {
@@ -170,7 +166,7 @@ describe("the device is lost or stolen", () => {
       code: expect.stringMatching(/payment-pending|gateway-unreachable/),
     });
     car.stop();
-  }, 120_000);
+  });
 });
 
 describe("a thief has all that is in the flash", () => {
@@ -205,7 +201,7 @@ describe("a thief has all that is in the flash", () => {
     const books = await booksOf(scene, deviceId, fundingTxid);
     expect(told("a thief publishes the exit", DEPOSIT_SAT, books)).toBe(0);
     expect(books).toMatchObject({ bridgeSat: Math.floor(paidMsat / 1000), anchorsSat: 660 });
-  }, 120_000);
+  });
 });
 
 describe("the owner leaves while a payment is in flight", () => {
@@ -220,7 +216,7 @@ describe("the owner leaves while a payment is in flight", () => {
     world.toll.failHeld();
     await expectExitWithCoin(channel, exit);
     await world.startGateway();
-  }, 120_000);
+  });
 });
 
 /** Publishes the exit, waits for the expiry, and pays for the timed-out payment's transaction with a coin of the words. */

@@ -101,7 +101,7 @@ describe("nothing is left but the words and the exit", () => {
       rmSync(join(world.folder, folder), { recursive: true, force: true });
     expect(existsSync(inFolder)).toBe(false);
     esplora = await EsploraServer.start(world.bitcoind);
-  }, 180_000);
+  });
 
   afterAll(async () => {
     await esplora?.stop();
@@ -162,7 +162,7 @@ describe("nothing is left but the words and the exit", () => {
     expect(await ledger.unspentSat([home])).toBe(DEPOSIT_SAT + UNUSED_SAT - bridgeSat - 660 - fees);
     expect(done.home.reduce((sum, { sat }) => sum + sat, 0)).toBe(await ledger.unspentSat([home]));
     expect(esplora.requests.length).toBeGreaterThan(0);
-  }, 120_000);
+  });
 
   test("a changed file, other words and another network are refused in a sentence", async () => {
     await expect(atEsplora("--exit", "README.md")).rejects.toThrow("exit-damaged");
