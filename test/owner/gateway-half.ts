@@ -52,7 +52,8 @@ export interface GatewayHalf {
   records(deviceId: string): DiskRecordStore;
   /** A code for a new device, as text. */
   invite(name?: string, lifetimeSeconds?: number): string;
-  stop(): Promise<void>;
+  /** Ends, and removes its folder unless told to keep it. */
+  stop(options?: { keep?: boolean }): Promise<void>;
   /** Ends and starts anew on the same folder and port. */
   restart(): Promise<void>;
 }
@@ -102,9 +103,9 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
       const { deviceId, secret } = registry.invite(name, lifetimeSeconds, nodeLinkCrypto.random);
       return encodePairingCode({ deviceId, secret, host: "127.0.0.1", port });
     },
-    async stop() {
+    async stop({ keep = false } = {}) {
       await end();
-      rmSync(folder, { recursive: true, force: true });
+      if (!keep) rmSync(folder, { recursive: true, force: true });
     },
     async restart() {
       await end();
