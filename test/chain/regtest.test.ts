@@ -5,6 +5,7 @@ import { basename, dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { build } from "esbuild";
 import { connectRpc } from "../../gateway/chain/rpc.ts";
+import { startRegtest } from "../../scripts/bitcoind.ts";
 
 /** Inside the project, so that the bundle finds its packages. */
 const PROGRAM = join(process.cwd(), `node_modules/.cache/lngate/regtest-${process.pid}.mjs`);
@@ -147,6 +148,28 @@ describe("fetching bitcoind from Debian", () => {
     expect(message).toContain(`testing of ${MIRROR}: E: no release file`);
     expect(message).toContain(`unstable of ${MIRROR}: E: no release file`);
   });
+});
+
+test("whatever height the wallet locks a payment to, it is taken", async () => {
+  const chain = await startRegtest();
+  try {
+    const height = await chain.rpc<number>("getblockcount");
+    const [coin] = await chain.rpc<{ txid: string; vout: number }[]>("listunspent");
+    const address = await chain.rpc<string>("getnewaddress", ["", "bech32"]);
+    for (let lockTime = height - 99; lockTime <= height; lockTime++) {
+      const input = { txid: coin!.txid, vout: coin!.vout, sequence: 0xfffffffe };
+      const raw = await chain.rpc<string>("createrawtransaction", [
+        [input],
+        [{ [address]: 49.999 }],
+        lockTime,
+      ]);
+      const { hex } = await chain.rpc<{ hex: string }>("signrawtransactionwithwallet", [raw]);
+      const [verdict] = await chain.rpc<object[]>("testmempoolaccept", [[hex], 0]);
+      expect({ lockTime, ...verdict }).toMatchObject({ lockTime, allowed: true });
+    }
+  } finally {
+    await chain.stop();
+  }
 });
 
 test("bitcoind and its temporary folder go when the process that started it is killed", async () => {
