@@ -156,7 +156,9 @@ export async function runGateway(
       for (const identity of [deviceId, `${deviceId}.owner`]) links.forget(identity);
       const arrival = makeDevice(deviceId)
         .then(startDevice)
-        .catch(error => log.error((error as Error).message, { device: deviceId }))
+        .catch(error => {
+          if (!closing) log.error((error as Error).message, { device: deviceId });
+        })
         .finally(() => arrivals.delete(arrival));
       arrivals.add(arrival);
     },
