@@ -22,6 +22,8 @@ export interface TransportEvents {
   connected(identity: string): void;
   /** Something was refused; `subject` is an identity or a network address. */
   refused(code: string, subject: string): void;
+  /** A broker elsewhere can't be used, for this reason, or can be (null). */
+  trouble?(reason: string | null): void;
 }
 
 /** How bytes get to an identity's `down` topic. */

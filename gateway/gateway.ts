@@ -19,7 +19,7 @@ import { DEPOSIT_CONFIRMATIONS, DeviceGateway, MIN_DEPOSIT_SAT } from "./device-
 import { startRuntime } from "./lightning/runtime.ts";
 import { openNodeStore } from "./lightning/store.ts";
 import { GatewayLinks } from "./link-server.ts";
-import { createLog, type Log } from "./log.ts";
+import { counted, createLog, type Log, lastingTrouble } from "./log.ts";
 import { OwnNode } from "./own-node.ts";
 import { forgetPayout, payoutIsWished, rememberOwnNode } from "./own-node-wishes.ts";
 import { type Closing, type DeviceStatus, type OwnerApi, OwnerService } from "./owner-service.ts";
@@ -36,6 +36,14 @@ export interface RunningGateway {
   /** Ends everything in good order; what is stored stays consistent without it. */
   close(): Promise<void>;
 }
+
+/** What a link refuses after a restart or a lost packet: part of its work. */
+const EVERYDAY: ReadonlySet<string> = new Set([
+  "link-unknown-session",
+  "link-unexpected",
+  "link-repeated",
+  "link-out-of-order",
+]);
 
 /** Longest message of any account, for an external broker. */
 const LONGEST_MESSAGE = 65_536;
@@ -65,6 +73,7 @@ export async function runGateway(
     },
   });
   const ceremonies = openCeremonies();
+  const refusals = counted((text, fields) => log.warn(text, fields));
   const bridge = {
     nodeId: fromHex(config.bridge.nodeId),
     host: config.bridge.host,
@@ -189,7 +198,18 @@ export async function runGateway(
       if (OwnerService.serves(identity)) owners.onSession(identity, state);
       else devices.get(identity)?.session(state);
     },
-    onRefused: (code, subject) => log.debug("refused", { code, subject }),
+    onRefused: (code, subject) => {
+      if (EVERYDAY.has(code)) log.debug("refused", { code, subject });
+      else refusals.note("refused", { code, subject });
+    },
+    onTrouble: lastingTrouble(error => {
+      if (error) log.error(error.message, { code: codeOf(error) });
+      else log.info("the MQTT broker can be used");
+    }),
+    onFault: (identity, error) => {
+      log.error(`a message could not be handled: ${error.message}`, { identity });
+      log.debug(error.stack ?? "", { identity });
+    },
   }).catch(async error => {
     release();
     await store.close();
@@ -208,6 +228,7 @@ export async function runGateway(
     await chain.stop();
     await Promise.all(arrivals);
     await ceremonies.close();
+    refusals.flush();
     for (const open of records.values()) open.close();
     release();
     await store.close();

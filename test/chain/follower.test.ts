@@ -297,6 +297,80 @@ describe("with bitcoind away", () => {
     expect(ahead.at).toEqual(await tip());
   });
 
+  test("a bitcoind that does not let us wait for blocks is asked again and again, and that is told once", async () => {
+    const told: (string | null | undefined)[] = [];
+    let asked = 0;
+    // The same bitcoind for a user who may not call this: its answer comes at once, each time.
+    const limited: BitcoinRpc = {
+      ...rpc,
+      call: (method, params, timeoutMs) => {
+        if (method !== "waitfornewblock") return rpc.call(method, params, timeoutMs);
+        asked++;
+        return rpc.call("getdreams");
+      },
+    };
+    const poller = createFollower({
+      rpc: limited,
+      onTrouble: error => told.push(error === null ? null : `trouble ${codeOf(error)}`),
+      onPolling: error => told.push(codeOf(error)),
+    });
+    const client = await Witness.atTip();
+    poller.join(client);
+    poller.start();
+    for (let blocks = 0; blocks < 2; blocks++) {
+      await chain.mine(1);
+      const { height } = await tip();
+      await until(() => client.at.height === height, "the new block");
+    }
+    await poller.stop();
+    expect([told, asked]).toEqual([["bitcoind-method"], 1]);
+  });
+
+  test("waits for blocks that something cuts short are given up, and are no trouble while the chain can be read", async () => {
+    const told: (string | undefined)[] = [];
+    let cuts = 0;
+    const cut: BitcoinRpc = {
+      ...rpc,
+      call: (method, params, timeoutMs) => {
+        if (method !== "waitfornewblock") return rpc.call(method, params, timeoutMs);
+        cuts++;
+        return rpc.call(method, [10_000], 20);
+      },
+    };
+    const impatient = createFollower({
+      rpc: cut,
+      onTrouble: () => told.push("trouble"),
+      onPolling: error => told.push(codeOf(error)),
+    });
+    const client = await Witness.atTip();
+    impatient.join(client);
+    impatient.start();
+    await until(() => told.length > 0, "the waits to be given up");
+    await chain.mine(1);
+    const { height } = await tip();
+    await until(() => client.at.height === height, "the new block");
+    await impatient.stop();
+    expect([told, cuts]).toEqual([["bitcoind-unreachable"], 3]);
+  });
+
+  test("a block that was pruned before it was read is named, with what brings it back", async () => {
+    const pruning = await startRegtest({ extraArgs: ["-prune=1", "-fastprune"], blocks: 300 });
+    const pruned = createFollower({ rpc: { call: pruning.rpc, close() {} } });
+    try {
+      await pruning.mine(290);
+      const hash = await pruning.rpc<string>("getblockhash", [10]);
+      pruned.join(new Witness({ hash: internal(hash), height: 10 }));
+      await pruning.rpc("pruneblockchain", [300]);
+      await expect(pruned.sync()).rejects.toMatchObject({
+        code: "block-pruned",
+        message: expect.stringMatching(/pruned block 11, .*getblockfrompeer [0-9a-f]{64}/),
+      });
+    } finally {
+      await pruned.stop();
+      await pruning.stop();
+    }
+  }, 240_000);
+
   test("a chain that bitcoind does not know is named, not followed", async () => {
     follower.join(new Witness({ hash: new Uint8Array(32).fill(7), height: 3 }));
     await expect(follower.sync()).rejects.toMatchObject({ code: "block-unknown" });

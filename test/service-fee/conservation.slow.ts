@@ -110,6 +110,7 @@ class FeeWorld {
       network: "regtest",
       table,
       fees: this.fees,
+      log: createLog("error", () => {}),
       refused: code => void this.codes.push(code),
       failed: (paymentHash, code, sentence) => {
         this.codes.push(code);
