@@ -8,7 +8,7 @@
  *
  * The highest state that was ever seen of each channel is remembered: by it an old image gives itself away.
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { openNodeBoard } from "../device/boards/node/board.ts";
 import { type Exit, exitOf } from "../device/channel/exiting.ts";
@@ -66,6 +66,20 @@ export function takeExitOut(path: string, index?: number): HeldExit {
   } finally {
     board.close();
   }
+}
+
+/**
+ * The exits in this folder's flash of channels that have ended for the device: each is the last state of its channel, for
+ * nothing of it is signed or revoked any more. None where the device is in its board. Throws `vault-…`, `exit-not-newest`.
+ */
+export function endedExits(path: string): HeldExit[] {
+  const image = join(path, FLASH_FILE);
+  if (!existsSync(image)) return [];
+  const vault = vaultIn(image);
+  const { books, holder, parameters, former } = readState(vault.journal);
+  const present = hasEnded(books) && holder !== null && parameters?.funding ? [books.index] : [];
+  const indices = new Set([...(former ?? []).map(({ index }) => index), ...present]);
+  return [...indices].map(index => ({ source: sourceOf(vault), exit: exitIn(path, vault, index).exit }));
 }
 
 /** Forgets the exits of channels up to this number on the node board in this folder. Throws `device-in-use`. */
@@ -158,19 +172,23 @@ function exitIn(path: string, vault: Vault, index?: number) {
   return { exit: exitOf(ended, context, chosen), changes };
 }
 
-/** Which channel is meant. Throws `exit-none`. */
+/**
+ * Which channel is meant: the latest unless its number is given. One that is closed counts as well: that it is closed is
+ * only the gateway's word, and it may have been closed with this very exit. Throws `exit-none`.
+ */
 function channelIn({ books, parameters, holder, former }: ChannelState, index?: number): number {
-  const { phase, index: present } = books;
-  if (index !== undefined && former?.some(each => each.index === index)) return index;
-  if (holder === null || !parameters?.funding || (index ?? present) !== present)
-    throw lngateError("exit-none", "the device holds no channel that could be left");
-  // Its exit is still there, in case the close never came to the chain: that is only the gateway's word.
-  if (phase === "none" && index === undefined)
+  const present = holder !== null && parameters?.funding ? [books.index] : [];
+  const held = [...(former ?? []).map(each => each.index), ...present];
+  const chosen = index ?? held[held.length - 1];
+  if (chosen === undefined) throw lngateError("exit-none", "the device holds no channel that could be left");
+  if (!held.includes(chosen))
     throw lngateError(
       "exit-none",
-      `the gateway says that channel ${present} is closed; if the chain does not show it, say --channel ${present}`,
+      held.length === 0
+        ? `the device holds no exit of channel ${chosen}, nor of any other`
+        : `the device holds no exit of channel ${chosen}; it holds those of ${held.join(", ")}`,
     );
-  return present;
+  return chosen;
 }
 
 // ── images ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -18,7 +18,7 @@ export interface RpcOptions {
 export interface BitcoinRpc {
   /**
    * One call. Throws what passes by itself ({@link passes}):
-   * `bitcoind-unreachable` (not running, still starting, no answer in time) and `bitcoind-busy` (too many calls at once);
+   * `bitcoind-unreachable` (not running, no answer in time), `bitcoind-starting`, `bitcoind-busy` (too many calls at once);
    * and what somebody has to mend:
    * `bitcoind-url` (what answers there is no bitcoind's RPC), `bitcoind-login` (it refuses our credentials, or its cookie may
    * not be read), `bitcoind-address` (it lets nobody in from here), `bitcoind-method` (it does not know this method, or we
@@ -32,9 +32,11 @@ export interface BitcoinRpc {
 const RPC_IN_WARMUP = -28;
 const RPC_METHOD_NOT_FOUND = -32601;
 
+const PASSING: ReadonlySet<string> = new Set(["bitcoind-unreachable", "bitcoind-starting", "bitcoind-busy"]);
+
 /** True for trouble that passes without anybody's doing: it is waited out. */
 export function passes(error: unknown): boolean {
-  return codeOf(error) === "bitcoind-unreachable" || codeOf(error) === "bitcoind-busy";
+  return PASSING.has(codeOf(error) ?? "");
 }
 
 export function connectRpc(options: RpcOptions): BitcoinRpc {
@@ -176,7 +178,8 @@ export function connectRpc(options: RpcOptions): BitcoinRpc {
         throw await refusal(status, method, timeoutMs);
       if (answer.error) {
         const { code = 0, message = "" } = answer.error;
-        if (code === RPC_IN_WARMUP) throw unreachable(url, `still starting: ${message}`);
+        if (code === RPC_IN_WARMUP)
+          throw lngateError("bitcoind-starting", `${at} is still starting: ${message}`);
         const unknown = code === RPC_METHOD_NOT_FOUND;
         const refused = unknown
           ? lngateError(

@@ -79,7 +79,7 @@ Name a bitcoind or an Esplora server of your own, if you have one: the device re
       transfers: "preparing for presignatures (some seconds) …",
       storing: "writing everything down …",
     };
-    const height = await heightOf(given, network);
+    const height = await heightOf(given, network, terminal.note);
     const info = await pairDevice({
       folder,
       ...(height === undefined ? {} : { height }),
@@ -194,7 +194,7 @@ Stop the device first. After this command it can make N payments, those it was c
     process.on("SIGINT", onSignal);
     const started = performance.now();
     try {
-      const height = await heightOf(given, openOwner(folder).network);
+      const height = await heightOf(given, openOwner(folder).network, terminal.note);
       const result = await chargeDevice({
         folder,
         ...(height === undefined ? {} : { height }),
