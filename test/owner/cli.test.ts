@@ -129,15 +129,16 @@ describe("the operator of a gateway", () => {
 
     const checked = await lngate(["gateway", "check", "--json"]);
     expect(checked.code).toBe(1);
-    expect(checked.err).toMatch(/^check-failed: 2 of 4 checks failed/);
+    expect(checked.err).toMatch(/^check-failed: 2 of 5 checks failed/);
     const { checks } = jsonOf(checked) as { checks: { what: string; ok: boolean; detail: string }[] };
     expect(checks.map(({ what, ok }) => [what, ok])).toEqual([
+      ["configuration", true],
       ["data folder", true],
       ["bitcoind", false],
       ["MQTT broker", true],
       ["bridge", false],
     ]);
-    expect(checks[3]!.detail).toMatch(/127.0.0.1:1 can't be reached \(ECONNREFUSED\)/);
+    expect(checks[4]!.detail).toMatch(/127.0.0.1:1 can't be reached \(ECONNREFUSED\)/);
   });
 
   test("gives out pairing codes that contain where and who, and sees and withdraws them", async () => {
