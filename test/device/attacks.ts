@@ -636,6 +636,17 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       }),
     },
     {
+      name: "a secret of its point from which those before do not follow",
+      act: openRig(rig => {
+        const secret = derived("of another chain");
+        const point = nobleCurve.publicKey(secret);
+        rig.step({ counterparty: { ...rig.counterparty(rig.view(), 1), point } });
+        rig.step({ revoked: rig.revoked(0) });
+        rig.step({ counterparty: rig.counterparty(rig.view(), 2) });
+        rig.step({ revoked: { number: 1, secret } });
+      }),
+    },
+    {
       name: "a secret that is no scalar",
       act: openRig(rig => {
         rig.pay("toll", 1000);

@@ -6,7 +6,7 @@
 import type { Context } from "../../device/channel/context.ts";
 import type { Input } from "../../device/channel/machine.ts";
 import type { PaymentOrder } from "../../device/channel/paying.ts";
-import type { ChannelState, Payment } from "../../device/channel/state.ts";
+import { type ChannelState, type Payment, secretStore } from "../../device/channel/state.ts";
 import type { SpendingPolicy } from "../../device/identity.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { type Curve, nobleCurve } from "../../src/bytes/curve.ts";
@@ -14,6 +14,7 @@ import { sha256 } from "../../src/bytes/hash.ts";
 import { codeOf } from "../../src/errors.ts";
 import { type Commitment, commitmentFeeSat } from "../../src/lightning/commitment.ts";
 import { deriveCommitmentKeys, derivePrivateKey } from "../../src/lightning/keys.ts";
+import { storedSecret } from "../../src/lightning/shachain.ts";
 import {
   MAX_INCOMING,
   type Partial2pe,
@@ -85,6 +86,8 @@ export class Rig {
   /** Set when an answer was a signature of something else than what was asked. */
   answeredAnother = false;
   readonly secrets = new Set<string>();
+  /** The points of the bridge's commitments that were signed. */
+  private readonly points = new Map<number, Uint8Array>();
   /** Every payment there was, as it was last seen: the device may forget one. */
   private readonly authorised = new Map<string, Payment>();
   private readonly messages = new Map<number, bigint>();
@@ -217,6 +220,7 @@ export class Rig {
       const point = counterparty.point ?? bridgePoint(number);
       const view = counterparty.view ?? this.state.holder?.view ?? this.state.counterparty!.view;
       const { sighash } = this.build(false, number, point, view);
+      this.points.set(number, point);
       if (isFor(sighash)) this.publishable.push({ number, point, view });
       else this.answeredAnother = true;
     } else if (close) {
@@ -360,8 +364,20 @@ export class Rig {
       if (this.state.payments.some(each => each && !each.settled))
         return "it closes and leaves a payment open";
     }
-    if (counterparty?.view === undefined) return "the bridge's state is unknown";
-    return this.serviceHarm();
+    if (counterparty === null) return "the bridge's state is unknown";
+    return this.unpunishable() ?? this.serviceHarm();
+  }
+
+  /** Every state that the bridge has revoked can be punished with what the device has kept. */
+  private unpunishable(): string | null {
+    const { counterparty, secrets } = this.state;
+    const store = secretStore(counterparty!, secrets);
+    for (let number = 0; number < store.count; number++) {
+      const secret: Uint8Array | undefined = storedSecret(store, number);
+      if (secret === undefined || !equal(nobleCurve.publicKey(secret), this.points.get(number)!))
+        return `the bridge could publish its revoked state ${number}, and nobody could punish it`;
+    }
+    return null;
   }
 
   /** What is taken for the gateway's service is at most what it has earned, each time at least what is worth it. */
