@@ -72,7 +72,7 @@ export interface Work {
  * Runs one part: state and answer of it are kept together, or (where it throws) neither. Only that records were read
  * stays: they are used.
  */
-export function part(work: Work, run: (work: Work) => void): void {
+export function wholly(work: Work, run: (work: Work) => void): void {
   const { context, state, answer, decided } = work;
   const attempt: Work = { context, state, answer: { ...answer }, decided };
   try {

@@ -8,7 +8,7 @@ import type { Step, Stepped, ToDevice, ToGateway } from "../../src/link/messages
 import { RECORD_KINDS } from "../vault/records.ts";
 import { takeClose, takeEnd } from "./closing.ts";
 import { collect, leave } from "./collecting.ts";
-import { type Context, type Effect, part, type Transition, type Work } from "./context.ts";
+import { type Context, type Effect, type Transition, type Work, wholly } from "./context.ts";
 import { demand } from "./demand.ts";
 import { takeExit } from "./exiting.ts";
 import {
@@ -87,7 +87,10 @@ function receive(work: Work, message: ToDevice): Transition {
       const full: Work = { context, state: before, answer: {}, decided: [] };
       for (const { preimage } of message.paid || []) takePreimage(full, preimage);
       full.state = { ...full.state, books: { ...full.state.books, cursors } };
-      refuse(full, lngateError("vault-full", "the device's flash has no room for this state of the channel"));
+      noteRefusal(
+        full,
+        lngateError("vault-full", "the device's flash has no room for this state of the channel"),
+      );
       settleBooks(full);
       return answered(full, before, message.id);
     }
@@ -111,7 +114,7 @@ function receive(work: Work, message: ToDevice): Transition {
     case "settle": {
       let answer: ToGateway | undefined;
       try {
-        part(work, attempt => {
+        wholly(work, attempt => {
           answer = wishFor(settleFee(attempt, message));
         });
       } catch (error) {
@@ -138,7 +141,7 @@ function takeStep(work: Work, step: Step): void {
   const { phase } = work.state.books;
   const ended = phase === "exited" || phase === "locked";
   function take<T>(value: T | undefined, taken: (work: Work, value: T) => void): void {
-    if (value !== undefined) part(work, attempt => taken(attempt, value));
+    if (value !== undefined) wholly(work, attempt => taken(attempt, value));
   }
   // A receipt is welcome in every phase.
   for (const { preimage } of paid || []) takePreimage(work, preimage);
@@ -157,12 +160,12 @@ function takeStep(work: Work, step: Step): void {
     }
     take(toLeave, leave);
   } catch (error) {
-    refuse(work, error);
+    noteRefusal(work, error);
   }
 }
 
 /** The answer says what was refused. A record that was asked for again locks the device. */
-function refuse(work: Work, error: unknown): void {
+function noteRefusal(work: Work, error: unknown): void {
   const refused = refusal(error);
   work.answer.refused = refused;
   if (refused.code !== "policy-record-reuse") return;
