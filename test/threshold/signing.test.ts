@@ -6,14 +6,16 @@ import { sighash } from "../../src/bitcoin/sighash.ts";
 import { parseTransaction } from "../../src/bitcoin/transaction.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { makeNonces } from "../../src/threshold/nonces.ts";
-import { answer, complete, signWithNonce } from "../../src/threshold/online.ts";
+import { complete, isAuthentic, signWithNonce } from "../../src/threshold/online.ts";
 import type { Kind } from "../../src/threshold/setup.ts";
 import { completeVerified } from "../../src/threshold/signature.ts";
 import { type AppendixC, secretOf } from "../device/bolt3/appendixC.ts";
 import { codeThrownBy } from "../thrown.ts";
 import { describeVectors } from "../vectors.ts";
 import {
+  answerBy,
   generateKey,
+  macKeysAt,
   type Pair,
   presign,
   recordAt,
@@ -45,7 +47,9 @@ describe.each(kinds)("kind %s, both parties, from key generation to signatures",
       const { answering, completing } = presign(pair, setups, EACH, random, { firstId: batch * EACH });
       for (let i = 0; i < EACH; i++) {
         const z = random(32);
-        const signature = complete(recordAt(completing, i), answer(recordAt(answering, i), z));
+        const { s2, mac } = answerBy(answering, i, z);
+        const signature = complete(recordAt(completing, i), s2);
+        if (kind === "B") expect(isAuthentic(macKeysAt(completing, i), z, s2, mac)).toBe(true);
         expect(secp256k1.verify(signature, z, pair.gateway.joint, RULES)).toBe(true);
         // The same by the other library, for some: it is the slower one.
         if (i % 16 === 0) {
@@ -59,7 +63,7 @@ describe.each(kinds)("kind %s, both parties, from key generation to signatures",
     const { answering, completing } = presign(pair, setups, 8, random, { firstId: BATCHES * EACH });
     const z = random(32);
     const rs = Array.from({ length: 8 }, (_, i) => {
-      const signature = complete(recordAt(completing, i), answer(recordAt(answering, i), z));
+      const signature = complete(recordAt(completing, i), answerBy(answering, i, z).s2);
       return toHex(signature.subarray(0, 32));
     });
     expect(new Set(rs).size).toBe(8);
@@ -70,7 +74,7 @@ describe.each(kinds)("kind %s, both parties, from key generation to signatures",
     const z = random(32);
     const finish = (record: number, s2: Uint8Array, sighash: Uint8Array) => () =>
       completeVerified(recordAt(completing, record), s2, sighash, pair.gateway.joint);
-    const s2 = answer(recordAt(answering, 0), z);
+    const { s2 } = answerBy(answering, 0, z);
     expect(codeThrownBy(finish(0, s2, random(32)))).toBe("threshold-bad-signature");
     expect(codeThrownBy(finish(1, s2, z))).toBe("threshold-bad-signature");
     expect(finish(0, s2, z)()).toHaveLength(64);
@@ -121,7 +125,7 @@ describeVectors<AppendixC>("BOLT #3 appendix C", "bolt3-commitment.json", vector
     expect(hashes).toHaveLength(16);
     const { answering, completing } = presign(pair, setUp(pair, kind, random), 16, random);
     hashes.forEach((z, i) => {
-      const s2 = answer(recordAt(answering, i), z);
+      const { s2 } = answerBy(answering, i, z);
       const signature = completeVerified(recordAt(completing, i), s2, z, published);
       const der = witnessSignature(signature).slice(0, -1);
       expect(secp256k1.verify(der, z, published, { ...RULES, format: "der" })).toBe(true);
