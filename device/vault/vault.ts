@@ -7,6 +7,7 @@
  * The identity's head is written last: without it there is no vault.
  */
 import { ascii, concat, equal, u32be } from "../../src/bytes/bytes.ts";
+import { hmacSha256 } from "../../src/bytes/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { DeviceIdentity } from "../identity.ts";
 import { type Drbg, hmacDrbg } from "./drbg.ts";
@@ -101,7 +102,7 @@ export function openVault(flash: Flash, entropy: Uint8Array = new Uint8Array(0))
   const { identity, layout, pageCount } = readHead(flash);
   const { identityPages, areaPages, recordsPage } = layout;
   const journal = openJournal(flash, { firstPage: identityPages, areaPages });
-  const records = openRecords(flash, recordsPage, pageCount - recordsPage);
+  const records = openRecords(flash, recordsPage, pageCount - recordsPage, recordsKey(identity));
 
   const counted = journal.get(BOOTS_KEY);
   const boots = counted === null ? 1 : u32At(counted, 0) + 1;
@@ -123,10 +124,22 @@ export function pairedIdentity(flash: Flash): { identity: DeviceIdentity; place:
   return { identity, place: { firstPage: layout.identityPages, areaPages: layout.areaPages } };
 }
 
-/** The pages of the record bank. Throws as `openVault` does. */
-export function recordPages(flash: Flash): { readonly first: number; readonly count: number } {
-  const { layout, pageCount } = readHead(flash);
-  return { first: layout.recordsPage, count: pageCount - layout.recordsPage };
+/** The pages of the record bank, and the key of its checks. Throws as `openVault` does. */
+export function recordArea(flash: Flash): {
+  readonly first: number;
+  readonly count: number;
+  readonly key: Uint8Array;
+} {
+  const { identity, layout, pageCount } = readHead(flash);
+  return {
+    first: layout.recordsPage,
+    count: pageCount - layout.recordsPage,
+    key: recordsKey(identity),
+  };
+}
+
+function recordsKey(identity: DeviceIdentity): Uint8Array {
+  return hmacSha256(identity.drbgSeed, ascii("lngate/vault/records"));
 }
 
 function readHead(flash: Flash): { identity: DeviceIdentity; layout: Layout; pageCount: number } {
