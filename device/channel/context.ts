@@ -68,18 +68,21 @@ export interface Work {
   decided: readonly Payment[];
 }
 
-/**
- * Runs one part: state and answer of it are kept together, or (where it throws) neither. Only that records were read
- * stays: they are used.
- */
+/** A state to which one goes back, but for what cannot be undone: records were read, and wrong answers given. */
+export function backTo(state: ChannelState, from: ChannelState): ChannelState {
+  const { cursors, wrongAnswers } = from.books;
+  if (cursors === state.books.cursors) return state;
+  return { ...state, books: { ...state.books, cursors, ...(wrongAnswers ? { wrongAnswers } : {}) } };
+}
+
+/** Runs one part: state and answer of it are kept together, or (where it throws) neither. */
 export function wholly(work: Work, run: (work: Work) => void): void {
   const { context, state, answer, decided } = work;
   const attempt: Work = { context, state, answer: { ...answer }, decided };
   try {
     run(attempt);
   } catch (error) {
-    const { cursors } = attempt.state.books;
-    if (cursors !== state.books.cursors) work.state = { ...state, books: { ...state.books, cursors } };
+    work.state = backTo(state, attempt.state);
     throw error;
   }
   work.state = attempt.state;
@@ -99,6 +102,12 @@ export function takeRecord(work: Work, kind: RecordKind): { id: number; bytes: U
 export function passRecord(work: Work, kind: RecordKind, id: number): void {
   const { books } = work.state;
   work.state = { ...work.state, books: { ...books, cursors: { ...books.cursors, [kind]: id + 1 } } };
+}
+
+/** The gateway has given an answer that its MAC does not belong to: a guess at what the device keeps from it. */
+export function countWrongAnswer(work: Work): void {
+  const { books } = work.state;
+  work.state = { ...work.state, books: { ...books, wrongAnswers: (books.wrongAnswers || 0) + 1 } };
 }
 
 /** Throws `vault-rolled-back` where an old image was put back: records that its state calls unused are gone. */

@@ -22,6 +22,7 @@ export type Rule =
   | "htlc-limit"
   | "htlc-unauthorised"
   | "invoice-expiry"
+  | "own-signature"
   | "payee"
   | "payment-limit"
   | "phase"

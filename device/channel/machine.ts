@@ -8,7 +8,7 @@ import type { Step, Stepped, ToDevice, ToGateway } from "../../src/link/messages
 import { RECORD_KINDS } from "../vault/records.ts";
 import { takeClose, takeEnd } from "./closing.ts";
 import { collect, leave } from "./collecting.ts";
-import { type Context, type Effect, type Transition, type Work, wholly } from "./context.ts";
+import { backTo, type Context, type Effect, type Transition, type Work, wholly } from "./context.ts";
 import { demand } from "./demand.ts";
 import { takeExit } from "./exiting.ts";
 import {
@@ -24,6 +24,9 @@ import { formerAfter, fund, propose } from "./opening.ts";
 import { authorise, hasRoomToOpen, type PaymentOrder, settleFee } from "./paying.ts";
 import { inFlight } from "./rules.ts";
 import { type ChannelState, changesBetween, MAX_FORMER, type Payment, type RecordKind } from "./state.ts";
+
+/** Each answer of kind B is one try at a code of 128 bits. */
+const WRONG_ANSWERS_TO_LOCK = 3;
 
 export type Input =
   /** A session with the gateway has begun. */
@@ -82,11 +85,9 @@ function receive(work: Work, message: ToDevice): Transition {
       settleBooks(work);
       const taken = answered(work, before, message.id);
       if (fitsIn(context, taken)) return taken;
-      // Nothing of it is kept, and nothing of it is told: but that records were read.
-      const { cursors } = work.state.books;
-      const full: Work = { context, state: before, answer: {}, decided: [] };
+      // Nothing of it is kept, and nothing of it is told.
+      const full: Work = { context, state: backTo(before, work.state), answer: {}, decided: [] };
       for (const { preimage } of message.paid || []) takePreimage(full, preimage);
-      full.state = { ...full.state, books: { ...full.state.books, cursors } };
       noteRefusal(
         full,
         lngateError("vault-full", "the device's flash has no room for this state of the channel"),
@@ -164,12 +165,14 @@ function takeStep(work: Work, step: Step): void {
   }
 }
 
-/** The answer says what was refused. A record that was asked for again locks the device. */
+/** The answer says what was refused. A record that was asked for again locks the device, and the third wrong answer. */
 function noteRefusal(work: Work, error: unknown): void {
   const refused = refusal(error);
   work.answer.refused = refused;
-  if (refused.code !== "policy-record-reuse") return;
-  work.state = { ...work.state, books: { ...work.state.books, phase: "locked" } };
+  const { books } = work.state;
+  const isGuessing = (books.wrongAnswers || 0) >= WRONG_ANSWERS_TO_LOCK;
+  if (refused.code !== "policy-record-reuse" && !isGuessing) return;
+  work.state = { ...work.state, books: { ...books, phase: "locked" } };
 }
 
 /** A refusal as the gateway is told of it. Throws on what is none. */

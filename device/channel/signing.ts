@@ -1,9 +1,17 @@
 /** The device's part of every signature: scalars only, one record each. */
+import { concat } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
 import { derivePrivateKey } from "../../src/lightning/keys.ts";
-import type { Partial2pe } from "../../src/link/messages.ts";
-import { answer, complete, signWithNonce } from "../../src/threshold/online.ts";
-import { passRecord, takeRecord, type Work } from "./context.ts";
+import type { AuthenticatedPartial, Partial2pe } from "../../src/link/messages.ts";
+import { macKeys } from "../../src/threshold/mac-keys.ts";
+import {
+  answer,
+  COMPLETING_RECORD_BYTES,
+  complete,
+  isAuthentic,
+  signWithNonce,
+} from "../../src/threshold/online.ts";
+import { countWrongAnswer, passRecord, takeRecord, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { recordsFor } from "./paying.ts";
 import { inFlight } from "./rules.ts";
@@ -21,10 +29,11 @@ export function partialFor(work: Work, sighash: Uint8Array): Partial2pe {
 
 /**
  * Completes a signature by the funding key that stays here (kind B). The gateway names the record; those
- * before it are given up.
+ * before it are given up. Its answer's MAC proves, without a curve, that the signature is one of this sighash:
+ * whoever could choose an answer that is not checked chose what Q signs. A wrong answer costs its record, and is counted.
  */
-export function finishOwn(work: Work, partial: Partial2pe, sighash: Uint8Array): Uint8Array {
-  const { curve, identity, records } = work.context;
+export function finishOwn(work: Work, partial: AuthenticatedPartial, sighash: Uint8Array): Uint8Array {
+  const { records } = work.context;
   demand(
     "record-reuse",
     partial.id >= work.state.books.cursors.B,
@@ -36,14 +45,18 @@ export function finishOwn(work: Work, partial: Partial2pe, sighash: Uint8Array):
     throw lngateError("record-missing", `the device has no record ${partial.id} of kind B`);
   }
   passRecord(work, "B", partial.id);
-  const signature = complete(record.bytes, partial.scalar);
-  record.bytes.fill(0);
-  demand(
-    "exit-before-revoke",
-    curve === null || curve.verify(signature, sighash, identity.fundingKey),
-    "the gateway's half of our own signature is wrong",
-  );
-  return signature;
+  const own = record.bytes.subarray(0, COMPLETING_RECORD_BYTES);
+  const [alpha, key] = [0, 32].map(at => record.bytes.subarray(own.length + at, own.length + at + 32));
+  const keys = concat([alpha!, macKeys(key!, partial.id)]);
+  const isRight = isAuthentic(keys, sighash, partial.scalar, partial.mac);
+  if (!isRight) countWrongAnswer(work);
+  keys.fill(0);
+  try {
+    demand("own-signature", isRight, "the gateway's half of our own signature is wrong");
+    return complete(own, partial.scalar);
+  } finally {
+    record.bytes.fill(0);
+  }
 }
 
 /** Records before the one that the gateway names are given up: few, and not those that payments in flight need. */

@@ -41,7 +41,7 @@ export type { Proposal, View };
  * open     the funding transaction is signed: this is real money
  * closing  a mutual close is signed: no further commitment will be
  * exited   the exit has left the device: nothing of this channel is signed or revoked ever again
- * locked   the gateway asked for a used record again: nothing is signed any more, the exit is left
+ * locked   the gateway asked for a used record again, or gave three wrong answers: nothing is signed any more, the exit is left
  */
 export const PHASES = ["none", "opening", "open", "closing", "exited", "locked"] as const;
 export type Phase = (typeof PHASES)[number];
@@ -148,6 +148,8 @@ const booksKind = record({
   due: [9, record({ ours: [1, uint(UINT32)], theirs: [2, uint(UINT32)] })],
   /** No paid invoice is forgotten that expires later than this (Unix seconds). */
   forgotten: [10, uint(UINT53)],
+  /** Answers of kind B that were wrong, since the device was paired; absent: none. No success sets it back. */
+  wrongAnswers: optional([11, uint(UINT32)]),
 });
 type BooksData = ValueOf<typeof booksKind>;
 export type Books = Omit<BooksData, "phase"> & { readonly phase: Phase };

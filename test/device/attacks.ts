@@ -4,11 +4,13 @@
  */
 import type { Rule } from "../../device/channel/demand.ts";
 import { knownPayment } from "../../device/channel/paying.ts";
+import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { sighash } from "../../src/bitcoin/sighash.ts";
 import { concat, equal } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
 import { fundingScript } from "../../src/lightning/channel.ts";
+import { buildClosing } from "../../src/lightning/closing.ts";
 import type { Commitment } from "../../src/lightning/commitment.ts";
 import type { Step } from "../../src/link/messages.ts";
 import { channelOf } from "../../src/link/transactions.ts";
@@ -18,6 +20,7 @@ import {
   FUNDING,
   HEIGHT,
   keyPair,
+  MAC,
   NOW_MS,
   nonceOf,
   proposalWith,
@@ -568,14 +571,6 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       }),
     },
     {
-      name: "a scalar that does not finish our own signature",
-      act: openRig(rig => {
-        const holder = rig.holder(rig.view());
-        const partial = { ...holder.partial, scalar: derived("a scalar") };
-        rig.step({ holder: { ...holder, partial } });
-      }),
-    },
-    {
       name: "our finished signature of a commitment that is revoked, to publish it",
       act: openRig(rig => {
         rig.move(rig.view());
@@ -600,6 +595,17 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
         rig.step({ holder });
       }),
     },
+  ],
+
+  "own-signature": [
+    {
+      name: "a scalar that does not finish our own signature",
+      act: openRig(rig => {
+        const holder = rig.holder(rig.view());
+        const partial = { ...holder.partial, scalar: derived("a scalar") };
+        rig.step({ holder: { ...holder, partial } });
+      }),
+    },
     {
       name: "a scalar that does not finish the anchor's signature",
       act: openRig(rig => {
@@ -608,6 +614,31 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
           holder: { ...holder, anchorPartial: { ...holder.anchorPartial!, scalar: derived("another") } },
         });
       }),
+    },
+    {
+      name: "the half of a signature that gives the whole channel away, to a board without a curve",
+      rig: { curve: null },
+      act: openRig(rig => {
+        const partial = rig.half(theftOf(rig).sighash);
+        rig.step({ holder: { ...rig.holder(rig.view()), partial }, leave: 1 });
+      }),
+      harm: rig => when(isStolen(rig), "the channel is stolen"),
+    },
+    {
+      name: "another hash for the anchor, with an answer and a MAC of that hash",
+      rig: { curve: null },
+      act: openRig(rig => {
+        rig.step({ holder: { ...rig.holder(rig.view()), anchorPartial: rig.half(derived("a deposit")) } });
+      }),
+    },
+    {
+      name: "a right answer with the MAC of another",
+      act: openRig(rig => {
+        const holder = rig.holder(rig.view());
+        const { mac } = rig.half(derived("another"));
+        rig.step({ holder: { ...holder, partial: { ...holder.partial, mac } } });
+      }),
+      harm: rig => when(rig.state.holder?.number === 1, "what is not proved is taken"),
     },
   ],
 
@@ -1071,6 +1102,18 @@ function collects(rig: Rig, changed: Partial<Spend>): void {
   rig.step({ spend: spendOf(rig, changed) });
 }
 
+/** The channel's whole value, to the gateway. */
+export function theftOf(rig: Rig) {
+  const thief = p2wpkh(keyPair("the gateway's own").point);
+  const all = { ourSat: 0, theirSat: rig.proposal.channelSat - 1000, ourScript: thief, theirScript: thief };
+  return buildClosing(channelOf(rig.identity, rig.proposal), all);
+}
+
+function isStolen(rig: Rig): boolean {
+  const own = lastOwn(rig);
+  return own !== undefined && nobleCurve.verify(own, theftOf(rig).sighash, rig.identity.fundingKey);
+}
+
 const lastOwn = (rig: Rig) => rig.answers[rig.answers.length - 1]!.own;
 
 const leftOf = (rig: Rig, kind: "A" | "B" | "H") =>
@@ -1100,7 +1143,11 @@ export function runExit(rig: Rig): void {
 const TRUSTING_BANK = {
   read: (kind: "A" | "B" | "H", id: number) => {
     const bytes =
-      kind === "H" ? nonceOf(id) : kind === "A" ? recordOf("A", id).answering : recordOf("B", id).completing;
+      kind === "H"
+        ? nonceOf(id)
+        : kind === "A"
+          ? recordOf("A", id).answering
+          : concat([recordOf("B", id).completing, MAC]);
     return { id, bytes: bytes.slice() };
   },
   left: () => 1000,

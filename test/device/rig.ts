@@ -16,6 +16,7 @@ import { type Commitment, commitmentFeeSat } from "../../src/lightning/commitmen
 import { deriveCommitmentKeys, derivePrivateKey } from "../../src/lightning/keys.ts";
 import { storedSecret } from "../../src/lightning/shachain.ts";
 import {
+  type AuthenticatedPartial,
   MAX_INCOMING,
   type Partial2pe,
   type Proposal,
@@ -35,7 +36,7 @@ import {
   ourBasepoints,
   theirBasepoints,
 } from "../../src/link/transactions.ts";
-import { answer, complete } from "../../src/threshold/online.ts";
+import { answerWithMac, complete } from "../../src/threshold/online.ts";
 import { exitIsValid, Violation } from "./audit.ts";
 import { Box } from "./box.ts";
 import { derived, messageOf } from "./dealer.ts";
@@ -236,9 +237,9 @@ export class Rig {
   }
 
   /** Gateway's half of a signature that stays in the device. */
-  half(sighash: Uint8Array): Partial2pe {
-    const id = this.nextB++;
-    return { id, scalar: answer(recordOf("B", id).answering, sighash) };
+  half(sighash: Uint8Array, id = this.nextB++): AuthenticatedPartial {
+    const whole = answerWithMac(recordOf("B", id).answering, sighash);
+    return { id, scalar: whole.slice(0, 32), mac: whole.slice(32) };
   }
 
   build(ours: boolean, number: number, point: Uint8Array, view: View): Commitment {
