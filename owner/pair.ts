@@ -48,7 +48,7 @@ import {
 } from "./folder.ts";
 import { coldKeys, deviceSecrets } from "./seed.ts";
 
-const PAIRING_VERSION = 2;
+const PAIRING_VERSION = 3;
 const GATEWAY_NAME = ascii("gateway");
 /** Written last into a pairing's folder: from then on it is complete, should the gateway agree. */
 const PAIRING_FILE = "pairing.json";
@@ -216,6 +216,7 @@ async function converse(
       B: { setup: setupB, fingerprint: sha256(concat([transferB.send, transferred.e2])) },
     },
     standing: GOOD_STANDING,
+    ends: { A: 0, B: 0 },
   });
   writeFlash(folder, options, {
     network: owner.network,

@@ -10,5 +10,6 @@ export const BATCH_MAC_BYTES = 64;
  * batches a record of the same id would get the same b for another w, and two equations tell α.
  */
 export function macKeys(key: Uint8Array, id: number): Uint8Array {
-  return concat([0, 1].map(which => hmacSha256(key, concat([u32be(id), new Uint8Array([which])]))));
+  const keyOf = (which: number) => hmacSha256(key, concat([u32be(id), new Uint8Array([which])]));
+  return concat([keyOf(0), keyOf(1)]);
 }

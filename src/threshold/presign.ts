@@ -186,6 +186,7 @@ export type P1WithMacs = Sent<Turn<"S1", Sent<Turn<"S3", Sent<Turn<"S5", { reado
  *   later what abort.ts lists
  */
 export function presignP1(presigner: Presigner, firstId: number, count: number): P1 {
+  needKind(presigner.setup, "A");
   return beginP1(presigner, firstId, count, S3_EACH, opened => {
     const { session, rs, records } = opened;
     return { send: acknowledge(session, rs), batch: makeBatch(session, records) };
@@ -458,6 +459,7 @@ export type P2WithMacs = Turn<
  * @throws at once `threshold-old-epoch`, `bad-ot-setup`, `threshold-setup-destroyed`; later what abort.ts lists
  */
 export function presignP2(presigner: Presigner, nextId: number): P2 {
+  needKind(presigner.setup, "A");
   return beginP2(presigner, nextId, ({ session, openings, ack, records }) => ({
     send: concat(openings),
     next: (message, needAck) => {

@@ -39,7 +39,7 @@ const KINDS: readonly RecordKind[] = ["A", "B", "H"];
 /** What records of a kind may have: whose they are tells their length. Of kind B only the gateway's are ever encoded. */
 const SIZES: Readonly<Record<RecordKind, readonly number[]>> = {
   A: [ANSWERING_RECORD_BYTES, COMPLETING_RECORD_BYTES],
-  B: [ANSWERING_RECORD_BYTES, AUTHENTICATED_RECORD_BYTES],
+  B: [AUTHENTICATED_RECORD_BYTES],
   H: [NONCE_RECORD_BYTES],
 };
 

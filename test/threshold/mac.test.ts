@@ -207,6 +207,11 @@ describe("a run", () => {
     expect(p1(enterEpoch(device, 1))).toBe("threshold-old-epoch");
     expect(p2(enterEpoch(gateway, 1))).toBe("threshold-old-epoch");
     expect(p1(device, own.device, copyOf(ofKindA).p1)).toBe("bad-ot-setup");
+    // And kind B is never made without.
+    expect(codeThrownBy(() => presignP1({ share: device, setup: on.p1, random }, 0, COUNT))).toBe(
+      "bad-ot-setup",
+    );
+    expect(codeThrownBy(() => presignP2({ share: gateway, setup: on.p2, random }, 0))).toBe("bad-ot-setup");
     own.device.destroy();
     expect(p1()).toBe("threshold-setup-destroyed");
     expect(codeThrownBy(() => own.device.toBytes())).toBe("threshold-setup-destroyed");

@@ -182,6 +182,8 @@ describe("batches as bytes", () => {
       changed(11, 0),
       changed(12, 63),
       encodeBatch({ ...batchOf("H", 0, 4, 96) }),
+      // Of kind B there are no answering records without MACs, and the device's own never travel.
+      encodeBatch(batchOf("B", 0, 4, 64)),
       encodeBatch(batchOf("B", 0, 4, 96)),
       encodeBatch(batchOf("A", 0xfffffffe, 4)),
     ];
