@@ -248,7 +248,7 @@ export function openDevice(board: Board): Device {
       phase: books.phase,
       formerSat,
       recordsLeft: { A: left("A"), B: left("B"), H: left("H") },
-      wrongAnswers: books.wrongAnswers || 0,
+      wrongAnswers: books.wrongAnswers,
     };
   }
 

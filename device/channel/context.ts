@@ -72,7 +72,7 @@ export interface Work {
 export function backTo(state: ChannelState, from: ChannelState): ChannelState {
   const { cursors, wrongAnswers } = from.books;
   if (cursors === state.books.cursors) return state;
-  return { ...state, books: { ...state.books, cursors, ...(wrongAnswers ? { wrongAnswers } : {}) } };
+  return { ...state, books: { ...state.books, cursors, wrongAnswers } };
 }
 
 /** Runs one part: state and answer of it are kept together, or (where it throws) neither. */
@@ -98,16 +98,12 @@ export function takeRecord(work: Work, kind: RecordKind): { id: number; bytes: U
   return record;
 }
 
-/** Records up to this one are used, or given up. */
-export function passRecord(work: Work, kind: RecordKind, id: number): void {
+/** Records up to this one are used, or given up. `wrong`: 1 if the gateway's answer was, a guess at what is kept from it. */
+export function passRecord(work: Work, kind: RecordKind, id: number, wrong = 0): void {
   const { books } = work.state;
-  work.state = { ...work.state, books: { ...books, cursors: { ...books.cursors, [kind]: id + 1 } } };
-}
-
-/** The gateway has given an answer that its MAC does not belong to: a guess at what the device keeps from it. */
-export function countWrongAnswer(work: Work): void {
-  const { books } = work.state;
-  work.state = { ...work.state, books: { ...books, wrongAnswers: (books.wrongAnswers || 0) + 1 } };
+  const cursors = { ...books.cursors, [kind]: id + 1 };
+  const wrongAnswers = books.wrongAnswers + wrong;
+  work.state = { ...work.state, books: { ...books, cursors, wrongAnswers } };
 }
 
 /** Throws `vault-rolled-back` where an old image was put back: records that its state calls unused are gone. */

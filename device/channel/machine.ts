@@ -170,7 +170,7 @@ function noteRefusal(work: Work, error: unknown): void {
   const refused = refusal(error);
   work.answer.refused = refused;
   const { books } = work.state;
-  const isGuessing = (books.wrongAnswers || 0) >= WRONG_ANSWERS_TO_LOCK;
+  const isGuessing = refused.code === "policy-own-signature" && books.wrongAnswers >= WRONG_ANSWERS_TO_LOCK;
   if (refused.code !== "policy-record-reuse" && !isGuessing) return;
   work.state = { ...work.state, books: { ...books, phase: "locked" } };
 }

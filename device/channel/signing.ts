@@ -4,14 +4,8 @@ import { lngateError } from "../../src/errors.ts";
 import { derivePrivateKey } from "../../src/lightning/keys.ts";
 import type { AuthenticatedPartial, Partial2pe } from "../../src/link/messages.ts";
 import { macKeys } from "../../src/threshold/mac-keys.ts";
-import {
-  answer,
-  COMPLETING_RECORD_BYTES,
-  complete,
-  isAuthentic,
-  signWithNonce,
-} from "../../src/threshold/online.ts";
-import { countWrongAnswer, passRecord, takeRecord, type Work } from "./context.ts";
+import { answer, complete, isAuthentic, signWithNonce } from "../../src/threshold/online.ts";
+import { passRecord, takeRecord, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { recordsFor } from "./paying.ts";
 import { inFlight } from "./rules.ts";
@@ -44,18 +38,17 @@ export function finishOwn(work: Work, partial: AuthenticatedPartial, sighash: Ui
   if (record === null || record.id !== partial.id) {
     throw lngateError("record-missing", `the device has no record ${partial.id} of kind B`);
   }
-  passRecord(work, "B", partial.id);
-  const own = record.bytes.subarray(0, COMPLETING_RECORD_BYTES);
-  const [alpha, key] = [0, 32].map(at => record.bytes.subarray(own.length + at, own.length + at + 32));
-  const keys = concat([alpha!, macKeys(key!, partial.id)]);
+  const { bytes } = record;
+  // r ‖ κ ‖ c ‖ α ‖ key
+  const keys = concat([bytes.subarray(96, 128), macKeys(bytes.subarray(128), partial.id)]);
   const isRight = isAuthentic(keys, sighash, partial.scalar, partial.mac);
-  if (!isRight) countWrongAnswer(work);
+  passRecord(work, "B", partial.id, isRight ? 0 : 1);
   keys.fill(0);
   try {
     demand("own-signature", isRight, "the gateway's half of our own signature is wrong");
-    return complete(own, partial.scalar);
+    return complete(bytes.subarray(0, 96), partial.scalar);
   } finally {
-    record.bytes.fill(0);
+    bytes.fill(0);
   }
 }
 

@@ -148,8 +148,8 @@ const booksKind = record({
   due: [9, record({ ours: [1, uint(UINT32)], theirs: [2, uint(UINT32)] })],
   /** No paid invoice is forgotten that expires later than this (Unix seconds). */
   forgotten: [10, uint(UINT53)],
-  /** Answers of kind B that were wrong, since the device was paired; absent: none. No success sets it back. */
-  wrongAnswers: optional([11, uint(UINT32)]),
+  /** Answers of kind B that were wrong, since the device was paired. No success sets it back. */
+  wrongAnswers: [11, uint(UINT32)],
 });
 type BooksData = ValueOf<typeof booksKind>;
 export type Books = Omit<BooksData, "phase"> & { readonly phase: Phase };
@@ -231,6 +231,7 @@ export const EMPTY: ChannelState = {
     owedMsat: 0,
     due: { ours: 0, theirs: 0 },
     forgotten: 0,
+    wrongAnswers: 0,
   },
   parameters: null,
   holder: null,

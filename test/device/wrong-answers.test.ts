@@ -75,6 +75,10 @@ describe.each([
     expect(rig.harm()).toBeNull();
     rig.box.run({ type: "exit", index: 1 });
     expect(rig.box.exits[0]).toMatchObject({ index: 1, number: 2 });
+    // What is refused from now on is no further news, and wears no flash.
+    const { generation } = rig.box.vault.journal;
+    expect(rig.step({ holder: rig.holder(rig.view()) }).refused?.code).toBe("policy-phase");
+    expect([rig.state.books.phase, rig.box.vault.journal.generation]).toEqual(["exited", generation]);
     exitIsValid(rig.state, rig.identity);
   });
 
