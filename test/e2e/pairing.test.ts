@@ -10,7 +10,7 @@ beforeAll(async () => {
 });
 afterAll(() => world?.stop());
 
-test("a device is paired and charged while the gateway runs, gets a channel and pays", async () => {
+test("a device is paired and charged while the gateway runs, gets a channel, pays, and closes it to its owner", async () => {
   const deviceId = await world.pairDevice("car", { payments: 2 });
   await world.deposit(deviceId, 200_000);
   const car = await world.startCar(deviceId);
@@ -18,6 +18,9 @@ test("a device is paired and charged while the gateway runs, gets a channel and 
     await world.mineUntil(car.device.openChannel());
     const { hash } = await car.device.pay(world.toll.invoice(1_000_000), { maxFeeMsat: 5_000 });
     expect(world.toll.timesPaid(hash)).toBe(1);
+    const { txid } = await world.mineUntil(car.device.close());
+    const { outputs } = await world.minedTransaction(txid);
+    expect(outputs.map(({ script }) => script)).toContain(world.closeScript(deviceId));
   } finally {
     car.stop();
   }

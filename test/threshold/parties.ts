@@ -1,6 +1,8 @@
 /** Both parties of a key in one process, for the tests of this folder. */
 import { createHash } from "node:crypto";
+import { expect } from "@jest/globals";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
+import * as noble from "@noble/secp256k1";
 import { concat, u32be } from "../../src/bytes/bytes.ts";
 import { addMod } from "../../src/bytes/scalar.ts";
 import { toBigInt } from "../../src/bytes/scalar-bigint.ts";
@@ -8,10 +10,10 @@ import { keygenDevice, keygenGateway } from "../../src/threshold/keygen.ts";
 import { type KeyShare, makeKeyShare } from "../../src/threshold/keyshare.ts";
 import { MacRun, macRunDevice, macRunGateway } from "../../src/threshold/mac.ts";
 import { macKeys } from "../../src/threshold/mac-keys.ts";
-import { answer, answerWithMac } from "../../src/threshold/online.ts";
+import { answer, answerWithMac, complete, isAuthentic } from "../../src/threshold/online.ts";
 import { G, randomScalar } from "../../src/threshold/points.ts";
 import { presignP1, presignP1WithMacs, presignP2, presignP2WithMacs } from "../../src/threshold/presign.ts";
-import type { Batch } from "../../src/threshold/records.ts";
+import type { Batch, Run } from "../../src/threshold/records.ts";
 import { type Kind, OtSetup, setupP1, setupP2, sideOf } from "../../src/threshold/setup.ts";
 import type { Random } from "../../src/threshold/steps.ts";
 
@@ -176,4 +178,18 @@ export function macKeysAt({ mac, firstId }: Batch, i: number): Uint8Array {
 export function recordAt({ records, count }: Batch, i: number): Uint8Array {
   const size = records.length / count;
   return records.slice(i * size, (i + 1) * size);
+}
+
+/** Presigns, and signs as many random messages; both libraries verify, and the MACs of kind B are right. */
+export function signAndVerify(pair: Pair, setups: Setups, { firstId, count }: Run, random: Random): void {
+  const { answering, completing } = presign(pair, setups, count, random, { firstId });
+  for (let i = 0; i < count; i++) {
+    const z = random(32);
+    const { s2, mac } = answerBy(answering, i, z);
+    const signature = complete(recordAt(completing, i), s2);
+    if (completing.kind === "B") expect(isAuthentic(macKeysAt(completing, i), z, s2, mac)).toBe(true);
+    expect(secp256k1.verify(signature, z, pair.gateway.joint, { prehash: false, lowS: true })).toBe(true);
+    // The same by the other library, for some: it is the slower one.
+    if (i % 16 === 0) expect(noble.verify(signature, z, pair.gateway.joint, { prehash: false })).toBe(true);
+  }
 }
