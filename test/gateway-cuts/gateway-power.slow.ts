@@ -46,7 +46,12 @@ describe("the gateway's power fails", () => {
 
   test("in the middle of the mutual close: the owner gets the money", async () => {
     const tally = newTally();
-    await oneRun(world, "closes", [{ of: "gateway", cut: { at: "after", effect: 10 } }], tally);
+    await oneRun(
+      world,
+      "closes",
+      [{ of: "gateway", cut: { at: "after", of: "send to the bridge", effect: 1 } }],
+      tally,
+    );
     expect(tally.restarts).toBe(1);
   });
 

@@ -19,13 +19,13 @@ describe("the gateway's power fails", () => {
 
   test("after every effect of a payment: it is made, once", async () => {
     const tally = newTally();
-    const effects = await everyCut(world, "pays", "after", tally);
-    expect(effects).toBeGreaterThan(20);
+    const failures = await everyCut(world, "pays", "after", tally);
+    expect(failures).toBeGreaterThan(20);
     for (const effect of ["write payments", "write monitor and manager", "write records", "sync records"])
       expect(tally.cuts.get(effect)).toBeGreaterThan(0);
     expect(tally.cuts.get("send to the device")).toBeGreaterThan(0);
     expect(tally.cuts.get("send to the bridge")).toBeGreaterThan(0);
     // At the failure and at the end.
-    expect(tally.exits).toBeGreaterThan(2 * effects);
+    expect(tally.exits).toBeGreaterThan(2 * failures);
   });
 });
