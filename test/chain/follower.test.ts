@@ -369,7 +369,7 @@ describe("with bitcoind away", () => {
       await pruned.stop();
       await pruning.stop();
     }
-  }, 240_000);
+  });
 
   test("a chain that bitcoind does not know is named, not followed", async () => {
     follower.join(new Witness({ hash: new Uint8Array(32).fill(7), height: 3 }));

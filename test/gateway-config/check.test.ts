@@ -10,6 +10,7 @@ import { Aedes } from "aedes";
 import { Deposits } from "../../gateway/deposits.ts";
 import { openStore } from "../../gateway/registry.ts";
 import type { PlainPeer } from "../../scripts/harness-peer.ts";
+import { reservePort } from "../../scripts/ports.ts";
 import { World } from "../lightning-node/world.ts";
 
 const STRANGER = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
@@ -35,10 +36,10 @@ describe("the configuration is checked against reality", () => {
       dataDir: join(folder, "data"),
       network: "regtest",
       bitcoind: { url, cookieFile },
-      mqtt: { host: "127.0.0.1", port: await freePort() },
+      mqtt: { host: "127.0.0.1", port: await reservePort() },
       lightning: { bridge: `${bridge.nodeId}@127.0.0.1:${bridge.port}` },
     };
-  }, 120_000);
+  });
   afterAll(async () => {
     await world?.stop();
     rmSync(folder, { recursive: true, force: true });
@@ -172,7 +173,7 @@ describe("the configuration is checked against reality", () => {
         : answer;
     expect(await failure("bitcoind", { bitcoind: bitcoind.login })).toMatch(/still downloading the chain/);
     bitcoind.server.close();
-  }, 120_000);
+  });
 
   type Answer = { readonly [name: string]: unknown };
 
@@ -205,13 +206,3 @@ describe("the configuration is checked against reality", () => {
     return Object.assign(proxy, { login: { url: `http://127.0.0.1:${port}`, user: "a", password: "b" } });
   }
 });
-
-function freePort(): Promise<number> {
-  return new Promise(resolve => {
-    const server = createTcpServer();
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
-}

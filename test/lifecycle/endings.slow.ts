@@ -270,7 +270,7 @@ describe("our own commitment is on the chain, and the owner did not put it there
     const books = await booksOf(scene, deviceId, channel.funding);
     expect(told("our own commitment, published by somebody else", DEPOSIT_SAT, books)).toBe(0);
     expect(books).toMatchObject({ bridgeSat: channel.paidSat, anchorsSat: 660 });
-  }, 120_000);
+  });
 });
 
 describe("the owner leaves while a payment is in flight", () => {
