@@ -5,7 +5,7 @@ import { sighash } from "../../src/bitcoin/sighash.ts";
 import { parseTransaction } from "../../src/bitcoin/transaction.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { makeNonces } from "../../src/threshold/nonces.ts";
-import { complete, isAuthentic, signWithNonce } from "../../src/threshold/online.ts";
+import { complete, signWithNonce } from "../../src/threshold/online.ts";
 import type { Kind } from "../../src/threshold/setup.ts";
 import { completeVerified } from "../../src/threshold/signature.ts";
 import { type AppendixC, secretOf } from "../device/bolt3/appendixC.ts";
@@ -14,7 +14,6 @@ import { describeVectors } from "../vectors.ts";
 import {
   answerBy,
   generateKey,
-  macKeysAt,
   type Pair,
   presign,
   recordAt,
