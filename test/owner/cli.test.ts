@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
+import { described } from "../../gateway/cli/command.ts";
 import { exampleConfig } from "../../gateway/config.ts";
 import { createLog } from "../../gateway/log.ts";
 import { openStore } from "../../gateway/registry.ts";
@@ -88,6 +89,23 @@ describe("the command line", () => {
       expect(err).toMatch(cases[i]![1]);
       expect([code, out]).toEqual([2, ""]);
     });
+  });
+
+  test("says what the operating system refuses in one line, and a fault of its own without a stack unless asked", async () => {
+    const folder = join(home, "a-file");
+    writeFileSync(folder, "");
+    const refused = await lngate(["owner", "init", "--network", "regtest", "--data", join(folder, "owner")]);
+    expect([refused.code, refused.err]).toEqual([
+      1,
+      expect.stringMatching(/^system-refused: ENOTDIR: .*a-file.*\n$/),
+    ]);
+    const fault = () => described(new TypeError("x is not a function\n    at somewhere"));
+    expect(fault()).toBe("internal-error: x is not a function at somewhere");
+    process.env["LNGATE_TRACE"] = "1";
+    expect(fault()).toMatch(
+      /^internal-error: x is not a function at somewhere\nTypeError: [\s\S]*cli\.test\.ts/,
+    );
+    delete process.env["LNGATE_TRACE"];
   });
 
   test("answers what it refuses with a code, a sentence and 1", async () => {
