@@ -66,8 +66,9 @@ export interface Counted {
   flush(): void;
 }
 
-/** Kinds that are counted at a time; what comes beside them is counted together. */
+/** Kinds that are counted at a time; what comes beside them is one more kind, since its words are somebody else's. */
 const MAX_KINDS = 100;
+const OTHERS = "and many others";
 
 /** Each kind is told when it begins, and then at most once a minute, with the field `times`: how often it came since. */
 export function counted(
@@ -99,14 +100,15 @@ export function counted(
   return {
     flush,
     note(text, fields = {}) {
-      const isOneMore = !kinds.has(text + JSON.stringify(fields)) && kinds.size >= MAX_KINDS;
-      const shown = isOneMore ? { code: fields["code"], subject: "others" } : fields;
-      const key = text + JSON.stringify(shown);
+      const own = text + JSON.stringify(fields);
+      const isOneMore = !kinds.has(own) && kinds.size >= MAX_KINDS;
+      const kind = isOneMore ? { text: OTHERS, fields: {}, times: 0 } : { text, fields, times: 0 };
+      const key = isOneMore ? OTHERS : own;
       const known = kinds.get(key);
       if (known) known.times++;
       else {
-        kinds.set(key, { text, fields: shown, times: 0 });
-        tell(text, shown);
+        kinds.set(key, kind);
+        tell(kind.text, kind.fields);
       }
       flushLater();
     },

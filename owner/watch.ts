@@ -195,7 +195,7 @@ function channelIn({ books, parameters, holder, former }: ChannelState, index?: 
 
 /** The vault in a file: an image of it alone, or of the whole chip; as bytes, or as text in hex or base64. */
 function vaultIn(file: string): Vault {
-  const image = bytesIn(new Uint8Array(readFileSync(file)));
+  const image = bytesIn(contentOf(file));
   let trouble: unknown;
   for (let at = 0; at + PAGE_BYTES <= image.length; at += PAGE_BYTES) {
     try {
@@ -209,6 +209,14 @@ function vaultIn(file: string): Vault {
     }
   }
   throw trouble ?? lngateError("vault-missing", `${file} is too short for an image of a device's flash`);
+}
+
+function contentOf(file: string): Uint8Array {
+  try {
+    return new Uint8Array(readFileSync(file));
+  } catch (error) {
+    throw lngateError("file-unreadable", `${file} can't be read: ${(error as Error).message}`);
+  }
 }
 
 function flashAt(image: Uint8Array, at: number): MemoryFlash {

@@ -124,7 +124,7 @@ async function recoverWith(
   const feerate = feerateOf(given);
   const coinText = given.text("coin");
   const keyFile = given.text("coin-key");
-  const coinKey = keyFile === undefined ? undefined : readWif(readFileSync(keyFile, "utf8"), network);
+  const coinKey = keyFile === undefined ? undefined : readWif(readText(keyFile), network);
   const to = given.text("to");
   const scanFromHeight = given.number("scan-from", 0, 10_000_000);
   const options = {
@@ -261,10 +261,14 @@ function readText(file: string): string {
   }
 }
 
+/** Throws `wrong-network`: the keys of another network would find such an exit damaged. */
+function needSameNetwork(name: string, of: Network, network: Network): void {
+  if (of !== network) throw lngateError("wrong-network", `${name} is of ${of}, and this is ${network}`);
+}
+
 function readExitFile(name: string, content: string, keys: RecoveryKeys): ExitFile {
   return readExit(name, content, (fundingKey, network) => {
-    if (network !== keys.network)
-      throw lngateError("wrong-network", `${name} is of ${network}, and this is ${keys.network}`);
+    needSameNetwork(name, network, keys.network);
     return keys.device(fundingKey).commitmentMaster;
   });
 }
@@ -446,9 +450,11 @@ With --image it looks into an image read out of a board's flash, with --exit at 
   },
   async run(given, terminal) {
     const { folder, network, keys } = openOwner(ownerFolder(given));
-    const master = (fundingKey: Uint8Array) =>
-      deviceSecrets(keys.hotSecret, fundingKey, new Uint8Array(32)).commitmentMaster;
     const named = given.text("exit");
+    const master = (fundingKey: Uint8Array, of: Network) => {
+      needSameNetwork(named ?? "the device's flash", of, network);
+      return deviceSecrets(keys.hotSecret, fundingKey, new Uint8Array(32)).commitmentMaster;
+    };
     let file: ExitFile;
     if (named !== undefined) {
       file = readExit(named, readText(named), master);

@@ -1,5 +1,7 @@
 import { randomBytes } from "node:crypto";
+import { type EventEmitter, once } from "node:events";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import mqtt from "mqtt";
 import type { PayOptions, Receipt } from "../../device/device.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
 import { codeOf } from "../../src/errors.ts";
@@ -140,4 +142,33 @@ describe("what cannot be paid is refused with a stable code, and costs nothing",
       expect(await pay(world.toll.invoice(amountMsat))).toEqual({ code: "policy-velocity" });
     });
   });
+});
+
+describe("who is refused at the broker", () => {
+  test("is one warning in the gateway's log, and then a count", async () => {
+    const world = await World.start();
+    try {
+      const { mqttPort } = await world.startGateway();
+      for (let i = 0; i < 5; i++) {
+        const client = mqtt.connect({
+          host: "127.0.0.1",
+          port: mqttPort!,
+          username: "qqqqqqqq",
+          password: "guessed",
+          reconnectPeriod: 0,
+        });
+        const [error] = (await once(client as unknown as EventEmitter, "error")) as [Error];
+        expect(error.message).toMatch(/not authorized/i);
+        client.end(true);
+      }
+      await world.stopGateway();
+      const lines = world.log.filter(line => line.includes("code=broker-login"));
+      expect(lines).toEqual([
+        expect.stringMatching(/ warn {2}gateway: refused code=broker-login subject=qqqqqqqq$/),
+        expect.stringMatching(/ warn {2}gateway: refused code=broker-login subject=qqqqqqqq times=4$/),
+      ]);
+    } finally {
+      await world.stop();
+    }
+  }, 120_000);
 });

@@ -74,9 +74,8 @@ describe("what repeats itself", () => {
     expect(minute()).toEqual([]);
     // Nothing is left, and no timer either: the next one begins anew.
     expect(waiting).toHaveLength(0);
-    for (let i = 0; i < 1_000; i++)
-      refusals.note("refused", { code: "broker-login", subject: `10.0.1.${i}` });
+    for (let i = 0; i < 1_000; i++) refusals.note(`refused ${i}`, { code: `code-${i}`, subject: "10.0.0.9" });
     expect(told.splice(0)).toHaveLength(101);
-    expect(minute()).toEqual(["refused others 899"]);
+    expect(minute()).toEqual(["and many others undefined 899"]);
   });
 });
