@@ -635,19 +635,20 @@ export class LightningNode {
     const { nodeId, host, port } = contact.address;
     contact.connecting = true;
     try {
+      contact.delay = Math.min(2 * contact.delay, LONGEST_RECONNECT_MS);
       const socket = await this.sockets.connect(nodeId, host, port);
+      // Somebody is there: what it breaks off now, it may take in a moment.
+      contact.delay = RECONNECT_MS;
       await this.until("peer-unreachable", () => this.isConnected(nodeId) || socket.destroyed);
       if (!this.isConnected(nodeId))
         throw lngateError(
           "peer-unreachable",
           `the node at ${host}:${port} breaks off the handshake: is its public key ${toHex(nodeId)}?`,
         );
-      contact.delay = RECONNECT_MS;
       contact.trouble(null);
     } catch (error) {
       if (this.stopped) return;
       contact.trouble(error);
-      contact.delay = Math.min(2 * contact.delay, LONGEST_RECONNECT_MS);
     } finally {
       contact.connecting = false;
       contact.nextAt = performance.now() + contact.delay;
