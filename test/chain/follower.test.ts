@@ -353,24 +353,6 @@ describe("with bitcoind away", () => {
     expect([told, cuts]).toEqual([["bitcoind-unreachable"], 3]);
   });
 
-  test("a block that was pruned before it was read is named, with what brings it back", async () => {
-    const pruning = await startRegtest({ extraArgs: ["-prune=1", "-fastprune"], blocks: 300 });
-    const pruned = createFollower({ rpc: { call: pruning.rpc, close() {} } });
-    try {
-      await pruning.mine(290);
-      const hash = await pruning.rpc<string>("getblockhash", [10]);
-      pruned.join(new Witness({ hash: internal(hash), height: 10 }));
-      await pruning.rpc("pruneblockchain", [300]);
-      await expect(pruned.sync()).rejects.toMatchObject({
-        code: "block-pruned",
-        message: expect.stringMatching(/pruned block 11, .*getblockfrompeer [0-9a-f]{64}/),
-      });
-    } finally {
-      await pruned.stop();
-      await pruning.stop();
-    }
-  });
-
   test("a chain that bitcoind does not know is named, not followed", async () => {
     follower.join(new Witness({ hash: new Uint8Array(32).fill(7), height: 3 }));
     await expect(follower.sync()).rejects.toMatchObject({ code: "block-unknown" });
