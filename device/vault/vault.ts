@@ -35,7 +35,9 @@ const BOOTS_KEY = 0xff00;
 export const OWNERS_KEY = 0xff01;
 const RESERVED_BYTES = 20;
 
-const MAGIC = 0x4c475631;
+const MAGIC = 0x4c475632;
+/** What earlier versions wrote: without MACs, secrets of the bridge's and all that. */
+const OUTDATED_MAGIC = 0x4c475631;
 const HEAD = 24;
 
 /**
@@ -95,7 +97,7 @@ export function wipeVault(flash: Flash): void {
 
 /**
  * Opens a vault, completes what a power cut interrupted and counts the boot. Throws `vault-empty` for a flash
- * that was never written, `vault-corrupt` for one that holds no whole vault; then nothing is written.
+ * that was never written, `vault-outdated` for one of an earlier version, `vault-corrupt` for one that holds no whole vault; then nothing is written.
  * @param entropy more randomness if the board has any: mixed in, never relied on
  */
 export function openVault(flash: Flash, entropy: Uint8Array = new Uint8Array(0)): Vault {
@@ -145,6 +147,12 @@ function recordsKey(identity: DeviceIdentity): Uint8Array {
 function readHead(flash: Flash): { identity: DeviceIdentity; layout: Layout; pageCount: number } {
   const head = flash.read(0, HEAD);
   if (isAll(head, 255)) throw lngateError("vault-empty", "the flash holds no vault: pair the device first");
+  if (u32At(head, 0) === OUTDATED_MAGIC) {
+    throw lngateError(
+      "vault-outdated",
+      "the flash was written by an earlier version of LNGate: close its channel with that version, and pair the device anew",
+    );
+  }
   const areaPages = u16At(head, 4);
   const length = u16At(head, 6);
   const pageCount = u32At(head, 12);

@@ -63,6 +63,14 @@ describe("A vault", () => {
     expect(changed).toBeGreaterThan(1);
   });
 
+  test("of an earlier version is named as such, and not touched", () => {
+    const image = freshVault().image();
+    image.set([0x4c, 0x47, 0x56, 0x31]);
+    const flash = memoryFlash(4096, 64, image);
+    expect(codeFrom(() => openVault(flash))).toBe("vault-outdated");
+    expect(flash.image()).toEqual(image);
+  });
+
   test("takes no word that is none", () => {
     const flash = freshVault();
     const { policy } = identity;
