@@ -27,4 +27,4 @@ test("a block that was pruned before it was read is named, with what brings it b
     await pruned.stop();
     await pruning.stop();
   }
-}, 240_000);
+});

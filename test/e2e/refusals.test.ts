@@ -170,5 +170,5 @@ describe("who is refused at the broker", () => {
     } finally {
       await world.stop();
     }
-  }, 120_000);
+  });
 });
