@@ -10,6 +10,7 @@ import { p2wsh } from "../src/bitcoin/script.ts";
 import { fromHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { depositScriptOf } from "../src/link/transactions.ts";
+import { afterAbort } from "../src/threshold/abort.ts";
 import type { RecordStore } from "../src/threshold/records.ts";
 import { createChain } from "./chain/chain.ts";
 import { openCeremonies } from "./charging-ceremonies.ts";
@@ -26,6 +27,7 @@ import { type Closing, type DeviceStatus, type OwnerApi, OwnerService } from "./
 import { type DiskRecordStore, openRecordStore } from "./records.ts";
 import { openRegistry, openStore } from "./registry.ts";
 import { claimDataFolder } from "./registry-lock.ts";
+import type { Till } from "./service-fees.ts";
 import { lastSighting } from "./sightings.ts";
 
 export interface RunningGateway {
@@ -101,7 +103,11 @@ export async function runGateway(
 
   function deviceOf(deviceId: string): DeviceGateway {
     const device = devices.get(deviceId);
-    if (!device) throw lngateError("device-not-ready", "the gateway is still starting this device's node");
+    if (!device)
+      throw lngateError(
+        "device-not-ready",
+        "the gateway is still starting this device's node; if that lasts, its log says what it waits for",
+      );
     return device;
   }
 
@@ -116,8 +122,9 @@ export async function runGateway(
       const { balanceSat, fundingTxid, closeTxid } = device;
       const seen = lastSighting(table("sightings"), deviceId);
       return {
-        online: device.isOnline,
+        online: device.isOnline && links.isConnected(deviceId),
         rolledBack: device.isRolledBack,
+        stuck: device.stuck !== null,
         ...(seen ? { seen } : {}),
         time: Math.floor(Date.now() / 1000),
         blockTime: chain.follower.tipTime,
@@ -171,16 +178,18 @@ export async function runGateway(
         .finally(() => arrivals.delete(arrival));
       arrivals.add(arrival);
     },
-    locked: deviceId => {
-      log.error("the device's key must not be used any more: closing its channel", { device: deviceId });
-      try {
-        devices.get(deviceId)?.requestClose();
-      } catch (error) {
-        // There is nothing to close.
-        if (codeOf(error) !== "close-state") throw error;
-      }
-    },
+    locked,
   });
+
+  function locked(deviceId: string): void {
+    log.error("the device's key must not be used any more: closing its channel", { device: deviceId });
+    try {
+      devices.get(deviceId)?.requestClose();
+    } catch (error) {
+      // There is nothing to close.
+      if (codeOf(error) !== "close-state") throw error;
+    }
+  }
 
   const links = await GatewayLinks.open({
     mqtt:
@@ -240,6 +249,12 @@ export async function runGateway(
   const starting = new Set<string>();
   /** Devices that were paired just now and whose nodes are being started. */
   const arrivals = new Set<Promise<void>>();
+  /** The gateway's own node, once it is there. */
+  const till: Till = {
+    canReceive: amountMsat => ownNode?.canReceive(amountMsat) ?? false,
+    routingMsat: amountMsat => ownNode?.routingMsat(amountMsat) ?? 0,
+    invoice: (...asked) => ownNode!.invoice(...asked),
+  };
 
   /** Undefined if it is there already, or not to be there yet. Its money is watched from now on. */
   async function makeDevice(deviceId: string): Promise<DeviceGateway | undefined> {
@@ -267,8 +282,20 @@ export async function runGateway(
         store: nodeStore,
         bridge,
         ...(pairing.serviceFee ? { serviceFee: pairing.serviceFee } : {}),
-        ...(ownNode ? { till: ownNode } : {}),
+        ...(pairing.serviceFee ? { till } : {}),
         log: log.part(name),
+        wrongAnswer: error => {
+          const before = registry.standing(deviceId);
+          const { standing, consequence, alarm } = afterAbort(before, error);
+          if (consequence === "burn-record" || consequence === "lock")
+            registry.putStanding(deviceId, standing);
+          if (alarm)
+            log.error(
+              "this device's halves of signatures are wrong again and again: it is faulty, or not what it was",
+              { code: codeOf(error), device: name, spoilt: standing.spoilt },
+            );
+          if (standing.locked && !before.locked) locked(deviceId);
+        },
         onFatal: fatal,
         send: message => {
           try {
@@ -284,13 +311,45 @@ export async function runGateway(
     );
   }
 
+  /** Resolves when the device is served, or when it is clear that this will take its time: then the others go first. */
   async function startDevice(device: DeviceGateway | undefined): Promise<void> {
     if (!device) return;
-    await device.start();
-    // Who closes the gateway has not seen this one.
-    if (closing) return device.stop();
-    devices.set(device.id, device);
-    links.greet(device.id);
+    await untilWaiting(async onWaiting => {
+      await device.start(onWaiting);
+      // Who closes the gateway has not seen this one.
+      if (closing) return device.stop();
+      devices.set(device.id, device);
+      links.greet(device.id);
+    }, `the device ${device.id}`);
+  }
+
+  /** Starts a node. One that waits for the chain goes on starting beside the others, and one that fails stops none of them. */
+  function untilWaiting(start: (onWaiting: () => void) => Promise<void>, what: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let isWaiting = false;
+      const onWaiting = () => {
+        if (!isWaiting)
+          log.error(`${what} waits for blocks that bitcoind can't show: it is not served until it can`);
+        isWaiting = true;
+        resolve();
+      };
+      start(onWaiting).then(
+        () => {
+          if (isWaiting) log.info(`${what} is served again`);
+          resolve();
+        },
+        error => {
+          if (codeOf(error) === undefined) {
+            if (isWaiting) fatal(error);
+            reject(error);
+            return;
+          }
+          if (!closing)
+            log.error(`${(error as Error).message}: ${what} can't be served`, { code: codeOf(error) });
+          resolve();
+        },
+      );
+    });
   }
 
   try {
@@ -299,25 +358,23 @@ export async function runGateway(
     deposits = await Deposits.open(table("deposits"), chain);
     const owing = registry.devices().some(({ pairing }) => pairing?.serviceFee);
     if (config.serviceFee || owing) {
-      ownNode = await OwnNode.start({
+      const options = {
         runtime,
         store: openNodeStore(table("lightning"), "own"),
         bridge,
         ...(config.serviceFee?.payoutScript ? { payoutScript: config.serviceFee.payoutScript } : {}),
         log: log.part("own node"),
         onFatal: fatal,
-      });
-      rememberOwnNode(store, ownNode.nodeId);
+      };
+      await untilWaiting(async onWaiting => {
+        ownNode = await OwnNode.start({ ...options, onWaiting });
+        rememberOwnNode(store, ownNode.nodeId);
+      }, "the gateway's own node");
     }
     const made: (DeviceGateway | undefined)[] = [];
     for (const { id, state } of registry.devices()) if (state === "paired") made.push(await makeDevice(id));
     deposits.follow();
-    for (const device of made) {
-      await startDevice(device).catch(error => {
-        if (codeOf(error) === undefined) throw error;
-        log.error(`${(error as Error).message}: this device can't be served`, { device: device?.id });
-      });
-    }
+    for (const device of made) await startDevice(device);
     log.info("the gateway is running", { devices: devices.size, network: config.network });
   } catch (error) {
     await close();

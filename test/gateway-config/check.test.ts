@@ -159,6 +159,9 @@ describe("the configuration is checked against reality", () => {
     expect(await failure("bitcoind", { bitcoind: bitcoind.login })).toMatch(
       /pruned its blocks below 60, and this gateway has read up to 10/,
     );
+    // The same place, which a bitcoind that has lost blocks does not know.
+    bitcoind.change = (_method, answer) => answer;
+    expect(await failure("bitcoind", { bitcoind: bitcoind.login })).toMatch(/does not know block 10 /);
     table.removeSync("tip");
     await store.close();
 
