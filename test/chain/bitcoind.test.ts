@@ -134,7 +134,7 @@ describe("RPC", () => {
   });
 
   test("who is not let in from its address is told so, and not that its password is wrong", async () => {
-    // As bitcoind does (tried with one on another address): before it looks at the password.
+    // As bitcoind does, by its source: before it looks at the password.
     await answering(
       async from => {
         await expect(from.call("getblockcount")).rejects.toMatchObject({
