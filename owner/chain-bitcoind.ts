@@ -1,8 +1,9 @@
 /** The owner's chain from a bitcoind: no wallet, no transaction index, pruned or not. */
 
 import type { Network } from "../device/identity.ts";
+import { parseBlock } from "../gateway/chain/block.ts";
 import { type BitcoinRpc, connectRpc, type RpcOptions, rpcCodeOf } from "../gateway/chain/rpc.ts";
-import { type Transaction, transactionBytes, txidOf } from "../src/bitcoin/transaction.ts";
+import { parseTransaction, type Transaction, transactionBytes, txidOf } from "../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import {
@@ -10,12 +11,16 @@ import {
   needNetwork,
   networkOfGenesis,
   type OwnerChain,
+  type Spender,
   scanBlocks,
   shownTxid,
+  spends,
   type TransactionStanding,
 } from "./chain.ts";
 import { createPatience, type PatienceOptions } from "./patience.ts";
 
+/** The answer to a block that is pruned, among others. */
+const RPC_MISC = -1;
 const RPC_NOT_FOUND = -5;
 const RPC_INVALID_PARAMETER = -8;
 const RPC_ALREADY_IN_CHAIN = -27;
@@ -62,6 +67,30 @@ export function bitcoindChain(options: RpcOptions, patience: PatienceOptions = {
       const { message } = error as Error;
       if (rpcCodeOf(error) === RPC_ALREADY_IN_CHAIN || message.includes("already in mempool")) return;
       throw codeOf(error) === "bitcoind-refused" ? lngateError("chain-refused", message) : error;
+    }
+  }
+
+  /** Null also for one that has come into a block in between. */
+  async function waitingSpender(txid: string, vout: number): Promise<Transaction | null> {
+    const [found] = await rpc.call<{ spendingtxid?: string }[]>("gettxspendingprevout", [[{ txid, vout }]]);
+    if (found?.spendingtxid === undefined) return null;
+    try {
+      return parseTransaction(fromHex(await rpc.call<string>("getrawtransaction", [found.spendingtxid])));
+    } catch (error) {
+      if (rpcCodeOf(error) === RPC_NOT_FOUND) return null;
+      throw error;
+    }
+  }
+
+  async function rawBlock(hash: string, at: number): Promise<Uint8Array> {
+    try {
+      return fromHex(await rpc.call<string>("getblock", [hash, 0]));
+    } catch (error) {
+      if (rpcCodeOf(error) !== RPC_MISC) throw error;
+      throw lngateError(
+        "blocks-pruned",
+        `this bitcoind has no block ${at} any more (${(error as Error).message}): ask one that is pruned less, or an Esplora server`,
+      );
     }
   }
 
@@ -136,6 +165,22 @@ export function bitcoindChain(options: RpcOptions, patience: PatienceOptions = {
         if (found !== null && found.confirmations > 0) return tip - found.confirmations + 1;
       }
       return "unknown";
+    },
+    async spender(outpoint, blocks, onProgress): Promise<Spender | null> {
+      const waiting = await waitingSpender(shownTxid(outpoint.txid), outpoint.vout);
+      if (waiting) return { transaction: waiting, height: null };
+      let hash = await rpc.call<string>("getbestblockhash");
+      const tip = blocks > 0 ? (await rpc.call<{ height: number }>("getblockheader", [hash])).height : 0;
+      const lowest = Math.max(1, tip - blocks + 1);
+      // By the blocks' own links, so that a reorg in the meantime makes no gap.
+      for (let at = tip; at >= lowest; at--) {
+        onProgress?.(at, lowest);
+        const { transactions, previous } = parseBlock(await rawBlock(hash, at));
+        const found = transactions.find(each => spends(each, outpoint));
+        if (found) return { transaction: parseTransaction(found.raw.slice()), height: at };
+        hash = shownTxid(previous);
+      }
+      return null;
     },
     async feerate(blocks) {
       const { feerate } = await rpc.call<{ feerate?: number }>("estimatesmartfee", [blocks]);

@@ -1,6 +1,6 @@
 /** The owner's chain from an Esplora server (its HTTP API as Blockstream documents it): a public one, or one's own. */
 import type { Network } from "../device/identity.ts";
-import { type Transaction, transactionBytes, txidOf } from "../src/bitcoin/transaction.ts";
+import { parseTransaction, type Transaction, transactionBytes, txidOf } from "../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../src/bytes/bytes.ts";
 import { sha256 } from "../src/bytes/hash.ts";
 import { lngateError } from "../src/errors.ts";
@@ -9,8 +9,10 @@ import {
   needNetwork,
   networkOfGenesis,
   type OwnerChain,
+  type Spender,
   scanBlocks,
   shownTxid,
+  spends,
   type TransactionStanding,
 } from "./chain.ts";
 import { createPatience, type PatienceOptions, withRetryAfter } from "./patience.ts";
@@ -156,6 +158,24 @@ export function esploraChain(base: string, patience: PatienceOptions = {}): Owne
       };
     },
     standing: (transaction: Transaction) => standingOf(shownTxid(txidOf(transaction))),
+    async spender(outpoint): Promise<Spender | null> {
+      const spend = await json<{ spent: boolean; txid?: string; status?: Status }>(
+        `/tx/${shownTxid(outpoint.txid)}/outspend/${outpoint.vout}`,
+      );
+      const txid = spend?.spent === true ? spend.txid : undefined;
+      const raw = txid === undefined ? undefined : await get(`/tx/${txid}/hex`);
+      if (txid === undefined || raw === undefined) return null;
+      let transaction: Transaction;
+      try {
+        transaction = parseTransaction(fromHex(raw.trim()));
+      } catch {
+        throw unreachable("it names a transaction that is none");
+      }
+      if (shownTxid(txidOf(transaction)) !== txid || !spends(transaction, outpoint))
+        throw unreachable("it names a transaction that does not spend what was asked for");
+      const { confirmed = false, block_height } = spend?.status ?? {};
+      return { transaction, height: confirmed ? (block_height ?? null) : null };
+    },
     async feerate(blocks) {
       const estimates = await json<{ [blocks: string]: number }>("/fee-estimates");
       // In sat per virtual byte, by the number of blocks.

@@ -5,7 +5,7 @@
 import type { Network } from "../device/identity.ts";
 import { parseBlock } from "../gateway/chain/block.ts";
 import type { Outpoint, Transaction } from "../src/bitcoin/transaction.ts";
-import { toHex } from "../src/bytes/bytes.ts";
+import { equal, toHex } from "../src/bytes/bytes.ts";
 import { lngateError } from "../src/errors.ts";
 
 /** An unspent output. */
@@ -18,6 +18,13 @@ export interface ChainOutput extends Outpoint {
 
 /** Where a transaction stands: the height of its block, "waiting" for one, or "unknown". */
 export type TransactionStanding = number | "waiting" | "unknown";
+
+/** What spends an output. */
+export interface Spender {
+  readonly transaction: Transaction;
+  /** Of the block it is in; null while it waits for one. */
+  readonly height: number | null;
+}
 
 export interface OwnerChain {
   /** Who answers, for messages. */
@@ -32,6 +39,16 @@ export interface OwnerChain {
   /** One unspent output by its place, waiting ones included; null if it is spent or was never there. */
   output(outpoint: Outpoint): Promise<ChainOutput | null>;
   standing(transaction: Transaction): Promise<TransactionStanding>;
+  /**
+   * The transaction that spends this output, waiting or in a block; null if none is known. A bitcoind has no index: it
+   * is asked for at most the last `blocks` blocks, from the tip down; one that has pruned some of these throws
+   * `blocks-pruned`.
+   */
+  spender(
+    outpoint: Outpoint,
+    blocks: number,
+    onProgress?: (height: number, lowest: number) => void,
+  ): Promise<Spender | null>;
   /** Sat per 1000 weight that gets into one of the next `blocks` blocks; null if nobody knows. */
   feerate(blocks: number): Promise<number | null>;
   /**
@@ -67,6 +84,11 @@ export async function scanBlocks(
     onProgress?.(height, tip);
   }
   return [...found.values()];
+}
+
+/** Whether a transaction spends this output. */
+export function spends({ inputs }: Pick<Transaction, "inputs">, { txid, vout }: Outpoint): boolean {
+  return inputs.some(input => input.vout === vout && equal(input.txid, txid));
 }
 
 /** A txid as explorers write it. */

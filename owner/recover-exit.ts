@@ -8,14 +8,18 @@
  * with a MAC by a key that follows from the owner's words and the device's shared key.
  */
 import type { Exit } from "../device/channel/exiting.ts";
+import { MAX_PAYMENTS } from "../device/channel/paying.ts";
+import { MAX_SECRETS } from "../device/channel/state.ts";
 import type { Network } from "../device/identity.ts";
 import { ascii, equal, fromHex, toHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/bytes/curve.ts";
 import { hmacSha256 } from "../src/bytes/hash.ts";
+import { isValidScalar } from "../src/bytes/scalar.ts";
 import { lngateError } from "../src/errors.ts";
 import type { ChannelParameters } from "../src/lightning/channel.ts";
 import { type Commitment, signedAnchorBump, signedCommitment } from "../src/lightning/commitment.ts";
 import { type CommitmentKeys, deriveCommitmentKeys } from "../src/lightning/keys.ts";
+import { EMPTY_SECRET_STORE, isSecretStore, type SecretStore } from "../src/lightning/shachain.ts";
 import { MAX_HTLCS, proposalKind, viewKind } from "../src/link/messages.ts";
 import {
   bool,
@@ -70,6 +74,9 @@ const exitKind = record({
   anchorSignature: optional([12, bytes(64)]),
   htlcSignatures: [13, list(bytes(64), MAX_HTLCS)],
   theirs: [14, list(record({ number: [1, uint(UINT53)], point: [2, point], view: [3, viewKind] }), 2)],
+  /** Absent: none that can be used, so that nothing can be punished. */
+  secrets: optional([15, record({ count: [1, uint(UINT53)], secrets: [2, list(bytes(32), MAX_SECRETS)] })]),
+  paymentHashes: optional([16, list(bytes(32), MAX_PAYMENTS)]),
 });
 type ExitData = ValueOf<typeof exitKind>;
 
@@ -120,10 +127,12 @@ export function writeExit(source: ExitSource, exit: Exit, final: boolean): strin
     ...(anchorSignature ? { anchorSignature } : {}),
     htlcSignatures: exit.htlcSignatures,
     theirs: exit.theirs,
+    ...(isSecretStore(exit.secrets) ? { secrets: exit.secrets } : {}),
+    paymentHashes: exit.paymentHashes.slice(-MAX_PAYMENTS),
   });
   const about = final
     ? "The last state of an LNGate channel, final: `lngate owner recover` publishes it. It holds no secret, but whoever has it can end the channel."
-    : "A copy of an LNGate channel's exit, made while the device went on working. It must not be published.";
+    : "A copy of an LNGate channel's exit, made while the device went on working. It must not be published; with it an old state is punished that the bridge has revoked and publishes nevertheless.";
   const file = {
     version: 1,
     about,
@@ -191,6 +200,11 @@ export interface CheckedExit {
     readonly point: Uint8Array;
     readonly commitment: Commitment;
   }[];
+  /**
+   * The bridge's secrets of what it has revoked; null if they don't fit together or don't reach up to what it has not
+   * revoked. That is no reason not to leave with a state that is good.
+   */
+  readonly secrets: SecretStore | null;
 }
 
 /**
@@ -249,5 +263,13 @@ export function checkExit(file: ExitFile): CheckedExit {
         commitment: commitmentOf(channel, false, each.number, theirKeys, each.view),
       };
     }),
+    secrets: checkedSecrets(file),
   };
+}
+
+function checkedSecrets({ secrets = EMPTY_SECRET_STORE, theirs }: ExitFile): SecretStore | null {
+  // What is not revoked begins where the secrets end.
+  const reaches = secrets.count === Math.min(...theirs.map(({ number }) => number));
+  const fits = isSecretStore(secrets) && secrets.secrets.every(isValidScalar);
+  return reaches && fits ? secrets : null;
 }

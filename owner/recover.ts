@@ -32,6 +32,7 @@ import {
 import { theirBasepoints } from "../src/link/transactions.ts";
 import type { ChainOutput, OwnerChain, TransactionStanding } from "./chain.ts";
 import type { HeldChannel } from "./device-files.ts";
+import { howClosed, type Penalty } from "./punish.ts";
 import { type CheckedExit, checkExit, type ExitFile } from "./recover-exit.ts";
 import type { RecoveryKeys, WalletKey } from "./recover-keys.ts";
 import type { ColdKeys } from "./seed.ts";
@@ -92,6 +93,8 @@ export interface ExitPlan {
   /** The child, for `bump`. */
   readonly child?: Transaction;
   readonly childFeeSat?: number;
+  /** For `replaced`, if it was by a state that the bridge had revoked. */
+  readonly penalty?: Penalty;
 }
 
 /** A transaction that pays the owner. */
@@ -138,6 +141,12 @@ interface Claim {
   spendableAt(height: number): number;
   /** The only outpoint that counts, where several outputs may have the script. */
   readonly outpoint?: Outpoint;
+}
+
+/** An output that can be spent now, and how. */
+export interface Claimed {
+  readonly claim: Pick<Claim, "what" | "witnessScript" | "secret" | "spend">;
+  readonly output: Outpoint & { readonly valueSat: number };
 }
 
 const FEE_TARGET = 6;
@@ -201,12 +210,12 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
   let coin = options.coin;
   const plans: ExitPlan[] = [];
   for (const exit of exits) {
-    const plan = await planExit(options, exit, coin, feeratePerKw, remarks);
+    const plan = await planExit(options, exit, coin, height, feeratePerKw, remarks);
     if (plan.child) coin = undefined;
     plans.push(plan);
   }
   for (const exit of kept) {
-    const plan = await lookAtKept(chain, exit, remarks);
+    const plan = await lookAtKept(options, exit, height, remarks);
     if (plan) plans.push(plan);
   }
 
@@ -238,6 +247,14 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
   for (const [script, group] of byDestination(ready, devices, options.toScript)) {
     const collection = collect(group, script, feeratePerKw, remarks);
     if (collection) collections.push(collection);
+  }
+  for (const { exit, penalty } of plans) {
+    waiting.push(...(penalty?.waiting ?? []));
+    for (const group of penalty?.ready ?? []) {
+      const toScript = options.toScript ?? exit.file.keys.shutdownScript;
+      const collection = collect(group, toScript, feeratePerKw, remarks);
+      if (collection) collections.push(collection);
+    }
   }
   for (const { exit, standing } of plans) {
     if (typeof standing !== "number") continue;
@@ -325,38 +342,47 @@ export async function feeCoin(
 
 // ── exits ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Refuses what may be revoked. Of a channel only one state is the last. */
+/** One of each channel, the newest: it knows all that the others know. Of a channel only one state is the last. */
 function newestOnly(exits: readonly ExitFile[], network: Network): readonly ExitFile[] {
+  const newest = new Set(exits);
   for (const exit of exits) {
     if (exit.network !== network)
       throw lngateError("wrong-network", `an exit of ${exit.network} was given, this is ${network}`);
-    if (!exit.final)
-      throw lngateError(
-        "exit-not-newest",
-        `this copy holds state ${exit.number}, and the device went on working after it was made. If the device has moved on, that state is revoked, and publishing it would give the whole channel to the bridge. Read the last one out of the device with \`lngate device exit\`. If the device is lost, \`lngate owner freeze\` makes the bridge close the channel, and \`lngate owner recover\` needs no exit then`,
-      );
-    const other = exits.find(
+    const other = [...newest].find(
       each =>
+        each !== exit &&
         equal(each.keys.fundingKey, exit.keys.fundingKey) &&
         each.index === exit.index &&
-        each.number > exit.number,
+        (each.number > exit.number || (each.number === exit.number && (each.final || !exit.final))),
     );
-    if (other)
+    if (!other) continue;
+    newest.delete(exit);
+    if (exit.final && other.final && exit.number !== other.number)
       throw lngateError(
         "exit-not-newest",
         `two exits of the same channel were given, of states ${exit.number} and ${other.number}: the older one is revoked, so an old image of the device's flash must have been in use. Leave it out`,
       );
   }
-  return exits;
+  return [...newest];
+}
+
+/** A copy is good for punishing, and for looking at. Published, it might be a revoked state. */
+function notNewest({ number }: ExitFile): Error {
+  return lngateError(
+    "exit-not-newest",
+    `this copy holds state ${number}, and the device went on working after it was made. If the device has moved on, that state is revoked, and publishing it would give the whole channel to the bridge. Read the last one out of the device with \`lngate device exit\`. If the device is lost, \`lngate owner freeze\` makes the bridge close the channel, and \`lngate owner recover\` needs no exit then`,
+  );
 }
 
 async function planExit(
-  { chain, keys, toScript }: RecoveryOptions,
+  options: RecoveryOptions,
   exit: CheckedExit,
   coin: FeeCoin | undefined,
+  height: number,
   feeratePerKw: number,
   remarks: string[],
 ): Promise<ExitPlan> {
+  const { chain, keys, toScript } = options;
   const { transaction, channel, file } = exit;
   const outSat = transaction.outputs.reduce((sum, { valueSat }) => sum + valueSat, 0);
   const feeSat = channel.fundingSat - outSat;
@@ -365,8 +391,14 @@ async function planExit(
   const named = `the exit of device ${file.deviceId}`;
   if (typeof standing === "number") return { ...own, standing, action: "done" };
   if (standing === "unknown" && (await chain.output(channel.funding)) === null) {
-    remarks.push(await whoClosed(chain, exit));
-    return { ...own, standing, action: "replaced" };
+    const secrets = keys.device(file.keys.fundingKey);
+    const { sentence, penalty } = await howClosed({ ...options, height, secrets }, exit);
+    remarks.push(sentence ?? (await whoClosed(chain, exit)), ...(penalty?.remarks ?? []));
+    return { ...own, standing, action: "replaced", ...(penalty ? { penalty } : {}) };
+  }
+  if (!file.final) {
+    if (standing === "unknown") throw notNewest(file);
+    return { ...own, standing, action: "wait" };
   }
   const slow = own.feeratePerKw < feeratePerKw * SLOW;
   if (!coin || !(slow || standing === "waiting")) {
@@ -410,24 +442,39 @@ function isOfThese(devices: ReadonlyMap<number, ColdKeys>, { file }: CheckedExit
   );
 }
 
-/** What the chain shows of a channel that has ended for its device; null where somebody else's transaction closed it. */
-async function lookAtKept(chain: OwnerChain, exit: CheckedExit, remarks: string[]): Promise<ExitPlan | null> {
+/** What the chain shows of a channel that has ended for its device; null where somebody else's transaction rightly closed it. */
+async function lookAtKept(
+  options: RecoveryOptions,
+  exit: CheckedExit,
+  height: number,
+  remarks: string[],
+): Promise<ExitPlan | null> {
+  const { chain, keys } = options;
   const { transaction, channel, file } = exit;
   const standing = await chain.standing(transaction);
+  const outSat = transaction.outputs.reduce((sum, { valueSat }) => sum + valueSat, 0);
+  const feeSat = channel.fundingSat - outSat;
+  const feeratePerKw = Math.floor((feeSat * 1000) / weightOf(transaction));
   if (standing === "unknown") {
     if ((await chain.output(channel.funding)) !== null)
       remarks.push(
         `the channel ${file.index} of device ${file.deviceId} has ended for the device, and is open on the chain. If its close does not come, leave by its exit: \`lngate device exit --device ${file.deviceId} --channel ${file.index}\` writes it, --exit publishes it`,
       );
+    else {
+      const secrets = keys.device(file.keys.fundingKey);
+      const closing = await howClosed({ ...options, height, secrets, blocksBack: 0 }, exit);
+      const { sentence, penalty } = closing;
+      if (sentence !== null && penalty) {
+        remarks.push(sentence, ...penalty.remarks);
+        return { exit, standing, action: "replaced", feeSat, feeratePerKw, penalty };
+      }
+    }
     return null;
   }
-  const outSat = transaction.outputs.reduce((sum, { valueSat }) => sum + valueSat, 0);
-  const feeSat = channel.fundingSat - outSat;
-  const feeratePerKw = Math.floor((feeSat * 1000) / weightOf(transaction));
   return { exit, standing, action: standing === "waiting" ? "wait" : "done", feeSat, feeratePerKw };
 }
 
-async function whoClosed(chain: OwnerChain, { file, theirs }: CheckedExit): Promise<string> {
+export async function whoClosed(chain: OwnerChain, { file, theirs }: CheckedExit): Promise<string> {
   const channel = `the channel of device ${file.deviceId}`;
   for (const { number, commitment } of theirs) {
     if ((await chain.standing(commitment.transaction)) !== "unknown")
@@ -652,8 +699,9 @@ function byDestination(
   return groups;
 }
 
-function collect(
-  group: readonly Ready[],
+/** Null, with a remark, for what is not worth its fee. */
+export function collect(
+  group: readonly Claimed[],
   toScript: Uint8Array,
   feeratePerKw: number,
   remarks: string[],

@@ -50,6 +50,18 @@ export function lookAtExit(path: string, image = join(path, FLASH_FILE)): HeldEx
   return { source: sourceOf(vault), exit };
 }
 
+/** Every exit in such an image: of the present channel, if it has one, and of those before it that are kept. */
+export function lookAtExits(path: string, image = join(path, FLASH_FILE)): HeldExit[] {
+  const vault = vaultIn(image);
+  const state = readState(vault.journal);
+  noteSeen(path, state);
+  const { books, parameters, holder, former } = state;
+  const indexes = (former ?? []).map(({ index }) => index);
+  if (holder !== null && parameters?.funding) indexes.push(books.index);
+  const context = contextOf({ vault, curve: nobleCurve, now: () => Date.now(), ticks: () => 0 });
+  return indexes.map(index => ({ source: sourceOf(vault), exit: exitOf(state, context, index) }));
+}
+
 /**
  * Reads the exit out of the node board in this folder and ends the channel's life on the device: nothing is signed or
  * revoked any more. Again and again it gives the same. Throws `device-in-use`, `exit-none`, `vault-rolled-back`,

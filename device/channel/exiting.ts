@@ -31,6 +31,8 @@ export interface Exit {
   readonly theirs: readonly { readonly number: number; readonly point: Uint8Array; readonly view: View }[];
   /** The bridge's secrets of all that it has revoked: whoever publishes one of those is punished. */
   readonly secrets: SecretStore;
+  /** Of the payments that the device remembers: by them HTLCs in what the bridge has revoked are recognised. */
+  readonly paymentHashes: readonly Uint8Array[];
 }
 
 /**
@@ -89,6 +91,7 @@ export function exitOf(
     htlcSignatures: holder.htlcSignatures,
     theirs: theirsOf(counterparty),
     secrets: secretStore(counterparty, secrets),
+    paymentHashes: state.payments.filter(payment => payment !== null).map(payment => payment!.paymentHash),
   };
 }
 

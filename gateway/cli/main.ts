@@ -5,6 +5,7 @@ import { deviceCommands } from "./device-commands.ts";
 import { gatewayCommands } from "./gateway-commands.ts";
 import { ownerCommands } from "./owner-commands.ts";
 import { recoverCommands } from "./recover-commands.ts";
+import { watchCommands } from "./watch-command.ts";
 
 const INTRO = `LNGate: Lightning payments for microcontrollers. The device holds half of its channel's key, the gateway
 runs the node; neither a stolen device nor a hacked gateway can move the money.`;
@@ -16,7 +17,7 @@ process.on("uncaughtException", error => {
 });
 
 process.exitCode = await runCommandLine(
-  [...gatewayCommands, ...ownerCommands, ...deviceCommands, ...recoverCommands],
+  [...gatewayCommands, ...ownerCommands, ...deviceCommands, ...recoverCommands, ...watchCommands],
   INTRO,
   process.argv.slice(2),
   {

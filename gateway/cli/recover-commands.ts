@@ -1,4 +1,4 @@
-/** `lngate owner recover`, `owner watch` and `device exit`: the owner's money, without a gateway. */
+/** `lngate owner recover` and `device exit`: the owner's money, without a gateway. */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -27,13 +27,12 @@ import {
   planRecovery,
   type RecoveryPlan,
 } from "../../owner/recover.ts";
-import { checkExit, type ExitFile, readExit, writeExit } from "../../owner/recover-exit.ts";
+import { type ExitFile, readExit, writeExit } from "../../owner/recover-exit.ts";
 import { type RecoveryKeys, readWif, recoveryKeys } from "../../owner/recover-keys.ts";
-import { checkWords, deviceSecrets } from "../../owner/seed.ts";
+import { checkWords } from "../../owner/seed.ts";
 import {
   endedExits,
   forgetExits,
-  lookAtExit,
   takeExitFromImage,
   takeExitFromText,
   takeExitOut,
@@ -46,7 +45,7 @@ import { networkOf } from "./gateway-commands.ts";
 import { DATA, ownerFolder } from "./owner-commands.ts";
 
 const DEFAULT_GAP = 20;
-const sats = (sat: number) => `${sat.toLocaleString("en-US")} sat`;
+export const sats = (sat: number) => `${sat.toLocaleString("en-US")} sat`;
 
 /** Where a command finds the chain. */
 export const CHAIN = {
@@ -63,7 +62,7 @@ const recover: Command = {
 
 From the words alone it finds what the bridge paid when it closed a channel, and what mutual closes paid. What a channel paid that was closed with the device's own state it finds by the exit, which devices in --data keep. For a channel that nobody closed it needs the device's exit (lngate device exit). For a deposit that was never used it needs backup.json, or an exit, or --scan-from.
 
-Some of the money is locked for some blocks: the command says until when. Give it again then; it finds out by itself how far everything is. It never publishes an exit that may be revoked.
+Some of the money is locked for some blocks: the command says until when. Give it again then; it finds out by itself how far everything is. It never publishes an exit that may be revoked. If the bridge has published a state that it had revoked, all of it is yours, and an exit or a copy of one (lngate owner watch --copy) takes it.
 
 An exit pays the feerate that was usual when it was signed. If that is too low now, name any coin of yours with --coin: it pays for both.`,
   options: {
@@ -163,7 +162,7 @@ function actions({ exits, collections }: RecoveryPlan): number {
   return collections.length + exits.filter(({ action }) => action === "publish" || action === "bump").length;
 }
 
-async function isAgreed(terminal: Terminal, ask: () => Promise<string>): Promise<boolean> {
+export async function isAgreed(terminal: Terminal, ask: () => Promise<string>): Promise<boolean> {
   terminal.note("Do it? Type yes, then Enter:");
   return /^y(es)?$/i.test((await ask()).trim());
 }
@@ -220,7 +219,7 @@ function asJson(plan: RecoveryPlan, network: Network): object {
   return {
     height: plan.height,
     feeratePerKw: plan.feeratePerKw,
-    exits: plan.exits.map(({ exit, action, feeSat, feeratePerKw, childFeeSat }) => ({
+    exits: plan.exits.map(({ exit, action, feeSat, feeratePerKw, childFeeSat, penalty }) => ({
       deviceId: exit.file.deviceId,
       state: exit.file.number,
       txid: shownTxid(txidOf(exit.transaction)),
@@ -229,6 +228,7 @@ function asJson(plan: RecoveryPlan, network: Network): object {
       feeratePerKw,
       ...(childFeeSat === undefined ? {} : { childFeeSat }),
       delayBlocks: exit.channel.ours.toLocalDelay,
+      ...(penalty ? { revoked: { state: penalty.number, blocksLeft: penalty.blocksLeft } } : {}),
     })),
     collections: plan.collections.map(({ what, transaction, inSat, feeSat, outSat, toScript }) => ({
       what,
@@ -249,11 +249,11 @@ function asJson(plan: RecoveryPlan, network: Network): object {
 
 // ── arguments ─────────────────────────────────────────────────────────────────────────────────────────────
 
-function files(given: Given, option: string): string[] {
+export function files(given: Given, option: string): string[] {
   return (given.text(option) ?? "").split(",").filter(file => file !== "");
 }
 
-function readText(file: string): string {
+export function readText(file: string): string {
   try {
     return readFileSync(file, "utf8");
   } catch (error) {
@@ -262,7 +262,7 @@ function readText(file: string): string {
 }
 
 /** Throws `wrong-network`: the keys of another network would find such an exit damaged. */
-function needSameNetwork(name: string, of: Network, network: Network): void {
+export function needSameNetwork(name: string, of: Network, network: Network): void {
   if (of !== network) throw lngateError("wrong-network", `${name} is of ${of}, and this is ${network}`);
 }
 
@@ -313,7 +313,7 @@ function there<T>(file: string, content: T | undefined): T {
   return content;
 }
 
-function feerateOf(given: Given): number | undefined {
+export function feerateOf(given: Given): number | undefined {
   const text = given.text("feerate");
   if (text === undefined) return undefined;
   const perVb = Number(text);
@@ -339,7 +339,7 @@ export async function heightOf(
 }
 
 /** The chain that was named; `onWait` hears why it takes longer. */
-function chainOf(given: Given, onWait: (sentence: string) => void): OwnerChain {
+export function chainOf(given: Given, onWait: (sentence: string) => void): OwnerChain {
   const patience = { onWait };
   const [bitcoind, esplora] = [given.text("bitcoind"), given.text("esplora")];
   if ((bitcoind === undefined) === (esplora === undefined))
@@ -355,7 +355,7 @@ function chainOf(given: Given, onWait: (sentence: string) => void): OwnerChain {
 }
 
 /** Standard input by lines: first the words, on one line or more, then answers. */
-function lineReader() {
+export function lineReader() {
   const reader = createInterface({ input: process.stdin });
   const lines = reader[Symbol.asyncIterator]();
   const line = async () => ((await lines.next()).value as string | undefined) ?? "";
@@ -375,7 +375,7 @@ function lineReader() {
 
 // ── the device's exit ─────────────────────────────────────────────────────────────────────────────────────
 
-const DEVICE = {
+export const DEVICE = {
   ...DATA,
   device: { value: "ID", help: "which device, if several are paired" },
 };
@@ -437,55 +437,6 @@ Stop the device first.`,
   },
 };
 
-const watch: Command = {
-  name: "owner watch",
-  summary: "verify the exit that a device holds, without ending its channel",
-  help: `Looks into the device's flash, verifies every signature of the exit in it, and says what leaving would bring. For a board without curve arithmetic nothing else does that: gateway and bridge together could have left it without a valid exit. The device may be running.
-
-With --image it looks into an image read out of a board's flash, with --exit at a file. It remembers how far each channel was, so that an old image is noticed when somebody puts it back.`,
-  options: {
-    ...DEVICE,
-    image: { value: "FILE", help: "an image of the flash" },
-    exit: { value: "FILE", help: "a file of lngate device exit" },
-  },
-  async run(given, terminal) {
-    const { folder, network, keys } = openOwner(ownerFolder(given));
-    const named = given.text("exit");
-    const master = (fundingKey: Uint8Array, of: Network) => {
-      needSameNetwork(named ?? "the device's flash", of, network);
-      return deviceSecrets(keys.hotSecret, fundingKey, new Uint8Array(32)).commitmentMaster;
-    };
-    let file: ExitFile;
-    if (named !== undefined) {
-      file = readExit(named, readText(named), master);
-    } else {
-      const deviceId = chooseDevice(folder, given.text("device"));
-      const held = lookAtExit(deviceFolder(folder, deviceId), given.text("image"));
-      file = readExit("the device's flash", writeExit(held.source, held.exit, false), master);
-    }
-    const { commitment, channel, transaction } = checkExit(file);
-    const toLocal = commitment.outputs.find(({ kind }) => kind === "to-local")?.valueSat ?? 0;
-    const inFlight = commitment.htlcs.reduce((sum, { valueSat }) => sum + valueSat, 0);
-    const delayBlocks = channel.ours.toLocalDelay;
-    terminal.say(`The exit of device ${file.deviceId} on ${network} is valid: state ${file.number}.`);
-    terminal.say(
-      `It would pay you ${sats(toLocal)} after ${delayBlocks} blocks; ${sats(inFlight)} are in flight.`,
-    );
-    terminal.result({
-      deviceId: file.deviceId,
-      channel: file.index,
-      state: file.number,
-      final: file.final,
-      valid: true,
-      txid: shownTxid(txidOf(transaction)),
-      toLocalSat: toLocal,
-      inFlightSat: inFlight,
-      delayBlocks,
-      anchor: file.anchorSignature !== undefined,
-    });
-  },
-};
-
 const freeze: Command = {
   name: "owner freeze",
   summary: "a device is lost or stolen: stop its gateway from signing, and have the channel closed",
@@ -503,4 +454,4 @@ A thief without the gateway can do nothing with the device: its share of the key
   },
 };
 
-export const recoverCommands: readonly Command[] = [recover, watch, freeze, exit, forget];
+export const recoverCommands: readonly Command[] = [recover, freeze, exit, forget];

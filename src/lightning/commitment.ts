@@ -5,7 +5,7 @@
 import { FALSE, p2wsh, witnessSignature } from "../bitcoin/script.ts";
 import { SIGHASH_SINGLE_ANYONECANPAY, sighash } from "../bitcoin/sighash.ts";
 import { compareOutputs, type Output, type Transaction, txidOf } from "../bitcoin/transaction.ts";
-import { concat } from "../bytes/bytes.ts";
+import { concat, equal } from "../bytes/bytes.ts";
 import { sha256 } from "../bytes/hash.ts";
 import { lngateError } from "../errors.ts";
 import {
@@ -206,12 +206,34 @@ function obscuredNumber(channel: ChannelParameters, number: number): { high: num
   if (!(number >= 0 && number < HALF * HALF && Math.floor(number) === number)) {
     throw lngateError("bad-commitment", "a commitment number out of range");
   }
+  const mask = numberMask(channel);
+  const high = Math.floor(number / HALF);
+  return { high: high ^ mask.high, low: (number - high * HALF) ^ mask.low };
+}
+
+/**
+ * The number of the commitment that spends this channel, whichever side's it is (the two are told apart by the keys in
+ * their outputs); null for a transaction that is no commitment of this channel: a mutual close, say.
+ */
+export function commitmentNumberOf(channel: ChannelParameters, transaction: Transaction): number | null {
+  const { inputs, locktime } = transaction;
+  const { txid, vout, sequence } = inputs[0]!;
+  const { funding } = channel;
+  if (inputs.length !== 1 || vout !== funding.vout || !equal(txid, funding.txid)) return null;
+  const high = sequence - 0x80000000;
+  const low = locktime - 0x20000000;
+  if (!(high >= 0 && high < HALF && low >= 0 && low < HALF)) return null;
+  const mask = numberMask(channel);
+  return (high ^ mask.high) * HALF + (low ^ mask.low);
+}
+
+/** What the two halves of a commitment number are hidden with. */
+function numberMask(channel: ChannelParameters): { high: number; low: number } {
   const opener = channel[channel.funder].basepoints.payment;
   const accepter = channel[otherSide(channel.funder)].basepoints.payment;
   const mask = sha256(concat([opener, accepter]));
   const mask24 = (at: number) => (mask[at]! << 16) | (mask[at + 1]! << 8) | mask[at + 2]!;
-  const high = Math.floor(number / HALF);
-  return { high: high ^ mask24(26), low: (number - high * HALF) ^ mask24(29) };
+  return { high: mask24(26), low: mask24(29) };
 }
 
 function htlcTransaction(

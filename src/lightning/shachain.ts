@@ -98,10 +98,34 @@ export function storedSecret(store: SecretStore, number: number): Uint8Array {
   const lowest = indexOf(store.count - 1);
   let bits = 0;
   let size = 1;
-  // The entry at `bits` has the smallest index from `lowest` on with that many zero bits at its end.
   for (; bits < INDEX_BITS; bits++, size *= 2) {
-    const entry = Math.ceil((lowest - size) / (2 * size)) * 2 * size + size;
-    if (index - (index % size) === entry) break;
+    if (index - (index % size) === entryAt(lowest, size)) break;
   }
   return derive(store.secrets[bits]!, bits, index);
+}
+
+/**
+ * True if a store that comes from elsewhere is one that `addSecret` can have led to: as many entries as that many
+ * commitments leave, and each the one that follows from the later ones wherever it does.
+ */
+export function isSecretStore({ count, secrets }: SecretStore): boolean {
+  const kept: number[] = [];
+  const lowest = HALF * HALF - count;
+  for (let bits = 0, size = 1; size <= count; bits++, size *= 2) {
+    const secret = secrets[bits];
+    if (secret === undefined || secret.length !== 32) return false;
+    const entry = entryAt(lowest, size);
+    for (let below = 0; below < bits; below++) {
+      const index = kept[below]!;
+      if (index - (index % size) === entry && !equal(derive(secret, bits, index), secrets[below]!))
+        return false;
+    }
+    kept.push(entry);
+  }
+  return secrets.length === kept.length;
+}
+
+/** The smallest index from `lowest` on that ends in as many zero bits as `size`, a power of two, and no more. */
+function entryAt(lowest: number, size: number): number {
+  return Math.ceil((lowest - size) / (2 * size)) * 2 * size + size;
 }

@@ -97,8 +97,16 @@ export class EsploraServer {
         if (third === "hex") return known.tx.hex;
         if (third === "status") return JSON.stringify(status(known));
         if (third === "outspend") {
-          const spent = spentIn(all).has(`${second}:${fourth}`);
-          return JSON.stringify({ spent });
+          const isIt = (input: Tx["vin"][number]) => input.txid === second && input.vout === Number(fourth);
+          const spender = [...all.values()].find(({ tx }) => tx.vin.some(isIt));
+          if (!spender) return JSON.stringify({ spent: false });
+          const { tx } = spender;
+          return JSON.stringify({
+            spent: true,
+            txid: tx.txid,
+            vin: tx.vin.findIndex(isIt),
+            status: status(spender),
+          });
         }
         const vout = known.tx.vout.map(({ value, scriptPubKey }) => ({
           value: Math.round(value * 1e8),

@@ -13,6 +13,7 @@ import {
   type CommitmentContent,
   commitmentContent,
   commitmentFeeSat,
+  commitmentNumberOf,
   isDust,
   signedAnchorBump,
 } from "../../src/lightning/commitment.ts";
@@ -169,6 +170,35 @@ describe("a commitment", () => {
   ])("is not built of %s", (_, broken) => {
     const build = () => buildCommitment(CHANNEL, "ours", 5, KEYS, { ...CONTENT, ...broken });
     expect(codeThrownBy(build)).toBe("bad-commitment");
+  });
+
+  test.each([0, 1, 2 ** 24 - 1, 2 ** 24, 123_456_789_012, 2 ** 48 - 1])(
+    "tells its number %d to who knows the channel, whichever side's it is",
+    number => {
+      for (const side of ["ours", "theirs"] as const) {
+        const { transaction } = buildCommitment(CHANNEL, side, number, KEYS, CONTENT);
+        expect(commitmentNumberOf(CHANNEL, transaction)).toBe(number);
+      }
+    },
+  );
+
+  test("is not seen in a mutual close, nor in what spends anything else than the channel", () => {
+    const { transaction } = buildCommitment(CHANNEL, "ours", 5, KEYS, CONTENT);
+    const [input] = transaction.inputs as [(typeof transaction.inputs)[number]];
+    const spending = (changed: Partial<typeof input>) => ({
+      ...transaction,
+      inputs: [{ ...input, ...changed }],
+    });
+    for (const other of [
+      { ...transaction, locktime: 0 },
+      { ...transaction, locktime: 0x21000000 },
+      { ...transaction, inputs: [input, { ...input, vout: 9 }] },
+      spending({ sequence: 0xfffffffd }),
+      spending({ sequence: 0x7fffffff }),
+      spending({ vout: 4 }),
+      spending({ txid: new Uint8Array(32) }),
+    ])
+      expect(commitmentNumberOf(CHANNEL, other)).toBeNull();
   });
 
   test.each([-1, 0.5, 2 ** 48, Number.NaN])("has no number %d", number => {

@@ -1,7 +1,7 @@
 /**
  * The published test vectors of BOLT #3, against what the device builds its transactions, keys and secrets with.
  * Appendix B (funding) spends a P2PKH output, which no channel here does; C is of commitments without anchors, which are
- * not built here: its keys, hashes and signatures are compared, and its HTLCs serve appendix F.
+ * not built here: its keys, hashes, numbers and signatures are compared, and its HTLCs serve appendix F.
  */
 import { expect, test } from "@jest/globals";
 import { witnessSignature } from "../../../src/bitcoin/script.ts";
@@ -12,6 +12,7 @@ import { nobleCurve as curve } from "../../../src/bytes/curve.ts";
 import { fundingScript } from "../../../src/lightning/channel.ts";
 import {
   commitmentContent,
+  commitmentNumberOf,
   htlcSighashAll,
   signedCommitment,
   signedHtlcTransaction,
@@ -54,6 +55,7 @@ describeVectors<AppendixC>("BOLT #3 appendix C", "bolt3-commitment.json", common
     const channel = channelOf(common, 546);
     const keys = keysOf(common, channel);
     const transaction = parseTransaction(fromHex(vector.commit_tx));
+    expect(commitmentNumberOf(channel, transaction)).toBe(common.common.commitment_number);
     const hash = sighash(transaction, 0, fundingScript(channel), channel.fundingSat);
     const signature = (der: string) => compactOf(fromHex(der));
     expect(curve.verify(signature(vector.local_signature), hash, channel.ours.fundingPubkey)).toBe(true);
@@ -97,6 +99,7 @@ describeVectors<AppendixC>("BOLT #3 appendix C", "bolt3-commitment.json", common
         const commitment = commitmentOf(channel, true, number, keys, viewOf(content, true));
 
         const expected = parseTransaction(fromHex(vector.ExpectedCommitmentTxHex));
+        expect(commitmentNumberOf(channel, expected)).toBe(number);
         expect(toHex(commitment.txid)).toBe(toHex(txidOf(expected)));
         const remoteSignature = compactOf(fromHex(vector.RemoteSigHex));
         expect(curve.verify(remoteSignature, commitment.sighash, channel.theirs.fundingPubkey)).toBe(true);

@@ -1,0 +1,98 @@
+/**
+ * Guards channels while their device works: one look says whether each is still open, and if the bridge has published a
+ * state that it had revoked, what has to be published to take all of it. It takes no cold key.
+ */
+import { toHex } from "../src/bytes/bytes.ts";
+import type { OwnerChain } from "./chain.ts";
+import { type Closing, howClosed } from "./punish.ts";
+import { type Collection, collect, whoClosed } from "./recover.ts";
+import { type CheckedExit, checkExit, type ExitFile } from "./recover-exit.ts";
+import type { DeviceSecrets } from "./seed.ts";
+
+/** A close that lies so deep is not looked at again, unless the chain takes it back. */
+const DEEP = 6;
+
+export interface GuardOptions {
+  readonly chain: OwnerChain;
+  secretsOf(fundingKey: Uint8Array): Pick<DeviceSecrets, "commitmentMaster" | "revocationBasepointSecret">;
+  /** Sat per 1000 weight. */
+  readonly feeratePerKw: number;
+  /** Where penalties go; without it to the ordinary address of the words to which the device closes. */
+  readonly toScript?: Uint8Array;
+  onProgress?(sentence: string): void;
+}
+
+/** What a look found of one channel. */
+export interface Sight {
+  readonly file: ExitFile;
+  /** Null while the channel is open. */
+  readonly closing: Closing | null;
+  /** For the owner. */
+  readonly sentences: readonly string[];
+  /** Penalties to publish. */
+  readonly collections: readonly Collection[];
+  /** Nothing more will come of this channel. */
+  readonly isOver: boolean;
+}
+
+export interface Guard {
+  /** Looks at the channels of these exits, final or not. Throws what the chain throws. */
+  look(files: readonly ExitFile[], feeratePerKw?: number): Promise<readonly Sight[]>;
+}
+
+/** Remembers from one look to the next what need not be looked for again. */
+export function createGuard(options: GuardOptions): Guard {
+  const { chain } = options;
+  const over = new Map<string, Sight>();
+  const searched = new Map<string, Uint8Array | null>();
+
+  async function lookAt(file: ExitFile, height: number, feeratePerKw: number): Promise<Sight> {
+    const exit = checkExit(file);
+    const name = toHex(exit.channel.funding.txid);
+    if ((await chain.output(exit.channel.funding)) !== null) {
+      over.delete(name);
+      const sentences = exit.secrets === null ? [withoutSecrets(exit)] : [];
+      return { file, closing: null, sentences, collections: [], isOver: false };
+    }
+    const known = over.get(name);
+    if (known) return known;
+    const secrets = options.secretsOf(file.keys.fundingKey);
+    const closing = await howClosed({ ...options, height, secrets, searched }, exit);
+    const { penalty, standing } = closing;
+    const remarks: string[] = [];
+    const toScript = options.toScript ?? file.keys.shutdownScript;
+    const collections = (penalty?.ready ?? []).flatMap(
+      group => collect(group, toScript, feeratePerKw, remarks) ?? [],
+    );
+    const isSettled = standing === "unknown" || (standing !== "waiting" && height - standing >= DEEP - 1);
+    const isWorthless =
+      penalty && penalty.ready.length > 0 && collections.length + penalty.waiting.length === 0;
+    const isDone = !penalty || penalty.isOver || isWorthless === true;
+    const sight = {
+      file,
+      closing,
+      sentences: [
+        closing.sentence ?? (await whoClosed(chain, exit)),
+        ...(penalty?.remarks ?? []),
+        ...remarks,
+      ],
+      collections,
+      isOver: isSettled && isDone,
+    };
+    if (sight.isOver) over.set(name, sight);
+    return sight;
+  }
+
+  return {
+    async look(files, feeratePerKw = options.feeratePerKw) {
+      const height = await chain.height();
+      const sights: Sight[] = [];
+      for (const file of files) sights.push(await lookAt(file, height, feeratePerKw));
+      return sights;
+    },
+  };
+}
+
+function withoutSecrets({ file }: CheckedExit): string {
+  return `the exit of device ${file.deviceId} holds no secrets of the bridge's that could be used: an old state of the bridge's can't be punished with it`;
+}

@@ -1,0 +1,508 @@
+/**
+ * The bridge publishes what it had revoked, and nobody is left but the owner with an exit or a copy of one. The bridge's
+ * states are made by hand, with all its keys, so that they hold whatever a cheat would like; bitcoind is the judge.
+ */
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import type { Exit } from "../../device/channel/exiting.ts";
+import type { Proposal, View } from "../../device/channel/state.ts";
+import type { OwnerChain } from "../../owner/chain.ts";
+import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
+import { esploraChain } from "../../owner/chain-esplora.ts";
+import { createGuard } from "../../owner/guard.ts";
+import { howClosed } from "../../owner/punish.ts";
+import { carryOut, isUnfinished, planRecovery, type RecoveryPlan } from "../../owner/recover.ts";
+import { checkExit, type ExitFile, readExit, writeExit } from "../../owner/recover-exit.ts";
+import { recoveryKeys } from "../../owner/recover-keys.ts";
+import { newWords } from "../../owner/seed.ts";
+import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
+import { p2wpkh, p2wpkhScriptCode, p2wsh, witnessSignature } from "../../src/bitcoin/script.ts";
+import { sighash } from "../../src/bitcoin/sighash.ts";
+import {
+  type Outpoint,
+  parseTransaction,
+  type Transaction,
+  transactionBytes,
+  txidOf,
+} from "../../src/bitcoin/transaction.ts";
+import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { nobleCurve } from "../../src/bytes/curve.ts";
+import { sha256 } from "../../src/bytes/hash.ts";
+import { buildClosing, signedClosing } from "../../src/lightning/closing.ts";
+import {
+  ANCHOR_SAT,
+  type Commitment,
+  commitmentFeeSat,
+  signedCommitment,
+  signedHtlcTransaction,
+} from "../../src/lightning/commitment.ts";
+import { signedFunding } from "../../src/lightning/funding.ts";
+import { deriveCommitmentKeys, derivePrivateKey } from "../../src/lightning/keys.ts";
+import {
+  commitmentSecret,
+  EMPTY_SECRET_STORE,
+  type SecretStore,
+  storeSecret,
+} from "../../src/lightning/shachain.ts";
+import {
+  channelOf,
+  commitmentOf,
+  type DeviceKeys,
+  depositScriptOf,
+  fundingOf,
+  ourBasepoints,
+  theirBasepoints,
+} from "../../src/link/transactions.ts";
+import { derived } from "../device/dealer.ts";
+import { BRIDGE, FUNDING, keyPair, proposalWith } from "../device/parties.ts";
+import { EsploraServer } from "../lifecycle/esplora.ts";
+
+const NETWORK = "regtest";
+const FEERATE = 1000;
+const CHANNEL_SAT = 200_000;
+const DEPOSIT_SAT = 201_000;
+/** The bridge has revoked its states 0 to 4. */
+const COUNT = 5;
+const SEED = derived("the bridge's seed");
+const COIN = keyPair("the bridge's coin");
+
+const words = newWords();
+const keys = recoveryKeys(words, NETWORK);
+const cold = keys.cold(0);
+const hot = keys.device(FUNDING.point);
+const ours: DeviceKeys = {
+  fundingKey: FUNDING.point,
+  revocationBasepoint: hot.revocationBasepoint,
+  htlcBasepoint: hot.htlcBasepoint,
+  paymentBasepoint: cold.paymentBasepoint,
+  delayedPaymentBasepoint: cold.delayedPaymentBasepoint,
+  depositOwnerKey: cold.depositOwnerKey,
+  depositDelay: 4320,
+  shutdownScript: cold.shutdownScript,
+};
+
+let node: Regtest;
+let esplora: EsploraServer;
+let bitcoind: OwnerChain;
+let server: OwnerChain;
+
+beforeAll(async () => {
+  node = await startRegtest();
+  esplora = await EsploraServer.start(node);
+  bitcoind = bitcoindChain(node.rpcOptions);
+  server = esploraChain(esplora.url);
+}, 120_000);
+afterAll(async () => {
+  bitcoind?.close();
+  await esplora?.stop();
+  await node?.stop();
+});
+
+// ── channels made by hand ─────────────────────────────────────────────────────────────────────────────────
+
+async function publish(transaction: Transaction): Promise<void> {
+  await node.rpc("sendrawtransaction", [toHex(transactionBytes(transaction))]);
+}
+
+async function paid(script: Uint8Array, valueSat: number): Promise<Outpoint & { valueSat: number }> {
+  const id = await node.fund(toHex(script), valueSat);
+  const tx = parseTransaction(fromHex(await node.rpc<string>("getrawtransaction", [id])));
+  await node.mine(1);
+  return { txid: txidOf(tx), vout: tx.outputs.findIndex(each => equal(each.script, script)), valueSat };
+}
+
+interface Payment {
+  readonly preimage: Uint8Array;
+  readonly sat: number;
+  readonly expiry: number;
+  readonly incoming?: boolean;
+}
+
+const payment = (name: string, sat: number, expiry: number, incoming = false): Payment => ({
+  preimage: derived(`preimage ${name}`),
+  sat,
+  expiry,
+  incoming,
+});
+const hashOf = ({ preimage }: Payment) => sha256(preimage);
+
+/** A channel on the chain, of which both sides' keys are known here. */
+class Made {
+  readonly proposal: Proposal;
+  readonly channel: ReturnType<typeof channelOf>;
+
+  private constructor(proposal: Proposal) {
+    this.proposal = proposal;
+    this.channel = channelOf(ours, proposal);
+  }
+
+  static async open(changed: Partial<Proposal> = {}): Promise<Made> {
+    const deposit = await paid(p2wsh(depositScriptOf(ours)), DEPOSIT_SAT);
+    const made = new Made(proposalWith({ deposits: [deposit], channelSat: CHANNEL_SAT, ...changed }));
+    const funding = fundingOf(ours, made.proposal);
+    await publish(
+      signedFunding(
+        funding,
+        funding.sighashes.map(hash => nobleCurve.sign(hash, FUNDING.secret)),
+      ),
+    );
+    await node.mine(1);
+    return made;
+  }
+
+  view(theirSat: number, payments: readonly Payment[] = []): View {
+    const inFlight = payments.reduce((sum, { sat }) => sum + sat, 0);
+    const costs = commitmentFeeSat(FEERATE, payments.length) + 2 * ANCHOR_SAT;
+    return {
+      feeratePerKw: FEERATE,
+      theirSat,
+      ourSat: CHANNEL_SAT - theirSat - inFlight - costs,
+      htlcs: payments.map(each => ({
+        paymentHash: hashOf(each),
+        amountMsat: each.sat * 1000,
+        cltvExpiry: each.expiry,
+        ...(each.incoming ? { incoming: true } : {}),
+      })),
+    };
+  }
+
+  private point(number: number): Uint8Array {
+    return nobleCurve.publicKey(commitmentSecret(SEED, number));
+  }
+
+  /** A commitment of the bridge's. */
+  theirs(number: number, view: View): Commitment {
+    const sides = [theirBasepoints(this.proposal), ourBasepoints(ours)] as const;
+    const at = deriveCommitmentKeys(nobleCurve, this.point(number), ...sides);
+    return commitmentOf(this.channel, false, number, at, view);
+  }
+
+  signed(commitment: Commitment): Transaction {
+    const [own, bridges] = [FUNDING, BRIDGE.funding].map(({ secret }) =>
+      nobleCurve.sign(commitment.sighash, secret),
+    ) as [Uint8Array, Uint8Array];
+    return signedCommitment(this.channel, commitment, own, bridges);
+  }
+
+  async cheat(number: number, view: View): Promise<Commitment> {
+    const commitment = this.theirs(number, view);
+    await publish(this.signed(commitment));
+    return commitment;
+  }
+
+  /** HTLC-success of the bridge's: it knows the preimage, and adds a coin for the fee. */
+  async claim(number: number, commitment: Commitment, of: Payment): Promise<Transaction> {
+    const htlc = commitment.htlcs.find(each => equal(each.htlc.paymentHash, hashOf(of)))!;
+    const coin = await paid(p2wpkh(COIN.point), 20_000);
+    const whole = {
+      ...htlc.transaction,
+      inputs: [...htlc.transaction.inputs, { txid: coin.txid, vout: coin.vout, sequence: 0xfffffffd }],
+      outputs: [...htlc.transaction.outputs, { valueSat: 15_000, script: p2wpkh(COIN.point) }],
+    };
+    const point = this.point(number);
+    const ourSecret = derivePrivateKey(hot.htlcBasepointSecret, ours.htlcBasepoint, point);
+    const theirSecret = derivePrivateKey(BRIDGE.htlc.secret, BRIDGE.htlc.point, point);
+    const theirHash = sighash(whole, 0, htlc.witnessScript, htlc.valueSat);
+    const signed = signedHtlcTransaction(
+      { ...htlc, transaction: whole },
+      nobleCurve.sign(theirHash, theirSecret),
+      nobleCurve.sign(htlc.sighash, ourSecret),
+      of.preimage,
+    );
+    const coinHash = sighash(whole, 1, p2wpkhScriptCode(COIN.point), coin.valueSat);
+    const witness = [witnessSignature(nobleCurve.sign(coinHash, COIN.secret)), COIN.point];
+    const transaction = {
+      ...whole,
+      inputs: [signed.inputs[0]!, { ...whole.inputs[1]!, witness }],
+    };
+    await publish(transaction);
+    return transaction;
+  }
+
+  secrets(count = COUNT): SecretStore {
+    let store = EMPTY_SECRET_STORE;
+    for (let number = 0; number < count; number++) store = storeSecret(store, commitmentSecret(SEED, number));
+    return store;
+  }
+
+  /** What the device held: its own state of this number, and the secrets of `count` states of the bridge's. */
+  exit(changed: Partial<Exit> = {}, count = COUNT): Exit {
+    const number = changed.number ?? 3;
+    const view = this.view(20_000);
+    const point = keys.commitmentPoint(FUNDING.point, this.proposal.index, number);
+    const at = deriveCommitmentKeys(nobleCurve, point, ourBasepoints(ours), theirBasepoints(this.proposal));
+    const commitment = commitmentOf(this.channel, true, number, at, view);
+    return {
+      index: this.proposal.index,
+      number,
+      point,
+      proposal: this.proposal,
+      view,
+      commitment: transactionBytes(this.signed(commitment)),
+      ownSignature: nobleCurve.sign(commitment.sighash, FUNDING.secret),
+      bridgeSignature: nobleCurve.sign(commitment.sighash, BRIDGE.funding.secret),
+      anchor: null,
+      anchorSignature: null,
+      htlcSignatures: [],
+      theirs: [{ number: count, point: this.point(count), view }],
+      secrets: this.secrets(count),
+      paymentHashes: [],
+      ...changed,
+    };
+  }
+
+  file(changed: Partial<Exit> = {}, count = COUNT, final = false): ExitFile {
+    const source = {
+      network: NETWORK,
+      deviceId: "toll2345",
+      keys: ours,
+      commitmentMaster: hot.commitmentMaster,
+    } as const;
+    const text = writeExit(source, this.exit(changed, count), final);
+    return readExit("exit.json", text, () => hot.commitmentMaster);
+  }
+}
+
+const look = (chain: OwnerChain, ...exits: ExitFile[]): Promise<RecoveryPlan> =>
+  planRecovery({ keys, chain, exits, deposits: [], gap: 1, feeratePerKw: 500 });
+
+/** Does what is to be done, block by block, until nothing is left; the fees of it. */
+async function takeAll(chain: OwnerChain, file: ExitFile): Promise<number> {
+  let feesSat = 0;
+  for (let round = 0; round < 10; round++) {
+    const plan = await look(chain, file);
+    await carryOut(chain, plan);
+    feesSat += plan.collections.reduce((sum, { feeSat }) => sum + feeSat, 0);
+    if (!isUnfinished(plan)) return feesSat;
+    await node.mine(1);
+  }
+  throw new Error("it comes to no end");
+}
+
+/** What is taken for punishing, each transaction's sum: beside it all tests' to_remote outputs come home. */
+function penaltiesIn({ collections }: RecoveryPlan): number[] {
+  return collections
+    .filter(({ what }) => what.every(each => each.includes("revoked state")))
+    .map(({ inSat }) => inSat)
+    .sort((a, b) => a - b);
+}
+
+/** What is at the owner's address, sat. */
+async function homeSat(): Promise<number> {
+  const { total_amount } = await node.rpc<{ total_amount: number }>("scantxoutset", [
+    "start",
+    [`raw(${toHex(ours.shutdownScript)})`],
+  ]);
+  return Math.round(total_amount * 1e8);
+}
+
+const costsOf = (payments: number) => commitmentFeeSat(FEERATE, payments) + 2 * ANCHOR_SAT;
+
+// ── tests ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** So that each test finds its own money alone. */
+beforeEach(async () => {
+  await carryOut(bitcoind, await look(bitcoind));
+  await node.mine(1);
+}, 60_000);
+
+describe("a revoked state of the bridge's", () => {
+  test.each([
+    ["by a bitcoind", () => bitcoind],
+    ["by an Esplora server", () => server],
+  ])(
+    "is taken whole while it waits for a block, payments in flight and all, %s",
+    async (_, chainOf) => {
+      const chain = chainOf();
+      const made = await Made.open();
+      const height = await node.rpc<number>("getblockcount");
+      const payments = [
+        payment("one", 30_000, height + 90),
+        payment("long expired", 20_000, height - 40),
+        payment("of the bridge's", 10_000, height + 60, true),
+      ];
+      const before = await homeSat();
+      await made.cheat(2, made.view(70_000, payments));
+      const copy = made.file({ paymentHashes: payments.map(hashOf) });
+      const plan = await look(chain, copy);
+      expect(plan.exits).toMatchObject([{ action: "replaced", penalty: { number: 2, blocksLeft: 144 } }]);
+      expect(plan.remarks.join()).toMatch(/revoked state 2 .*waits for a block.* all of it is yours/);
+      // Each payment on its own: what the bridge may take meanwhile must not undo the rest.
+      expect(penaltiesIn(plan)).toEqual([10_000, 20_000, 30_000, 70_000]);
+
+      const feesSat = await takeAll(chain, copy);
+      expect((await homeSat()) - before).toBe(CHANNEL_SAT - costsOf(3) - feesSat);
+    },
+    60_000,
+  );
+
+  test.each([
+    ["waits for a block", false],
+    ["is in a block", true],
+  ])(
+    "has payments that the device has forgotten: what the bridge gets for one is taken when it %s",
+    async (_, mined) => {
+      const made = await Made.open();
+      const height = await node.rpc<number>("getblockcount");
+      const forgotten = payment("forgotten", 40_000, height + 50);
+      const before = await homeSat();
+      const commitment = await made.cheat(1, made.view(60_000, [forgotten]));
+      const copy = made.file({ paymentHashes: [hashOf(payment("another", 1, 1))] });
+      const first = await look(bitcoind, copy);
+      expect(penaltiesIn(first)).toEqual([60_000]);
+      expect(first.remarks.join()).toMatch(/40000 sat .* does not remember \([\d,]+ scripts were tried\)/);
+      await carryOut(bitcoind, first);
+      await node.mine(1);
+
+      await made.claim(1, commitment, forgotten);
+      if (mined) await node.mine(1);
+      const second = await look(bitcoind, copy);
+      expect(penaltiesIn(second)).toEqual([40_000]);
+      const firstFeeSat = first.collections[0]!.feeSat;
+      const feesSat = await takeAll(bitcoind, copy);
+      expect((await homeSat()) - before).toBe(CHANNEL_SAT - costsOf(1) - firstFeeSat - feesSat);
+      expect((await look(bitcoind, copy)).remarks.join()).toContain("nothing of it is left to take");
+    },
+    60_000,
+  );
+
+  test("does not pass for one of ours if the bridge has given our keys for its own", async () => {
+    const made = await Made.open({ paymentBasepoint: ours.paymentBasepoint });
+    await made.cheat(3, made.view(80_000));
+    await node.mine(1);
+    const plan = await look(bitcoind, made.file());
+    expect(plan.exits).toMatchObject([{ penalty: { number: 3, blocksLeft: 143 } }]);
+    expect(penaltiesIn(plan)).toEqual([80_000]);
+  });
+
+  test("that is newer than a copy can't be punished with it, and the copy says so", async () => {
+    const made = await Made.open();
+    await made.cheat(COUNT + 1, made.view(50_000));
+    await node.mine(2);
+    const plan = await look(bitcoind, made.file());
+    expect(plan.exits).toMatchObject([{ action: "replaced" }]);
+    expect(plan.exits[0]!.penalty).toBeUndefined();
+    expect(plan.remarks.join()).toMatch(/state 6\. This file holds the bridge's secrets of states up to 4/);
+    expect(penaltiesIn(plan)).toEqual([]);
+    // What it pays us is found as ever.
+    expect((await look(bitcoind)).collections).toMatchObject([{ inSat: made.view(50_000).ourSat }]);
+    // With the newer one it is.
+    const newer = await look(bitcoind, made.file(), made.file({ number: 4 }, COUNT + 2));
+    expect(newer.exits).toMatchObject([{ penalty: { number: COUNT + 1 } }]);
+  });
+});
+
+describe("a copy of an exit", () => {
+  test("is never published: while the channel is open, or its funding is back", async () => {
+    const made = await Made.open();
+    await expect(look(bitcoind, made.file())).rejects.toMatchObject({ code: "exit-not-newest" });
+    await made.cheat(1, made.view(30_000));
+    const [block] = await node.mine(1);
+    expect((await look(bitcoind, made.file())).exits).toMatchObject([{ action: "replaced" }]);
+    await node.rpc("invalidateblock", [block]);
+    // The cheat waits again: it is punished all the same.
+    expect((await look(bitcoind, made.file())).exits).toMatchObject([{ penalty: { blocksLeft: 144 } }]);
+    await node.rpc("reconsiderblock", [block]);
+  });
+
+  test("beside the final exit of the same state does no harm", async () => {
+    const made = await Made.open();
+    const plan = await look(bitcoind, made.file(), made.file({}, COUNT, true), made.file({ number: 1 }));
+    expect(plan.exits).toMatchObject([{ action: "publish", exit: { file: { final: true, number: 3 } } }]);
+  });
+
+  test("of a channel that both closed, or that our own commitment closed, asks for nothing", async () => {
+    const made = await Made.open();
+    const closing = buildClosing(made.channel, {
+      ourSat: 150_000,
+      theirSat: 49_000,
+      ourScript: ours.shutdownScript,
+      theirScript: p2wpkh(BRIDGE.close.point),
+    });
+    const [own, bridges] = [FUNDING, BRIDGE.funding].map(({ secret }) =>
+      nobleCurve.sign(closing.sighash, secret),
+    ) as [Uint8Array, Uint8Array];
+    await publish(signedClosing(made.channel, closing, own, bridges));
+    const plan = await look(bitcoind, made.file());
+    expect(plan.remarks.join()).toContain("closed by both sides together");
+    expect(penaltiesIn(plan)).toEqual([]);
+
+    const left = await Made.open();
+    const exit = left.exit({ number: 2 });
+    await publish(parseTransaction(exit.commitment));
+    const height = await node.rpc<number>("getblockcount");
+    const closed = await howClosed(
+      { chain: bitcoind, height, secrets: hot },
+      checkExit(left.file({ number: 3 })),
+    );
+    expect(closed).toEqual({ sentence: null, standing: "waiting" });
+  });
+});
+
+describe("secrets that don't fit", () => {
+  const tampered = (store: SecretStore): SecretStore => ({
+    ...store,
+    secrets: store.secrets.map((each, i) => (i === 0 ? each.map(byte => byte ^ 1) : each)),
+  });
+
+  test("are not used, and don't keep anybody from leaving with a state that is good", async () => {
+    const made = await Made.open();
+    // Of four secrets each follows from the last.
+    const four = made.secrets(4);
+    const changed = { secrets: tampered(four), theirs: made.exit({}, 4).theirs };
+    for (const wrong of [changed, { secrets: made.secrets(COUNT - 1) }, { secrets: made.secrets(COUNT + 1) }])
+      expect(checkExit(made.file(wrong)).secrets).toBeNull();
+    // A file that says otherwise under the right seal, as one that was made of a damaged flash.
+    const file = { ...made.file({}, 4), secrets: tampered(four) };
+    expect(checkExit({ ...file, secrets: four }).secrets).toEqual(four);
+    expect(checkExit(file).secrets).toBeNull();
+
+    const final = made.file(changed, 4, true);
+    expect((await look(bitcoind, final)).exits).toMatchObject([{ action: "publish" }]);
+    await made.cheat(1, made.view(10_000));
+    const plan = await look(bitcoind, final);
+    expect(plan.remarks.join()).toContain("no secrets of the bridge's that could be used");
+    expect(penaltiesIn(plan)).toEqual([]);
+  });
+});
+
+describe("what spends an output", () => {
+  test("is found while it waits and in blocks, by bitcoind as far back as it is told, and by Esplora", async () => {
+    const made = await Made.open();
+    const { funding } = made.channel;
+    for (const chain of [bitcoind, server]) expect(await chain.spender(funding, 10)).toBeNull();
+    const { txid } = await made.cheat(0, made.view(0));
+    for (const chain of [bitcoind, server]) {
+      const found = await chain.spender(funding, 0);
+      expect(found?.height).toBeNull();
+      expect(toHex(txidOf(found!.transaction))).toBe(toHex(txid));
+    }
+    await node.mine(3);
+    const height = await node.rpc<number>("getblockcount");
+    expect(await bitcoind.spender(funding, 2)).toBeNull();
+    const read: number[] = [];
+    expect(await bitcoind.spender(funding, 10, at => read.push(at))).toMatchObject({ height: height - 2 });
+    expect(read).toEqual([height, height - 1, height - 2]);
+    expect(await server.spender(funding, 0)).toMatchObject({ height: height - 2 });
+  });
+});
+
+describe("a guard", () => {
+  test("sees the channel open, the cheat, the penalty that waits, and the end", async () => {
+    const made = await Made.open();
+    const file = made.file();
+    const guard = createGuard({ chain: bitcoind, secretsOf: () => hot, feeratePerKw: 500 });
+    expect(await guard.look([file])).toMatchObject([{ closing: null, collections: [], isOver: false }]);
+    await made.cheat(4, made.view(90_000));
+    const [seen] = await guard.look([file]);
+    expect(seen).toMatchObject({ closing: { penalty: { number: 4, blocksLeft: 144 } }, isOver: false });
+    expect(seen!.collections).toMatchObject([{ inSat: 90_000, toScript: ours.shutdownScript }]);
+    await bitcoind.publish([seen!.collections[0]!.transaction]);
+    const [waits] = await guard.look([file]);
+    expect(waits).toMatchObject({ collections: [], isOver: false });
+    expect(waits!.closing!.penalty!.waiting).toHaveLength(1);
+    await node.mine(5);
+    expect(await guard.look([file])).toMatchObject([{ collections: [], isOver: false }]);
+    await node.mine(1);
+    expect(await guard.look([file])).toMatchObject([{ collections: [], isOver: true }]);
+  });
+});
