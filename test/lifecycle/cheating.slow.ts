@@ -4,15 +4,14 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { open } from "lmdb";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
-import { createLog } from "../../gateway/log.ts";
 import { askStatus } from "../../owner/channel.ts";
 import { checkExit } from "../../owner/recover-exit.ts";
-import { PlainPeer } from "../../scripts/harness-peer.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
 import { waitFor } from "../e2e/world.ts";
 import {
   booksOf,
   carOf,
+  cheatFrom,
   exitOf,
   payTolls,
   recoverAll,
@@ -129,21 +128,7 @@ describe("the bridge publishes a revoked state", () => {
 
     if (down) await world.stopGateway();
 
-    // An LDK from the old copy, which nobody is connected to, closes with what it knows.
-    const environment = open({ path: join(old, "store") });
-    const rows = openNodeStore(environment.openDB({ name: "lightning", encoding: "binary" }), "node");
-    await rows.write(new Map([...rows.keys("own/contact/"), "own/port"].map(key => [key, null])));
-    await environment.close();
-    const thief = await PlainPeer.start({
-      dataDir: old,
-      network: "regtest",
-      rpc: world.bitcoind.rpcOptions,
-      wallet: "regtest",
-      port: 0,
-      log: createLog("error", () => {}),
-    });
-    const channel = thief.channels().find(each => each.funding === `${funding}:0`)!;
-    thief.close(channel.channelId, true);
+    const thief = await cheatFrom(scene, old, funding);
     await untilSpent(funding);
     await thief.stop();
     if (down) {

@@ -25,7 +25,7 @@ export class EsploraServer {
   busyFor = 0;
   private readonly bitcoind: Regtest;
   private readonly server: Server;
-  private last: { readonly state: string; readonly known: Map<string, Known> } | undefined;
+  private last: { readonly state: string; readonly known: Promise<Map<string, Known>> } | undefined;
   private readonly blocks = new Map<string, readonly Tx[]>();
 
   private constructor(bitcoind: Regtest) {
@@ -122,9 +122,14 @@ export class EsploraServer {
     const { bitcoind } = this;
     const best = await bitcoind.rpc<string>("getbestblockhash");
     const state = [best, ...(await bitcoind.rpc<string[]>("getrawmempool"))].join();
-    if (this.last?.state === state) return this.last.known;
+    // Several may ask at once: each waits until all is read.
+    if (this.last?.state !== state) this.last = { state, known: this.readAll() };
+    return this.last.known;
+  }
+
+  private async readAll(): Promise<Map<string, Known>> {
+    const { bitcoind } = this;
     const known = new Map<string, Known>();
-    this.last = { state, known };
     for (let height = 1, tip = await bitcoind.rpc<number>("getblockcount"); height <= tip; height++) {
       const hash = await bitcoind.rpc<string>("getblockhash", [height]);
       let transactions = this.blocks.get(hash);

@@ -2,6 +2,10 @@
  * How channels end: the world of test/e2e, an owner whose words are known, and books that are kept by the chain alone.
  * Whatever the programs say, what counts is which outputs the owner can spend at the end, and who got the rest.
  */
+import { join } from "node:path";
+import { open } from "lmdb";
+import { openNodeStore } from "../../gateway/lightning/store.ts";
+import { createLog } from "../../gateway/log.ts";
 import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
 import {
   carryOut,
@@ -16,6 +20,7 @@ import { type ExitFile, readExit, writeExit } from "../../owner/recover-exit.ts"
 import { recoveryKeys } from "../../owner/recover-keys.ts";
 import type { HeldExit } from "../../owner/watch.ts";
 import { takeExitOut } from "../../owner/watch.ts";
+import { PlainPeer } from "../../scripts/harness-peer.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { OWNER_WORDS } from "../e2e/made-devices.ts";
 import { type Car, type DeviceOptions, World } from "../e2e/world.ts";
@@ -204,6 +209,28 @@ export function satOf(bitcoin: number): number {
 /** Where the owner's money of a device ends up: the ordinary address of the words. */
 export function homeScript({ world }: Scene, deviceId: string): string {
   return world.closeScript(deviceId);
+}
+
+/**
+ * The bridge cheats: an LDK from an old copy of its folder, which nobody is connected to, closes with what it knows. To be
+ * stopped by the test.
+ */
+export async function cheatFrom({ world }: Scene, copy: string, funding: string): Promise<PlainPeer> {
+  const environment = open({ path: join(copy, "store") });
+  const rows = openNodeStore(environment.openDB({ name: "lightning", encoding: "binary" }), "node");
+  await rows.write(new Map([...rows.keys("own/contact/"), "own/port"].map(key => [key, null])));
+  await environment.close();
+  const thief = await PlainPeer.start({
+    dataDir: copy,
+    network: NETWORK,
+    rpc: world.bitcoind.rpcOptions,
+    wallet: "regtest",
+    port: 0,
+    log: createLog("error", () => {}),
+  });
+  const channel = thief.channels().find(each => each.funding === `${funding}:0`)!;
+  thief.close(channel.channelId, true);
+  return thief;
 }
 
 /** Pays a number of tolls; what left the channel, msat. */

@@ -90,7 +90,7 @@ beforeAll(async () => {
   esplora = await EsploraServer.start(node);
   bitcoind = bitcoindChain(node.rpcOptions);
   server = esploraChain(esplora.url);
-}, 120_000);
+});
 afterAll(async () => {
   bitcoind?.close();
   await esplora?.stop();
@@ -303,37 +303,33 @@ const costsOf = (payments: number) => commitmentFeeSat(FEERATE, payments) + 2 * 
 beforeEach(async () => {
   await carryOut(bitcoind, await look(bitcoind));
   await node.mine(1);
-}, 60_000);
+});
 
 describe("a revoked state of the bridge's", () => {
   test.each([
     ["by a bitcoind", () => bitcoind],
     ["by an Esplora server", () => server],
-  ])(
-    "is taken whole while it waits for a block, payments in flight and all, %s",
-    async (_, chainOf) => {
-      const chain = chainOf();
-      const made = await Made.open();
-      const height = await node.rpc<number>("getblockcount");
-      const payments = [
-        payment("one", 30_000, height + 90),
-        payment("long expired", 20_000, height - 40),
-        payment("of the bridge's", 10_000, height + 60, true),
-      ];
-      const before = await homeSat();
-      await made.cheat(2, made.view(70_000, payments));
-      const copy = made.file({ paymentHashes: payments.map(hashOf) });
-      const plan = await look(chain, copy);
-      expect(plan.exits).toMatchObject([{ action: "replaced", penalty: { number: 2, blocksLeft: 144 } }]);
-      expect(plan.remarks.join()).toMatch(/revoked state 2 .*waits for a block.* all of it is yours/);
-      // Each payment on its own: what the bridge may take meanwhile must not undo the rest.
-      expect(penaltiesIn(plan)).toEqual([10_000, 20_000, 30_000, 70_000]);
+  ])("is taken whole while it waits for a block, payments in flight and all, %s", async (_, chainOf) => {
+    const chain = chainOf();
+    const made = await Made.open();
+    const height = await node.rpc<number>("getblockcount");
+    const payments = [
+      payment("one", 30_000, height + 90),
+      payment("long expired", 20_000, height - 40),
+      payment("of the bridge's", 10_000, height + 60, true),
+    ];
+    const before = await homeSat();
+    await made.cheat(2, made.view(70_000, payments));
+    const copy = made.file({ paymentHashes: payments.map(hashOf) });
+    const plan = await look(chain, copy);
+    expect(plan.exits).toMatchObject([{ action: "replaced", penalty: { number: 2, blocksLeft: 144 } }]);
+    expect(plan.remarks.join()).toMatch(/revoked state 2 .*waits for a block.* all of it is yours/);
+    // Each payment on its own: what the bridge may take meanwhile must not undo the rest.
+    expect(penaltiesIn(plan)).toEqual([10_000, 20_000, 30_000, 70_000]);
 
-      const feesSat = await takeAll(chain, copy);
-      expect((await homeSat()) - before).toBe(CHANNEL_SAT - costsOf(3) - feesSat);
-    },
-    60_000,
-  );
+    const feesSat = await takeAll(chain, copy);
+    expect((await homeSat()) - before).toBe(CHANNEL_SAT - costsOf(3) - feesSat);
+  });
 
   test.each([
     ["waits for a block", false],
@@ -362,7 +358,6 @@ describe("a revoked state of the bridge's", () => {
       expect((await homeSat()) - before).toBe(CHANNEL_SAT - costsOf(1) - firstFeeSat - feesSat);
       expect((await look(bitcoind, copy)).remarks.join()).toContain("nothing of it is left to take");
     },
-    60_000,
   );
 
   test("does not pass for one of ours if the bridge has given our keys for its own", async () => {
