@@ -57,7 +57,7 @@ export function createGuard(options: GuardOptions): Guard {
     const known = over.get(name);
     if (known) return known;
     const secrets = options.secretsOf(file.keys.fundingKey);
-    const closing = await howClosed({ ...options, height, secrets, searched }, exit);
+    const closing = await howClosed({ ...options, feeratePerKw, height, secrets, searched }, exit);
     const { penalty, standing } = closing;
     const remarks: string[] = [];
     const toScript = options.toScript ?? file.keys.shutdownScript;

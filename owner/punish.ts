@@ -13,7 +13,7 @@
 import { createHash } from "node:crypto";
 import { commitmentSecrets } from "../device/context.ts";
 import { p2wsh, script, scriptNumber } from "../src/bitcoin/script.ts";
-import { type Outpoint, type Transaction, txidOf } from "../src/bitcoin/transaction.ts";
+import { type Outpoint, type Transaction, txidOf, weightOf } from "../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/bytes/curve.ts";
 import { codeOf } from "../src/errors.ts";
@@ -48,6 +48,8 @@ export interface ClosingOptions {
   readonly height: number;
   /** The device's own. From the words, or from the owner's folder: it takes no cold key to punish. */
   readonly secrets: Pick<DeviceSecrets, "commitmentMaster" | "revocationBasepointSecret">;
+  /** Sat per 1000 weight: a penalty that waits and pays much less is replaced. Absent: none is. */
+  readonly feeratePerKw?: number;
   /** Witness scripts of HTLCs by their P2WSH script (hex), null where none was found: not searched for again. */
   readonly searched?: Map<string, Uint8Array | null>;
   /** How many blocks back a bitcoind is asked, beside the delay in which there is something to punish (default: 2016). */
@@ -187,39 +189,39 @@ async function penaltyFor(
   const payments: (Outpoint & { readonly valueSat: number; readonly script: Uint8Array })[] = [];
   const waiting: Waiting[] = [];
   const remarks: string[] = [];
-  const seen = new Set<string>();
+  /** All that is or was under the revocation key with a delay for the bridge. */
+  const revocables = new Map<string, Claimed>();
+  /** Penalties that wait for a block. */
+  const published = new Map<string, Transaction>();
 
-  /** What is under the revocation key with a delay for the bridge: taken if it is unspent. */
-  const takeRevocable = async (outpoint: Outpoint, what: string) => {
-    const name = `${toHex(outpoint.txid)}:${outpoint.vout}`;
-    if (seen.has(name)) return;
-    seen.add(name);
-    const output = await chain.output(outpoint);
-    if (!output) return noteWaiting(outpoint);
+  const take = async ({ txid: from, vout, valueSat }: Claimed["output"], what: string) => {
+    const outpoint = { txid: from, vout };
+    if (revocables.has(nameOf(outpoint))) return;
     const claim = { what, witnessScript: revocable, secret, spend: punishToLocal };
+    const claimed = { claim, output: { ...outpoint, valueSat } };
+    revocables.set(nameOf(outpoint), claimed);
+    const output = await chain.output(outpoint);
     // The bridge can replace a transaction of its own while that waits for a block, but not the commitment.
-    const isSafe = output.height !== null || equal(outpoint.txid, txid);
-    (isSafe ? safe : unsafe).push({ claim, output });
+    const isSafe = output !== null && (output.height !== null || equal(from, txid));
+    if (output) (isSafe ? safe : unsafe).push(claimed);
+    else await noteWaiting(outpoint);
   };
-  /** A penalty of ours that waits; the bridge's own claim, which waits: its output is taken. */
+  /** Who has spent it and waits for a block: the bridge, whose output is taken then, or a penalty of ours. */
   const noteWaiting = async (outpoint: Outpoint): Promise<void> => {
     const spender = await chain.spender(outpoint, 0);
     if (!spender) return;
     const from = txidOf(spender.transaction);
-    const claimed = [...spender.transaction.outputs.entries()].filter(([, output]) =>
-      equal(output.script, revocableScript),
-    );
-    for (const [vout] of claimed)
-      await takeRevocable({ txid: from, vout }, `a payment in ${named}, which the bridge has claimed`);
-    if (claimed.length > 0 || spender.height !== null) return;
-    const valueSat = spender.transaction.outputs.reduce((sum, output) => sum + output.valueSat, 0);
-    if (seen.has(toHex(from))) return;
-    seen.add(toHex(from));
-    waiting.push({ what: `penalty for ${named}`, valueSat, atHeight: null });
+    let isTheirs = false;
+    for (const [vout, { script, valueSat }] of spender.transaction.outputs.entries()) {
+      if (!equal(script, revocableScript)) continue;
+      isTheirs = true;
+      await take({ txid: from, vout, valueSat }, `a payment in ${named}, which the bridge has claimed`);
+    }
+    if (!isTheirs && spender.height === null) published.set(toHex(from), spender.transaction);
   };
 
   for (const [vout, { script, valueSat }] of transaction.outputs.entries()) {
-    if (equal(script, revocableScript)) await takeRevocable({ txid, vout }, named);
+    if (equal(script, revocableScript)) await take({ txid, vout, valueSat }, named);
     else if (!aside.some(each => equal(each, script))) payments.push({ txid, vout, valueSat, script });
   }
   const unspent: typeof payments = [];
@@ -229,7 +231,7 @@ async function penaltyFor(
   }
   if (unspent.length < payments.length) {
     for (const output of await chain.unspent([revocableScript]))
-      await takeRevocable(output, `a payment in ${named}, which the bridge has claimed`);
+      await take(output, `a payment in ${named}, which the bridge has claimed`);
   }
 
   const { scripts, tries } = findScripts(options, exit, keys, unspent, height ?? tip);
@@ -252,8 +254,18 @@ async function penaltyFor(
     remarks.push(
       `${unknownSat} sat of ${named} are in payments that this device does not remember${tries > 0 ? ` (${tries.toLocaleString("en-US")} scripts were tried)` : ""}: they can't be taken yet. When the bridge claims them, what it gets is yours for ${theirs.toLocalDelay} blocks: look again then, or let \`lngate owner watch\` look`,
     );
+  const replaced: Claimed[][] = [];
+  for (const penalty of published.values()) {
+    const inputs = penalty.inputs.flatMap(input => revocables.get(nameOf(input)) ?? []);
+    const outSat = penalty.outputs.reduce((sum, output) => sum + output.valueSat, 0);
+    const feeSat = inputs.reduce((sum, { output }) => sum + output.valueSat, 0) - outSat;
+    const isWhole = inputs.length === penalty.inputs.length;
+    if (isWhole && isFarBelow((feeSat * 1000) / weightOf(penalty), options.feeratePerKw))
+      replaced.push(inputs);
+    else waiting.push({ what: `penalty for ${named}`, valueSat: outSat, atHeight: null });
+  }
   // What the bridge can undo would take along whatever it is collected together with.
-  const ready = [...(safe.length > 0 ? [safe] : []), ...unsafe.map(each => [each])];
+  const ready = [...(safe.length > 0 ? [safe] : []), ...unsafe.map(each => [each]), ...replaced];
   const end = height === null ? tip + theirs.toLocalDelay : height + theirs.toLocalDelay - 1;
   return {
     number,
@@ -263,6 +275,15 @@ async function penaltyFor(
     remarks,
     isOver: ready.length === 0 && waiting.length === 0 && unknownSat === 0,
   };
+}
+
+function nameOf({ txid, vout }: Outpoint): string {
+  return `${toHex(txid)}:${vout}`;
+}
+
+/** By so much that nodes take a replacement: it pays its own way, too. */
+function isFarBelow(paidPerKw: number, wantedPerKw = 0): boolean {
+  return wantedPerKw >= Math.max(1.25 * paidPerKw, paidPerKw + 300);
 }
 
 // ── which HTLC an output is ───────────────────────────────────────────────────────────────────────────────

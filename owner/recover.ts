@@ -392,7 +392,7 @@ async function planExit(
   if (typeof standing === "number") return { ...own, standing, action: "done" };
   if (standing === "unknown" && (await chain.output(channel.funding)) === null) {
     const secrets = keys.device(file.keys.fundingKey);
-    const { sentence, penalty } = await howClosed({ ...options, height, secrets }, exit);
+    const { sentence, penalty } = await howClosed({ ...options, feeratePerKw, height, secrets }, exit);
     remarks.push(sentence ?? (await whoClosed(chain, exit)), ...(penalty?.remarks ?? []));
     return { ...own, standing, action: "replaced", ...(penalty ? { penalty } : {}) };
   }

@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import type { Exit } from "../../device/channel/exiting.ts";
 import type { Proposal, View } from "../../device/channel/state.ts";
-import type { OwnerChain } from "../../owner/chain.ts";
+import { type OwnerChain, shownTxid } from "../../owner/chain.ts";
 import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
 import { esploraChain } from "../../owner/chain-esplora.ts";
 import { createGuard } from "../../owner/guard.ts";
@@ -135,6 +135,10 @@ class Made {
     this.channel = channelOf(ours, proposal);
   }
 
+  static of(proposal: Proposal): Made {
+    return new Made(proposal);
+  }
+
   static async open(changed: Partial<Proposal> = {}): Promise<Made> {
     const deposit = await paid(p2wsh(depositScriptOf(ours)), DEPOSIT_SAT);
     const made = new Made(proposalWith({ deposits: [deposit], channelSat: CHANNEL_SAT, ...changed }));
@@ -262,8 +266,9 @@ class Made {
   }
 }
 
+const OPTIONS = { keys, deposits: [], gap: 1, feeratePerKw: 500 };
 const look = (chain: OwnerChain, ...exits: ExitFile[]): Promise<RecoveryPlan> =>
-  planRecovery({ keys, chain, exits, deposits: [], gap: 1, feeratePerKw: 500 });
+  planRecovery({ ...OPTIONS, chain, exits });
 
 /** Does what is to be done, block by block, until nothing is left; the fees of it. */
 async function takeAll(chain: OwnerChain, file: ExitFile): Promise<number> {
@@ -386,6 +391,21 @@ describe("a revoked state of the bridge's", () => {
   });
 });
 
+describe("a channel that the device holds for closed", () => {
+  test("was closed by a revoked state: what the owner's folder keeps of it takes all, unasked for", async () => {
+    const made = await Made.open();
+    await made.cheat(2, made.view(70_000));
+    const kept = made.file({}, COUNT, true);
+    const plan = await planRecovery({ ...OPTIONS, chain: bitcoind, exits: [], kept: [kept] });
+    expect(plan.exits).toMatchObject([{ action: "replaced", penalty: { number: 2 } }]);
+    expect(penaltiesIn(plan)).toEqual([70_000]);
+    // One that is open is not left by it.
+    const open = (await Made.open()).file({}, COUNT, true);
+    const other = await planRecovery({ ...OPTIONS, chain: bitcoind, exits: [], kept: [open] });
+    expect(other.exits).toEqual([]);
+  });
+});
+
 describe("a copy of an exit", () => {
   test("is never published: while the channel is open, or its funding is back", async () => {
     const made = await Made.open();
@@ -481,6 +501,26 @@ describe("what spends an output", () => {
   });
 });
 
+describe("a bitcoind that has pruned the block in question", () => {
+  test("says so, and recovery says what that means", async () => {
+    const pruned = await startRegtest({ extraArgs: ["-fastprune", "-prune=1"], blocks: 500 });
+    const chain = bitcoindChain(pruned.rpcOptions);
+    try {
+      await pruned.rpc("pruneblockchain", [150]);
+      const nowhere = { txid: derived("nowhere"), vout: 0 };
+      expect(await chain.spender(nowhere, 100)).toBeNull();
+      await expect(chain.spender(nowhere, 1000)).rejects.toMatchObject({ code: "blocks-pruned" });
+      const made = Made.of(proposalWith({ deposits: [{ ...nowhere, valueSat: DEPOSIT_SAT }] }));
+      const { exits, remarks } = await look(chain, made.file());
+      expect(exits).toMatchObject([{ action: "replaced" }]);
+      expect(remarks.join()).toMatch(/is not known: .*pruned.* has to be punished within 144 blocks/);
+    } finally {
+      chain.close();
+      await pruned.stop();
+    }
+  });
+});
+
 describe("a guard", () => {
   test("sees the channel open, the cheat, the penalty that waits, and the end", async () => {
     const made = await Made.open();
@@ -495,6 +535,14 @@ describe("a guard", () => {
     const [waits] = await guard.look([file]);
     expect(waits).toMatchObject({ collections: [], isOver: false });
     expect(waits!.closing!.penalty!.waiting).toHaveLength(1);
+    // Feerates rise: the penalty that waits is replaced, and not for a little.
+    expect(await guard.look([file], 600)).toMatchObject([{ collections: [] }]);
+    const [dearer] = await guard.look([file], 900);
+    expect(dearer!.collections).toMatchObject([{ inSat: 90_000 }]);
+    await bitcoind.publish([dearer!.collections[0]!.transaction]);
+    expect(await node.rpc<string[]>("getrawmempool")).not.toContain(
+      shownTxid(txidOf(seen!.collections[0]!.transaction)),
+    );
     await node.mine(5);
     expect(await guard.look([file])).toMatchObject([{ collections: [], isOver: false }]);
     await node.mine(1);
