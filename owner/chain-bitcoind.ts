@@ -88,7 +88,7 @@ export function bitcoindChain(options: RpcOptions, patience: PatienceOptions = {
     } catch (error) {
       if (rpcCodeOf(error) !== RPC_MISC) throw error;
       throw lngateError(
-        "blocks-pruned",
+        "block-pruned",
         `this bitcoind has no block ${at} any more (${(error as Error).message}): ask one that is pruned less, or an Esplora server`,
       );
     }

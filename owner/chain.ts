@@ -42,7 +42,7 @@ export interface OwnerChain {
   /**
    * The transaction that spends this output, waiting or in a block; null if none is known. A bitcoind has no index: it
    * is asked for at most the last `blocks` blocks, from the tip down; one that has pruned some of these throws
-   * `blocks-pruned`.
+   * `block-pruned`.
    */
   spender(
     outpoint: Outpoint,

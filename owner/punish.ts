@@ -97,7 +97,7 @@ export async function howClosed(options: ClosingOptions, exit: CheckedExit): Pro
       options.onProgress?.(`reading block ${at}, down to ${lowest} at the most, for what closed ${named}`),
     );
   } catch (error) {
-    if (codeOf(error) !== "blocks-pruned") throw error;
+    if (codeOf(error) !== "block-pruned") throw error;
     return {
       sentence: `what closed ${named} is not known: ${(error as Error).message}. If it was a state that the bridge had revoked, it has to be punished within ${channel.theirs.toLocalDelay} blocks`,
       standing: "unknown",
