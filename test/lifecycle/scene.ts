@@ -4,6 +4,7 @@
  */
 import { join } from "node:path";
 import { open } from "lmdb";
+import type { Receipt } from "../../device/device.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
 import { createLog } from "../../gateway/log.ts";
 import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
@@ -237,10 +238,14 @@ export async function cheatFrom({ world }: Scene, copy: string, funding: string)
 export async function payTolls({ world }: Scene, car: Car, amountsMsat: readonly number[]): Promise<number> {
   let paidMsat = 0;
   for (const amountMsat of amountsMsat) {
-    const receipt = await car.device.pay(world.toll.invoice(amountMsat), { maxFeeMsat: 5_000 });
-    paidMsat += amountMsat + receipt.feeMsat;
+    paidMsat += spentMsat(await car.device.pay(world.toll.invoice(amountMsat), { maxFeeMsat: 5_000 }));
   }
   return paidMsat;
+}
+
+/** What a payment has taken. The receipt of one that no output shows says the most that it can have been. */
+export function spentMsat({ amountMsat, feeMsat }: Receipt): number {
+  return amountMsat + Math.min(feeMsat, BRIDGE_FEE_MSAT);
 }
 
 /** A payment too small for an output leaves no trace in the commitments: that nothing is said any more tells. */
