@@ -48,8 +48,8 @@ export async function runGateway(
   config: GatewayConfig,
   log: Log = createLog(config.logLevel),
 ): Promise<RunningGateway> {
-  const store = openStore(config.dataDir);
-  const release = await claim(store, config.dataDir);
+  const release = claimDataFolder(config.dataDir);
+  const store = openClaimed(config.dataDir, release);
   const table = (name: string): Database<Uint8Array, string> => store.openDB({ name, encoding: "binary" });
   const registry = openRegistry(store);
   const devices = new Map<string, DeviceGateway>();
@@ -187,8 +187,8 @@ export async function runGateway(
     },
     onRefused: (code, subject) => log.debug("refused", { code, subject }),
   }).catch(async error => {
-    release();
     await store.close();
+    release();
     throw error;
   });
   if (links.port !== undefined) log.info("the broker is open", { port: links.port });
@@ -204,8 +204,8 @@ export async function runGateway(
     await chain.stop();
     await ceremonies.close();
     for (const open of records.values()) open.close();
-    release();
     await store.close();
+    release();
   }
 
   let deposits: Deposits;
@@ -296,11 +296,11 @@ export async function runGateway(
   return { mqttPort: links.port, traffic: deviceId => links.traffic(deviceId), close };
 }
 
-async function claim(store: ReturnType<typeof openStore>, dataDir: string): Promise<() => void> {
+function openClaimed(dataDir: string, release: () => void): ReturnType<typeof openStore> {
   try {
-    return claimDataFolder(store, dataDir);
+    return openStore(dataDir);
   } catch (error) {
-    await store.close();
+    release();
     throw error;
   }
 }

@@ -20,7 +20,7 @@ import {
 } from "../config.ts";
 import { ownNodeId, wishPayout } from "../own-node-wishes.ts";
 import { openRegistry, openStore, type Registry } from "../registry.ts";
-import { runningGateway } from "../registry-lock.ts";
+import { gatewayRuns } from "../registry-lock.ts";
 import { readFeeBooks } from "../service-fees.ts";
 import { type Command, type Given, usage } from "./command.ts";
 
@@ -154,8 +154,7 @@ async function checkBroker(config: GatewayConfig): Promise<string> {
     await reach(url.hostname, Number(url.port || 1883));
     return `${mqtt.url} accepts connections`;
   }
-  const running = withStore(config, (_registry, pid) => pid);
-  if (running !== undefined) return `port ${mqtt.port} belongs to the gateway that runs (process ${running})`;
+  if (gatewayRuns(config.dataDir)) return `port ${mqtt.port} belongs to the gateway that runs`;
   await new Promise<void>((resolve, reject) => {
     const server = createServer();
     server.once("error", error =>
@@ -222,10 +221,9 @@ Whoever has the code first can pair a device under this name, so give it to the 
     const config = loadConfig(configFile(given));
     const minutes = given.number("minutes", 1, 60 * 24 * 30) ?? 60;
     const address = brokerAddress(config);
-    const { made, running } = withStore(config, (registry, running) => ({
-      made: registry.invite(given.text("NAME")!, minutes * 60, length => new Uint8Array(randomBytes(length))),
-      running,
-    }));
+    const made = withStore(config, registry =>
+      registry.invite(given.text("NAME")!, minutes * 60, length => new Uint8Array(randomBytes(length))),
+    );
     const code = encodePairingCode({ deviceId: made.deviceId, secret: made.secret, ...address });
     terminal.say(
       `Pairing code for "${given.text("NAME")}" (device ${made.deviceId}), good for ${minutes} minutes:`,
@@ -236,7 +234,8 @@ Whoever has the code first can pair a device under this name, so give it to the 
     terminal.say(renderUnicodeCompact(code.replaceAll(" ", "").toUpperCase(), { border: 2 }));
     terminal.say("On the owner's computer:  lngate device pair CODE");
     terminal.say(`The device and that computer must be able to reach ${address.host}:${address.port}.`);
-    if (running === undefined) terminal.note("The gateway is not running: start it before the code is used.");
+    if (!gatewayRuns(config.dataDir))
+      terminal.note("The gateway is not running: start it before the code is used.");
     if (isLoopback(address.host))
       terminal.note(
         'Only this machine reaches that address. Set "publicAddress" in the configuration for others.',
@@ -298,7 +297,7 @@ const fees: Command = {
 Devices settle over Lightning, to a node of the gateway's own; the bridge has to open a channel to its public key, large enough for what you expect to earn before the next \`lngate gateway payout\`.`,
   options: { ...CONFIG, csv: { help: "a table for a spreadsheet, amounts in msat" } },
   async run(given, terminal) {
-    const { list, nodeId } = withStore(loadConfig(configFile(given)), (registry, _running, store) => {
+    const { list, nodeId } = withStore(loadConfig(configFile(given)), (registry, store) => {
       const payments = store.openDB<Uint8Array, string>({ name: "payments", encoding: "binary" });
       const paired = registry.devices().filter(({ pairing }) => pairing);
       return {
@@ -390,12 +389,10 @@ const payout: Command = {
         "config-invalid",
         `${config.file}: "serviceFee.address" is missing: your own address, to which the earnings are to go`,
       );
-    const running = withStore(config, (_registry, pid, store) => {
-      wishPayout(store);
-      return pid;
-    });
+    withStore(config, (_registry, store) => wishPayout(store));
     terminal.say("The gateway closes its own channel at the next block; its log says how that goes on.");
-    if (running === undefined) terminal.note("The gateway is not running: it will do so when it does.");
+    if (!gatewayRuns(config.dataDir))
+      terminal.note("The gateway is not running: it will do so when it does.");
     terminal.result({ payout: "wished" });
   },
 };
@@ -414,11 +411,11 @@ export const gatewayCommands: readonly Command[] = [
 /** Opens the registry beside a gateway that may be running, and closes it again. */
 function withStore<T>(
   config: GatewayConfig,
-  work: (registry: Registry, running: number | undefined, store: ReturnType<typeof openStore>) => T,
+  work: (registry: Registry, store: ReturnType<typeof openStore>) => T,
 ): T {
   const store = openStore(config.dataDir);
   try {
-    return work(openRegistry(store), runningGateway(store), store);
+    return work(openRegistry(store), store);
   } finally {
     void store.close();
   }
