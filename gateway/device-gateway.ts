@@ -149,7 +149,7 @@ export class DeviceGateway {
       soon: work => {
         clearTimeout(this.feeTimer);
         this.feeTimer = setTimeout(() => {
-          if (this.online && this.row?.stage === "ready") work();
+          if (this.online && this.row?.stage === "ready") this.guarded(work);
         }, FEE_AFTER_MS);
       },
       now: () => Date.now(),
@@ -228,6 +228,16 @@ export class DeviceGateway {
     await this.node?.stop();
   }
 
+  /** For what no caller waits for: one device's fault is not to become another's. */
+  private guarded(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      if (codeOf(error) === undefined) this.options.onFatal(error);
+      else this.options.log.error((error as Error).message, { code: codeOf(error) });
+    }
+  }
+
   get isOnline(): boolean {
     return this.online && this.greeting;
   }
@@ -262,7 +272,7 @@ export class DeviceGateway {
 
   /** There is a new block: a deposit may have been confirmed. What was asked in vain is asked again. */
   newBlock(): void {
-    void this.openIfPossible(false);
+    this.openSoon(false);
     if (this.online && this.row?.stage === "ready") this.fees.askSoon();
   }
 
@@ -292,7 +302,7 @@ export class DeviceGateway {
         return;
       case "open":
         this.wish = { index: message.index, points: message.points };
-        void this.openIfPossible(true);
+        this.openSoon(true);
         return;
       case "pay":
         this.payments.asked(message.invoice, message.maxFeeMsat, message.attempt ?? 0);
@@ -405,6 +415,10 @@ export class DeviceGateway {
   state(): string {
     const stage = this.row?.stage ?? "none";
     return stage === "funded" ? "opening" : stage;
+  }
+
+  private openSoon(asked: boolean): void {
+    this.openIfPossible(asked).catch(error => this.options.onFatal(error));
   }
 
   /** Opens the channel that the device wishes for, if its deposit is confirmed. */
@@ -682,7 +696,9 @@ export class DeviceGateway {
     const { row } = this;
     if (!row?.proposal || row.stage === "opening") return;
     const { txid } = fundingOf(this.options.keys, row.proposal);
-    this.options.deposits.onSpent({ txid, vout: FUNDING_VOUT }, spend => this.ended(row.keysId, spend));
+    this.options.deposits.onSpent({ txid, vout: FUNDING_VOUT }, spend =>
+      this.guarded(() => this.ended(row.keysId, spend)),
+    );
   }
 
   private ended(keysId: Uint8Array, spend: Transaction): void {
@@ -755,7 +771,7 @@ export class DeviceGateway {
       if (codeOf(error) !== "close-refused") throw error;
       this.options.log.debug((error as Error).message);
       clearTimeout(this.closeTimer);
-      this.closeTimer = setTimeout(() => this.closeSoon(), CLOSE_AGAIN_MS);
+      this.closeTimer = setTimeout(() => this.guarded(() => this.closeSoon()), CLOSE_AGAIN_MS);
     }
   }
 
@@ -775,7 +791,8 @@ export class DeviceGateway {
     node
       .until("bridge-unreachable", isUsable, BRIDGE_WAIT_MS)
       .then(pay)
-      .catch(error => this.payments.gaveUp(invoice.paymentHash, paymentId, error));
+      .catch(error => this.payments.gaveUp(invoice.paymentHash, paymentId, error))
+      .catch(error => this.options.onFatal(error));
   }
 }
 

@@ -184,7 +184,7 @@ export class OwnNode implements Till {
 
   /** Sends what the chain holds for us to the operator's address; a row goes when its output is spent in a block. */
   private async sweep(): Promise<void> {
-    const { payoutScript, runtime, log } = this.options;
+    const { payoutScript, runtime, log, onFatal } = this.options;
     const { rpc, broadcaster, fees } = runtime.chain;
     try {
       for (const [key, descriptor] of [...this.spendable]) {
@@ -217,7 +217,8 @@ export class OwnNode implements Till {
         log.info("the earnings go to the operator's address", { txid: await broadcaster.send(spent.res) });
       }
     } catch (error) {
-      log.warn(`collecting the earnings waits: ${(error as Error).message}`);
+      if (codeOf(error) === undefined) onFatal(error);
+      else log.warn(`collecting the earnings waits: ${(error as Error).message}`);
     }
   }
 }

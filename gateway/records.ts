@@ -143,7 +143,7 @@ class JournalFile implements Journal {
   /** The events of the past. The file is not written on again: compact() puts a whole new one in its place. */
   past(): Uint8Array[] {
     const content = this.disk.read(this.path);
-    return content === undefined ? [] : parseJournal(content);
+    return content === undefined ? [] : parseJournal(content, this.path);
   }
 
   /** Begins a new file with the state that the past has led to. */
@@ -219,8 +219,9 @@ function lengthCheck(length: Uint8Array, before: Uint8Array): Uint8Array {
  * The events of a journal. An unfinished frame at its end is what a crash leaves of an append that nobody was told
  * of; anything else that does not fit could be a use of a record that is lost, and throws `record-store-damaged`.
  */
-function parseJournal(content: Uint8Array): Uint8Array[] {
-  const damaged = () => lngateError("record-store-damaged", "the record journal is damaged");
+function parseJournal(content: Uint8Array, path: string): Uint8Array[] {
+  const damaged = () =>
+    lngateError("record-store-damaged", `the journal of its records is damaged (${path})`);
   if (!equal(content.subarray(0, MAGIC.length), MAGIC)) throw damaged();
   const events: Uint8Array[] = [];
   let check: Uint8Array = new Uint8Array(CHECK_BYTES);

@@ -9,7 +9,7 @@ import { type Database, open, type RootDatabase } from "lmdb";
 import { MAX_MESSAGE_BYTES } from "../device/device.ts";
 import { ascii, concat } from "../src/bytes/bytes.ts";
 import { sha256 } from "../src/bytes/hash.ts";
-import { lngateError } from "../src/errors.ts";
+import { codeOf, lngateError } from "../src/errors.ts";
 import { OWNER_MAX_MESSAGE_BYTES } from "../src/link/owner-messages.ts";
 import { deviceIdFrom } from "../src/link/pairing-code.ts";
 import { pairingKeys } from "../src/link/pairing-keys.ts";
@@ -107,7 +107,8 @@ export interface RegisteredDevice {
   readonly name: string;
   /** Unix seconds. */
   readonly createdAt: number;
-  readonly state: "invited" | "paired";
+  /** `damaged`: what is stored of it can't be read; its name is not known. */
+  readonly state: "invited" | "paired" | "damaged";
   readonly invitation?: Invitation;
   readonly pairing?: Pairing;
 }
@@ -134,8 +135,9 @@ export interface NewPairing {
 export interface Registry {
   /** Every device, by name. */
   devices(): RegisteredDevice[];
-  /** Throws `device-unknown`. */
+  /** Throws `device-unknown`, `store-damaged`. */
   device(id: string): RegisteredDevice;
+  /** Throws `store-damaged`. */
   find(id: string): RegisteredDevice | undefined;
   /**
    * A new device. One with this name that was never paired gives way to it, and its code with it. Throws
@@ -214,22 +216,51 @@ export function openRegistry(
   function putSetup(id: string, { setup, fingerprint }: StoredSetup): void {
     setups.putSync(`${id}/${setup.kind}`, concat([fingerprint, setup.toBytes()]));
   }
+  /** Throws `store-damaged`. */
   function find(id: string): RegisteredDevice | undefined {
-    const found = row(id);
-    return found && toDevice(id, found);
+    return readable(id, () => {
+      const found = row(id);
+      return found && toDevice(id, found);
+    });
+  }
+  function readable<T>(id: string, work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      if (codeOf(error) === undefined) throw error;
+      const why = (error as Error).message;
+      throw lngateError("store-damaged", `what is stored of the device ${id} can't be read (${why})`);
+    }
+  }
+  /** Undefined also for what can't be read: the damage of one device is not to become another's. */
+  function rowIfReadable(id: string): DeviceRow | undefined {
+    try {
+      return readable(id, () => row(id));
+    } catch (error) {
+      if (codeOf(error) !== "store-damaged") throw error;
+      return undefined;
+    }
   }
   function rows(): { id: string; row: DeviceRow }[] {
-    return [...devices.getKeys()].map(id => ({ id, row: row(id)! }));
+    return [...devices.getKeys()].flatMap(id => {
+      const found = rowIfReadable(id);
+      return found ? [{ id, row: found }] : [];
+    });
+  }
+  function deviceOrDamage(id: string): RegisteredDevice {
+    try {
+      return find(id)!;
+    } catch (error) {
+      if (codeOf(error) !== "store-damaged") throw error;
+      return { id, name: id, createdAt: 0, state: "damaged" };
+    }
   }
   function unknown(id: string): Error {
     return lngateError("device-unknown", `there is no device "${id}"; \`lngate gateway devices\` lists them`);
   }
 
   return {
-    devices: () =>
-      rows()
-        .map(({ id, row }) => toDevice(id, row))
-        .sort((a, b) => (a.name < b.name ? -1 : 1)),
+    devices: () => [...devices.getKeys()].map(deviceOrDamage).sort((a, b) => (a.name < b.name ? -1 : 1)),
     find,
     device(id) {
       const found = find(id);
@@ -274,7 +305,7 @@ export function openRegistry(
 
     account(identity) {
       const [, id, role] = /^([a-z2-7]{8})(?:\.(owner|pair))?$/.exec(identity) ?? [];
-      const { invitation, pairing } = (id !== undefined && row(id)) || {};
+      const { invitation, pairing } = (id !== undefined && rowIfReadable(id)) || {};
       if (role === "pair") {
         if (!invitation) return undefined;
         const { passwordHash, linkKey } = invitation;

@@ -20,7 +20,7 @@ export interface ConfirmedTransaction {
   readonly blockHash?: Uint8Array;
 }
 
-/** Someone who is to be brought along the chain: a Lightning node, say. None of these may throw. */
+/** Someone who is to be brought along the chain: a Lightning node, say. */
 export interface ChainClient {
   /** Where it is, asked when it joins. */
   tip(): BlockPoint;
@@ -34,6 +34,8 @@ export interface ChainClient {
   ): void;
   transactionUnconfirmed(txid: Uint8Array): void;
   bestBlock(header: Uint8Array, height: number): void;
+  /** One of the others has thrown: it is brought along no further, and keeps nobody else waiting. Without this, it does. */
+  failed?(error: unknown): void;
   /** Every block on its way, whole, before it is the best one. */
   block?(block: Block, height: number): void;
 }
@@ -145,15 +147,38 @@ export function createFollower(options: FollowerOptions): Follower {
     }
   }
 
+  /** Tells a client something. */
+  function tell<T>(entry: Entry, work: () => T): T | undefined {
+    if (!entries.has(entry)) return undefined;
+    try {
+      return work();
+    } catch (error) {
+      if (!entry.client.failed) throw error;
+      remove(entry);
+      entry.client.failed(error);
+      return undefined;
+    }
+  }
+
+  function remove(entry: Entry): void {
+    entries.delete(entry);
+    for (const index of [byTxid, byOutpoint, byScript]) {
+      for (const [key, watchers] of index) {
+        watchers.delete(entry);
+        if (watchers.size === 0) index.delete(key);
+      }
+    }
+  }
+
   /** Takes a client back to the best chain, if it is on a branch that was left. */
   async function rewind(entry: Entry): Promise<void> {
     const fork = await forkPoint(entry.tip);
     if (equal(fork.hash, entry.tip.hash)) return;
-    for (const { txid, height, blockHash } of entry.client.confirmed()) {
+    for (const { txid, height, blockHash } of tell(entry, () => entry.client.confirmed()) ?? []) {
       if (height > fork.height || (blockHash && !(await isOnBestChain(blockHash))))
-        entry.client.transactionUnconfirmed(txid);
+        tell(entry, () => entry.client.transactionUnconfirmed(txid));
     }
-    entry.client.bestBlock(fork.header, fork.height);
+    tell(entry, () => entry.client.bestBlock(fork.header, fork.height));
     entry.tip = { hash: fork.hash, height: fork.height };
   }
 
@@ -198,16 +223,18 @@ export function createFollower(options: FollowerOptions): Follower {
         anythingNew = true;
         for (const index of fresh) already.add(index);
         shown.set(entry, already);
-        entry.client.transactionsConfirmed(
-          block.header,
-          fresh.map(index => ({ index, transaction: block.transactions[index]! })),
-          height,
+        tell(entry, () =>
+          entry.client.transactionsConfirmed(
+            block.header,
+            fresh.map(index => ({ index, transaction: block.transactions[index]! })),
+            height,
+          ),
         );
       }
     }
     for (const entry of behind) {
-      entry.client.block?.(block, height);
-      entry.client.bestBlock(block.header, height);
+      tell(entry, () => entry.client.block?.(block, height));
+      tell(entry, () => entry.client.bestBlock(block.header, height));
       entry.tip = { hash: block.hash, height };
     }
   }
@@ -345,15 +372,7 @@ export function createFollower(options: FollowerOptions): Follower {
         transaction: txid => add(byTxid, keyOf(txid), entry),
         spendOf: (txid, vout) => add(byOutpoint, outpointKey(txid, vout), entry),
         paymentTo: script => add(byScript, keyOf(script), entry),
-        leave() {
-          entries.delete(entry);
-          for (const index of [byTxid, byOutpoint, byScript]) {
-            for (const [key, watchers] of index) {
-              watchers.delete(entry);
-              if (watchers.size === 0) index.delete(key);
-            }
-          }
-        },
+        leave: () => remove(entry),
       };
     },
     sync,

@@ -22,6 +22,7 @@ import { ownNodeId, wishPayout } from "../own-node-wishes.ts";
 import { openRegistry, openStore, type Registry } from "../registry.ts";
 import { gatewayRuns } from "../registry-lock.ts";
 import { readFeeBooks } from "../service-fees.ts";
+import { superviseGateway } from "../supervisor.ts";
 import { type Command, type Given, usage } from "./command.ts";
 
 const CONFIG = {
@@ -197,15 +198,12 @@ To start it with the machine, let systemd run this command as a user of its own;
   options: CONFIG,
   async run(given, terminal) {
     const config = loadConfig(configFile(given));
-    // Loaded here alone: Lightning takes its time to start, and no other command needs it.
-    const { runGateway } = await import("../gateway.ts");
-    const gateway = await runGateway(config);
-    terminal.result({ running: true, pid: process.pid, dataDir: config.dataDir });
-    await new Promise<void>(resolve => {
-      process.once("SIGINT", resolve);
-      process.once("SIGTERM", resolve);
-    });
-    await gateway.close();
+    const gateway = superviseGateway(config, () =>
+      terminal.result({ running: true, pid: process.pid, dataDir: config.dataDir }),
+    );
+    process.once("SIGINT", gateway.stop);
+    process.once("SIGTERM", gateway.stop);
+    await gateway.ended;
   },
 };
 
@@ -269,7 +267,9 @@ const devices: Command = {
     const explained = { paired: "paired on", invited: "code good until", expired: "code expired at" };
     for (const { deviceId, name, state, since } of list)
       terminal.say(
-        `${name.padEnd(24)} ${deviceId}   ${explained[state as keyof typeof explained]} ${since.slice(0, 16).replace("T", " ")} UTC`,
+        state === "damaged"
+          ? `${name.padEnd(24)} ${deviceId}   can't be read: the store is damaged here, it is not served`
+          : `${name.padEnd(24)} ${deviceId}   ${explained[state as keyof typeof explained]} ${since.slice(0, 16).replace("T", " ")} UTC`,
       );
     terminal.result({ devices: list });
   },

@@ -1,4 +1,6 @@
 #!/usr/bin/env node
+import { isatty } from "node:tty";
+import { writeText } from "../streams.ts";
 import { runCommandLine } from "./command.ts";
 /** The program `lngate`: for the operator of a gateway and for owners of devices. */
 import { deviceCommands } from "./device-commands.ts";
@@ -14,8 +16,8 @@ process.exitCode = await runCommandLine(
   INTRO,
   process.argv.slice(2),
   {
-    out: text => void process.stdout.write(text),
-    err: text => void process.stderr.write(text),
-    interactive: process.stderr.isTTY === true,
+    out: text => void writeText(1, text),
+    err: text => void writeText(2, text),
+    interactive: isatty(2),
   },
 );

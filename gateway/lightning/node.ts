@@ -136,7 +136,12 @@ export class LightningNode {
   /** Starts a node, from its store if there is one. Throws `store-damaged`. */
   static async start(options: NodeOptions): Promise<LightningNode> {
     const node = new LightningNode(options);
-    await node.build();
+    try {
+      await node.build();
+    } catch (error) {
+      await node.stop();
+      throw error;
+    }
     return node;
   }
 
@@ -284,9 +289,18 @@ export class LightningNode {
 
     this.watching = follower.join(this.chainClient());
     for (const watch of this.early.splice(0)) watch(this.watching);
-    const catchingUp = monitors.map(monitor => this.catchUp(monitor));
-    await follower.patientSync();
-    for (const watching of catchingUp) watching.leave();
+    let failure: unknown;
+    const catchingUp = monitors.map(monitor =>
+      this.catchUp(monitor, error => {
+        failure ??= error;
+      }),
+    );
+    try {
+      await follower.patientSync();
+    } finally {
+      for (const watching of catchingUp) watching.leave();
+    }
+    if (failure !== undefined) throw failure;
     for (const monitor of monitors) {
       const watched = this.monitor.as_Watch().watch_channel(monitor.get_funding_txo().get_a(), monitor);
       if (!watched.is_ok()) throw lngateError("store-damaged", "a channel in the store can't be watched");
@@ -365,7 +379,7 @@ export class LightningNode {
   }
 
   /** A stored monitor may be some blocks behind its manager: it is brought forward alone, before LDK watches by it. */
-  private catchUp(monitor: ldk.ChannelMonitor): Watching {
+  private catchUp(monitor: ldk.ChannelMonitor, failed: (error: unknown) => void): Watching {
     const { broadcaster, feeEstimator, logger, chain } = this.options.runtime;
     const tools = [broadcaster, feeEstimator, logger] as const;
     const watching = chain.follower.join({
@@ -378,6 +392,7 @@ export class LightningNode {
       },
       transactionUnconfirmed: txid => monitor.transaction_unconfirmed(txid, ...tools),
       bestBlock: (header, height) => void monitor.best_block_updated(header, height, ...tools),
+      failed,
     });
     for (const each of monitor.get_outputs_to_watch()) {
       watching.transaction(each.get_a());
@@ -487,7 +502,10 @@ export class LightningNode {
           this.turn(false);
         });
       },
-      error => this.fail(error),
+      error =>
+        this.fail(
+          lngateError("store-write-failed", `the store can't be written: ${(error as Error).message}`),
+        ),
     );
   }
 
@@ -602,6 +620,7 @@ export class LightningNode {
         });
         this.wake();
       },
+      failed: error => this.fail(error),
     };
   }
 
@@ -808,7 +827,8 @@ export class LightningNode {
     clearTimeout(this.storeTimer);
     this.options.runtime.leaveGossip(this);
     this.watching?.leave();
-    this.sockets.close();
+    // Undefined if building it has failed.
+    (this.sockets as PeerSockets | undefined)?.close();
     await this.writing;
   }
 }
