@@ -8,6 +8,7 @@ import { build } from "esbuild";
 const programs = {
   lngate: "gateway/cli/main.ts",
   "gateway-thread": "gateway/gateway-thread.ts",
+  "store-check": "gateway/store-check.ts",
   "threshold-worker": "gateway/charging-worker.ts",
   demo: "scripts/demo.ts",
   bench: "scripts/bench.ts",

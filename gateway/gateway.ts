@@ -28,6 +28,7 @@ import { type DiskRecordStore, openRecordStore } from "./records.ts";
 import { openRegistry, openStore, type Pairing } from "./registry.ts";
 import { claimDataFolder } from "./registry-lock.ts";
 import { lastSighting } from "./sightings.ts";
+import { closeToOthers } from "./store-file.ts";
 
 export interface RunningGateway {
   /** Of the embedded broker. */
@@ -64,7 +65,7 @@ export async function runGateway(
   options: GatewayOptions = {},
 ): Promise<RunningGateway> {
   const release = claimDataFolder(config.dataDir);
-  const store = openClaimed(config.dataDir, release);
+  const store = openClaimed(config.dataDir, release, log);
   const table = (name: string): Database<Uint8Array, string> => store.openDB({ name, encoding: "binary" });
   const registry = openRegistry(store);
   const devices = new Map<string, DeviceGateway>();
@@ -256,7 +257,14 @@ export async function runGateway(
       if (OwnerService.serves(identity)) owners.onSession(identity, state);
       else guarded(identity, () => devices.get(identity)?.session(state));
     },
-    onRefused: (code, subject) => log.debug("refused", { code, subject }),
+    onRefused: (code, subject, count) => {
+      if (code === "broker-flood")
+        log.warn("one client floods the broker: it is not heard for some seconds", {
+          identity: subject,
+          packets: count,
+        });
+      else log.debug("refused", { code, subject });
+    },
   }).catch(async error => {
     await store.close();
     release();
@@ -268,11 +276,13 @@ export async function runGateway(
   async function close(): Promise<void> {
     if (closing) return;
     closing = true;
+    // First of all: what waits for an answer of bitcoind's would be waited for below.
+    const chainEnd = chain.stop();
     await Promise.all([...devices.values()].map(device => device.stop()));
     await ownNode?.stop();
     await runtime?.stop();
     await links.close();
-    await chain.stop();
+    await chainEnd;
     await ceremonies.close();
     for (const open of records.values()) open.close();
     await store.close();
@@ -426,9 +436,12 @@ export async function runGateway(
   return { mqttPort: links.port, traffic: deviceId => links.traffic(deviceId), close };
 }
 
-function openClaimed(dataDir: string, release: () => void): ReturnType<typeof openStore> {
+function openClaimed(dataDir: string, release: () => void, log: Log): ReturnType<typeof openStore> {
   try {
-    return openStore(dataDir);
+    const store = openStore(dataDir);
+    for (const path of closeToOthers(dataDir))
+      log.warn("others could have read this, with the keys in it; now they can't any more", { path });
+    return store;
   } catch (error) {
     release();
     throw error;

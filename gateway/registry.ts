@@ -4,7 +4,6 @@
  * runs: nothing is cached.
  */
 import { mkdirSync } from "node:fs";
-import { join } from "node:path";
 import { type Database, open, type RootDatabase } from "lmdb";
 import { MAX_MESSAGE_BYTES } from "../device/device.ts";
 import { ascii, concat } from "../src/bytes/bytes.ts";
@@ -36,6 +35,7 @@ import { decodeKeyShare, encodeKeyShare, KEY_SHARE_BYTES, type KeyShare } from "
 import { type Batch, decodeBatch, encodeBatch } from "../src/threshold/records.ts";
 import { OtSetup, type Kind as PresignKind } from "../src/threshold/setup.ts";
 import type { LinkAccount } from "./link-server.ts";
+import { needStoreFile, storeFolder } from "./store-file.ts";
 
 const hash = bytes(32);
 const point = bytes(33);
@@ -172,12 +172,15 @@ export interface Registry {
   dropPreparedBatch(id: string): void;
 }
 
-/** The one lmdb environment of a data folder. Every transaction is on disk when it returns. */
+/** The one lmdb environment of a data folder. Every transaction is on disk when it returns. Throws `store-damaged`. */
 export function openStore(dataDir: string): RootDatabase<unknown, string> {
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  needStoreFile(dataDir);
+  mkdirSync(storeFolder(dataDir), { recursive: true, mode: 0o700 });
   return open({
-    path: join(dataDir, "store"),
+    path: storeFolder(dataDir),
     maxDbs: 64,
+    // lmdb's own, which its types do not have: its files are for their owner alone.
+    ...{ permissionsMode: 0o600 },
     // A commit that an fsync has not confirmed may be lost with the power, and with it money.
     overlappingSync: false,
   });

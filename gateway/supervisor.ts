@@ -10,6 +10,7 @@ import { lngateError } from "../src/errors.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { FromThread, ThreadData, ToThread } from "./gateway-thread.ts";
 import { createLog } from "./log.ts";
+import { needReadableStore } from "./store-file.ts";
 
 /** How long an orderly end may take. What is stored is consistent without it. */
 const STOP_MS = 10_000;
@@ -26,7 +27,8 @@ export function superviseGateway(config: GatewayConfig, onRunning: () => void): 
   const log = createLog(config.logLevel);
   /** Nodes that broke LDK, and how. */
   const leftOut = new Map<string, string>();
-  let thread: Worker;
+  let thread: Worker | undefined;
+  let endCheck: () => void = () => {};
   let isStopping = false;
   let wasRunning = false;
 
@@ -56,6 +58,14 @@ export function superviseGateway(config: GatewayConfig, onRunning: () => void): 
   }
 
   async function runOn(): Promise<void> {
+    try {
+      await needReadableStore(config.dataDir, end => {
+        endCheck = end;
+      });
+    } catch (error) {
+      if (!isStopping) throw error;
+    }
+    if (isStopping) return;
     while (await run())
       log.error("the gateway starts again without what has broken LDK", { without: leftOut.size });
   }
@@ -64,10 +74,11 @@ export function superviseGateway(config: GatewayConfig, onRunning: () => void): 
     ended: runOn(),
     stop() {
       isStopping = true;
-      thread.postMessage("stop" satisfies ToThread);
+      endCheck();
+      thread?.postMessage("stop" satisfies ToThread);
       const late = () => {
         log.warn("the gateway did not end in time: it is ended now; what is stored stays consistent");
-        void thread.terminate();
+        void thread?.terminate();
       };
       setTimeout(late, STOP_MS).unref();
     },

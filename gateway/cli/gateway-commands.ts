@@ -22,6 +22,7 @@ import { ownNodeId, wishPayout } from "../own-node-wishes.ts";
 import { openRegistry, openStore, type Registry } from "../registry.ts";
 import { gatewayRuns } from "../registry-lock.ts";
 import { readFeeBooks } from "../service-fees.ts";
+import { needReadableStore } from "../store-file.ts";
 import { superviseGateway } from "../supervisor.ts";
 import { type Command, type Given, usage } from "./command.ts";
 
@@ -219,7 +220,7 @@ Whoever has the code first can pair a device under this name, so give it to the 
     const config = loadConfig(configFile(given));
     const minutes = given.number("minutes", 1, 60 * 24 * 30) ?? 60;
     const address = brokerAddress(config);
-    const made = withStore(config, registry =>
+    const made = await withStore(config, registry =>
       registry.invite(given.text("NAME")!, minutes * 60, length => new Uint8Array(randomBytes(length))),
     );
     const code = encodePairingCode({ deviceId: made.deviceId, secret: made.secret, ...address });
@@ -255,7 +256,7 @@ const devices: Command = {
   options: CONFIG,
   async run(given, terminal) {
     const config = loadConfig(configFile(given));
-    const list = withStore(config, registry =>
+    const list = await withStore(config, registry =>
       registry.devices().map(({ id, name, state, invitation, pairing }) => ({
         deviceId: id,
         name,
@@ -283,7 +284,7 @@ const removeDevice: Command = {
   options: CONFIG,
   async run(given, terminal) {
     const config = loadConfig(configFile(given));
-    withStore(config, registry => registry.cancelInvitation(given.text("ID")!));
+    await withStore(config, registry => registry.cancelInvitation(given.text("ID")!));
     terminal.say(`The code of ${given.text("ID")} can't be used any more.`);
     terminal.result({ removed: given.text("ID") });
   },
@@ -297,7 +298,7 @@ const fees: Command = {
 Devices settle over Lightning, to a node of the gateway's own; the bridge has to open a channel to its public key, large enough for what you expect to earn before the next \`lngate gateway payout\`.`,
   options: { ...CONFIG, csv: { help: "a table for a spreadsheet, amounts in msat" } },
   async run(given, terminal) {
-    const { list, nodeId } = withStore(loadConfig(configFile(given)), (registry, store) => {
+    const { list, nodeId } = await withStore(loadConfig(configFile(given)), (registry, store) => {
       const payments = store.openDB<Uint8Array, string>({ name: "payments", encoding: "binary" });
       const paired = registry.devices().filter(({ pairing }) => pairing);
       return {
@@ -389,7 +390,7 @@ const payout: Command = {
         "config-invalid",
         `${config.file}: "serviceFee.address" is missing: your own address, to which the earnings are to go`,
       );
-    withStore(config, (_registry, store) => wishPayout(store));
+    await withStore(config, (_registry, store) => wishPayout(store));
     terminal.say("The gateway closes its own channel at the next block; its log says how that goes on.");
     if (!gatewayRuns(config.dataDir))
       terminal.note("The gateway is not running: it will do so when it does.");
@@ -408,16 +409,17 @@ export const gatewayCommands: readonly Command[] = [
   payout,
 ];
 
-/** Opens the registry beside a gateway that may be running, and closes it again. */
-function withStore<T>(
+/** Opens the registry beside a gateway that may be running (and has looked at the store), and closes it again. */
+async function withStore<T>(
   config: GatewayConfig,
   work: (registry: Registry, store: ReturnType<typeof openStore>) => T,
-): T {
+): Promise<T> {
+  if (!gatewayRuns(config.dataDir)) await needReadableStore(config.dataDir);
   const store = openStore(config.dataDir);
   try {
     return work(openRegistry(store), store);
   } finally {
-    void store.close();
+    await store.close();
   }
 }
 
