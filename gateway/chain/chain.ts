@@ -36,7 +36,17 @@ const CHAIN_NAMES: { readonly [network in BitcoinNetwork]: readonly string[] } =
 
 export function createChain(options: ChainOptions): Chain {
   const { network, log } = options;
-  const rpc = connectRpc(options.rpc);
+  const connection = connectRpc(options.rpc);
+  let stopped = false;
+  const rpc: BitcoinRpc = {
+    async call<Result>(method: string, params?: readonly unknown[], timeoutMs?: number) {
+      // Of a bitcoind that hangs, one answer after the other would be waited for.
+      if (stopped)
+        throw lngateError("bitcoind-unreachable", "bitcoind is not asked any more: the gateway ends");
+      return connection.call<Result>(method, params, timeoutMs);
+    },
+    close: () => connection.close(),
+  };
   const fees = createFeeEstimator({ ...options, rpc });
   const broadcaster = createBroadcaster({
     rpc,
@@ -57,7 +67,6 @@ export function createChain(options: ChainOptions): Chain {
       } else log.error((error as Error).message);
     },
   });
-  let stopped = false;
 
   async function rightNetwork(): Promise<void> {
     const { chain } = await rpc.call<{ chain: string }>("getblockchaininfo");
