@@ -43,7 +43,7 @@ import type { PlainBook, SigningPart } from "./lightning/signer-state.ts";
 import type { Log } from "./log.ts";
 import { channelNotReady, Payments } from "./payments.ts";
 import { ServiceFees, type Till } from "./service-fees.ts";
-import { noteSighting } from "./sightings.ts";
+import { lastSighting, noteSighting } from "./sightings.ts";
 
 /** Confirmations a deposit needs before it is spent into a channel. */
 export const DEPOSIT_CONFIRMATIONS = 1;
@@ -67,6 +67,10 @@ const BRIDGE_WAIT_MS = 3_000;
 const FEE_AFTER_MS = 1_000;
 /** Records of kind B that a payment takes on one way, there and back. */
 const RECORDS_PER_WAY = 4;
+/** How often the rows of its payments are looked through, at most. */
+const PRUNE_MS = 24 * 3600 * 1000;
+/** …but after so many payments at the latest. */
+const PRUNE_PAYMENTS = 200;
 /** How soon a mutual close is tried again that LDK cannot begin now. */
 const CLOSE_AGAIN_MS = 1_000;
 
@@ -115,6 +119,11 @@ export class DeviceGateway {
   private frozen: boolean;
   private closeTimer: NodeJS.Timeout | undefined;
   private feeTimer: NodeJS.Timeout | undefined;
+  /** By performance.now(). */
+  private prunedAt: number | undefined;
+  private askedSince = 0;
+  /** Payments that wait for the bridge wait together. */
+  private bridgeWait: Promise<void> | undefined;
 
   constructor(options: DeviceGatewayOptions, nodeSeed: Uint8Array) {
     this.id = options.deviceId;
@@ -306,6 +315,8 @@ export class DeviceGateway {
         return;
       case "pay":
         this.payments.asked(message.invoice, message.maxFeeMsat, message.attempt ?? 0);
+        // Also in a session that lasts for months.
+        this.pruneSometimes(lastSighting(this.options.sightings, this.id)?.at ?? 0);
         return;
       case "settling":
         if (message.refused) this.fees.refused(message.refused.code, message.refused.sentence);
@@ -324,6 +335,7 @@ export class DeviceGateway {
     const { log, sightings } = this.options;
     const { generation, clock } = hello;
     const at = Math.floor(Date.now() / 1000);
+    const before = lastSighting(sightings, this.id);
     this.rolledBack =
       this.knowsMoreThan(hello) ||
       !noteSighting(sightings, this.id, { at, generation, ...(clock ? { clock } : {}) });
@@ -344,12 +356,25 @@ export class DeviceGateway {
       recordsH: h,
     });
     this.greeting = true;
+    this.pruneSometimes(before?.at ?? 0);
     // Also for channels that have ended: their money may still be on its way home.
     for (const { keysId } of this.rows()) {
       this.signer.askAgain(keysId);
       this.signer.tell(keysId);
     }
     if (this.row?.stage === "ready") this.fees.askSoon();
+  }
+
+  /** `seenAt`: when the device could ask for what it misses, Unix seconds. */
+  private pruneSometimes(seenAt: number): void {
+    const isRecent = this.prunedAt !== undefined && performance.now() - this.prunedAt < PRUNE_MS;
+    if (isRecent && ++this.askedSince < PRUNE_PAYMENTS) return;
+    this.prunedAt = performance.now();
+    this.askedSince = 0;
+    this.payments.prune(seenAt * 1000).then(
+      rows => rows > 0 && this.options.log.debug("payments of long ago are forgotten", { rows }),
+      error => this.options.log.warn(`payments of long ago are kept: ${(error as Error).message}`),
+    );
   }
 
   /** The device has answered for a later state of its channel than it remembers. */
@@ -788,8 +813,10 @@ export class DeviceGateway {
       return;
     }
     // The bridge is away, or was a moment ago.
-    node
-      .until("bridge-unreachable", isUsable, BRIDGE_WAIT_MS)
+    this.bridgeWait ??= node.until("bridge-unreachable", isUsable, BRIDGE_WAIT_MS).finally(() => {
+      this.bridgeWait = undefined;
+    });
+    this.bridgeWait
       .then(pay)
       .catch(error => this.payments.gaveUp(invoice.paymentHash, paymentId, error))
       .catch(error => this.options.onFatal(error));

@@ -671,7 +671,7 @@ export class LightningNode {
     return this.peers.list_peers().some(peer => equal(peer.get_counterparty_node_id(), nodeId));
   }
 
-  /** Resolves when the test holds after some turn. Throws `code` if it takes too long. */
+  /** Resolves when the test holds after some turn (whatever changes it has to lead to one). Throws `code` if it takes too long. */
   async until(code: string, test: () => boolean, ms = 15_000): Promise<void> {
     if (test()) return;
     await new Promise<void>((resolve, reject) => {
@@ -679,17 +679,13 @@ export class LightningNode {
         test,
         resolve: () => {
           clearTimeout(timer);
-          clearInterval(poll);
           resolve();
         },
       };
-      const poll = setInterval(() => this.wake(), 20);
       const timer = setTimeout(() => {
-        clearInterval(poll);
         this.waiting.splice(this.waiting.indexOf(entry), 1);
         reject(lngateError(code, "the Lightning peer did not answer in time"));
       }, ms);
-      poll.unref();
       timer.unref();
       this.waiting.push(entry);
     });
