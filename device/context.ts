@@ -25,7 +25,7 @@ export function commitmentSecrets(
 }
 
 /** What the board offers, as the state machine sees it. */
-export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" | "now">): Context {
+export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" | "now" | "ticks">): Context {
   const { vault, curve } = board;
   const { identity } = vault;
   const secretOf = commitmentSecrets(identity.commitmentMaster);
@@ -43,8 +43,13 @@ export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" 
       (proposal: Proposal) => channelOf(identity, proposal),
     ),
     roomBytes: vault.journal.capacity,
+    fits: changes => vault.journal.fits(changes),
     get nowMs() {
       return board.now();
     },
+    get ticks() {
+      return board.ticks();
+    },
+    boot: vault.boots,
   };
 }

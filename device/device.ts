@@ -63,6 +63,8 @@ export interface Balance {
   /** What the exits would pay of channels that have ended, sat. That they have is the gateway's word: the chain shows it. */
   readonly formerSat: number;
   readonly recordsLeft: { readonly A: number; readonly B: number; readonly H: number };
+  /** Answers of the gateway's that were wrong: an alarm, as an honest one gives none. The third has locked the device. */
+  readonly wrongAnswers: number;
 }
 
 interface Waiter<T> {
@@ -246,6 +248,7 @@ export function openDevice(board: Board): Device {
       phase: books.phase,
       formerSat,
       recordsLeft: { A: left("A"), B: left("B"), H: left("H") },
+      wrongAnswers: books.wrongAnswers,
     };
   }
 
@@ -296,7 +299,8 @@ export function openDevice(board: Board): Device {
       paymentHash: decoded.paymentHash,
       amountMsat,
       maxFeeMsat: asked === undefined ? Math.max(1000, Math.ceil(amountMsat / 100)) : asked,
-      payee: decoded.payee,
+      // Whoever has no curve has not checked that it was this node who signed.
+      payee: board.curve === null ? null : decoded.payee,
       maxCltvExpiry: highestExpiry(identity, board.now()),
       expiresAt: decoded.timestamp + decoded.expirySeconds,
       invoice: decoded.packed,

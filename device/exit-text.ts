@@ -10,14 +10,17 @@
 import { ascii, concat, toHex } from "../src/bytes/bytes.ts";
 import { hmacSha256 } from "../src/bytes/hash.ts";
 import { bytesUpTo, encodeValue, list, record, text, UINT16, uint } from "../src/link/schema.ts";
-import { KEY } from "./channel/state.ts";
+import { KEY, MAX_SECRETS } from "./channel/state.ts";
 import type { DeviceIdentity } from "./identity.ts";
 import type { Journal } from "./vault/journal.ts";
 
 /** Values of the journal, without the payments. */
 export const exitTextKind = record({
   deviceId: [1, text(8)],
-  values: [2, list(record({ key: [1, uint(UINT16)], value: [2, bytesUpTo(8192)] }), KEY.payments)],
+  values: [
+    2,
+    list(record({ key: [1, uint(UINT16)], value: [2, bytesUpTo(8192)] }), KEY.payments + MAX_SECRETS),
+  ],
 });
 
 export function exitTextMac(commitmentMaster: Uint8Array, content: Uint8Array): Uint8Array {
@@ -31,7 +34,7 @@ export function exitText(
 ): string {
   const values: { key: number; value: Uint8Array }[] = [];
   for (const key of journal.keys()) {
-    const value = key < KEY.payments ? journal.get(key) : null;
+    const value = key < KEY.payments || key >= KEY.secrets ? journal.get(key) : null;
     if (value !== null) values.push({ key, value });
   }
   const content = encodeValue(exitTextKind, { deviceId, values });

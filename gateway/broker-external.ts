@@ -27,6 +27,7 @@ export function connectBroker(options: ExternalBrokerOptions, events: TransportE
     topics: UP_TOPICS,
     maxPacketBytes: options.maxMessageBytes + 256,
     onOpen() {
+      events.trouble?.(null);
       for (const identity of options.identities()) events.connected(identity);
     },
     onMessage(topic, payload) {
@@ -34,7 +35,7 @@ export function connectBroker(options: ExternalBrokerOptions, events: TransportE
       if (identity === undefined) events.refused("broker-topic", "");
       else events.received(identity, payload);
     },
-    onClose: reason => events.refused("broker-unreachable", reason),
+    onClose: reason => events.trouble?.(reason),
   });
   return {
     send: (identity, bytes) => dial.publish(linkTopic(identity, "down"), bytes),

@@ -23,6 +23,8 @@ export interface TransportEvents {
   connected(identity: string): void;
   /** Something was refused; `subject` is an identity or a network address, `count` of how many packets, where it says so. */
   refused(code: string, subject: string, count?: number): void;
+  /** A broker elsewhere can't be used, for this reason, or can be (null). */
+  trouble?(reason: string | null): void;
 }
 
 /** How bytes get to an identity's `down` topic. */

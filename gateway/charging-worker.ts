@@ -10,7 +10,8 @@ import { parentPort } from "node:worker_threads";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { keygenGateway } from "../src/threshold/keygen.ts";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../src/threshold/keyshare.ts";
-import { presignP1, presignP2 } from "../src/threshold/presign.ts";
+import { MacRun, macRunGateway } from "../src/threshold/mac.ts";
+import { presignP1, presignP2WithMacs } from "../src/threshold/presign.ts";
 import type { Batch } from "../src/threshold/records.ts";
 import { type Kind, OtSetup, setupP1, setupP2 } from "../src/threshold/setup.ts";
 import type { Turn } from "../src/threshold/steps.ts";
@@ -26,7 +27,10 @@ export type Beginning =
       /** First id of the batch (P1), or least id that is taken (P2). */
       readonly firstId: number;
       readonly count: number;
-    };
+      /** Of kind B, the run of its MACs. */
+      readonly run?: Uint8Array;
+    }
+  | { readonly what: "mac-run"; readonly share: Uint8Array; readonly setup: Uint8Array };
 
 export interface Request {
   readonly request: number;
@@ -39,6 +43,7 @@ export interface StepResult {
   readonly send?: Uint8Array;
   readonly share?: Uint8Array;
   readonly setup?: Uint8Array;
+  readonly run?: Uint8Array;
   readonly batch?: Batch;
 }
 
@@ -83,13 +88,15 @@ function begin(beginning: Beginning): unknown {
   }
   const setup = OtSetup.fromBytes(beginning.setup);
   const presigner = { share, setup, random };
-  return setup.side === "P1"
-    ? presignP1(presigner, beginning.firstId, beginning.count)
-    : presignP2(presigner, beginning.firstId);
+  if (beginning.what === "mac-run") return macRunGateway(presigner);
+  const { firstId, count, run } = beginning;
+  if (run === undefined) return presignP1(presigner, firstId, count);
+  return presignP2WithMacs({ ...presigner, run: MacRun.fromBytes(run) }, firstId);
 }
 
 function take(ceremony: number, outcome: unknown): StepResult {
   if (outcome instanceof OtSetup) return { setup: outcome.toBytes() };
+  if (outcome instanceof MacRun) return { run: outcome.toBytes() };
   if (isTurn(outcome)) {
     ceremonies.set(ceremony, outcome);
     return {};

@@ -7,7 +7,7 @@
  * - kind A is activated before S4 tells the owner that it is whole: the device names the records it uses, so
  *   records that only the gateway has are never touched;
  * - kind B is kept as prepared until the owner says that it is in the device's flash: here the gateway names the
- *   records, and must not name one that the device has not.
+ *   records, and must not name one that the device has not. The owner checks their MACs (S5) before it says so.
  *
  * When charging begins, the owner says how far its flash goes, and what lies beyond is burnt here.
  */
@@ -17,6 +17,7 @@ import { codeOf, lngateError } from "../src/errors.ts";
 import type { FromOwner, ToOwner } from "../src/link/owner-messages.ts";
 import { afterAbort, needGoodStanding, ownerConfirms } from "../src/threshold/abort.ts";
 import { encodeKeyShare, type KeyShare } from "../src/threshold/keyshare.ts";
+import { MacRun } from "../src/threshold/mac.ts";
 import { MAX_BATCH } from "../src/threshold/presign.ts";
 import type { RecordStore } from "../src/threshold/records.ts";
 import type { Kind } from "../src/threshold/setup.ts";
@@ -39,7 +40,7 @@ export interface ChargingOptions {
 interface InFlight {
   readonly kind: Kind;
   readonly ceremony: Ceremony;
-  readonly due: "S1" | "S2" | "S3" | "S4" | "E2";
+  readonly due: "S1" | "S2" | "S3" | "S4" | "E2" | "M1";
   /** First id of the batch. */
   readonly firstId: number;
   /** E1, while transfers of kind A are made. */
@@ -57,9 +58,16 @@ export class Charging {
 
   /** True for the questions that `answer` answers. */
   static concerns({ type }: FromOwner): boolean {
-    return ["charge", "setup", "setup-answer", "presign", "presign-step", "installed", "aborted"].includes(
-      type,
-    );
+    return [
+      "charge",
+      "setup",
+      "setup-answer",
+      "mac-run",
+      "presign",
+      "presign-step",
+      "installed",
+      "aborted",
+    ].includes(type);
   }
 
   /** Throws a stable code; whatever it costs (the batch, the transfers, the key) is stored by then. */
@@ -88,6 +96,8 @@ export class Charging {
         return await this.setUp(question);
       case "setup-answer":
         return await this.finishSetup(question);
+      case "mac-run":
+        return await this.beginRun();
       case "presign":
         return await this.presign(question);
       case "presign-step":
@@ -132,10 +142,13 @@ export class Charging {
       const theirs = held[kind];
       return !stored || !theirs || !equal(stored.fingerprint, theirs) || stored.setup.epoch !== share.epoch;
     });
+    const run = registry.run(deviceId);
+    const holdsRun = run && question.run && equal(run.id, question.run) && run.epoch === share.epoch;
     return {
       type: "charging",
       nextId: { A: records.nextId("A"), B: records.nextId("B") },
       needSetup,
+      needRun: !holdsRun,
     };
   }
 
@@ -181,13 +194,29 @@ export class Charging {
     return { type: "done" };
   }
 
+  private async beginRun(): Promise<ToOwner> {
+    const { registry, ceremonies, deviceId } = this.options;
+    this.abandon();
+    needGoodStanding(registry.standing(deviceId));
+    const stored = registry.setup(deviceId, "A");
+    if (!stored) throw needTransfers();
+    const { ceremony, send } = await ceremonies.begin({
+      what: "mac-run",
+      share: encodeKeyShare(this.share()),
+      setup: stored.setup.toBytes(),
+    });
+    this.flight = { kind: "A", ceremony, due: "M1", firstId: 0 };
+    return { type: "presigned", step: "M0", body: send! };
+  }
+
   private async presign(question: Extract<FromOwner, { type: "presign" }>): Promise<ToOwner> {
     const { registry, ceremonies, deviceId, records } = this.options;
     this.abandon();
     needGoodStanding(registry.standing(deviceId));
     const kind = kindOf(question.kind);
     const stored = registry.setup(deviceId, kind);
-    if (!stored) throw lngateError("threshold-setup-destroyed", "new oblivious transfers are needed first");
+    const run = kind === "B" ? registry.run(deviceId) : undefined;
+    if (!stored || (kind === "B" && !run)) throw needTransfers();
     const { size, firstId: named, s0 } = question;
     if (size > MAX_BATCH || size % 4 !== 0 || size === 0)
       throw lngateError("threshold-wrong-batch", `a batch has 4 to ${MAX_BATCH} presignatures, in fours`);
@@ -206,6 +235,7 @@ export class Charging {
       setup: stored.setup.toBytes(),
       firstId: wanted,
       count: size,
+      ...(run ? { run: run.toBytes() } : {}),
     });
     if (kind === "A") {
       this.flight = { kind, ceremony, due: "S1", firstId: wanted };
@@ -220,7 +250,11 @@ export class Charging {
     const { registry, deviceId, records } = this.options;
     const flight = this.take(question.step);
     const { kind, firstId, ceremony } = flight;
-    const { send, batch } = await ceremony.receive(question.body);
+    const { send, batch, run } = await ceremony.receive(question.body);
+    if (run) {
+      registry.putRun(deviceId, MacRun.fromBytes(run));
+      return { type: "done" };
+    }
     if (!batch) {
       this.flight = { ...flight, due: kind === "A" ? "S3" : "S4" };
       return { type: "presigned", step: kind === "A" ? "S2" : "S3", body: send! };
@@ -232,7 +266,7 @@ export class Charging {
       return { type: "presigned", step: "S4", body: send! };
     }
     registry.putPreparedBatch(deviceId, batch);
-    return { type: "done" };
+    return { type: "presigned", step: "S5", body: send! };
   }
 
   private installed(question: Extract<FromOwner, { type: "installed" }>): ToOwner {
@@ -275,6 +309,10 @@ export class Charging {
       });
     if (standing.locked && !before.locked) locked();
   }
+}
+
+function needTransfers(): Error {
+  return lngateError("threshold-setup-destroyed", "new oblivious transfers are needed first");
 }
 
 function kindOf(text: string): Kind {

@@ -36,10 +36,15 @@ export class Deposits {
     this.start = start;
   }
 
+  /** Up to which block this table was brought; undefined before the first start. */
+  static lastBlock(table: Database<Uint8Array, string>): BlockPoint | undefined {
+    const stored = table.get(TIP);
+    return stored && readTip(new Uint8Array(stored));
+  }
+
   /** Nothing is noted before `follow`. */
   static async open(table: Database<Uint8Array, string>, chain: Chain): Promise<Deposits> {
-    const stored = table.get(TIP);
-    const tip = stored ? readTip(new Uint8Array(stored)) : await chain.follower.currentTip();
+    const tip = Deposits.lastBlock(table) ?? (await chain.follower.currentTip());
     return new Deposits(table, chain, tip);
   }
 

@@ -40,7 +40,7 @@ import type { LightningRuntime } from "./lightning/runtime.ts";
 import { RemoteSigner, userChannelIdOf } from "./lightning/signer-ldk.ts";
 import { type AcceptedChannel, watchedMessages } from "./lightning/signer-messages.ts";
 import type { PlainBook, SigningPart } from "./lightning/signer-state.ts";
-import type { Log } from "./log.ts";
+import { type Counted, counted, type Log, lastingTrouble } from "./log.ts";
 import { channelNotReady, Payments } from "./payments.ts";
 import { ServiceFees, type Till } from "./service-fees.ts";
 import { lastSighting, noteSighting } from "./sightings.ts";
@@ -56,11 +56,7 @@ const LDK_DUST_LIMIT_SAT = 354;
 /** A change smaller than this is left to the miners. */
 const MIN_CHANGE_SAT = 1_000;
 /** What keeps a channel from being opened for the moment: it is tried again with every block. */
-const OPENING_WAITS_FOR: ReadonlySet<string> = new Set([
-  "deposit-missing",
-  "bridge-unreachable",
-  "bitcoind-unreachable",
-]);
+const OPENING_WAITS_FOR: ReadonlySet<string> = new Set(["deposit-missing", "bridge-unreachable"]);
 /** How long a payment waits for a bridge that is away. */
 const BRIDGE_WAIT_MS = 3_000;
 /** How long after a payment the service fee is asked for. */
@@ -104,6 +100,10 @@ export class DeviceGateway {
   private readonly deviceSigner: DeviceSigner;
   readonly payments: Payments;
   private readonly fees: ServiceFees;
+  /** A device can cause them at will. */
+  private readonly problems: Counted;
+  /** Why no channel is opened. */
+  private readonly openingTrouble: (error: unknown) => void;
   private row: ChannelRow | undefined;
   /** What LDK has, once it runs. */
   private node: LightningNode | undefined;
@@ -130,12 +130,16 @@ export class DeviceGateway {
     this.options = options;
     this.row = readChannelRow(options.channels, this.id);
     this.frozen = isFrozen(options.channels, this.id);
+    this.openingTrouble = lastingTrouble(error => {
+      if (error) options.log.warn(error.message, { code: codeOf(error) });
+    });
+    this.problems = counted((text, fields) => options.log.error(text, fields));
     this.signer = new RemoteSigner({
       nodeSeed,
       shutdownScript: options.keys.shutdownScript,
       peer: { ask: (keysId, parts) => this.ask(keysId, parts) },
       problem: (keysId, code, sentence) =>
-        options.log.error(sentence, { code, channel: toHex(keysId.subarray(0, 4)) }),
+        this.problems.note(sentence, { code, channel: toHex(keysId.subarray(0, 4)) }),
     });
     this.deviceSigner = new DeviceSigner({
       keys: options.keys,
@@ -146,7 +150,7 @@ export class DeviceGateway {
         this.signer.answer(keysId, answers);
         this.finishFunding();
       },
-      problem: (code, sentence) => options.log.error(sentence, { code }),
+      problem: (code, sentence) => this.problems.note(sentence, { code }),
     });
     this.fees = new ServiceFees({
       deviceId: this.id,
@@ -166,6 +170,7 @@ export class DeviceGateway {
     this.payments = new Payments({
       deviceId: this.id,
       fees: this.fees,
+      log: options.log,
       network: options.network,
       table: options.payments,
       refused: (code, sentence) => this.refuse(code, sentence),
@@ -235,6 +240,7 @@ export class DeviceGateway {
     clearTimeout(this.closeTimer);
     clearTimeout(this.feeTimer);
     await this.node?.stop();
+    this.problems.flush();
   }
 
   /** For what no caller waits for: one device's fault is not to become another's. */
@@ -457,13 +463,17 @@ export class DeviceGateway {
     this.opening = true;
     try {
       await this.open(wish, node);
+      this.openingTrouble(null);
     } catch (error) {
       const code = codeOf(error);
       if (code === undefined) throw error;
-      const passes = OPENING_WAITS_FOR.has(code);
+      const isChain = code.startsWith("bitcoind-");
+      const passes = isChain || OPENING_WAITS_FOR.has(code);
       if (!passes) this.wish = undefined;
-      if (code !== "deposit-missing") this.options.log.warn((error as Error).message, { code });
-      if (asked || !passes) this.refuse(code, (error as Error).message);
+      if (code !== "deposit-missing") this.openingTrouble(error);
+      // What is wrong with bitcoind is the operator's to know; for a device it is away.
+      if (asked && isChain) this.refuse("bitcoind-unreachable", "the gateway's bitcoind does not answer now");
+      else if (asked || !passes) this.refuse(code, (error as Error).message);
     } finally {
       this.opening = false;
     }

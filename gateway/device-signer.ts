@@ -7,7 +7,15 @@ import { equal, toHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/bytes/curve.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { type CommitmentKeys, deriveCommitmentKeys } from "../src/lightning/keys.ts";
-import type { Partial2pe, Proposal, Step, Stepped, ToDevice, View } from "../src/link/messages.ts";
+import type {
+  AuthenticatedPartial,
+  Partial2pe,
+  Proposal,
+  Step,
+  Stepped,
+  ToDevice,
+  View,
+} from "../src/link/messages.ts";
 import { MAX_HTLCS, viewKind } from "../src/link/messages.ts";
 import { encodeValue } from "../src/link/schema.ts";
 import {
@@ -21,7 +29,7 @@ import {
   theirBasepoints,
   viewOf,
 } from "../src/link/transactions.ts";
-import { answer, complete } from "../src/threshold/online.ts";
+import { answerWithMac, complete } from "../src/threshold/online.ts";
 import type { RecordStore } from "../src/threshold/records.ts";
 import type { NumberedPoint, SigningAnswer, SigningPart, SpendContent } from "./lightning/signer-state.ts";
 
@@ -315,9 +323,9 @@ export class DeviceSigner {
   }
 
   /** Kind B: the device finishes this signature itself, and keeps it. */
-  private ourHalf(sighash: Uint8Array): Partial2pe {
-    const { id, answer: scalar } = this.options.records.take("B", sighash, record => answer(record, sighash));
-    return { id, scalar };
+  private ourHalf(sighash: Uint8Array): AuthenticatedPartial {
+    const { id, answer } = this.options.records.take("B", sighash, record => answerWithMac(record, sighash));
+    return { id, scalar: answer.slice(0, 32), mac: answer.slice(32) };
   }
 
   /** Kind A: the signature that the device's half and ours make. */

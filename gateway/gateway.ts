@@ -20,7 +20,7 @@ import { DEPOSIT_CONFIRMATIONS, DeviceGateway, MIN_DEPOSIT_SAT } from "./device-
 import { type LightningRuntime, startRuntime } from "./lightning/runtime.ts";
 import { type NodeStore, openNodeStore } from "./lightning/store.ts";
 import { GatewayLinks } from "./link-server.ts";
-import { createLog, type Log } from "./log.ts";
+import { counted, createLog, type Log, lastingTrouble } from "./log.ts";
 import { OwnNode } from "./own-node.ts";
 import { forgetPayout, payoutIsWished, rememberOwnNode } from "./own-node-wishes.ts";
 import { type Closing, type DeviceStatus, type OwnerApi, OwnerService } from "./owner-service.ts";
@@ -38,6 +38,14 @@ export interface RunningGateway {
   /** Ends everything in good order; what is stored stays consistent without it. */
   close(): Promise<void>;
 }
+
+/** What a link refuses after a restart or a lost packet: part of its work. */
+const EVERYDAY: ReadonlySet<string> = new Set([
+  "link-unknown-session",
+  "link-unexpected",
+  "link-repeated",
+  "link-out-of-order",
+]);
 
 /** Longest message of any account, for an external broker. */
 const LONGEST_MESSAGE = 65_536;
@@ -85,6 +93,7 @@ export async function runGateway(
     },
   });
   const ceremonies = openCeremonies();
+  const refusals = counted((text, fields) => log.warn(text, fields));
   const bridge = {
     nodeId: fromHex(config.bridge.nodeId),
     host: config.bridge.host,
@@ -228,7 +237,13 @@ export async function runGateway(
     send: (identity, message) => links.send(identity, message),
     paired: deviceId => {
       for (const identity of [deviceId, `${deviceId}.owner`]) links.forget(identity);
-      void makeDevice(deviceId).then(startDevice);
+      const arrival = makeDevice(deviceId)
+        .then(startDevice)
+        .catch(error => {
+          if (!closing) log.error((error as Error).message, { device: deviceId });
+        })
+        .finally(() => arrivals.delete(arrival));
+      arrivals.add(arrival);
     },
     locked: deviceId => {
       log.error("the device's key must not be used any more: closing its channel", { device: deviceId });
@@ -263,7 +278,16 @@ export async function runGateway(
           identity: subject,
           packets: count,
         });
-      else log.debug("refused", { code, subject });
+      else if (EVERYDAY.has(code)) log.debug("refused", { code, subject });
+      else refusals.note("refused", { code, subject });
+    },
+    onTrouble: lastingTrouble(error => {
+      if (error) log.error(error.message, { code: codeOf(error) });
+      else log.info("the MQTT broker can be used");
+    }),
+    onFault: (identity, error) => {
+      log.error(`a message could not be handled: ${error.message}`, { identity });
+      log.debug(error.stack ?? "", { identity });
     },
   }).catch(async error => {
     await store.close();
@@ -283,7 +307,9 @@ export async function runGateway(
     await runtime?.stop();
     await links.close();
     await chainEnd;
+    await Promise.all(arrivals);
     await ceremonies.close();
+    refusals.flush();
     for (const open of records.values()) open.close();
     await store.close();
     release();
@@ -293,6 +319,8 @@ export async function runGateway(
   let runtime: LightningRuntime | undefined;
   let ownNode: OwnNode | undefined;
   const starting = new Set<string>();
+  /** Devices that were paired just now and whose nodes are being started. */
+  const arrivals = new Set<Promise<void>>();
 
   /**
    * Undefined if it is there already, or not to be there yet, or can't be served. Its money is watched from now on, also
@@ -387,10 +415,14 @@ export async function runGateway(
       await device.start();
     } catch (error) {
       await device.stop();
+      // A gateway that ends has taken away what this one was waiting for.
+      if (closing) return;
       if (codeOf(error) === undefined) fatal(device.id, error);
       else leaveOut(device.id, error);
       return;
     }
+    // Who closes the gateway has not seen this one.
+    if (closing) return device.stop();
     devices.set(device.id, device);
     links.greet(device.id);
   }

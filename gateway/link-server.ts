@@ -36,8 +36,12 @@ export interface GatewayLinksOptions {
   onMessage(identity: string, message: Uint8Array): void;
   /** `up`: a new session, repeat what matters. `lost`: the session was given up. */
   onSession(identity: string, state: "up" | "lost"): void;
-  /** Something was refused, with its stable code: for the log. `subject`: an identity, an address, or a reason. */
+  /** Something was refused, with its stable code: for the log. `subject`: an identity or an address. */
   onRefused(code: string, subject: string, count?: number): void;
+  /** `broker-unreachable`: a broker elsewhere can't be used; null: it can again. */
+  onTrouble?(error: Error | null): void;
+  /** A fault of this program's, met while it handled a message of this identity. */
+  onFault?(identity: string, error: Error): void;
 }
 
 interface Link {
@@ -59,12 +63,17 @@ export class GatewayLinks {
   /** Starts or connects the broker. Throws `broker-address`, `mqtt-bad-url`. */
   static async open(options: GatewayLinksOptions): Promise<GatewayLinks> {
     const links = new GatewayLinks(options);
+    const { mqtt } = options;
     const events: TransportEvents = {
       received: (identity, bytes) => links.received(identity, bytes),
       connected: identity => links.linkOf(identity)?.runner.connected(),
       refused: (code, subject, count) => options.onRefused(code, subject, count),
+      trouble: reason => {
+        const broker = mqtt.kind === "external" ? mqtt.url : "";
+        const sentence = `the MQTT broker at ${broker} can't be used: ${reason}`;
+        options.onTrouble?.(reason === null ? null : lngateError("broker-unreachable", sentence));
+      },
     };
-    const { mqtt } = options;
     links.transport =
       mqtt.kind === "embedded"
         ? await startBroker({ ...mqtt, account: identity => options.account(identity) }, events)
@@ -166,7 +175,10 @@ export class GatewayLinks {
     } catch (error) {
       const code = codeOf(error);
       if (code !== undefined) this.options.onRefused(code, identity);
-      else this.options.onRefused("link-handler-failed", `${identity} ${(error as Error).stack ?? error}`);
+      else {
+        this.options.onRefused("link-handler-failed", identity);
+        this.options.onFault?.(identity, error as Error);
+      }
     }
   }
 }

@@ -21,6 +21,9 @@ export interface Log {
 
 const LEVELS: readonly LogLevel[] = ["debug", "info", "warn", "error"];
 
+/** What repeats itself is told again after this time at the earliest. */
+const AGAIN_MS = 60_000;
+
 /** Prints what is at least `level`; `write` takes whole lines (standard error unless given). */
 export function createLog(
   level: LogLevel,
@@ -64,4 +67,88 @@ function oneLine(text: string): string {
 
 function quoted(value: string | number | boolean): string {
   return typeof value === "string" && /[\s"=]|^$/.test(value) ? JSON.stringify(oneLine(value)) : `${value}`;
+}
+
+/** Lines that somebody else can cause as often as they like. */
+export interface Counted {
+  /** The first of its kind (same text, same fields) is told at once, the others are counted. */
+  note(text: string, fields?: LogFields): void;
+  /** Tells what was counted so far. */
+  flush(): void;
+}
+
+/** Kinds that are counted at a time; what comes beside them is one more kind, since its words are somebody else's. */
+const MAX_KINDS = 100;
+const OTHERS = "and many others";
+
+/** Each kind is told when it begins, and then at most once a minute, with the field `times`: how often it came since. */
+export function counted(
+  tell: (text: string, fields: LogFields) => void,
+  later: (work: () => void) => void = work => void setTimeout(work, AGAIN_MS).unref(),
+): Counted {
+  const kinds = new Map<string, { readonly text: string; readonly fields: LogFields; times: number }>();
+  let isDue = false;
+
+  function flush(): void {
+    for (const [key, kind] of kinds) {
+      const { text, fields, times } = kind;
+      kind.times = 0;
+      if (times === 0) kinds.delete(key);
+      else tell(text, { ...fields, times });
+    }
+  }
+
+  function flushLater(): void {
+    if (isDue || kinds.size === 0) return;
+    isDue = true;
+    later(() => {
+      isDue = false;
+      flush();
+      flushLater();
+    });
+  }
+
+  return {
+    flush,
+    note(text, fields = {}) {
+      const own = text + JSON.stringify(fields);
+      const isOneMore = !kinds.has(own) && kinds.size >= MAX_KINDS;
+      const kind = isOneMore ? { text: OTHERS, fields: {}, times: 0 } : { text, fields, times: 0 };
+      const key = isOneMore ? OTHERS : own;
+      const known = kinds.get(key);
+      if (known) known.times++;
+      else {
+        kinds.set(key, kind);
+        tell(kind.text, kind.fields);
+      }
+      flushLater();
+    },
+  };
+}
+
+/**
+ * Trouble that lasts is told when it begins, when its cause changes, and (null) when it is over; what is returned takes
+ * every failure, and null for every success. Causes that take turns are told once a minute at most.
+ */
+export function lastingTrouble(
+  tell: (error: Error | null) => void,
+  now: () => number = Date.now,
+): (error: unknown) => void {
+  /** When each cause of the present trouble was told; the last one is the newest. */
+  const told = new Map<string, number>();
+  let present: string | undefined;
+  return error => {
+    if (error === null) {
+      if (present !== undefined) tell(null);
+      present = undefined;
+      told.clear();
+      return;
+    }
+    const cause = error instanceof Error ? error : new Error(String(error));
+    const { message } = cause;
+    if (message === present || now() - (told.get(message) ?? Number.NEGATIVE_INFINITY) < AGAIN_MS) return;
+    present = message;
+    told.set(message, now());
+    tell(cause);
+  };
 }

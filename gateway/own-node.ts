@@ -9,7 +9,7 @@ import { toHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { LightningNode, type NodeStore, type Peer } from "./lightning/node.ts";
 import type { LightningRuntime } from "./lightning/runtime.ts";
-import type { Log } from "./log.ts";
+import { type Log, lastingTrouble } from "./log.ts";
 import type { Till } from "./service-fees.ts";
 
 export interface OwnNodeOptions {
@@ -36,9 +36,14 @@ export class OwnNode implements Till {
   /** Rows that go to the store with LDK's next state. */
   private rows = new Map<string, Uint8Array | null>();
   private sweeping: Promise<void> = Promise.resolve();
+  /** Why the earnings do not get to the operator. */
+  private readonly trouble: (error: unknown) => void;
 
   private constructor(options: OwnNodeOptions, seed: Uint8Array) {
     this.options = options;
+    this.trouble = lastingTrouble(error => {
+      if (error) options.log.warn(`the earnings wait: ${error.message}`, { code: codeOf(error) });
+    });
     const now = Date.now();
     this.keys = ldk.KeysManager.constructor_new(seed, BigInt(Math.floor(now / 1000)), (now % 1000) * 1e6);
   }
@@ -109,7 +114,9 @@ export class OwnNode implements Till {
       return true;
     } catch (error) {
       if (codeOf(error) !== "close-refused") throw error;
-      log.warn(`the earnings are not paid out yet: ${(error as Error).message}`);
+      this.trouble(
+        lngateError("close-refused", `the earnings are not paid out yet: ${(error as Error).message}`),
+      );
       return false;
     }
   }
@@ -199,9 +206,12 @@ export class OwnNode implements Till {
         }
         if ((await unspent(true)) === null) continue;
         if (!payoutScript) {
-          log.warn('earnings wait in the chain for "serviceFee.address" in the configuration', {
-            output: key,
-          });
+          this.trouble(
+            lngateError(
+              "config-invalid",
+              'earnings wait in the chain for your own address: "serviceFee.address" is missing in the configuration',
+            ),
+          );
           continue;
         }
         const spent = this.keys
@@ -215,10 +225,11 @@ export class OwnNode implements Till {
           );
         if (!(spent instanceof ldk.Result_TransactionNoneZ_OK)) continue;
         log.info("the earnings go to the operator's address", { txid: await broadcaster.send(spent.res) });
+        this.trouble(null);
       }
     } catch (error) {
       if (codeOf(error) === undefined) onFatal(error);
-      else log.warn(`collecting the earnings waits: ${(error as Error).message}`);
+      else this.trouble(error);
     }
   }
 }

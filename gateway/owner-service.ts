@@ -253,6 +253,7 @@ function refusal(error: unknown, log: Log): ToOwner {
   const code = codeOf(error);
   if (code !== undefined && /^[a-z0-9-]{1,64}$/.test(code))
     return { type: "refused", code, sentence: (error as Error).message.slice(0, 200) };
-  log.error(`a question could not be answered: ${(error as Error).stack ?? error}`);
+  log.error(`a question could not be answered: ${(error as Error).message}`);
+  log.debug((error as Error).stack ?? "");
   return { type: "refused", code: "gateway-failed", sentence: "the gateway failed; its log says how" };
 }

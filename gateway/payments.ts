@@ -22,6 +22,7 @@ import {
   uint,
   type ValueOf,
 } from "../src/link/schema.ts";
+import type { Log, LogFields } from "./log.ts";
 import type { ServiceFees } from "./service-fees.ts";
 
 const rowKind = record({
@@ -48,6 +49,7 @@ export interface PaymentsOptions {
   readonly network: Network;
   readonly table: Database<Uint8Array, string>;
   readonly fees: ServiceFees;
+  readonly log: Log;
   /** Tells the device that its request makes no sense. */
   refused(code: string, sentence: string): void;
   /** Tells the device that a payment has arrived. */
@@ -84,6 +86,7 @@ export class Payments {
       invoice = decodeInvoice(text, nobleCurve);
     } catch (error) {
       if (codeOf(error) === undefined) throw error;
+      this.options.log.info("a payment was refused", { code: codeOf(error) });
       this.options.refused(codeOf(error)!, (error as Error).message);
       return;
     }
@@ -165,6 +168,7 @@ export class Payments {
     const paid = { ...rest, preimage, feeMsat, decidedAt: this.options.now() };
     // The device waits for this: what LDK has stored already can be stored here afterwards.
     this.report(paymentHash, paid);
+    this.tell("paid", paymentHash, row, { feeMsat });
     const { table, fees } = this.options;
     table.transactionSync(() => {
       this.put(paymentHash, paid);
@@ -184,6 +188,8 @@ export class Payments {
       this.put(paymentHash, failed);
       if (row.settlement) fees.failed();
     });
+    // LDK may say again after a restart what it said before.
+    if (row.failure === undefined) this.tell("payment failed", paymentHash, row, { code });
     this.report(paymentHash, failed);
   }
 
@@ -235,6 +241,15 @@ export class Payments {
     return (
       Boolean(row.preimage ?? row.failure) || !this.options.underWay(paymentIdOf(paymentHash, row.attempt))
     );
+  }
+
+  /** One line for each payment. */
+  private tell(what: string, paymentHash: Uint8Array, row: PaymentRow, outcome: LogFields): void {
+    const { log, now } = this.options;
+    const { amountMsat, askedAt, settlement } = row;
+    const ms = now() - askedAt;
+    const about = settlement ? `the service fee: ${what}` : what;
+    log.info(about, { amountMsat, ...outcome, ms, hash: toHex(paymentHash) });
   }
 
   /** The latest first. */

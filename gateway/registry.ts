@@ -32,6 +32,7 @@ import { type ServiceFee, serviceFeeKind } from "../src/link/service-fee.ts";
 import type { DeviceKeys } from "../src/link/transactions.ts";
 import { GOOD_STANDING, type Standing } from "../src/threshold/abort.ts";
 import { decodeKeyShare, encodeKeyShare, KEY_SHARE_BYTES, type KeyShare } from "../src/threshold/keyshare.ts";
+import { MacRun } from "../src/threshold/mac.ts";
 import { type Batch, decodeBatch, encodeBatch } from "../src/threshold/records.ts";
 import { OtSetup, type Kind as PresignKind } from "../src/threshold/setup.ts";
 import type { LinkAccount } from "./link-server.ts";
@@ -163,8 +164,11 @@ export interface Registry {
 
   setup(id: string, kind: PresignKind): StoredSetup | undefined;
   putSetup(id: string, stored: StoredSetup): void;
+  /** The gateway's half of the run that kind B's MACs are made in. */
+  run(id: string): MacRun | undefined;
+  putRun(id: string, run: MacRun): void;
   standing(id: string): Standing;
-  /** Durable before it returns; `destroySetup` goes in the same step. */
+  /** Durable before it returns; `destroySetup`, and the run with it, goes in the same step. */
   putStanding(id: string, standing: Standing, destroySetup?: PresignKind): void;
   /** A batch that is finished here but not known to be in the device's flash. */
   preparedBatch(id: string): Batch | undefined;
@@ -368,11 +372,20 @@ export function openRegistry(
       return { fingerprint: bytes.slice(0, 32), setup: OtSetup.fromBytes(bytes.subarray(32)) };
     },
     putSetup,
+    run(id) {
+      const stored = setups.get(`${id}/run`);
+      return stored && MacRun.fromBytes(new Uint8Array(stored));
+    },
+    putRun(id, run) {
+      setups.putSync(`${id}/run`, run.toBytes());
+    },
     standing: id => read(standings, id, standingKind) ?? GOOD_STANDING,
     putStanding(id, standing, destroySetup) {
       store.transactionSync(() => {
         standings.putSync(id, encodeValue(standingKind, standing));
-        if (destroySetup) setups.removeSync(`${id}/${destroySetup}`);
+        if (!destroySetup) return;
+        setups.removeSync(`${id}/${destroySetup}`);
+        setups.removeSync(`${id}/run`);
       });
     },
     preparedBatch(id) {

@@ -1,20 +1,23 @@
 /** The owner's chain from a bitcoind: no wallet, no transaction index, pruned or not. */
 
 import type { Network } from "../device/identity.ts";
-import { connectRpc, type RpcOptions, rpcCodeOf } from "../gateway/chain/rpc.ts";
+import { type BitcoinRpc, connectRpc, type RpcOptions, rpcCodeOf } from "../gateway/chain/rpc.ts";
 import { type Transaction, transactionBytes, txidOf } from "../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import {
   type ChainOutput,
-  GENESIS,
+  needNetwork,
+  networkOfGenesis,
   type OwnerChain,
   scanBlocks,
   shownTxid,
   type TransactionStanding,
 } from "./chain.ts";
+import { createPatience, type PatienceOptions } from "./patience.ts";
 
 const RPC_NOT_FOUND = -5;
+const RPC_INVALID_PARAMETER = -8;
 const RPC_ALREADY_IN_CHAIN = -27;
 /** Going through all unspent outputs takes minutes on a small computer. */
 const SCAN_TIMEOUT_MS = 30 * 60_000;
@@ -39,8 +42,15 @@ interface TxOut {
 
 const satOf = (bitcoin: number) => Math.round(bitcoin * 1e8);
 
-export function bitcoindChain(options: RpcOptions): OwnerChain {
-  const rpc = connectRpc(options);
+export function bitcoindChain(options: RpcOptions, patience: PatienceOptions = {}): OwnerChain {
+  const name = `bitcoind at ${new URL(options.url).host}`;
+  const once = connectRpc(options);
+  const patiently = createPatience(patience);
+  const rpc: BitcoinRpc = {
+    call: (...call) => patiently(() => once.call(...call)),
+    close: () => once.close(),
+  };
+  const network = async () => networkOfGenesis(await rpc.call<string>("getblockhash", [0]), name);
   const height = () => rpc.call<number>("getblockcount");
   const txOut = (txid: string, vout: number) => rpc.call<TxOut | null>("gettxout", [txid, vout, true]);
 
@@ -56,27 +66,35 @@ export function bitcoindChain(options: RpcOptions): OwnerChain {
   }
 
   return {
-    name: `bitcoind at ${new URL(options.url).host}`,
+    name,
     height,
     close: () => rpc.close(),
-    async check(network: Network) {
-      const hash = await rpc.call<string>("getblockhash", [0]);
-      if (!GENESIS[network].includes(hash))
-        throw lngateError("wrong-network", `this bitcoind is not on ${network}`);
+    network,
+    async check(expected: Network) {
+      needNetwork(await network(), expected, name);
       const { initialblockdownload, blocks } = await rpc.call<{
         initialblockdownload: boolean;
         blocks: number;
       }>("getblockchaininfo");
-      if (initialblockdownload && network !== "regtest")
+      if (initialblockdownload && expected !== "regtest")
         throw lngateError("chain-behind", `this bitcoind is still at block ${blocks}: wait until it is done`);
     },
     async unspent(scripts) {
       if (scripts.length === 0) return [];
-      const found = await rpc.call<Scanned>(
-        "scantxoutset",
-        ["start", scripts.map(script => `raw(${toHex(script)})`)],
-        SCAN_TIMEOUT_MS,
-      );
+      const found = await rpc
+        .call<Scanned>(
+          "scantxoutset",
+          ["start", scripts.map(script => `raw(${toHex(script)})`)],
+          SCAN_TIMEOUT_MS,
+        )
+        .catch(error => {
+          if (rpcCodeOf(error) !== RPC_INVALID_PARAMETER || !/in progress/.test((error as Error).message))
+            throw error;
+          throw lngateError(
+            "chain-busy",
+            `the ${name} goes through its outputs for somebody already (an earlier \`recover\` that was stopped?): wait some minutes, or end that with: bitcoin-cli scantxoutset abort`,
+          );
+        });
       const outputs: ChainOutput[] = [];
       for (const each of found.unspents) {
         // The scan knows blocks only; what a waiting transaction spends is gone for us.

@@ -6,18 +6,27 @@ import { sha256 } from "../src/bytes/hash.ts";
 import { lngateError } from "../src/errors.ts";
 import {
   type ChainOutput,
-  GENESIS,
+  needNetwork,
+  networkOfGenesis,
   type OwnerChain,
   scanBlocks,
   shownTxid,
   type TransactionStanding,
 } from "./chain.ts";
+import { createPatience, type PatienceOptions, withRetryAfter } from "./patience.ts";
 
 const TIMEOUT_MS = 30_000;
-/** Largest answer that is read: a list of outputs is a few kilobytes. */
+/** Largest answer that is read: a block has no more, a list of outputs is a few kilobytes. */
 const MAX_ANSWER_BYTES = 4_000_000;
-/** Questions on the way at a time: public servers slow down who asks too fast. */
+/** Questions on the way at a time, until the server finds that too fast. */
 const AT_ONCE = 4;
+
+interface Answer {
+  readonly status: number;
+  readonly content: Uint8Array;
+}
+
+const textOf = (content: Uint8Array) => new TextDecoder().decode(content);
 
 interface Status {
   readonly confirmed: boolean;
@@ -25,32 +34,52 @@ interface Status {
 }
 
 /** @param base e.g. `https://blockstream.info/api` */
-export function esploraChain(base: string): OwnerChain {
+export function esploraChain(base: string, patience: PatienceOptions = {}): OwnerChain {
   const { host } = new URL(base);
   const name = `Esplora server at ${host}`;
+  const patiently = createPatience(patience);
+  let atOnce = AT_ONCE;
   const unreachable = (why: string) =>
     lngateError("chain-unreachable", `the ${name} does not answer (${why})`);
 
-  async function ask(path: string, body?: string): Promise<{ status: number; text: string }> {
+  async function askOnce(path: string, body?: string): Promise<Answer> {
+    let answer: Response;
+    let content: Uint8Array;
     try {
-      const answer = await fetch(`${base.replace(/\/$/, "")}${path}`, {
+      answer = await fetch(`${base.replace(/\/$/, "")}${path}`, {
         ...(body === undefined ? {} : { method: "POST", body }),
         signal: AbortSignal.timeout(TIMEOUT_MS),
       });
-      const text = await answer.text();
-      if (text.length > MAX_ANSWER_BYTES) throw new Error("its answer is too long");
-      return { status: answer.status, text };
+      content = new Uint8Array(await answer.arrayBuffer());
     } catch (error) {
-      throw unreachable((error as Error).message);
+      // The cause says more than "fetch failed".
+      throw unreachable(((error as Error).cause as Error | undefined)?.message || (error as Error).message);
     }
+    const { status } = answer;
+    if (status === 429 || status === 503) {
+      atOnce = 1;
+      const busy = lngateError(
+        "chain-busy",
+        `the ${name} has too many questions to answer (status ${status})`,
+      );
+      throw withRetryAfter(busy, answer.headers.get("retry-after"));
+    }
+    if (status > 503 || status === 502) throw unreachable(`status ${status}`);
+    return { status, content };
+  }
+
+  async function ask(path: string, body?: string): Promise<Answer> {
+    const answer = await patiently(() => askOnce(path, body));
+    if (answer.content.length > MAX_ANSWER_BYTES) throw unreachable("its answer is too long");
+    return answer;
   }
 
   /** Undefined for what the server does not know. */
   async function get(path: string): Promise<string | undefined> {
-    const { status, text } = await ask(path);
+    const { status, content } = await ask(path);
     if (status === 404) return undefined;
     if (status !== 200) throw unreachable(`status ${status} for ${path.split("/")[1]}`);
-    return text;
+    return textOf(content);
   }
 
   async function json<T>(path: string): Promise<T | undefined> {
@@ -83,13 +112,16 @@ export function esploraChain(base: string): OwnerChain {
     return (await get(`/tx/${txid}/hex`)) === undefined ? "unknown" : "waiting";
   }
 
+  async function network(): Promise<Network> {
+    return networkOfGenesis((await get("/block-height/0"))?.trim(), name);
+  }
+
   return {
     name,
     close() {},
-    async check(network: Network) {
-      const hash = (await get("/block-height/0"))?.trim();
-      if (hash === undefined || !GENESIS[network].includes(hash))
-        throw lngateError("wrong-network", `the ${name} is not on ${network}`);
+    network,
+    async check(expected: Network) {
+      needNetwork(await network(), expected, name);
     },
     async height() {
       const tip = Number(await get("/blocks/tip/height"));
@@ -98,8 +130,10 @@ export function esploraChain(base: string): OwnerChain {
     },
     async unspent(scripts) {
       const found: ChainOutput[] = [];
-      for (let at = 0; at < scripts.length; at += AT_ONCE) {
-        const lists = await Promise.all(scripts.slice(at, at + AT_ONCE).map(outputsOf));
+      for (let at = 0; at < scripts.length; ) {
+        const some = scripts.slice(at, at + atOnce);
+        at += some.length;
+        const lists = await Promise.all(some.map(outputsOf));
         found.push(...lists.flat().filter(({ height }) => height !== null));
       }
       return found;
@@ -134,9 +168,10 @@ export function esploraChain(base: string): OwnerChain {
     async publish(transactions) {
       const raw = transactions.map(each => toHex(transactionBytes(each)));
       const single = raw.length === 1;
-      const { status, text } = single
+      const { status, content } = single
         ? await ask("/tx", raw[0]!)
         : await ask("/txs/package", JSON.stringify(raw));
+      const text = textOf(content);
       if (!single && status === 404)
         throw lngateError(
           "chain-refused",
@@ -159,13 +194,9 @@ export function esploraChain(base: string): OwnerChain {
       const tip = await this.height();
       return scanBlocks(fromHeight, tip, accepts, onProgress, async height => {
         const hash = (await get(`/block-height/${height}`))?.trim();
-        const answer = await fetch(`${base.replace(/\/$/, "")}/block/${hash}/raw`, {
-          signal: AbortSignal.timeout(TIMEOUT_MS),
-        }).catch(error => {
-          throw unreachable((error as Error).message);
-        });
-        if (!answer.ok) throw unreachable(`status ${answer.status} for a block`);
-        return new Uint8Array(await answer.arrayBuffer());
+        const { status, content } = await ask(`/block/${hash}/raw`);
+        if (status !== 200) throw unreachable(`status ${status} for a block`);
+        return content;
       });
     },
   };

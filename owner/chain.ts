@@ -6,6 +6,7 @@ import type { Network } from "../device/identity.ts";
 import { parseBlock } from "../gateway/chain/block.ts";
 import type { Outpoint, Transaction } from "../src/bitcoin/transaction.ts";
 import { toHex } from "../src/bytes/bytes.ts";
+import { lngateError } from "../src/errors.ts";
 
 /** An unspent output. */
 export interface ChainOutput extends Outpoint {
@@ -21,7 +22,9 @@ export type TransactionStanding = number | "waiting" | "unknown";
 export interface OwnerChain {
   /** Who answers, for messages. */
   readonly name: string;
-  /** Throws `wrong-network`, `chain-unreachable` or `bitcoind-…`. */
+  /** Which network its chain is of. Throws `wrong-network` for another, `chain-unreachable`, `chain-busy` or `bitcoind-…`. */
+  network(): Promise<Network>;
+  /** Whether it can be relied on. Throws `chain-behind` or what `network` throws. */
   check(network: Network): Promise<void>;
   height(): Promise<number>;
   /** Unspent outputs of these scripts that are in a block and that no waiting transaction spends. */
@@ -71,8 +74,26 @@ export function shownTxid(txid: Uint8Array): string {
   return toHex(txid.slice().reverse());
 }
 
+/** The network that begins with this block. Throws `wrong-network`. */
+export function networkOfGenesis(hash: string | undefined, name: string): Network {
+  for (const [network, hashes] of Object.entries(GENESIS)) {
+    if (hash !== undefined && hashes.includes(hash)) return network as Network;
+  }
+  throw lngateError(
+    "wrong-network",
+    hash === undefined
+      ? `the ${name} has no first block: is this the address of its API?`
+      : `the ${name} is on none of ${Object.keys(GENESIS).join(", ")}`,
+  );
+}
+
+/** Throws `wrong-network`. */
+export function needNetwork(found: Network, network: Network, name: string): void {
+  if (found !== network) throw lngateError("wrong-network", `the ${name} is on ${found}, not on ${network}`);
+}
+
 /** First block of each network. Testnet has two: the older and the newer. */
-export const GENESIS: { readonly [network in Network]: readonly string[] } = {
+const GENESIS: { readonly [network in Network]: readonly string[] } = {
   mainnet: ["000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f"],
   testnet: [
     "000000000933ea01ad0ee984209779baaec3ced90fa3f408719526f8d77f4943",

@@ -15,8 +15,9 @@ import { sha256 } from "../src/bytes/hash.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { afterAbort, needGoodStanding, ownerConfirms } from "../src/threshold/abort.ts";
 import type { KeyShare } from "../src/threshold/keyshare.ts";
+import { macRunDevice } from "../src/threshold/mac.ts";
 import { makeNonces } from "../src/threshold/nonces.ts";
-import { MAX_BATCH, presignP1, presignP2 } from "../src/threshold/presign.ts";
+import { MAX_BATCH, presignP1WithMacs, presignP2 } from "../src/threshold/presign.ts";
 import type { Batch, RecordKind } from "../src/threshold/records.ts";
 import { type Kind, setupP1, setupP2 } from "../src/threshold/setup.ts";
 import { connectOwner, type OwnerConnection, wasRefused } from "./connection.ts";
@@ -30,6 +31,7 @@ import {
 } from "./device-files.ts";
 import { deviceFolder } from "./folder.ts";
 import { needVaultHere } from "./image.ts";
+import { tellHeight } from "./limits.ts";
 
 export type Counts = Readonly<Record<RecordKind, number>>;
 
@@ -73,6 +75,8 @@ export interface ChargeOptions {
   readonly deviceId: string;
   /** How many payments the device can make afterwards. */
   readonly payments: number;
+  /** The chain's height now, from a source of the owner's: the device reckons from it how far ahead money may be locked. */
+  readonly height?: number;
   /** The owner's word to go on after a failed check. */
   readonly confirmReset?: boolean;
   readonly signal?: AbortSignal;
@@ -101,6 +105,7 @@ export async function chargeDevice(options: ChargeOptions): Promise<ChargeResult
   const info = readDeviceInfo(folder);
   const flash = openFlash(folder);
   try {
+    if (options.height !== undefined) tellHeight(flash, options.height);
     const { records, journal } = openVaultToCharge(flash);
     const { cursors } = readState(journal).books;
     const charger = new Charger(options, folder, info, records, cursors, flash.pageBytes);
@@ -145,6 +150,8 @@ class Charger {
   private made = 0;
   /** Kinds whose transfers the two sides do not both hold. */
   private needSetup: readonly string[] = [];
+  /** The two sides do not both hold the same run of MACs. */
+  private needRun = true;
 
   constructor(
     options: ChargeOptions,
@@ -188,7 +195,8 @@ class Charger {
         });
         const kind = this.scarcer();
         if (kind === undefined || this.options.signal?.aborted) break;
-        if (this.needSetup.includes(kind) || !this.state.setups[kind]) await this.makeSetup(connection, kind);
+        await this.ensureSetup(connection, kind);
+        if (kind === "B") await this.ensureRun(connection);
         const count = Math.min(this.batchSize(kind), this.missing()[kind]);
         nextIds[kind] = await this.makeBatch(connection, kind, count, nextIds[kind]);
         this.made += count;
@@ -260,21 +268,48 @@ class Charger {
 
   /** Tells the gateway what the flash holds. Returns the least ids that are free on both sides. */
   private async agree(connection: OwnerConnection): Promise<{ A: number; B: number }> {
-    const { setups } = this.state;
+    const { setups, run, ends } = this.state;
     const end = (kind: Kind) => Math.max(this.records.end(kind), this.cursors[kind]);
-    const { nextId, needSetup } = await connection.ask(
+    const { nextId, needSetup, needRun } = await connection.ask(
       {
         type: "charge",
         epoch: this.share.epoch,
         installed: { A: end("A"), B: end("B") },
         ...(setups.A ? { setupA: setups.A.fingerprint } : {}),
         ...(setups.B ? { setupB: setups.B.fingerprint } : {}),
+        ...(run ? { run: run.id } : {}),
         ...(this.options.confirmReset ? { confirmReset: true } : {}),
       },
       "charging",
     );
     this.needSetup = needSetup;
-    return { A: Math.max(nextId.A, end("A")), B: Math.max(nextId.B, end("B")) };
+    this.needRun = needRun;
+    const next = (kind: Kind) => Math.max(nextId[kind], end(kind), ends[kind]);
+    return { A: next("A"), B: next("B") };
+  }
+
+  private async ensureSetup(connection: OwnerConnection, kind: Kind): Promise<void> {
+    if (this.needSetup.includes(kind) || !this.state.setups[kind]) await this.makeSetup(connection, kind);
+  }
+
+  /** Kind B's MACs need a run, which is made by kind A's transfers. */
+  private async ensureRun(connection: OwnerConnection): Promise<void> {
+    if (!this.needRun && this.state.run) return;
+    await this.ensureSetup(connection, "A");
+    await this.careful(connection, "A", async () => {
+      const { setup } = this.state.setups.A!;
+      const start = macRunDevice({ share: this.share, setup, random: nodeLinkCrypto.random });
+      const { body: m0 } = await connection.ask({ type: "mac-run" }, "presigned");
+      const { send: m1, run } = start.receive(m0);
+      this.save({ ...this.state, run });
+      await connection.ask({ type: "presign-step", step: "M1", body: m1 }, "done");
+    });
+    this.needRun = false;
+  }
+
+  /** These ids are used up from now on, whatever becomes of the batch: written down before the gateway hears of it. */
+  private begin(kind: Kind, end: number): void {
+    this.save({ ...this.state, ends: { ...this.state.ends, [kind]: end } });
   }
 
   private async makeSetup(connection: OwnerConnection, kind: Kind): Promise<void> {
@@ -318,6 +353,7 @@ class Charger {
     const start = presignP2(presigner, nextId);
     const s0 = await connection.ask({ type: "presign", kind: "A", size: count }, "presigned");
     const s1 = start.receive(s0.body);
+    this.begin("A", s1.end);
     const s2 = await connection.ask({ type: "presign-step", step: "S1", body: s1.send }, "presigned");
     const s3 = s1.next.receive(s2.body);
     const s4 = await connection.ask({ type: "presign-step", step: "S3", body: s3.send }, "presigned");
@@ -329,8 +365,15 @@ class Charger {
 
   /** The device completes: this computer is P1. */
   private async makeB(connection: OwnerConnection, count: number, nextId: number): Promise<Batch> {
-    const presigner = { share: this.share, setup: this.state.setups.B!.setup, random: nodeLinkCrypto.random };
-    const s0 = presignP1(presigner, nextId, count);
+    const { setups, run } = this.state;
+    const presigner = {
+      share: this.share,
+      setup: setups.B!.setup,
+      run: run!,
+      random: nodeLinkCrypto.random,
+    };
+    const s0 = presignP1WithMacs(presigner, nextId, count);
+    this.begin("B", nextId + count);
     const s1 = await connection.ask(
       { type: "presign", kind: "B", size: count, firstId: nextId, s0: s0.send },
       "presigned",
@@ -339,8 +382,8 @@ class Charger {
     const s3 = await connection.ask({ type: "presign-step", step: "S2", body: s2.send }, "presigned");
     const s4 = s2.next.receive(s3.body);
     // The gateway stores its half now; the flash has this one before the gateway may name a record of it.
-    await connection.ask({ type: "presign-step", step: "S4", body: s4.send }, "done");
-    return s4.batch;
+    const s5 = await connection.ask({ type: "presign-step", step: "S4", body: s4.send }, "presigned");
+    return s4.next.receive(s5.body).batch;
   }
 
   /**
@@ -353,8 +396,9 @@ class Charger {
     } catch (error) {
       const { standing, consequence } = afterAbort(this.state.standing, error);
       if (consequence === "reset" || consequence === "lock") {
-        const { [kind]: _destroyed, ...setups } = this.state.setups;
-        this.save({ setups, standing });
+        const { run: _ended, ...kept } = this.state;
+        const { [kind]: _destroyed, ...setups } = kept.setups;
+        this.save({ ...kept, setups, standing });
       }
       const code = codeOf(error);
       if (code?.startsWith("threshold-") && !wasRefused(error))

@@ -7,6 +7,7 @@ import { decodeValue, encodeValue } from "../src/link/schema.ts";
 import type { DeviceKeys } from "../src/link/transactions.ts";
 import { GOOD_STANDING, type Standing } from "../src/threshold/abort.ts";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../src/threshold/keyshare.ts";
+import { MacRun } from "../src/threshold/mac.ts";
 import { type Kind, OtSetup } from "../src/threshold/setup.ts";
 import { BACKUP_FILE, CHANNEL_FILE, CHARGING_FILE, DEVICE_FILE, readJson, writeJson } from "./folder.ts";
 
@@ -32,7 +33,11 @@ export interface HeldSetup {
 /** What charging needs from one time to the next. */
 export interface ChargingState {
   readonly setups: { readonly [K in Kind]?: HeldSetup };
+  /** Of kind B's MACs. A check that fails ends it. */
+  readonly run?: MacRun;
   readonly standing: Standing;
+  /** The id after the last batch of each kind that was ever begun with: none begins below it. */
+  readonly ends: { readonly [K in Kind]: number };
 }
 
 export function writeDeviceInfo(folder: string, info: DeviceInfo): void {
@@ -90,20 +95,22 @@ export function readShare(folder: string): KeyShare {
   }
 }
 
-export function writeChargingState(folder: string, { setups, standing }: ChargingState): void {
+export function writeChargingState(folder: string, { setups, run, standing, ends }: ChargingState): void {
   const stored = (held: HeldSetup | undefined) =>
     held && { fingerprint: held.fingerprint, setup: held.setup.toBytes() };
   writeJson(join(folder, CHARGING_FILE), {
     version: 1,
     setups: { A: stored(setups.A), B: stored(setups.B) },
+    ...(run ? { run: { content: run.toBytes() } } : {}),
     standing,
+    ends,
   });
 }
 
 /** No file means no transfers: new ones are made when charging. Throws `owner-corrupt`. */
 export function readChargingState(folder: string): ChargingState {
   const json = readJson(join(folder, CHARGING_FILE));
-  if (!json) return { setups: {}, standing: GOOD_STANDING };
+  if (!json) return { setups: {}, standing: GOOD_STANDING, ends: { A: 0, B: 0 } };
   const setups = json.section("setups");
   const held = (kind: Kind): HeldSetup | undefined => {
     const stored = setups.optional(kind);
@@ -115,9 +122,13 @@ export function readChargingState(folder: string): ChargingState {
     );
   };
   const [A, B] = [held("A"), held("B")];
+  const run = json.optional("run");
   const standing = json.section("standing");
+  const ends = json.section("ends");
   return {
     setups: { ...(A ? { A } : {}), ...(B ? { B } : {}) },
+    ...(run ? { run: MacRun.fromBytes(run.bytes("content")) } : {}),
+    ends: { A: ends.number("A"), B: ends.number("B") },
     standing: {
       resets: standing.number("resets"),
       spoilt: standing.number("spoilt"),

@@ -27,7 +27,7 @@ export function makeKeyTable(vault: Vault): Uint8Array {
       "keys are prepared for an open channel: run the device on this computer until its channel is ready",
     );
   }
-  const { pointOf, keysFor } = contextOf({ vault, curve: nobleCurve, now: Date.now });
+  const { pointOf, keysFor } = contextOf({ vault, curve: nobleCurve, now: Date.now, ticks: () => 0 });
   const { proposal } = parameters;
   const count = vault.records.left("B", books.cursors.B) + POINTS_AHEAD + 2;
   const parts = [

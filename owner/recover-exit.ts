@@ -139,36 +139,39 @@ export function writeExit(source: ExitSource, exit: Exit, final: boolean): strin
 }
 
 /**
- * Reads a file of `writeExit`. `commitmentMaster` is asked for the secret of the device with this key. Throws
- * `exit-damaged` for what is no such file or was changed.
+ * Reads a file of `writeExit`. `commitmentMaster` is asked for the secret of the device with this key, on this network.
+ * Throws `exit-damaged` for what is no such file or was changed, and what `commitmentMaster` throws.
  */
 export function readExit(
   file: string,
   content: string,
-  commitmentMaster: (fundingKey: Uint8Array) => Uint8Array,
+  commitmentMaster: (fundingKey: Uint8Array, network: Network) => Uint8Array,
 ): ExitFile {
   const damaged = (why: string) => lngateError("exit-damaged", `${file} is no usable exit: ${why}`);
   let exit: Uint8Array;
   let mac: Uint8Array;
+  let version: unknown;
   try {
     const json = JSON.parse(content) as { version?: unknown; exit?: unknown; mac?: unknown };
-    if (json.version !== 1) throw damaged("it was not written by this version of lngate device exit");
+    version = json.version;
     exit = fromHex(String(json.exit));
     mac = fromHex(String(json.mac));
   } catch {
     throw damaged("it is not a file of `lngate device exit`, or was cut short");
   }
+  if (version !== 1) throw damaged("it was not written by this version of `lngate device exit`");
   let data: ExitData;
   try {
     data = decodeValue(exitKind, exit);
   } catch {
     throw damaged("its content is damaged");
   }
-  if (!equal(macOf(commitmentMaster(data.keys.fundingKey), exit), mac))
+  const network = data.network as Network;
+  if (!equal(macOf(commitmentMaster(data.keys.fundingKey, network), exit), mac))
     throw damaged(
       "it does not belong to these words, or somebody has changed it (its seal, made with a key of your words, does not fit)",
     );
-  return { ...data, network: data.network as Network };
+  return { ...data, network };
 }
 
 /** An exit's transactions, rebuilt and verified. */

@@ -53,6 +53,11 @@ export interface RecoveryOptions {
   readonly chain: OwnerChain;
   /** Sealed exits (readExit). Ones that are not final are refused. */
   readonly exits: readonly ExitFile[];
+  /**
+   * Exits that devices keep of channels that have ended for them: good for finding what such a channel has paid, whoever
+   * closed it. They are not published: that takes the owner, who names one among `exits`.
+   */
+  readonly kept?: readonly ExitFile[];
   readonly deposits: readonly KnownDeposit[];
   /** Device numbers that are looked for: 0 … gap − 1. */
   readonly gap: number;
@@ -150,8 +155,11 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
   const { keys, chain, gap } = options;
   const progress = options.onProgress ?? (() => {});
   await chain.check(keys.network);
-  const exits = newestOnly(options.exits, keys.network).map(checkExit);
   const remarks: string[] = [];
+  const exits = newestOnly(options.exits, keys.network).map(checkExit);
+  const kept = (options.kept ?? [])
+    .filter(each => !exits.some(({ file }) => isOfOneChannel(file, each)))
+    .flatMap(each => usable(each, remarks));
   const height = await chain.height();
   const feeratePerKw = options.feeratePerKw ?? (await chain.feerate(FEE_TARGET));
   if (feeratePerKw === null)
@@ -159,7 +167,7 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
 
   const devices = new Map<number, ColdKeys>();
   for (let index = 0; index < gap; index++) devices.set(index, keys.cold(index));
-  const deposits = [...options.deposits, ...exits.map(({ file }) => file.keys)];
+  const deposits = [...options.deposits, ...[...exits, ...kept].map(({ file }) => file.keys)];
   if (options.scanFromHeight !== undefined) {
     deposits.push(...(await revealedDeposits(options, devices, progress)));
   }
@@ -167,9 +175,13 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
     ...[...devices].map(([index, cold]) => remoteClaim(keys, index, cold)),
     ...depositClaims(keys, devices, deposits),
     ...exits.flatMap(exit => exitClaims(keys, devices, exit)),
+    ...kept.flatMap(exit => (isOfThese(devices, exit) ? exitClaims(keys, devices, exit) : [])),
     ...(options.channels ?? [])
       .filter(
-        ({ keys: { fundingKey } }) => !exits.some(({ file }) => equal(file.keys.fundingKey, fundingKey)),
+        ({ keys: { fundingKey }, proposal: { index } }) =>
+          ![...exits, ...kept].some(
+            ({ file }) => equal(file.keys.fundingKey, fundingKey) && file.index === index,
+          ),
       )
       .flatMap(channel => publishedClaims(keys, devices, channel, remarks)),
   ];
@@ -192,6 +204,10 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
     const plan = await planExit(options, exit, coin, feeratePerKw, remarks);
     if (plan.child) coin = undefined;
     plans.push(plan);
+  }
+  for (const exit of kept) {
+    const plan = await lookAtKept(chain, exit, remarks);
+    if (plan) plans.push(plan);
   }
 
   const waiting: Waiting[] = [];
@@ -241,9 +257,9 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
     remarks.push(
       "deposits: not looked for, since their addresses follow from a key that is only in backup.json, in the exit, or in a block where such a deposit was spent (--scan-from)",
     );
-  if (exits.length === 0)
+  if (exits.length + kept.length === 0)
     remarks.push(
-      "exits: none was given. A channel that nobody has closed yet needs one (`lngate device exit`), or the gateway's or the bridge's help (`lngate owner freeze`)",
+      "exits: none was given. A channel that nobody has closed yet needs one (`lngate device exit`), or the gateway's or the bridge's help (`lngate owner freeze`). One that was closed with the device's own state, by the gateway or by a thief, can't be seen without its exit or channel.json (`lngate device close` asks the gateway for that)",
     );
   return { height, feeratePerKw, exits: plans, collections, waiting, home, remarks };
 }
@@ -373,13 +389,51 @@ async function planExit(
   return { ...own, standing, action: "bump", child, childFeeSat };
 }
 
+/** An exit from the owner's folder that can't be used stops nothing else. */
+function usable(file: ExitFile, remarks: string[]): CheckedExit[] {
+  try {
+    return [checkExit(file)];
+  } catch (error) {
+    if (codeOf(error) === undefined) throw error;
+    remarks.push((error as Error).message);
+    return [];
+  }
+}
+
+function isOfOneChannel(a: ExitFile, b: ExitFile): boolean {
+  return a.index === b.index && equal(a.keys.fundingKey, b.keys.fundingKey);
+}
+
+function isOfThese(devices: ReadonlyMap<number, ColdKeys>, { file }: CheckedExit): boolean {
+  return [...devices.values()].some(cold =>
+    equal(cold.delayedPaymentBasepoint, file.keys.delayedPaymentBasepoint),
+  );
+}
+
+/** What the chain shows of a channel that has ended for its device; null where somebody else's transaction closed it. */
+async function lookAtKept(chain: OwnerChain, exit: CheckedExit, remarks: string[]): Promise<ExitPlan | null> {
+  const { transaction, channel, file } = exit;
+  const standing = await chain.standing(transaction);
+  if (standing === "unknown") {
+    if ((await chain.output(channel.funding)) !== null)
+      remarks.push(
+        `the channel ${file.index} of device ${file.deviceId} has ended for the device, and is open on the chain. If its close does not come, leave by its exit: \`lngate device exit --device ${file.deviceId} --channel ${file.index}\` writes it, --exit publishes it`,
+      );
+    return null;
+  }
+  const outSat = transaction.outputs.reduce((sum, { valueSat }) => sum + valueSat, 0);
+  const feeSat = channel.fundingSat - outSat;
+  const feeratePerKw = Math.floor((feeSat * 1000) / weightOf(transaction));
+  return { exit, standing, action: standing === "waiting" ? "wait" : "done", feeSat, feeratePerKw };
+}
+
 async function whoClosed(chain: OwnerChain, { file, theirs }: CheckedExit): Promise<string> {
   const channel = `the channel of device ${file.deviceId}`;
   for (const { number, commitment } of theirs) {
     if ((await chain.standing(commitment.transaction)) !== "unknown")
       return `${channel} was closed by the bridge, with its state ${number}: its exit is not needed, what it pays you is listed here`;
   }
-  return `${channel} is closed already (by both sides, or by the bridge): its exit is not needed`;
+  return `${channel} is closed already, and nothing of this exit is left on the chain: both sides or the bridge have closed it, or everything is collected`;
 }
 
 /** The anchor's spend with the coin added, so that both transactions together pay the feerate. */

@@ -8,7 +8,7 @@
  *
  * The highest state that was ever seen of each channel is remembered: by it an old image gives itself away.
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { openNodeBoard } from "../device/boards/node/board.ts";
 import { type Exit, exitOf } from "../device/channel/exiting.ts";
@@ -66,6 +66,20 @@ export function takeExitOut(path: string, index?: number): HeldExit {
   } finally {
     board.close();
   }
+}
+
+/**
+ * The exits in this folder's flash of channels that have ended for the device: each is the last state of its channel, for
+ * nothing of it is signed or revoked any more. None where the device is in its board. Throws `vault-…`, `exit-not-newest`.
+ */
+export function endedExits(path: string): HeldExit[] {
+  const image = join(path, FLASH_FILE);
+  if (!existsSync(image)) return [];
+  const vault = vaultIn(image);
+  const { books, holder, parameters, former } = readState(vault.journal);
+  const present = hasEnded(books) && holder !== null && parameters?.funding ? [books.index] : [];
+  const indices = new Set([...(former ?? []).map(({ index }) => index), ...present]);
+  return [...indices].map(index => ({ source: sourceOf(vault), exit: exitIn(path, vault, index).exit }));
 }
 
 /** Forgets the exits of channels up to this number on the node board in this folder. Throws `device-in-use`. */
@@ -149,7 +163,7 @@ function hasEnded({ phase }: Books): boolean {
 
 /** The exit, and what has to be written so that it is the device's last act. */
 function exitIn(path: string, vault: Vault, index?: number) {
-  const context = contextOf({ vault, curve: nobleCurve, now: () => Date.now() });
+  const context = contextOf({ vault, curve: nobleCurve, now: () => Date.now(), ticks: () => 0 });
   const state = readState(vault.journal);
   const chosen = channelIn(state, index);
   noteSeen(path, state);
@@ -158,26 +172,30 @@ function exitIn(path: string, vault: Vault, index?: number) {
   return { exit: exitOf(ended, context, chosen), changes };
 }
 
-/** Which channel is meant. Throws `exit-none`. */
+/**
+ * Which channel is meant: the latest unless its number is given. One that is closed counts as well: that it is closed is
+ * only the gateway's word, and it may have been closed with this very exit. Throws `exit-none`.
+ */
 function channelIn({ books, parameters, holder, former }: ChannelState, index?: number): number {
-  const { phase, index: present } = books;
-  if (index !== undefined && former?.some(each => each.index === index)) return index;
-  if (holder === null || !parameters?.funding || (index ?? present) !== present)
-    throw lngateError("exit-none", "the device holds no channel that could be left");
-  // Its exit is still there, in case the close never came to the chain: that is only the gateway's word.
-  if (phase === "none" && index === undefined)
+  const present = holder !== null && parameters?.funding ? [books.index] : [];
+  const held = [...(former ?? []).map(each => each.index), ...present];
+  const chosen = index ?? held[held.length - 1];
+  if (chosen === undefined) throw lngateError("exit-none", "the device holds no channel that could be left");
+  if (!held.includes(chosen))
     throw lngateError(
       "exit-none",
-      `the gateway says that channel ${present} is closed; if the chain does not show it, say --channel ${present}`,
+      held.length === 0
+        ? `the device holds no exit of channel ${chosen}, nor of any other`
+        : `the device holds no exit of channel ${chosen}; it holds those of ${held.join(", ")}`,
     );
-  return present;
+  return chosen;
 }
 
 // ── images ────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The vault in a file: an image of it alone, or of the whole chip; as bytes, or as text in hex or base64. */
 function vaultIn(file: string): Vault {
-  const image = bytesIn(new Uint8Array(readFileSync(file)));
+  const image = bytesIn(contentOf(file));
   let trouble: unknown;
   for (let at = 0; at + PAGE_BYTES <= image.length; at += PAGE_BYTES) {
     try {
@@ -191,6 +209,14 @@ function vaultIn(file: string): Vault {
     }
   }
   throw trouble ?? lngateError("vault-missing", `${file} is too short for an image of a device's flash`);
+}
+
+function contentOf(file: string): Uint8Array {
+  try {
+    return new Uint8Array(readFileSync(file));
+  } catch (error) {
+    throw lngateError("file-unreadable", `${file} can't be read: ${(error as Error).message}`);
+  }
 }
 
 function flashAt(image: Uint8Array, at: number): MemoryFlash {

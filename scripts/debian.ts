@@ -6,7 +6,7 @@ import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync } from "node:fs";
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { promisify } from "node:util";
 
 /** How to start a program: `args` come before its own arguments. */
@@ -39,19 +39,29 @@ export async function debianProgram(
 }
 
 /**
- * Its program was linked for a newer release than this one may be: so its own loader and libraries come with
- * it, and it is started through them.
+ * How to start the program of an unpacked tree; undefined if it is not there, or nothing to start it with. It was
+ * linked for a newer release than this one may be: so its own loader and libraries come with it, and it is started
+ * through them.
  */
 function unpackedProgram(root: string, name: string): Program | undefined {
   const program = join(root, "usr/bin", name);
   if (!existsSync(program)) return undefined;
-  const libraries = readdirSync(join(root, "usr/lib"))
-    .map(name => join(root, "usr/lib", name))
-    .filter(path => readdirSync(path).some(file => file.startsWith("libc.so")));
-  const folder = libraries[0];
-  const loader = folder && readdirSync(folder).find(file => /^ld(-linux.*|64|)\.so\.\d$/.test(file));
-  if (!folder || !loader) return undefined;
-  return { command: join(folder, loader), args: ["--library-path", folder, program] };
+  // Before Debian moved everything below /usr, the C library lay in /lib and most others in /usr/lib. Beside the
+  // folders of each architecture there are links to loaders there, which not everyone can follow: they are relative
+  // to a root that this tree is not.
+  const folders = ["usr/lib", "lib"]
+    .map(parent => join(root, parent))
+    .filter(existsSync)
+    .flatMap(parent => readdirSync(parent, { withFileTypes: true }).map(entry => ({ parent, entry })))
+    .filter(({ entry }) => entry.isDirectory())
+    .map(({ parent, entry }) => join(parent, entry.name));
+  const withLibc = folders.find(folder => readdirSync(folder).some(file => file.startsWith("libc.so.")));
+  if (!withLibc) return undefined;
+  const loader = readdirSync(withLibc).find(file => /^ld(-linux.*|64|)\.so\.\d$/.test(file));
+  if (!loader) return undefined;
+  const architecture = basename(withLibc);
+  const libraries = folders.filter(folder => basename(folder) === architecture);
+  return { command: join(withLibc, loader), args: ["--library-path", libraries.join(":"), program] };
 }
 
 async function fetchFromDebian(
@@ -69,7 +79,7 @@ async function fetchFromDebian(
   }
   process.stderr.write(`No ${name} here: fetching Debian's into ${target}, once.\n`);
   mkdirSync(cacheFolder(), { recursive: true });
-  let lastFailure = "no Debian mirror among the system's apt sources";
+  const failures: string[] = [];
   for (const { site, keyring } of mirrors) {
     for (const suite of SUITES) {
       // Everything happens in a folder of our own; the finished tree appears in one rename, so a second
@@ -81,18 +91,27 @@ async function fetchFromDebian(
         const program = unpackedProgram(tree, name);
         if (!program) throw new Error(`the package has no ${name}`);
         await run(program.command, [...program.args, ...probe]);
+        // What an earlier version of this file has left there may be of no use.
+        if (!unpackedProgram(target, name)) await rm(target, { recursive: true, force: true });
         await rename(tree, target).catch(error => {
           if (!existsSync(target)) throw error;
         });
         return unpackedProgram(target, name)!;
       } catch (error) {
-        lastFailure = `${suite} of ${site}: ${(error as Error).message.split("\n").slice(-3).join(" ").trim()}`;
+        failures.push(`${suite} of ${site}: ${whyOf(error)}`);
       } finally {
         await rm(work, { recursive: true, force: true });
       }
     }
   }
-  throw new Error(`fetching it failed (${lastFailure})`);
+  if (failures.length === 0) failures.push("no Debian mirror among the system's apt sources");
+  throw new Error(`fetching it failed (${failures.join("; ")})`);
+}
+
+/** What a program said last, rather than with which options it was started. */
+function whyOf(error: unknown): string {
+  const { stderr, message } = error as Error & { stderr?: string };
+  return (stderr || message).trim().split("\n").slice(-2).join(" ");
 }
 
 /** The mirrors this system already trusts, from its own apt sources. */

@@ -20,6 +20,7 @@ import { fromHex, toHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/bytes/curve.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { decodeInvoice } from "../src/lightning/bolt11.ts";
+import { reservePort } from "./ports.ts";
 
 export interface PlainPeerOptions {
   readonly dataDir: string;
@@ -281,7 +282,8 @@ class Life {
   async listen(node: LightningNode): Promise<number> {
     const { store } = this;
     const stored = store.get(PORT);
-    const wanted = this.options.port || Number(stored ? new TextDecoder().decode(stored) : 0);
+    const wanted =
+      this.options.port || (stored ? Number(new TextDecoder().decode(stored)) : await reservePort());
     const port = await node.listen("127.0.0.1", wanted);
     this.put(PORT, new TextEncoder().encode(String(port)));
     for (const key of store.keys(CONTACT)) {

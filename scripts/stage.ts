@@ -3,11 +3,11 @@
  * plain LDK, the gateway, and devices. For the demo and the benchmarks.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Regtest, startRegtest } from "./bitcoind.ts";
 import { PeerProcess } from "./harness-process.ts";
+import { reservePort } from "./ports.ts";
 import { type Line, Program } from "./processes.ts";
 
 export interface StageOptions {
@@ -46,6 +46,8 @@ export class Stage {
       dataDir: join(this.folder, name),
       rpc,
       program: "dist/peer.mjs",
+      // What peers warn of is LDK's talk: that the other one has not seen this block yet, say.
+      args: ["--log", "error"],
     });
     this.running.push(peer);
     return peer;
@@ -57,7 +59,7 @@ export class Stage {
     changeSettings(config, {
       dataDir: join(this.folder, "gateway"),
       bitcoind: { url: bitcoind.rpcOptions.url, cookieFile: bitcoind.rpcOptions.cookieFile },
-      mqtt: { host: "127.0.0.1", port: await freePort() },
+      mqtt: { host: "127.0.0.1", port: await reservePort() },
       logLevel: options.logLevel ?? "warn",
     });
     await this.runGateway(options);
@@ -162,14 +164,4 @@ function changeSettings(file: string, settings: object): void {
   const lines = readFileSync(file, "utf8").split("\n");
   const config = JSON.parse(lines.filter(line => !line.trim().startsWith("//")).join("\n")) as object;
   writeFileSync(file, JSON.stringify({ ...config, ...settings }, null, 2));
-}
-
-async function freePort(): Promise<number> {
-  return new Promise(resolve => {
-    const server = createServer();
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === "object" && address ? address.port : 0));
-    });
-  });
 }

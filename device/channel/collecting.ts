@@ -1,19 +1,23 @@
 /**
  * What comes home over the chain with the device's own keys: payments that timed out in a commitment that the bridge
  * published, and everything in one that it had revoked. Whatever is signed here pays the owner's script and nobody else:
- * the gateway says which outputs are spent, the one output is ours by construction. Such a signature ends nothing and
- * costs nothing, so it is given in every phase.
+ * the gateway says which outputs are spent, the one output is ours by construction. Such a signature ends nothing, so it
+ * is given in every phase; it costs a nonce, so what payments in flight need is kept back, and an answer is kept.
  */
 import { sighash } from "../../src/bitcoin/sighash.ts";
+import { equal } from "../../src/bytes/bytes.ts";
+import { isValidScalar } from "../../src/bytes/scalar.ts";
 import { lngateError } from "../../src/errors.ts";
 import { htlcScript, toLocalScript } from "../../src/lightning/channel.ts";
 import { derivePrivateKey, deriveRevocationPrivateKey } from "../../src/lightning/keys.ts";
 import type { Step } from "../../src/link/messages.ts";
 import { signWithNonce } from "../../src/threshold/online.ts";
-import { needPresent, takeRecord, type Work } from "./context.ts";
+import { needPresent, needRecords, takeRecord, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { endChannel } from "./exiting.ts";
-import type { Proposal } from "./state.ts";
+import { recordsFor } from "./paying.ts";
+import { inFlight } from "./rules.ts";
+import { MAX_COLLECTED, type Proposal } from "./state.ts";
 
 /** The finished signature of our newest commitment, for the gateway to publish it: the channel ends with this. */
 export function leave(work: Work, number: number): void {
@@ -28,8 +32,11 @@ export function leave(work: Work, number: number): void {
   endChannel(work);
 }
 
+/** Different questions about one channel: some dozens of outputs, each with a few fees. */
+const MAX_QUESTIONS = 128;
+
 export function collect(work: Work, spend: NonNullable<Step["spend"]>): void {
-  const { identity, keysFor } = work.context;
+  const { identity, keysFor, curve } = work.context;
   const { point, secret, htlc, inputs, input, amountSat, valueSat, locktime } = spend;
   const proposal = proposalOf(work, spend.index);
   demand(
@@ -47,12 +54,28 @@ export function collect(work: Work, spend: NonNullable<Step["spend"]>): void {
     secret !== undefined || htlc !== undefined,
     "an output that is not revoked and holds no payment is not ours",
   );
+  demand(
+    "close-state",
+    secret === undefined ||
+      (isValidScalar(secret) && (curve === null || equal(curve.publicKey(secret), point))),
+    "the secret is not that of the commitment's point",
+  );
   const transaction = {
     version: 2,
     inputs,
     outputs: [{ valueSat, script: identity.shutdownScript }],
     locktime,
   };
+  const hash = sighash(transaction, input, script, amountSat);
+  const { answers, count } = work.state.collected || { answers: [], count: 0 };
+  const known = answers.filter(answer => equal(answer.sighash, hash))[0];
+  if (known !== undefined) {
+    work.answer.own = known.own;
+    return;
+  }
+  demand("close-state", count < MAX_QUESTIONS, "too much was asked to be collected from one channel");
+  const { H } = recordsFor(inFlight(work.state).length);
+  needRecords(work, { H: H + 1 });
   const key =
     secret === undefined
       ? derivePrivateKey(identity.htlcBasepointSecret, identity.htlcBasepoint, point)
@@ -63,9 +86,12 @@ export function collect(work: Work, spend: NonNullable<Step["spend"]>): void {
           point,
         );
   const record = takeRecord(work, "H");
-  work.answer.own = signWithNonce(record.bytes, key, sighash(transaction, input, script, amountSat));
+  const own = signWithNonce(record.bytes, key, hash);
   record.bytes.fill(0);
   key.fill(0);
+  work.answer.own = own;
+  const kept = [{ sighash: hash, own }].concat(answers.slice(0, MAX_COLLECTED - 1));
+  work.state = { ...work.state, collected: { count: count + 1, answers: kept } };
 }
 
 /** The present channel, or one before it. */

@@ -32,7 +32,13 @@ export interface Context extends KeySource {
   secretOf(index: number, number: number): Uint8Array;
   /** Bytes of values that fit into the journal. */
   readonly roomBytes: number;
+  /** Whether a commit of these changes fits into it, and what lives after it. */
+  fits(changes: readonly Change[]): boolean;
+  /** Unix milliseconds. The clock may lie: whoever serves the board its time may be the gateway. */
   readonly nowMs: number;
+  /** Milliseconds of a clock that nobody sets, since some moment of this boot; and how often the board has booted. */
+  readonly ticks: number;
+  readonly boot: number;
 }
 
 /** In the order in which they are to be carried out: what is persisted comes before what is sent. */
@@ -56,10 +62,32 @@ export interface Transition {
 
 /** The working copy of one transition: the state so far, and the answer that grows with it. */
 export interface Work {
-  state: ChannelState;
   readonly context: Context;
-  readonly answer: { -readonly [K in keyof Omit<Stepped, "type" | "id">]: Stepped[K] };
-  readonly decided: Payment[];
+  state: ChannelState;
+  answer: { -readonly [K in keyof Omit<Stepped, "type" | "id">]: Stepped[K] };
+  decided: readonly Payment[];
+}
+
+/** A state to which one goes back, but for what cannot be undone: records were read, and wrong answers given. */
+export function backTo(state: ChannelState, from: ChannelState): ChannelState {
+  const { cursors, wrongAnswers } = from.books;
+  if (cursors === state.books.cursors) return state;
+  return { ...state, books: { ...state.books, cursors, wrongAnswers } };
+}
+
+/** Runs one part: state and answer of it are kept together, or (where it throws) neither. */
+export function wholly(work: Work, run: (work: Work) => void): void {
+  const { context, state, answer, decided } = work;
+  const attempt: Work = { context, state, answer: { ...answer }, decided };
+  try {
+    run(attempt);
+  } catch (error) {
+    work.state = backTo(state, attempt.state);
+    throw error;
+  }
+  work.state = attempt.state;
+  work.answer = attempt.answer;
+  work.decided = attempt.decided;
 }
 
 /** The next record of a kind; from here on its cursor has passed it. Throws `records-used-up`. */
@@ -70,22 +98,27 @@ export function takeRecord(work: Work, kind: RecordKind): { id: number; bytes: U
   return record;
 }
 
-/** Records up to this one are used, or given up. */
-export function passRecord(work: Work, kind: RecordKind, id: number): void {
+/** Records up to this one are used, or given up. `wrong`: 1 if the gateway's answer was, a guess at what is kept from it. */
+export function passRecord(work: Work, kind: RecordKind, id: number, wrong = 0): void {
   const { books } = work.state;
-  work.state = { ...work.state, books: { ...books, cursors: { ...books.cursors, [kind]: id + 1 } } };
+  const cursors = { ...books.cursors, [kind]: id + 1 };
+  const wrongAnswers = books.wrongAnswers + wrong;
+  work.state = { ...work.state, books: { ...books, cursors, wrongAnswers } };
 }
 
 /** Throws `vault-rolled-back` where an old image was put back: records that its state calls unused are gone. */
 export function needPresent({ state, context }: Work): void {
-  for (const kind of RECORD_KINDS) context.records.read(kind, state.books.cursors[kind]);
+  for (const kind of RECORD_KINDS) {
+    const record = context.records.read(kind, state.books.cursors[kind]);
+    if (record !== null) record.bytes.fill(0);
+  }
 }
 
-/** Throws `records-used-up` unless there are so many records of each kind. */
-export function needRecords(work: Work, needed: Cursors): void {
+/** Throws `records-used-up` unless there are so many records of each of these kinds. */
+export function needRecords(work: Work, needed: Partial<Cursors>): void {
   const { state, context } = work;
   for (const kind of RECORD_KINDS) {
-    if (context.records.left(kind, state.books.cursors[kind]) < needed[kind]) throw usedUp();
+    if (context.records.left(kind, state.books.cursors[kind]) < (needed[kind] || 0)) throw usedUp();
   }
 }
 

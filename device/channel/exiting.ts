@@ -4,10 +4,11 @@
  */
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { signedAnchorBump, signedCommitment } from "../../src/lightning/commitment.ts";
+import type { SecretStore } from "../../src/lightning/shachain.ts";
 import { anchorOf, channelOf, commitmentOf, type DeviceKeys } from "../../src/link/transactions.ts";
 import { type KeySource, needPresent, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import type { ChannelState, Counterparty, Proposal, View } from "./state.ts";
+import { type ChannelState, type Counterparty, type Proposal, secretStore, type View } from "./state.ts";
 
 /** What the owner's computer needs to leave and to collect (src/lightning/sweep.ts). */
 export interface Exit {
@@ -28,6 +29,8 @@ export interface Exit {
   readonly htlcSignatures: readonly Uint8Array[];
   /** What the bridge may publish instead: its newest commitment, and the one before as long as it is not revoked. */
   readonly theirs: readonly { readonly number: number; readonly point: Uint8Array; readonly view: View }[];
+  /** The bridge's secrets of all that it has revoked: whoever publishes one of those is punished. */
+  readonly secrets: SecretStore;
 }
 
 /**
@@ -63,7 +66,8 @@ export function exitOf(
   const last = (state.former || []).filter(each => each.index === index)[0];
   const proposal = last ? last.proposal : state.parameters!.proposal;
   const holder = last ? last.holder : state.holder!;
-  const counterparty = last ? null : state.counterparty;
+  const counterparty = last ? last.counterparty : state.counterparty!;
+  const secrets = last ? last.secrets : state.secrets;
   const { number, view } = holder;
   const channel = channelOf(identity, proposal);
   const point = pointOf(index, number);
@@ -83,7 +87,8 @@ export function exitOf(
     anchor: anchor ? transactionBytes(signedAnchorBump(anchor, holder.anchorSignature!)) : null,
     anchorSignature: holder.anchorSignature || null,
     htlcSignatures: holder.htlcSignatures,
-    theirs: counterparty === null ? [] : theirsOf(counterparty),
+    theirs: theirsOf(counterparty),
+    secrets: secretStore(counterparty, secrets),
   };
 }
 

@@ -8,7 +8,7 @@ import type { Step, Stepped, ToDevice, ToGateway } from "../../src/link/messages
 import { RECORD_KINDS } from "../vault/records.ts";
 import { takeClose, takeEnd } from "./closing.ts";
 import { collect, leave } from "./collecting.ts";
-import type { Context, Effect, Transition, Work } from "./context.ts";
+import { backTo, type Context, type Effect, type Transition, type Work, wholly } from "./context.ts";
 import { demand } from "./demand.ts";
 import { takeExit } from "./exiting.ts";
 import {
@@ -20,10 +20,13 @@ import {
   takePreimage,
   takeRevocation,
 } from "./normal.ts";
-import { fund, propose } from "./opening.ts";
-import { authorise, type PaymentOrder, settleFee } from "./paying.ts";
+import { formerAfter, fund, propose } from "./opening.ts";
+import { authorise, hasRoomToOpen, type PaymentOrder, settleFee } from "./paying.ts";
 import { inFlight } from "./rules.ts";
 import { type ChannelState, changesBetween, MAX_FORMER, type Payment, type RecordKind } from "./state.ts";
+
+/** Each answer of kind B is one try at a code of 128 bits. */
+const WRONG_ANSWERS_TO_LOCK = 3;
 
 export type Input =
   /** A session with the gateway has begun. */
@@ -75,16 +78,25 @@ export function transition(state: ChannelState, context: Context, input: Input):
 }
 
 function receive(work: Work, message: ToDevice): Transition {
-  const before = work.state;
+  const { state: before, context } = work;
   switch (message.type) {
     case "step": {
-      const refused = takeStep(work, message);
-      if (refused !== null) work.answer.refused = refused;
+      takeStep(work, message);
       settleBooks(work);
-      return done(work, before, [send({ type: "stepped", id: message.id, ...work.answer })]);
+      const taken = answered(work, before, message.id);
+      if (fitsIn(context, taken)) return taken;
+      // Nothing of it is kept, and nothing of it is told.
+      const full: Work = { context, state: backTo(before, work.state), answer: {}, decided: [] };
+      for (const { preimage } of message.paid || []) takePreimage(full, preimage);
+      noteRefusal(
+        full,
+        lngateError("vault-full", "the device's flash has no room for this state of the channel"),
+      );
+      settleBooks(full);
+      return answered(full, before, message.id);
     }
     case "paid":
-      takePreimage(work, message.preimage, message.feeMsat);
+      takePreimage(work, message.preimage);
       settleBooks(work);
       return done(work, before, []);
     case "failed": {
@@ -101,59 +113,66 @@ function receive(work: Work, message: ToDevice): Transition {
       return done(work, before, [{ type: "notice", state: message.state }]);
     }
     case "settle": {
-      let answer: ToGateway;
+      let answer: ToGateway | undefined;
       try {
-        answer = wishFor(settleFee(work, message));
+        wholly(work, attempt => {
+          answer = wishFor(settleFee(attempt, message));
+        });
       } catch (error) {
-        work.state = before;
         answer = { type: "settling", paymentHash: message.paymentHash, refused: refusal(error) };
       }
-      return done(work, before, [send(answer)]);
+      return done(work, before, [send(answer!)]);
     }
   }
 }
 
+function answered(work: Work, before: ChannelState, id: number): Transition {
+  return done(work, before, [send({ type: "stepped", id, ...work.answer })]);
+}
+
+/** What does not fit into the flash is refused before it is written: a commit never fails for it. */
+function fitsIn(context: Context, { effects }: Transition): boolean {
+  for (const effect of effects) if (effect.type === "persist" && !context.fits(effect.changes)) return false;
+  return true;
+}
+
 /** Takes the parts in their order. The first that is refused ends the step: what was done before it stands. */
-function takeStep(work: Work, step: Step): NonNullable<Stepped["refused"]> | null {
+function takeStep(work: Work, step: Step): void {
   const { paid, revoked, proposal, holder, counterparty, fund: toFund, close, leave: toLeave, spend } = step;
   const { phase } = work.state.books;
   const ended = phase === "exited" || phase === "locked";
-  // A receipt is welcome in every phase.
-  for (const { preimage, feeMsat } of paid || []) takePreimage(work, preimage, feeMsat);
-  let before = work.state;
-  function part<T>(value: T | undefined, take: (value: T) => void): void {
-    before = work.state;
-    if (value !== undefined) take(value);
+  function take<T>(value: T | undefined, taken: (work: Work, value: T) => void): void {
+    if (value !== undefined) wholly(work, attempt => taken(attempt, value));
   }
+  // A receipt is welcome in every phase.
+  for (const { preimage } of paid || []) takePreimage(work, preimage);
   try {
     // What ends the channel or follows its end is answered after it too, and then alone.
     const alone = ended && (spend !== undefined || toLeave !== undefined);
     demand("phase", !ended || alone, `nothing is signed or revoked any more: the channel is "${phase}"`);
-    part(spend, value => collect(work, value));
-    if (alone) {
-      part(toLeave, value => leave(work, value));
-      return null;
+    take(spend, collect);
+    if (!alone) {
+      take(revoked, takeRevocation);
+      take(proposal, propose);
+      take(holder, takeHolder);
+      take(counterparty, takeCounterparty);
+      take(toFund || undefined, fund);
+      take(close, takeClose);
     }
-    part(revoked, value => takeRevocation(work, value));
-    part(proposal, value => propose(work, value));
-    part(holder, value => takeHolder(work, value));
-    part(counterparty, value => takeCounterparty(work, value));
-    part(toFund || undefined, () => fund(work));
-    part(close, value => takeClose(work, value));
-    part(toLeave, value => leave(work, value));
-    return null;
+    take(toLeave, leave);
   } catch (error) {
-    const refused = refusal(error);
-    // What the refused part had changed is undone, but a record that was read is used up.
-    const { cursors } = work.state.books;
-    work.state = before;
-    const isReuse = refused.code === "policy-record-reuse";
-    if (isReuse || cursors !== before.books.cursors) {
-      const books = { ...before.books, cursors, ...(isReuse ? { phase: "locked" as const } : {}) };
-      work.state = { ...before, books };
-    }
-    return refused;
+    noteRefusal(work, error);
   }
+}
+
+/** The answer says what was refused. A record that was asked for again locks the device, and the third wrong answer. */
+function noteRefusal(work: Work, error: unknown): void {
+  const refused = refusal(error);
+  work.answer.refused = refused;
+  const { books } = work.state;
+  const isGuessing = refused.code === "policy-own-signature" && books.wrongAnswers >= WRONG_ANSWERS_TO_LOCK;
+  if (refused.code !== "policy-record-reuse" && !isGuessing) return;
+  work.state = { ...work.state, books: { ...books, phase: "locked" } };
 }
 
 /** A refusal as the gateway is told of it. Throws on what is none. */
@@ -201,10 +220,11 @@ function openMessage(state: ChannelState, context: Context): Extract<ToGateway, 
   if (phase !== "none" && phase !== "opening") {
     throw lngateError("channel-exists", `the device has a channel already: it is "${phase}"`);
   }
-  if (phase === "none" && state.former !== null && state.former.length >= MAX_FORMER) {
+  const former = formerAfter(state);
+  if (former.length > MAX_FORMER || !hasRoomToOpen(former, context.roomBytes)) {
     throw lngateError(
       "exits-kept",
-      `the exits of ${MAX_FORMER} channels are kept: forget those that the chain shows to be closed`,
+      "the exits of channels before take the room of another: forget those that the chain shows to be closed",
     );
   }
   const points: Uint8Array[] = [];

@@ -6,6 +6,7 @@ import { equal } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
 import { isValidScalar } from "../../src/bytes/scalar.ts";
 import { lngateError } from "../../src/errors.ts";
+import { addSecret } from "../../src/lightning/shachain.ts";
 import type { Step } from "../../src/link/messages.ts";
 import { viewKind } from "../../src/link/messages.ts";
 import { encodeValue } from "../../src/link/schema.ts";
@@ -13,7 +14,7 @@ import { serviceFeeMsat } from "../../src/link/service-fee.ts";
 import { anchorSighash, commitmentOf } from "../../src/link/transactions.ts";
 import { needPresent, needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import { CLOSING_RECORDS, recordsFor } from "./paying.ts";
+import { CLOSING_RECORDS, mostDue, recordsFor } from "./paying.ts";
 import {
   balanceIsWhole,
   checkView,
@@ -24,7 +25,16 @@ import {
   visibleMsat,
 } from "./rules.ts";
 import { finishOwn, htlcSignature, partialFor } from "./signing.ts";
-import type { Books, Counterparty, Holder, Parameters, Payment, View } from "./state.ts";
+import {
+  type ChannelState,
+  type Counterparty,
+  type Holder,
+  type Parameters,
+  type Payment,
+  type SpendingWindow,
+  secretStore,
+  type View,
+} from "./state.ts";
 
 /** How many commitment points the gateway is given in advance. */
 export const POINTS_AHEAD = 6;
@@ -44,58 +54,81 @@ function checkNew(work: Work, view: View, ours: boolean): Parameters {
 }
 
 /**
- * What nobody here asked for (an HTLC of the bridge's, another feerate) must leave enough records to undo it, to settle
- * the payments in flight and to close. A commitment that changes nothing costs its own only: the second one of a payment
- * that neither side's outputs show is one.
+ * What nobody here asked for (an HTLC of the bridge's, another feerate, one state too many) must leave enough records to
+ * undo it, to settle the payments in flight and to close. Asked for are the states that are due: a payment brings one to
+ * each side, or two where no output need show it, and what was allowed on one side is due on the other. A state in which
+ * HTLCs go and nothing else comes was paid for by the one that brought them.
  */
 function keepRecords(work: Work, view: View, ours: boolean): void {
-  const { holder, counterparty } = work.state;
-  if (holder === null) return;
+  const { holder, counterparty, books } = work.state;
+  if (holder === null || counterparty === null) return;
+  const newest = ours ? holder.view : counterparty.view;
   const live = liveViews(work.state);
-  const payments = inFlight(work.state).length;
-  const isUnasked =
+  const isUnheard =
     live.every(each => each.feeratePerKw !== view.feeratePerKw) ||
-    view.htlcs.some(
-      ({ incoming, paymentHash }) => incoming && live.every(each => !offers(each, paymentHash)),
-    );
-  if (isUnasked) needRecords(work, recordsFor(payments + 1));
-  else if (sameView(ours ? holder.view : counterparty!.view, view)) {
-    const { A, B, H } = recordsFor(payments);
-    needRecords(work, { A: A + 1, B: B + 2, H });
+    view.htlcs.some(htlc => htlc.incoming && live.every(each => !holds(each, htlc)));
+  const isLess = view.htlcs.length < newest.htlcs.length && view.htlcs.every(htlc => holds(newest, htlc));
+  if (isLess && view.feeratePerKw === newest.feeratePerKw) return;
+  const due = { ...books.due };
+  const [side, other] = ours ? (["ours", "theirs"] as const) : (["theirs", "ours"] as const);
+  if (due[side] > 0 && !isUnheard) {
+    due[side]--;
+  } else {
+    const payments = inFlight(work.state);
+    needRecords(work, recordsFor(payments.length + 1));
+    due[other] = Math.min(due[other] + 1, mostDue(payments, work.state.parameters!.proposal));
   }
+  work.state = { ...work.state, books: { ...books, due } };
 }
 
-function offers(view: View, paymentHash: Uint8Array): boolean {
-  return view.htlcs.some(htlc => htlc.incoming === true && equal(htlc.paymentHash, paymentHash));
+type Htlc = View["htlcs"][number];
+
+function holds(view: View, { paymentHash, incoming }: Htlc): boolean {
+  return view.htlcs.some(each => each.incoming === incoming && equal(each.paymentHash, paymentHash));
 }
 
 function sameView(a: View, b: View): boolean {
   return a === b || (a.ourSat === b.ourSat && equal(encodeValue(viewKind, a), encodeValue(viewKind, b)));
 }
 
-/** A preimage has come: the payment of its hash is paid, and its service fee is owed. Anything else is no news. */
-export function takePreimage(work: Work, preimage: Uint8Array, feeMsat: number): void {
+/**
+ * A preimage has come: the payment of its hash is paid, and its service fee is owed. What a commitment has not shown
+ * counts as all that was allowed. A payment that failed before is paid too, by whomever: none of our money left for it.
+ */
+export function takePreimage(work: Work, preimage: Uint8Array): void {
   const hash = sha256(preimage);
   const { state, context } = work;
   let { owedMsat } = state.books;
   const payments = state.payments.map(payment => {
-    if (!payment || payment.preimage || payment.settled || !equal(payment.paymentHash, hash)) return payment;
+    if (!payment || payment.preimage || !equal(payment.paymentHash, hash)) return payment;
     const { failure: _, ...rest } = payment;
-    const routed = payment.htlcMsat > 0 ? payment.htlcMsat - payment.amountMsat : feeMsat;
     const paid: Payment = {
       ...rest,
       preimage,
-      feeMsat: Math.max(0, Math.min(routed, payment.limitMsat - payment.amountMsat)),
+      feeMsat: payment.settled ? 0 : Math.max(0, spentMsat(state, payment) - payment.amountMsat),
       ms: Math.max(0, context.nowMs - payment.startedAtMs),
     };
-    work.decided.push(paid);
-    if (!paid.settlement) owedMsat += serviceFeeMsat(context.identity.serviceFee, paid.amountMsat);
+    work.decided = work.decided.concat(paid);
+    if (!paid.settlement && !paid.settled) {
+      owedMsat += serviceFeeMsat(context.identity.serviceFee, paid.amountMsat);
+    }
     return paid;
   });
   if (work.decided.length > 0) work.state = { ...state, payments, books: { ...state.books, owedMsat } };
 }
 
-/** The bridge's secret of the commitment before its newest: checked against its point. Any other is no news. */
+/** What can have left us for a payment that is paid, msat: its HTLCs where both sides' commitments must show them. */
+function spentMsat({ parameters }: ChannelState, { htlcMsat, amountMsat, limitMsat }: Payment): number {
+  const { ourDustLimitSat, theirDustLimitSat } = parameters!.proposal;
+  const isShown = htlcMsat > 0 && amountMsat >= 1000 * Math.max(ourDustLimitSat, theirDustLimitSat);
+  return isShown ? Math.min(htlcMsat, limitMsat) : limitMsat;
+}
+
+/**
+ * The bridge's secret of the commitment before its newest: it must fit its point, and those that are kept must follow
+ * from it. Any other is no news. It is kept: whoever publishes what it revokes is punished with it, whatever the
+ * gateway says.
+ */
 export function takeRevocation(work: Work, revoked: NonNullable<Step["revoked"]>): void {
   const { state, context } = work;
   const { counterparty } = state;
@@ -103,14 +136,17 @@ export function takeRevocation(work: Work, revoked: NonNullable<Step["revoked"]>
   const { previous, ...rest } = counterparty;
   if (previous === undefined || revoked.number !== counterparty.number - 1) return;
   const { curve } = context;
+  const known = secretStore(counterparty, state.secrets);
+  const store = addSecret(known, revoked.secret);
   demand(
     "previous-revoked",
-    curve === null ||
-      (isValidScalar(revoked.secret) && equal(curve.publicKey(revoked.secret), previous.point)),
+    store !== null &&
+      isValidScalar(revoked.secret) &&
+      (curve === null || equal(curve.publicKey(revoked.secret), previous.point)),
     "the bridge's secret is not that of its commitment's point",
   );
   const next = revoked.nextPoint ? { nextPoint: revoked.nextPoint } : {};
-  work.state = { ...state, counterparty: { ...rest, ...next } };
+  work.state = { ...state, secrets: (store || known).secrets, counterparty: { ...rest, ...next } };
 }
 
 /**
@@ -278,14 +314,15 @@ export function settleBooks(work: Work, ended = false): void {
     } else if (!payment.failure || !gone(live) || !live.every(whole)) continue;
     const { invoice: _, ...rest } = payment;
     const closed: Payment = { ...rest, settled: true };
-    if (!payment.preimage) work.decided.push(closed);
+    if (!payment.preimage) work.decided = work.decided.concat(closed);
     payments = payments.map((other, j) => (j === i ? closed : other));
     if (payment.settlement) continue;
     const unspentMsat = payment.preimage
-      ? payment.limitMsat - payment.amountMsat - (payment.feeMsat || 0)
+      ? payment.limitMsat - spentMsat(work.state, payment)
       : payment.limitMsat + serviceFeeMsat(serviceFee, payment.amountMsat);
-    hour = giveBack(hour, payment, unspentMsat);
-    day = giveBack(day, payment, unspentMsat);
+    const { counted } = payment;
+    hour = giveBack(hour, counted?.hour, unspentMsat);
+    day = giveBack(day, counted?.day, unspentMsat);
   }
 
   // Rounding to whole satoshis is undone, and what came in counts.
@@ -295,10 +332,10 @@ export function settleBooks(work: Work, ended = false): void {
   }
 }
 
-/** What a payment did not use of its limit counts no longer, if it was counted in this window. */
-function giveBack(window: Books["hour"], payment: Payment, unspentMsat: number): Books["hour"] {
-  if (payment.startedAtMs < window.startedAt * 1000) return window;
-  return { startedAt: window.startedAt, spentMsat: Math.max(0, window.spentMsat - unspentMsat) };
+/** What a payment did not use of its limit counts no longer, if this is the window in which it was counted. */
+function giveBack(window: SpendingWindow, serial: number | undefined, unspentMsat: number): SpendingWindow {
+  if (serial !== window.serial) return window;
+  return { ...window, spentMsat: Math.max(0, window.spentMsat - unspentMsat) };
 }
 
 /** Records the gateway's word that a payment has failed; `settleBooks` decides when to believe it. */

@@ -34,22 +34,35 @@ export function propose(work: Work, proposal: Proposal): void {
     proposal.index === books.index + 1 && proposal.index <= books.asked,
     `channel ${proposal.index} was not asked for`,
   );
-  checkProposal(context, proposal);
+  const former = formerAfter(state);
+  checkProposal(context, proposal, former);
   work.state = {
     ...state,
     books: { ...books, phase: "opening", index: proposal.index, baseSat: proposal.channelSat },
     parameters: { proposal, closes: [] },
     holder: null,
     counterparty: null,
-    former: books.phase === "none" ? withFormer(state) : state.former,
+    secrets: [],
+    former: former.length > 0 ? former : null,
   };
 }
 
-/** The exit of the channel before is kept: the closing transaction may never have been published. There is room: `open` sees to it. */
-function withFormer({ books, parameters, holder, former }: ChannelState): Former | null {
-  if (holder === null) return former;
-  const last = { index: books.index, proposal: parameters!.proposal, holder };
-  return [last].concat(former || []);
+/**
+ * The exit of the channel before is kept, with what the bridge may publish instead: the closing transaction may never have
+ * been published. There is room: `open` sees to it.
+ */
+export function formerAfter(state: ChannelState): Former {
+  const { books, parameters, holder, counterparty, secrets } = state;
+  const former = state.former || [];
+  if (books.phase !== "none" || holder === null || counterparty === null) return former;
+  const last: Former[number] = {
+    index: books.index,
+    proposal: parameters!.proposal,
+    holder,
+    counterparty: { ...counterparty, answer: { partials: [] } },
+    secrets,
+  };
+  return [last].concat(former);
 }
 
 /** Last part: sign the funding transaction, once exit 0 is held. */
@@ -73,5 +86,6 @@ export function fund(work: Work): void {
     // Whatever was asked for while it opened is what it is now: the next channel has to be asked for anew.
     books: { ...work.state.books, phase: "open", asked: work.state.books.index },
     parameters: { ...parameters!, funding: signed },
+    collected: null,
   };
 }

@@ -2,16 +2,16 @@
  * Authorising a payment: the invoice, the owner's policy, the balance and the records must all allow it. And settling
  * what is owed for the gateway's service, out of what was kept aside for it.
  */
-import { equal } from "../../src/bytes/bytes.ts";
+import { concat, equal, readBE, u32be } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
 import { ANCHOR_SAT, commitmentFeeSat } from "../../src/lightning/commitment.ts";
 import { MAX_HTLCS, MAX_INCOMING, type ToDevice } from "../../src/link/messages.ts";
 import { serviceFeeMsat } from "../../src/link/service-fee.ts";
 import type { DeviceIdentity } from "../identity.ts";
-import { needRecords, type Work } from "./context.ts";
+import { type Context, needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { dustSat, inFlight, paidSat } from "./rules.ts";
-import type { ChannelState, Cursors, Payment } from "./state.ts";
+import type { ChannelState, Cursors, Former, Payment, Proposal, SpendingWindow } from "./state.ts";
 
 /** A decoded, checked invoice and what the owner's application is ready to pay for routing. */
 export interface PaymentOrder {
@@ -28,6 +28,8 @@ export interface PaymentOrder {
 
 /** Most payments that are remembered: so that an invoice is paid once, and its receipt can be had again. */
 export const MAX_PAYMENTS = 64;
+/** An invoice is remembered until it has expired, so it must not be payable for longer: 30 days. */
+const MAX_INVOICE_SECONDS = 2592000;
 /** Payments in flight: the bridge's HTLCs need room beside theirs. */
 const MAX_IN_FLIGHT = MAX_HTLCS - MAX_INCOMING;
 
@@ -42,15 +44,31 @@ export function recordsFor(payments: number): Cursors {
   return { A: 2 * payments + CLOSING_RECORDS, B: 4 * payments, H: payments * (payments + 1) };
 }
 
+/** States that a payment brings to each side, beside that in which its HTLC goes: it may be that no output shows it. */
+function statesOf({ amountMsat }: Payment, { ourDustLimitSat, theirDustLimitSat }: Proposal): number {
+  return amountMsat < 1000 * Math.max(ourDustLimitSat, theirDustLimitSat) ? 2 : 1;
+}
+
+/** The most states that are due on a side: those of payments in flight, and what is left of the one before. */
+export function mostDue(payments: readonly Payment[], proposal: Proposal): number {
+  let states = 2;
+  for (const payment of payments) states += statesOf(payment, proposal);
+  return states;
+}
+
 /**
  * Bytes of the journal: what the channel takes at most, without HTLCs and with one deposit; what each deposit adds;
- * what each HTLC adds in all commitments; a former channel's exit; a payment beside its invoice.
+ * what each HTLC adds in all commitments; a former channel's exit; a secret of the bridge's; a payment beside its invoice.
  */
 const CHANNEL_BYTES = 1450;
 const DEPOSIT_BYTES = 100;
 const HTLC_BYTES = 310;
-const FORMER_BYTES = 1100;
+const FORMER_BYTES = 1400;
+const SECRET_BYTES = 48;
+const PAID_BYTES = 13;
 const PAYMENT_BYTES = 210;
+/** Of most invoices. */
+const INVOICE_BYTES = 400;
 
 /** Our balance less everything in flight, sat. */
 function freeSat(state: ChannelState): number {
@@ -90,14 +108,13 @@ export function spendableMsat(state: ChannelState, { serviceFee }: DeviceIdentit
 
 /**
  * Authorises a payment, or throws. Codes: already-paying, channel-not-open, policy-payment-limit, policy-velocity,
- * policy-payee, policy-dust-in-flight, balance-too-low, records-used-up, too-many-payments.
+ * policy-invoice-expiry, policy-payee, policy-dust-in-flight, balance-too-low, records-used-up, too-many-payments.
  */
 export function authorise(work: Work, order: PaymentOrder): Payment {
   const { state, context } = work;
   const { identity } = context;
   const { policy } = identity;
   const { books } = state;
-  const nowSeconds = Math.floor(context.nowMs / 1000);
   const limitMsat = order.amountMsat + order.maxFeeMsat;
   const costMsat = limitMsat + serviceFeeMsat(identity.serviceFee, order.amountMsat);
   const { payee } = order;
@@ -113,8 +130,14 @@ export function authorise(work: Work, order: PaymentOrder): Payment {
     policy.payees.length === 0 || (payee !== null && policy.payees.some(allowed => equal(allowed, payee))),
     "the owner's list of payees does not have this one",
   );
-  const hour = windowAt(books.hour, nowSeconds, 3600);
-  const day = windowAt(books.day, nowSeconds, 86400);
+  const nowSeconds = context.nowMs / 1000;
+  demand(
+    "invoice-expiry",
+    order.expiresAt <= nowSeconds + MAX_INVOICE_SECONDS && order.expiresAt > books.forgotten,
+    "the invoice can be paid for longer, or expires earlier, than the device remembers what it has paid",
+  );
+  const hour = windowAt(books.hour, 3600, context);
+  const day = windowAt(books.day, 86400, context);
   demand(
     "velocity",
     hour.spentMsat + costMsat <= policy.perHourMsat && day.spentMsat + costMsat <= policy.perDayMsat,
@@ -126,8 +149,8 @@ export function authorise(work: Work, order: PaymentOrder): Payment {
     ...state,
     books: {
       ...books,
-      hour: { startedAt: hour.startedAt, spentMsat: hour.spentMsat + costMsat },
-      day: { startedAt: day.startedAt, spentMsat: day.spentMsat + costMsat },
+      hour: { ...hour, spentMsat: hour.spentMsat + costMsat },
+      day: { ...day, spentMsat: day.spentMsat + costMsat },
     },
   };
   return admit(work, {
@@ -139,6 +162,7 @@ export function authorise(work: Work, order: PaymentOrder): Payment {
     startedAtMs: context.nowMs,
     invoice: order.invoice,
     htlcMsat: 0,
+    counted: { hour: hour.serial, day: day.serial },
     ...(failed === null ? {} : { attempt: (failed.attempt || 0) + 1 }),
   });
 }
@@ -176,10 +200,15 @@ export function settleFee(work: Work, asked: Extract<ToDevice, { type: "settle" 
   });
 }
 
-/** Blocks come every ten minutes, give or take; the chain's height is bounded from the device's own clock. */
+/**
+ * The chain's height is bounded from the device's own clock: a block in ten minutes, and as much more as mainnet has ever
+ * been ahead of that: it gains at most a twentieth over the years, since miners become more, and a few days within a
+ * period of 2,016 blocks. The owner's computer tells height and time anew at each charging. (A clock that was set ahead
+ * makes honest invoices expire before it makes this bound larger.)
+ */
 export function highestExpiry(identity: DeviceIdentity, nowMs: number): number {
   const seconds = Math.max(0, nowMs / 1000 - identity.birthTime);
-  const height = identity.birthHeight + 144 + Math.ceil((seconds / 600) * 1.25);
+  const height = identity.birthHeight + Math.ceil((seconds / 600) * 1.05) + 432;
   return height + identity.policy.maxCltvExpiryDelta;
 }
 
@@ -212,40 +241,75 @@ function admit(work: Work, payment: Payment): Payment {
     `${dust} sat in flight would have no output of their own`,
   );
 
-  work.state = { ...state, payments: withPayment(state, payment, context.roomBytes) };
-  needRecords(work, recordsFor(inFlight(work.state).length));
+  work.state = withPayment(state, payment, context);
+  const flying = inFlight(work.state);
+  const { books } = work.state;
+  const allowed = (due: number) => Math.min(due + statesOf(payment, proposal), mostDue(flying, proposal));
+  const due = { ours: allowed(books.due.ours), theirs: allowed(books.due.theirs) };
+  work.state = { ...work.state, books: { ...books, due } };
+  const { A, B, H } = recordsFor(flying.length);
+  needRecords(work, { A: A + 2, B: B + 4, H });
   return payment;
 }
 
 /**
- * The payments with a new one: in its own slot if it failed before, else in a free one. Where there is no room, decided
- * payments are forgotten, those first whose invoices expire first.
+ * The state with a new payment: in its own slot if it failed before, else in a free one. Where there is no room, decided
+ * payments make it, those first whose invoices expire first: of one that was paid, as much is kept as says that it was.
  */
-function withPayment(state: ChannelState, payment: Payment, roomBytes: number): (Payment | null)[] {
+function withPayment(state: ChannelState, payment: Payment, { nowMs, roomBytes }: Context): ChannelState {
   const payments = state.payments.slice();
-  let slot = payments.indexOf(null);
-  if (slot < 0) slot = payments.length;
-  for (let i = 0; i < payments.length; i++) {
-    const kept = payments[i];
-    if (!kept || !equal(kept.paymentHash, payment.paymentHash)) continue;
-    if (!kept.settled || kept.preimage || kept.settlement !== payment.settlement) {
-      throw lngateError("already-paying", "this invoice is being paid, or has been");
-    }
-    slot = i;
+  let paid = state.paid || [];
+  let { forgotten } = state.books;
+  const nowSeconds = nowMs / 1000;
+  const known = knownPayment(state, payment.paymentHash);
+  const isRemembered = paid.some(each => equal(each.subarray(0, 8), payment.paymentHash.subarray(0, 8)));
+  if (
+    isRemembered ||
+    (known && (!known.settled || known.preimage || known.settlement !== payment.settlement))
+  ) {
+    throw lngateError("already-paying", "this invoice is being paid, or has been");
   }
-  payments[slot] = payment;
-  while (!fits({ ...state, payments }, roomBytes)) {
-    let oldest = -1;
-    for (let i = 0; i < payments.length; i++) {
-      const kept = payments[i];
-      if (kept?.settled && (oldest < 0 || kept.expiresAt < payments[oldest]!.expiresAt)) oldest = i;
+  let slot = payments.indexOf(known);
+  if (slot < 0) slot = payments.indexOf(null);
+  payments[slot < 0 ? payments.length : slot] = payment;
+  while (!fits({ ...state, payments, paid }, roomBytes)) {
+    let oldest: Payment | null = null;
+    for (const kept of payments) {
+      if (kept?.settled && (oldest === null || kept.expiresAt < oldest.expiresAt)) oldest = kept;
     }
-    if (oldest < 0) {
-      throw lngateError("too-many-payments", "the device follows no more payments: wait for one of them");
+    if (oldest === null) {
+      throw lngateError(
+        "too-many-payments",
+        "the device has no room to remember one more payment: wait until one is decided, or its invoice has expired",
+      );
     }
-    payments[oldest] = null;
+    payments[payments.indexOf(oldest)] = null;
+    if (!oldest.preimage || oldest.expiresAt === 0) continue;
+    // What can still be paid is remembered, and of what has expired, when: the clock may be wrong.
+    const living: Uint8Array[] = [];
+    for (const each of paid.concat(
+      concat([oldest.paymentHash.subarray(0, 8), u32be(Math.min(oldest.expiresAt, 0xffffffff))]),
+    )) {
+      const expiresAt = readBE(each, 8, 4);
+      if (expiresAt >= nowSeconds) living.push(each);
+      else forgotten = Math.max(forgotten, expiresAt);
+    }
+    paid = living;
   }
-  return payments;
+  return { ...state, payments, paid: paid.length > 0 ? paid : null, books: { ...state.books, forgotten } };
+}
+
+/** Whether the journal has room for a payment in a new channel beside the exits of these. */
+export function hasRoomToOpen(former: Former, roomBytes: number): boolean {
+  const bytes =
+    CHANNEL_BYTES + DEPOSIT_BYTES + HTLC_BYTES * (1 + MAX_INCOMING) + PAYMENT_BYTES + INVOICE_BYTES;
+  return bytes + formerBytes(former) <= roomBytes;
+}
+
+function formerBytes(former: Former): number {
+  let bytes = 0;
+  for (const { secrets } of former) bytes += FORMER_BYTES + SECRET_BYTES * secrets.length;
+  return bytes;
 }
 
 /** Whether the journal has room for all that may come of these payments. */
@@ -253,7 +317,10 @@ function fits(state: ChannelState, roomBytes: number): boolean {
   const flying = inFlight(state).length;
   let bytes = CHANNEL_BYTES + DEPOSIT_BYTES * state.parameters!.proposal.deposits.length;
   bytes += HTLC_BYTES * (flying + MAX_INCOMING);
-  if (state.former !== null) bytes += FORMER_BYTES * state.former.length;
+  // One more place for a secret comes with twice as many commitments.
+  bytes += SECRET_BYTES * (state.secrets.length + 1);
+  bytes += formerBytes(state.former || []);
+  if (state.paid !== null) bytes += PAID_BYTES * state.paid.length + 16;
   let count = 0;
   for (const payment of state.payments) {
     if (!payment) continue;
@@ -271,12 +338,21 @@ export function knownPayment(state: ChannelState, paymentHash: Uint8Array): Paym
   return null;
 }
 
-interface Window {
-  readonly startedAt: number;
-  readonly spentMsat: number;
-}
-
-/** The spending window now: the running one, or a new one. A clock that goes back opens none. */
-function windowAt(window: Window, nowSeconds: number, lengthSeconds: number): Window {
-  return nowSeconds >= window.startedAt + lengthSeconds ? { startedAt: nowSeconds, spentMsat: 0 } : window;
+/**
+ * The spending window now: the running one, or a new one. Within one boot the board's ticks say when it is over, which
+ * nobody can set; how long a board was off, only its clock can say. So a lie about the time opens one window a boot.
+ */
+function windowAt(
+  window: SpendingWindow,
+  lengthSeconds: number,
+  { nowMs, ticks, boot }: Context,
+): SpendingWindow {
+  const now = Math.max(0, Math.floor(nowMs / 1000));
+  const tick = Math.max(0, Math.floor(ticks));
+  const isOver =
+    window.boot === boot
+      ? tick - window.ticks >= lengthSeconds * 1000
+      : now - window.startedAt >= lengthSeconds;
+  if (isOver) return { serial: window.serial + 1, startedAt: now, boot, ticks: tick, spentMsat: 0 };
+  return window.boot === boot && window.ticks <= tick ? window : { ...window, boot, ticks: tick };
 }

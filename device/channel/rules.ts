@@ -15,6 +15,8 @@ const ALL_SAT = 21e14;
 /** The least that every node relays as a P2WSH output (BOLT #3), and the most that is still dust to anybody. */
 const MIN_DUST_SAT = 354;
 const MAX_DUST_SAT = 1000;
+/** The least to_self_delay of the bridge's: about a day, in which somebody of the owner's has to look at the chain. */
+const MIN_THEIR_DELAY = 144;
 
 /** Our balance in a commitment, before the fee and the anchors that the funder pays, sat. BOLT #3. */
 export function ourBalanceSat(view: View): number {
@@ -129,18 +131,38 @@ export function checkView(work: Work, parameters: Parameters, view: View, ours: 
   );
 }
 
-/** Is this a channel that the device can live with? */
-export function checkProposal({ identity, curve }: Context, proposal: Proposal): void {
+/** What the funding transaction pays as fee, sat. */
+function fundingFeeSat({ deposits, channelSat, changeSat }: Proposal): number {
+  let sat = -channelSat - changeSat;
+  for (const deposit of deposits) sat += deposit.valueSat;
+  return sat;
+}
+
+/**
+ * Is this a channel that the device can live with? `former`: those whose end is only the gateway's word. What their
+ * opening has cost counts as well, so that saying "closed" again and again burns no more than once.
+ */
+export function checkProposal(
+  { identity, curve }: Context,
+  proposal: Proposal,
+  former: readonly { readonly proposal: Proposal }[],
+): void {
   const { policy } = identity;
   const { channelSat, changeSat } = proposal;
   const need = (holds: boolean, sentence: string) => demand("channel-parameters", holds, sentence);
 
-  let depositsSat = 0;
-  for (const deposit of proposal.deposits) depositsSat += deposit.valueSat;
-  const feeSat = depositsSat - channelSat - changeSat;
-  need(depositsSat <= ALL_SAT && feeSat <= policy.maxCloseFeeSat, `the funding fee would be ${feeSat} sat`);
+  let feeSat = fundingFeeSat(proposal);
+  const depositsSat = feeSat + channelSat + changeSat;
+  for (const each of former) feeSat += fundingFeeSat(each.proposal);
+  need(
+    depositsSat <= ALL_SAT && feeSat <= policy.maxCloseFeeSat,
+    `the funding fees, with those of channels before, would be ${feeSat} sat`,
+  );
   need(changeSat === 0 || changeSat >= MIN_DUST_SAT, "the change is dust");
-  need(proposal.ourDelay >= 1 && proposal.theirDelay >= 1, "a delay of no blocks protects nobody");
+  need(
+    proposal.ourDelay >= 1 && proposal.theirDelay >= MIN_THEIR_DELAY,
+    `${proposal.theirDelay} blocks are too few to punish a revoked state in`,
+  );
   need(proposal.ourDelay <= policy.maxToSelfDelay, `our delay would be ${proposal.ourDelay} blocks`);
   for (const sat of [proposal.ourDustLimitSat, proposal.theirDustLimitSat]) {
     need(sat >= MIN_DUST_SAT && sat <= MAX_DUST_SAT, `${sat} sat is an odd dust limit`);

@@ -6,6 +6,7 @@
  */
 
 import { lngateError } from "../../src/errors.ts";
+import type { SecretStore } from "../../src/lightning/shachain.ts";
 import {
   MAX_DEPOSITS,
   MAX_HTLCS,
@@ -40,7 +41,7 @@ export type { Proposal, View };
  * open     the funding transaction is signed: this is real money
  * closing  a mutual close is signed: no further commitment will be
  * exited   the exit has left the device: nothing of this channel is signed or revoked ever again
- * locked   the gateway asked for a used record again: nothing is signed any more, the exit is left
+ * locked   the gateway asked for a used record again, or gave three wrong answers: nothing is signed any more, the exit is left
  */
 export const PHASES = ["none", "opening", "open", "closing", "exited", "locked"] as const;
 export type Phase = (typeof PHASES)[number];
@@ -108,12 +109,26 @@ const paymentKind = record({
   attempt: optional([14, uint(UINT32)]),
   /** Settles service fees: asked for by the gateway, out of what is owed to it. */
   settlement: optional([15, bool()]),
+  /** The spending windows that it was counted in, by their serial numbers; absent: none. */
+  counted: optional([16, record({ hour: [1, uint(UINT32)], day: [2, uint(UINT32)] })]),
 });
 export type Payment = ValueOf<typeof paymentKind>;
 
 const cursorsKind = record({ A: [1, uint(UINT32)], B: [2, uint(UINT32)], H: [3, uint(UINT32)] });
 export type Cursors = ValueOf<typeof cursorsKind>;
 export type RecordKind = keyof Cursors;
+
+/** A spending window: when it began by both of the board's clocks, and what was authorised in it. */
+const windowKind = record({
+  serial: [1, uint(UINT32)],
+  /** Unix seconds. */
+  startedAt: [2, uint(UINT53)],
+  /** The boot in which it was last looked at, and the ticks (ms) of that boot at which it began, or was first met. */
+  boot: [3, uint(UINT32)],
+  ticks: [4, uint(UINT53)],
+  spentMsat: [5, uint(UINT53)],
+});
+export type SpendingWindow = ValueOf<typeof windowKind>;
 
 const booksKind = record({
   phase: [1, text(8)],
@@ -123,13 +138,18 @@ const booksKind = record({
   cursors: [3, cursorsKind],
   /** Our balance at rest, before the commitment fee and the anchors, sat. */
   baseSat: [4, uint(UINT53)],
-  /** Spending windows: when each began (Unix seconds) and what was authorised in it. */
-  hour: [5, record({ startedAt: [1, uint(UINT53)], spentMsat: [2, uint(UINT53)] })],
-  day: [6, record({ startedAt: [1, uint(UINT53)], spentMsat: [2, uint(UINT53)] })],
+  hour: [5, windowKind],
+  day: [6, windowKind],
   /** Number of the newest channel that the owner's application asked for. */
   asked: [7, uint(UINT32)],
   /** Service fees of payments that have arrived, less what was paid of them, msat. */
   owedMsat: [8, uint(UINT53)],
+  /** Commitments, of ours and of the bridge's, that payments in flight may still bring, beside those in which an HTLC goes. */
+  due: [9, record({ ours: [1, uint(UINT32)], theirs: [2, uint(UINT32)] })],
+  /** No paid invoice is forgotten that expires later than this (Unix seconds). */
+  forgotten: [10, uint(UINT53)],
+  /** Answers of kind B that were wrong, since the device was paired. No success sets it back. */
+  wrongAnswers: [11, uint(UINT32)],
 });
 type BooksData = ValueOf<typeof booksKind>;
 export type Books = Omit<BooksData, "phase"> & { readonly phase: Phase };
@@ -144,14 +164,40 @@ const parametersKind = record({
 });
 export type Parameters = ValueOf<typeof parametersKind>;
 
+/** Per-commitment secrets of the bridge's that are kept: with them all earlier ones (BOLT #3). */
+export const MAX_SECRETS = 49;
+/** The newest answers of `collectedKind` that are kept. */
+export const MAX_COLLECTED = 8;
+
 /** Most closed channels whose exits are kept, until the owner forgets them: that a close is on the chain is only the gateway's word. */
 export const MAX_FORMER = 3;
 
+/** What the bridge may publish of a channel that has ended, and with which secrets it is punished if that was revoked. */
 const formerKind = list(
-  record({ index: [1, uint(UINT32)], proposal: [2, proposalKind], holder: [3, holderKind] }),
+  record({
+    index: [1, uint(UINT32)],
+    proposal: [2, proposalKind],
+    holder: [3, holderKind],
+    counterparty: [4, counterpartyKind],
+    secrets: [5, list(bytes(32), MAX_SECRETS)],
+  }),
   MAX_FORMER,
 );
 export type Former = ValueOf<typeof formerKind>;
+
+/** Signatures that were given for what is collected on the chain: kept, so that a question costs one record. */
+const collectedKind = record({
+  /** How many different questions were answered since the present channel was opened. */
+  count: [1, uint(UINT32)],
+  answers: [2, list(record({ sighash: [1, bytes(32)], own: [2, bytes(64)] }), MAX_COLLECTED)],
+});
+export type Collected = ValueOf<typeof collectedKind>;
+
+/**
+ * Invoices that were paid, may still be payable and whose receipts had to make room: 8 bytes of the payment hash, and four
+ * of the Unix second in which the invoice expires.
+ */
+const paidKind = list(bytes(12), 256);
 
 export interface ChannelState {
   readonly books: Books;
@@ -160,9 +206,18 @@ export interface ChannelState {
   readonly counterparty: Counterparty | null;
   /** The last exits of channels that were closed before the present one. */
   readonly former: Former | null;
+  readonly collected: Collected | null;
+  readonly paid: readonly Uint8Array[] | null;
+  /**
+   * The bridge's secrets of the present channel, at each place the newest of its kind (src/lightning/shachain.ts): whoever
+   * publishes a commitment that was revoked is punished with them.
+   */
+  readonly secrets: readonly Uint8Array[];
   /** By slot; a null is a free slot. */
   readonly payments: readonly (Payment | null)[];
 }
+
+const NO_WINDOW: SpendingWindow = { serial: 0, startedAt: 0, boot: 0, ticks: 0, spentMsat: 0 };
 
 export const EMPTY: ChannelState = {
   books: {
@@ -170,20 +225,46 @@ export const EMPTY: ChannelState = {
     index: 0,
     cursors: { A: 0, B: 0, H: 0 },
     baseSat: 0,
-    hour: { startedAt: 0, spentMsat: 0 },
-    day: { startedAt: 0, spentMsat: 0 },
+    hour: NO_WINDOW,
+    day: NO_WINDOW,
     asked: 0,
     owedMsat: 0,
+    due: { ours: 0, theirs: 0 },
+    forgotten: 0,
+    wrongAnswers: 0,
   },
   parameters: null,
   holder: null,
   counterparty: null,
   former: null,
+  collected: null,
+  paid: null,
+  secrets: [],
   payments: [],
 };
 
-/** Where the parts are in the journal; payments from their key on. */
-export const KEY = { books: 1, parameters: 2, holder: 3, counterparty: 4, former: 5, payments: 16 };
+/** Where the parts are in the journal; payments and secrets from their keys on, one key each. */
+export const KEY = {
+  books: 1,
+  parameters: 2,
+  holder: 3,
+  counterparty: 4,
+  former: 5,
+  collected: 6,
+  paid: 7,
+  payments: 16,
+  secrets: 128,
+};
+
+/** How many commitments the bridge has revoked: of so many the secrets are kept. */
+export function revokedCount(counterparty: Counterparty): number {
+  return counterparty.previous ? counterparty.number - 1 : counterparty.number;
+}
+
+/** The secrets of a channel as src/lightning/shachain.ts takes them. */
+export function secretStore(counterparty: Counterparty, secrets: readonly Uint8Array[]): SecretStore {
+  return { count: revokedCount(counterparty), secrets };
+}
 
 function phaseOf(text: string): Phase {
   for (const phase of PHASES) if (phase === text) return phase;
@@ -210,6 +291,13 @@ export function changesBetween(before: ChannelState, after: ChannelState): Chang
   part(KEY.holder, holderKind, before.holder, after.holder);
   part(KEY.counterparty, counterpartyKind, before.counterparty, after.counterparty);
   part(KEY.former, formerKind, before.former, after.former);
+  part(KEY.collected, collectedKind, before.collected, after.collected);
+  part(KEY.paid, paidKind, before.paid, after.paid);
+  const places = Math.max(before.secrets.length, after.secrets.length);
+  for (let i = 0; i < places; i++) {
+    const value = after.secrets[i] || null;
+    if (value !== (before.secrets[i] || null)) changes.push({ key: KEY.secrets + i, value, secret: false });
+  }
   const slots = Math.max(before.payments.length, after.payments.length);
   for (let i = 0; i < slots; i++) {
     part(KEY.payments + i, paymentKind, before.payments[i] || null, after.payments[i] || null);
@@ -224,8 +312,13 @@ export function readState(journal: { keys(): number[]; get(key: number): Uint8Ar
     return value === null ? null : decodeValue(kind, value);
   }
   const payments: (Payment | null)[] = [];
+  const secrets: Uint8Array[] = [];
   for (const key of journal.keys()) {
     if (key < KEY.payments) continue;
+    if (key >= KEY.secrets) {
+      secrets[key - KEY.secrets] = journal.get(key)!;
+      continue;
+    }
     while (payments.length <= key - KEY.payments) payments.push(null);
     payments[key - KEY.payments] = part(key, paymentKind);
   }
@@ -236,6 +329,9 @@ export function readState(journal: { keys(): number[]; get(key: number): Uint8Ar
     holder: part(KEY.holder, holderKind),
     counterparty: part(KEY.counterparty, counterpartyKind),
     former: part(KEY.former, formerKind),
+    collected: part(KEY.collected, collectedKind),
+    paid: part(KEY.paid, paidKind),
+    secrets,
     payments,
   };
 }

@@ -5,6 +5,8 @@ import { concat, u32be } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { Batch } from "../../src/threshold/records.ts";
 import { erasePage, type Flash, shortHash, u16be, write } from "./flash.ts";
+import { encodeOwnersWord, type OwnersWord } from "./identity.ts";
+import { openJournal } from "./journal.ts";
 import {
   checkOf,
   MAGIC,
@@ -16,8 +18,9 @@ import {
   recordBytes,
   recordsPerPage,
   SLOTS,
+  sharedBytes,
 } from "./records.ts";
-import { openVault, recordPages, type Vault } from "./vault.ts";
+import { OWNERS_KEY, openVault, pairedIdentity, recordArea, type Vault } from "./vault.ts";
 
 export interface ChargingBank extends RecordBank {
   /**
@@ -38,13 +41,28 @@ export interface ChargingBank extends RecordBank {
 /** A vault as `openVault` opens it, with a bank that takes records. The device must not run meanwhile. */
 export function openVaultToCharge(flash: Flash): Vault & { readonly records: ChargingBank } {
   const vault = openVault(flash);
-  const { first, count } = recordPages(flash);
-  return { ...vault, records: openCharging(flash, first, count) };
+  const { first, count, key } = recordArea(flash);
+  return { ...vault, records: openCharging(flash, first, count, key) };
+}
+
+/**
+ * Writes what the owner wants and knows from now on, before the vault is opened: whole, or (in a power cut) not at all.
+ * Throws `vault-full`, `identity-malformed`.
+ */
+export function writeOwnersWord(flash: Flash, word: OwnersWord): void {
+  const { identity, place } = pairedIdentity(flash);
+  const value = encodeOwnersWord(identity, word);
+  openJournal(flash, place).commit([{ key: OWNERS_KEY, value }]);
 }
 
 /** The record bank in these pages, as `openRecords` opens it, and what adds to it. */
-export function openCharging(flash: Flash, firstPage: number, pageCount: number): ChargingBank {
-  let bank = openRecords(flash, firstPage, pageCount);
+export function openCharging(
+  flash: Flash,
+  firstPage: number,
+  pageCount: number,
+  key: Uint8Array,
+): ChargingBank {
+  let bank = openRecords(flash, firstPage, pageCount, key);
   let cursors = { A: 0, B: 0, H: 0 };
 
   function heads() {
@@ -83,6 +101,9 @@ export function openCharging(flash: Flash, firstPage: number, pageCount: number)
     if (!whole || batch.records.length !== count * recordBytes(kind)) {
       throw lngateError("records-malformed", `records of kind ${kind} have ${recordBytes(kind)} bytes each`);
     }
+    if ((batch.mac ? batch.mac.length : 0) !== sharedBytes(kind)) {
+      throw lngateError("records-malformed", `records of kind ${kind} come without the keys of their MACs`);
+    }
     const now = epoch();
     const follows = batch.epoch > now || firstId >= Math.max(endOf(kind, now), cursors[kind]);
     if (batch.epoch < now || !follows) {
@@ -113,11 +134,11 @@ export function openCharging(flash: Flash, firstPage: number, pageCount: number)
       for (const page of pages) {
         const count = Math.min(perPage, batch.count - from);
         sequence++;
-        writePage(flash, page, batch, { from, count, after, sequence });
+        writePage(flash, page, key, batch, { from, count, after, sequence });
         from += count;
         after = batch.firstId + from;
       }
-      bank = openRecords(flash, firstPage, pageCount);
+      bank = openRecords(flash, firstPage, pageCount, key);
       for (const kind of RECORD_KINDS) bank.erase(kind, cursors[kind]);
     },
     end: kind => endOf(kind, epoch()),
@@ -130,17 +151,19 @@ export function openCharging(flash: Flash, firstPage: number, pageCount: number)
 function writePage(
   flash: Flash,
   page: number,
-  { kind, epoch, firstId, records }: Batch,
+  key: Uint8Array,
+  { kind, epoch, firstId, records, mac }: Batch,
   { from, count, after, sequence }: { from: number; count: number; after: number; sequence: number },
 ): void {
   const first = firstId + from;
   const size = recordBytes(kind);
   // Whatever is in a free page: erased only now, as a page that looks blank may be half erased.
   erasePage(flash, page);
-  const slots: Uint8Array[] = [];
+  const shared = mac || new Uint8Array(0);
+  const slots: Uint8Array[] = [shared];
   for (let i = 0; i < count; i++) {
     const record = records.subarray((from + i) * size, (from + i + 1) * size);
-    slots.push(record, checkOf(kind, epoch, first + i, record));
+    slots.push(record, checkOf(key, kind, epoch, first + i, concat([record, shared])));
   }
   const start = page * flash.pageBytes;
   write(flash, start + SLOTS, concat(slots));

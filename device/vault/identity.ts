@@ -13,6 +13,7 @@ import {
   UINT32,
   UINT53,
   uint,
+  type ValueOf,
 } from "../../src/link/schema.ts";
 import { serviceFeeKind } from "../../src/link/service-fee.ts";
 import type { DeviceIdentity, Network } from "../identity.ts";
@@ -59,6 +60,36 @@ const identityKind = record({
   birthTime: [20, uint(UINT53)],
   serviceFee: optional([21, serviceFeeKind]),
 });
+
+/** What the owner's computer has told the device since it was paired, in the place of what its identity says. */
+const ownersWordKind = record({
+  policy: [1, policyKind],
+  /** The chain's height, and the time at which it was that, Unix seconds. */
+  height: [2, uint(UINT32)],
+  time: [3, uint(UINT53)],
+});
+export type OwnersWord = ValueOf<typeof ownersWordKind>;
+
+/** Throws `identity-malformed` for a word that this device can't take. */
+export function encodeOwnersWord(identity: DeviceIdentity, word: OwnersWord): Uint8Array {
+  let encoded: Uint8Array;
+  try {
+    encoded = encodeValue(ownersWordKind, word);
+  } catch (error) {
+    throw malformed((error as Error).message);
+  }
+  withOwnersWord(identity, encoded);
+  return encoded;
+}
+
+/** The identity as the owner's last word (or none) has it. Throws `identity-malformed`. */
+export function withOwnersWord(identity: DeviceIdentity, encoded: Uint8Array | null): DeviceIdentity {
+  if (encoded === null) return identity;
+  const { policy, height, time } = decodeValue(ownersWordKind, encoded);
+  const told = { ...identity, policy, birthHeight: height, birthTime: time };
+  checkIdentity(told);
+  return told;
+}
 
 /** The one encoding of an identity. Throws `identity-malformed`. */
 export function encodeIdentity(identity: DeviceIdentity): Uint8Array {

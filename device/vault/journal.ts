@@ -15,7 +15,7 @@
  * superseded can be destroyed in place.
  */
 import { concat, equal, u32be } from "../../src/bytes/bytes.ts";
-import { lngateError } from "../../src/errors.ts";
+import { codeOf, lngateError } from "../../src/errors.ts";
 import {
   clear,
   erasePage,
@@ -48,6 +48,8 @@ export interface Journal {
    * two every further commit throws `vault-stopped` until the journal is opened again.
    */
   commit(changes: readonly Change[]): void;
+  /** Whether such a commit fits, or would throw `vault-full`. */
+  fits(changes: readonly Change[]): boolean;
   /** Number of commits since the journal was made: it only ever grows, unless an old image is put back. */
   readonly generation: number;
   /** Bytes that all living values together may take, each with 16 more of its own. */
@@ -362,6 +364,15 @@ export function openJournal(flash: Flash, place: JournalPlace): Journal {
       stopped = true;
       append(wanted, size);
       stopped = false;
+    },
+    fits: changes => {
+      try {
+        fitting(checked(changes));
+        return true;
+      } catch (error) {
+        if (codeOf(error) !== "vault-full") throw error;
+        return false;
+      }
     },
     get generation() {
       return generation;

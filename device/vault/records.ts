@@ -8,15 +8,20 @@
  *
  * Every page is a region of its own: records of one kind with consecutive ids.
  *
- *     page    magic 4 | kind 1, zero 1 | count 2 | epoch 4 | first id 4 | after 4 | sequence 4 | hash 8 | spent 4 | slots …
- *     slot    record | hash of kind, epoch, id and record 4
+ *     page    magic 4 | kind 1, zero 1 | count 2 | epoch 4 | first id 4 | after 4 | sequence 4 | hash 8 | spent 4
+ *             | of kind B: α 32, key 32 of the batch's MACs | slots …
+ *     slot    record | check 8
  *
  * The head is written last: until then the page does not exist. `after` is the end of the ids before this
  * page (ids in between never existed), `sequence` counts pages written, so that pages take turns. `spent` is
- * cleared when no record is left; such a page is free.
+ * cleared when no record is left; such a page is free, and its keys of MACs are gone.
+ *
+ * The check is keyed, and covers all that the record's signature is made of: an answer's MAC proves the gateway's part of
+ * it, and a bit of ours that has flipped would still make an exit that nobody can publish.
  */
 import { ascii, concat, equal, u32be } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
+import { BATCH_MAC_BYTES } from "../../src/threshold/mac-keys.ts";
 import type { RecordKind } from "../../src/threshold/records.ts";
 import { clear, type Flash, isAll, shortHash, u16At, u32At } from "./flash.ts";
 
@@ -31,9 +36,14 @@ export function recordBytes(kind: RecordKind): number {
   return kind === "B" ? 96 : 64;
 }
 
+/** Bytes that the records of a page have in common: of kind B, `α ‖ key` (src/threshold/mac-keys.ts). */
+export function sharedBytes(kind: RecordKind): number {
+  return kind === "B" ? BATCH_MAC_BYTES : 0;
+}
+
 export interface RecordBank {
   /**
-   * The first unused record from `cursor` on, or null. Throws `policy-record-reuse` for a cursor below what was
+   * The first unused record from `cursor` on, of kind B with `α ‖ key` behind it; or null. Throws `policy-record-reuse` for a cursor below what was
    * erased, `vault-rolled-back` if records that the cursor calls unused are gone: the journal is older
    * than the bank, so an old image was put back.
    */
@@ -47,11 +57,11 @@ export interface RecordBank {
   erase(kind: RecordKind, below: number): void;
 }
 
-export const MAGIC = 0x4c475231;
+export const MAGIC = 0x4c475232;
 const HEAD = 24;
 const SPENT = 32;
 export const SLOTS = 36;
-const CHECK = 4;
+const CHECK = 8;
 
 /** What the head of a page says. */
 export interface PageHead {
@@ -89,16 +99,30 @@ function slotBytes(kind: RecordKind): number {
 
 /** Records of a kind that one page holds. */
 export function recordsPerPage(kind: RecordKind, pageBytes: number): number {
-  return Math.floor((pageBytes - SLOTS) / slotBytes(kind));
+  return Math.floor((pageBytes - SLOTS - sharedBytes(kind)) / slotBytes(kind));
 }
 
-/** The hash that follows a record in its slot. */
-export function checkOf(kind: RecordKind, epoch: number, id: number, record: Uint8Array): Uint8Array {
-  return shortHash(concat([ascii(kind), u32be(epoch), u32be(id), record])).subarray(0, CHECK);
+/**
+ * The check that follows a record in its slot, 8 bytes: a hash under the vault's key, of inputs of one length for each
+ * kind, so that it needs no HMAC, which some boards pay dearly for.
+ *
+ * @param record with what its page has in common behind it
+ */
+export function checkOf(
+  key: Uint8Array,
+  kind: RecordKind,
+  epoch: number,
+  id: number,
+  record: Uint8Array,
+): Uint8Array {
+  return shortHash(concat([key, ascii(kind), u32be(epoch), u32be(id), record]));
 }
 
-/** Opens the bank in these pages: blank ones are an empty bank. Pages whose head is not whole do not count. */
-export function openRecords(flash: Flash, firstPage: number, pageCount: number): RecordBank {
+/**
+ * Opens the bank in these pages: blank ones are an empty bank. Pages whose head is not whole do not count.
+ * @param key of the records' checks, 32 bytes
+ */
+export function openRecords(flash: Flash, firstPage: number, pageCount: number, key: Uint8Array): RecordBank {
   // What is held of the newest epoch, as columns: some engines pay dearly for hundreds of small objects.
   const kinds = new Uint8Array(pageCount);
   const firsts = new Uint32Array(pageCount);
@@ -118,7 +142,8 @@ export function openRecords(flash: Flash, firstPage: number, pageCount: number):
   }
 
   function slotAt(page: number, id: number): number {
-    return start(page) + SLOTS + (id - firsts[page]!) * slotBytes(kindOf(page));
+    const kind = kindOf(page);
+    return start(page) + SLOTS + sharedBytes(kind) + (id - firsts[page]!) * slotBytes(kind);
   }
   function kindOf(page: number): RecordKind {
     return RECORD_KINDS[kinds[page]! - 1]!;
@@ -148,14 +173,17 @@ export function openRecords(flash: Flash, firstPage: number, pageCount: number):
     }
     for (let page = 0; page < pageCount; page++) {
       if (kinds[page] === 0 || epochs[page] === epoch) continue;
-      clear(flash, start(page) + SLOTS, counts[page]! * slotBytes(kindOf(page)));
+      clear(flash, slotAt(page, firsts[page]!), counts[page]! * slotBytes(kindOf(page)));
       retire(page);
     }
     held = [];
     for (let page = 0; page < pageCount; page++) if (kinds[page] !== 0) held.push(page);
   }
 
+  /** A page whose records are all cleared. A cut between the two programs leaves it to be retired again. */
   function retire(page: number): void {
+    const shared = sharedBytes(kindOf(page));
+    if (shared > 0) clear(flash, start(page) + SLOTS, shared);
     kinds[page] = 0;
     held = held.filter(other => other !== page);
     clear(flash, start(page) + SPENT, 4);
@@ -208,8 +236,13 @@ export function openRecords(flash: Flash, firstPage: number, pageCount: number):
         }
         const slot = flash.read(slotAt(page, id), slotBytes(kind));
         if (isAll(slot, 0)) throw rolledBack(kind, id);
-        const bytes = new Uint8Array(slot.subarray(0, recordBytes(kind)));
-        if (equal(checkOf(kind, epoch, id, bytes), slot.subarray(recordBytes(kind)))) return { id, bytes };
+        const shared = flash.read(start(page) + SLOTS, sharedBytes(kind));
+        const bytes = concat([slot.subarray(0, recordBytes(kind)), shared]);
+        const isWhole = equal(checkOf(key, kind, epoch, id, bytes), slot.subarray(recordBytes(kind)));
+        slot.fill(0);
+        shared.fill(0);
+        if (isWhole) return { id, bytes };
+        bytes.fill(0);
         // Rotted: the next one serves, and this one is cleared when the cursor has passed it.
         id++;
       }

@@ -7,15 +7,17 @@
  * The identity's head is written last: without it there is no vault.
  */
 import { ascii, concat, equal, u32be } from "../../src/bytes/bytes.ts";
+import { hmacSha256 } from "../../src/bytes/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { DeviceIdentity } from "../identity.ts";
 import { type Drbg, hmacDrbg } from "./drbg.ts";
 import { erasePage, type Flash, isAll, shortHash, u16At, u16be, u32At, write } from "./flash.ts";
-import { decodeIdentity, encodeIdentity, MAX_IDENTITY_BYTES } from "./identity.ts";
-import { formatJournal, type Journal, openJournal } from "./journal.ts";
+import { decodeIdentity, encodeIdentity, MAX_IDENTITY_BYTES, withOwnersWord } from "./identity.ts";
+import { formatJournal, type Journal, type JournalPlace, openJournal } from "./journal.ts";
 import { openRecords, type RecordBank } from "./records.ts";
 
 export interface Vault {
+  /** As it was paired, with the owner's last word on limits and height. */
   readonly identity: DeviceIdentity;
   /** The channel's state, under keys below `RESERVED_KEYS`. */
   readonly journal: Journal;
@@ -29,9 +31,13 @@ export interface Vault {
 /** Keys from here on belong to the vault itself. */
 export const RESERVED_KEYS = 0xff00;
 const BOOTS_KEY = 0xff00;
+/** What the owner's computer has told since the pairing. */
+export const OWNERS_KEY = 0xff01;
 const RESERVED_BYTES = 20;
 
-const MAGIC = 0x4c475631;
+const MAGIC = 0x4c475632;
+/** What earlier versions wrote: without MACs, secrets of the bridge's and all that. */
+const OUTDATED_MAGIC = 0x4c475631;
 const HEAD = 24;
 
 /**
@@ -91,31 +97,62 @@ export function wipeVault(flash: Flash): void {
 
 /**
  * Opens a vault, completes what a power cut interrupted and counts the boot. Throws `vault-empty` for a flash
- * that was never written, `vault-corrupt` for one that holds no whole vault; then nothing is written.
+ * that was never written, `vault-outdated` for one of an earlier version, `vault-corrupt` for one that holds no whole vault; then nothing is written.
  * @param entropy more randomness if the board has any: mixed in, never relied on
  */
 export function openVault(flash: Flash, entropy: Uint8Array = new Uint8Array(0)): Vault {
   const { identity, layout, pageCount } = readHead(flash);
   const { identityPages, areaPages, recordsPage } = layout;
   const journal = openJournal(flash, { firstPage: identityPages, areaPages });
-  const records = openRecords(flash, recordsPage, pageCount - recordsPage);
+  const records = openRecords(flash, recordsPage, pageCount - recordsPage, recordsKey(identity));
 
   const counted = journal.get(BOOTS_KEY);
   const boots = counted === null ? 1 : u32At(counted, 0) + 1;
   journal.commit([{ key: BOOTS_KEY, value: u32be(boots) }]);
   const drbg = hmacDrbg(identity.drbgSeed, u32be(boots), concat([ascii("lngate/vault/1"), entropy]));
-  return { identity, journal: withoutReserved(journal), records, drbg, boots };
+  const word = journal.get(OWNERS_KEY);
+  return {
+    identity: withOwnersWord(identity, word),
+    journal: withoutReserved(journal, RESERVED_BYTES + (word === null ? 0 : word.length + 16)),
+    records,
+    drbg,
+    boots,
+  };
 }
 
-/** The pages of the record bank. Throws as `openVault` does. */
-export function recordPages(flash: Flash): { readonly first: number; readonly count: number } {
-  const { layout, pageCount } = readHead(flash);
-  return { first: layout.recordsPage, count: pageCount - layout.recordsPage };
+/** The identity as it was paired, and where the journal is. Throws as `openVault` does. */
+export function pairedIdentity(flash: Flash): { identity: DeviceIdentity; place: JournalPlace } {
+  const { identity, layout } = readHead(flash);
+  return { identity, place: { firstPage: layout.identityPages, areaPages: layout.areaPages } };
+}
+
+/** The pages of the record bank, and the key of its checks. Throws as `openVault` does. */
+export function recordArea(flash: Flash): {
+  readonly first: number;
+  readonly count: number;
+  readonly key: Uint8Array;
+} {
+  const { identity, layout, pageCount } = readHead(flash);
+  return {
+    first: layout.recordsPage,
+    count: pageCount - layout.recordsPage,
+    key: recordsKey(identity),
+  };
+}
+
+function recordsKey(identity: DeviceIdentity): Uint8Array {
+  return hmacSha256(identity.drbgSeed, ascii("lngate/vault/records"));
 }
 
 function readHead(flash: Flash): { identity: DeviceIdentity; layout: Layout; pageCount: number } {
   const head = flash.read(0, HEAD);
   if (isAll(head, 255)) throw lngateError("vault-empty", "the flash holds no vault: pair the device first");
+  if (u32At(head, 0) === OUTDATED_MAGIC) {
+    throw lngateError(
+      "vault-outdated",
+      "the flash was written by an earlier version of LNGate: close its channel with that version, and pair the device anew",
+    );
+  }
   const areaPages = u16At(head, 4);
   const length = u16At(head, 6);
   const pageCount = u32At(head, 12);
@@ -133,7 +170,7 @@ function readHead(flash: Flash): { identity: DeviceIdentity; layout: Layout; pag
 }
 
 /** The journal as the channel sees it: without the vault's own keys. */
-function withoutReserved(journal: Journal): Journal {
+function withoutReserved(journal: Journal, reservedBytes: number): Journal {
   return {
     get: key => (key < RESERVED_KEYS ? journal.get(key) : null),
     keys: () => journal.keys().filter(key => key < RESERVED_KEYS),
@@ -144,10 +181,11 @@ function withoutReserved(journal: Journal): Journal {
       }
       journal.commit(changes);
     },
+    fits: changes => journal.fits(changes),
     get generation() {
       return journal.generation;
     },
-    capacity: journal.capacity - RESERVED_BYTES,
+    capacity: journal.capacity - reservedBytes,
     tidy: () => journal.tidy(),
   };
 }

@@ -2,7 +2,7 @@
 import { parseTransaction, type Transaction, txidOf } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
-import { type BitcoinRpc, rpcCodeOf } from "./rpc.ts";
+import { type BitcoinRpc, passes, rpcCodeOf } from "./rpc.ts";
 
 export interface Broadcaster {
   /** Sends one transaction and says what bitcoind thinks of it; the txid as explorers show it. Throws `bitcoind-…`. */
@@ -18,8 +18,10 @@ export interface Broadcaster {
 
 export interface BroadcasterOptions {
   readonly rpc: BitcoinRpc;
-  /** Told once per transaction that bitcoind does not take. */
+  /** Told of a transaction that bitcoind does not take, once for each reason. */
   readonly onRefused?: (txid: string, reason: string) => void;
+  /** Nothing can be sent, for a reason that somebody has to mend, or can be again (null). */
+  readonly onTrouble?: (error: unknown) => void;
 }
 
 const RPC_ALREADY_IN_CHAIN = -27;
@@ -36,7 +38,8 @@ interface Pending {
 export function createBroadcaster(options: BroadcasterOptions): Broadcaster {
   const { rpc } = options;
   const pending = new Map<string, Pending>();
-  const complained = new Set<string>();
+  /** The last reason against each. */
+  const complained = new Map<string, string>();
   let sending: Promise<void> = Promise.resolve();
 
   async function send(transaction: Uint8Array): Promise<string> {
@@ -50,7 +53,7 @@ export function createBroadcaster(options: BroadcasterOptions): Broadcaster {
         // Parents that pay too little alone come in with their child; failures show below, one by one.
         await rpc.call("submitpackage", [transactions.map(toHex), 0]);
       } catch (error) {
-        if (codeOf(error) !== "bitcoind-refused") throw error;
+        if (codeOf(error) !== "bitcoind-refused" && codeOf(error) !== "bitcoind-method") throw error;
       }
     }
     let mined = true;
@@ -64,8 +67,8 @@ export function createBroadcaster(options: BroadcasterOptions): Broadcaster {
         const inChain = rpcCodeOf(error) === RPC_ALREADY_IN_CHAIN && !reason.includes("mempool");
         if (inChain) continue;
         mined = false;
-        if (!entry.mined && !reason.includes("already in mempool") && !complained.has(key)) {
-          complained.add(key);
+        if (!entry.mined && !reason.includes("already in mempool") && complained.get(key) !== reason) {
+          complained.set(key, reason);
           options.onRefused?.(key, reason);
         }
       }
@@ -82,9 +85,14 @@ export function createBroadcaster(options: BroadcasterOptions): Broadcaster {
     }
   }
 
-  /** One after the other. Where bitcoind is away, everything stays pending. */
+  /** One after the other. What could not be sent stays pending. That bitcoind is away is told by who follows it. */
   function queue(work: () => Promise<void>): Promise<void> {
-    sending = sending.then(work).catch(() => {});
+    sending = sending.then(work).then(
+      () => options.onTrouble?.(null),
+      error => {
+        if (!passes(error)) options.onTrouble?.(error);
+      },
+    );
     return sending;
   }
 

@@ -1,10 +1,10 @@
 /** All that Lightning needs of bitcoind, once per process: the chain followed, transactions sent, feerates. */
-import { lngateError } from "../../src/errors.ts";
-import type { Log } from "../log.ts";
+import { codeOf, lngateError } from "../../src/errors.ts";
+import { type Log, lastingTrouble } from "../log.ts";
 import { type Broadcaster, createBroadcaster } from "./broadcaster.ts";
 import { createFeeEstimator, type FeeEstimator, type FeeOptions } from "./fees.ts";
 import { type BlockPoint, createFollower, type Follower } from "./follower.ts";
-import { type BitcoinRpc, connectRpc, type RpcOptions } from "./rpc.ts";
+import { type BitcoinRpc, connectRpc, passes, type RpcOptions } from "./rpc.ts";
 
 export type BitcoinNetwork = "mainnet" | "testnet" | "signet" | "regtest";
 
@@ -22,12 +22,13 @@ export interface Chain {
   readonly follower: Follower;
   readonly broadcaster: Broadcaster;
   readonly fees: FeeEstimator;
-  /** Resolves when bitcoind has answered for the first time, however long that takes. Throws `wrong-network`. */
+  /** Resolves when bitcoind has answered for the first time, however long that takes. Throws `wrong-network`, `bitcoind-…`. */
   start(): Promise<void>;
   stop(): Promise<void>;
 }
 
-const CHAIN_NAMES: { readonly [network in BitcoinNetwork]: readonly string[] } = {
+/** What bitcoind calls the chain of each network. */
+export const CHAIN_NAMES: { readonly [network in BitcoinNetwork]: readonly string[] } = {
   mainnet: ["main"],
   testnet: ["test", "testnet4"],
   signet: ["signet"],
@@ -47,10 +48,28 @@ export function createChain(options: ChainOptions): Chain {
     },
     close: () => connection.close(),
   };
-  const fees = createFeeEstimator({ ...options, rpc });
+  const trouble = lastingTrouble(error => {
+    if (error) log.error(error.message, { code: codeOf(error) });
+    else {
+      log.info("bitcoind answers again");
+      void broadcaster.resend();
+    }
+  });
+  const fees = createFeeEstimator({
+    ...options,
+    rpc,
+    onTrouble: lastingTrouble(error => {
+      if (error) log.warn(`feerates are not up to date: ${error.message}`, { code: codeOf(error) });
+      else log.info("feerates are up to date again");
+    }),
+  });
   const broadcaster = createBroadcaster({
     rpc,
     onRefused: (txid, reason) => log.warn("bitcoind does not take a transaction", { txid, reason }),
+    onTrouble: lastingTrouble(error => {
+      if (error) log.error(`transactions can't be sent: ${error.message}`, { code: codeOf(error) });
+      else log.info("transactions can be sent again");
+    }),
   });
   const follower = createFollower({
     rpc,
@@ -60,18 +79,18 @@ export function createChain(options: ChainOptions): Chain {
       void fees.refresh();
       void broadcaster.resend();
     },
-    onTrouble: error => {
-      if (error === null) {
-        log.info("bitcoind answers again");
-        void broadcaster.resend();
-      } else log.error((error as Error).message);
-    },
+    onTrouble: trouble,
+    onPolling: error =>
+      log.warn(`a new block is found by asking every second: ${error.message}`, { code: codeOf(error) }),
   });
 
   async function rightNetwork(): Promise<void> {
     const { chain } = await rpc.call<{ chain: string }>("getblockchaininfo");
     if (!CHAIN_NAMES[network].includes(chain))
-      throw lngateError("wrong-network", `bitcoind is on ${chain}, this gateway on ${network}`);
+      throw lngateError(
+        "wrong-network",
+        `bitcoind is on "${chain}", and "network" in the configuration is "${network}"`,
+      );
   }
 
   return {
@@ -85,10 +104,11 @@ export function createChain(options: ChainOptions): Chain {
         try {
           await rightNetwork();
           await follower.sync();
+          trouble(null);
           break;
         } catch (error) {
-          if ((error as { code?: string }).code !== "bitcoind-unreachable") throw error;
-          if (delay === 250) log.error((error as Error).message);
+          if (!passes(error)) throw error;
+          trouble(error);
           await new Promise(resolve => setTimeout(resolve, delay));
         }
       }

@@ -1,5 +1,5 @@
 /** Feerates, in satoshis per 1000 weight units: estimated by bitcoind, remembered, and kept within bounds. */
-import type { BitcoinRpc } from "./rpc.ts";
+import { type BitcoinRpc, passes } from "./rpc.ts";
 
 /** What feerates are for. */
 export type FeePurpose = "urgent" | "normal" | "background" | "minimum" | "maximum" | "commitment";
@@ -21,6 +21,8 @@ export interface FeeOptions {
   /** What to assume while bitcoind has no estimate. */
   readonly fallbackFeerate?: number;
   readonly now?: () => number;
+  /** bitcoind could not be asked, or could (null); the last answers serve meanwhile. */
+  readonly onTrouble?: (error: unknown) => void;
 }
 
 /** BOLT #3's smallest feerate that relays, 1 sat/vB rounded up. */
@@ -71,8 +73,10 @@ export function createFeeEstimator(options: FeeOptions): FeeEstimator {
         }
         stepCommitment();
         refreshedAt = now();
-      } catch {
-        // The last answers serve until bitcoind is back.
+        options.onTrouble?.(null);
+      } catch (error) {
+        // That bitcoind is away is told by who follows it.
+        if (!passes(error)) options.onTrouble?.(error);
       }
     },
   };

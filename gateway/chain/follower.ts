@@ -4,8 +4,9 @@
  */
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
+import { lastingTrouble } from "../log.ts";
 import { type Block, type BlockTransaction, headerHash, parseBlock } from "./block.ts";
-import { type BitcoinRpc, rpcCodeOf } from "./rpc.ts";
+import { type BitcoinRpc, passes } from "./rpc.ts";
 
 /** A place in the chain; the hash in internal byte order. */
 export interface BlockPoint {
@@ -61,8 +62,10 @@ export interface FollowerOptions {
   readonly rpc: BitcoinRpc;
   /** The chain has been followed up to here. */
   readonly onTip?: (tip: BlockPoint) => void;
-  /** bitcoind cannot be read (told once), or can be again (null). */
-  readonly onTrouble?: (error: unknown) => void;
+  /** bitcoind cannot be read (told once for each cause), or can be again (null). */
+  readonly onTrouble?: (error: Error | null) => void;
+  /** bitcoind can't be waited for to find a block, and is asked again and again instead (told once). */
+  readonly onPolling?: (error: Error) => void;
 }
 
 export interface Follower {
@@ -83,6 +86,9 @@ export interface Follower {
 
 /** How long a wait for a new block lasts at most before bitcoind is asked again. */
 const WAIT_MS = 10_000;
+const MAX_BROKEN_OFF = 3;
+/** How often bitcoind is asked where it can't be waited for. */
+const POLL_MS = 1_000;
 const FIRST_RETRY_MS = 250;
 const LAST_RETRY_MS = 10_000;
 
@@ -105,7 +111,11 @@ export function createFollower(options: FollowerOptions): Follower {
   let wakeUp: () => void = () => {};
   let tipTime = 0;
   let last: BlockPoint | undefined;
-  let inTrouble = false;
+  const trouble = lastingTrouble(error => options.onTrouble?.(error));
+  /** How the next block is waited for: newer versions compare with one we name, some do not wait at all. */
+  let waiting: "named" | "unnamed" | "not at all" = "named";
+  /** Waits in a row that broke off although the chain could be read. */
+  let brokenOff = 0;
 
   async function bestPoint(): Promise<BlockPoint> {
     const info = await rpc.call<{ blocks: number; bestblockhash: string }>("getblockchaininfo");
@@ -125,7 +135,15 @@ export function createFollower(options: FollowerOptions): Follower {
 
   async function readBlock(height: number): Promise<Block> {
     const hash = await rpc.call<string>("getblockhash", [height]);
-    return parseBlock(fromHex(await rpc.call<string>("getblock", [hash, 0])));
+    try {
+      return parseBlock(fromHex(await rpc.call<string>("getblock", [hash, 0])));
+    } catch (error) {
+      if (codeOf(error) !== "bitcoind-refused" || !/pruned/i.test((error as Error).message)) throw error;
+      throw lngateError(
+        "block-pruned",
+        `bitcoind has pruned block ${height}, which this gateway has not read yet: it was away for longer than blocks are kept. Fetch the block again (bitcoin-cli getblockfrompeer ${hash} PEER), or use a bitcoind that still has it; then keep more with a larger "prune="`,
+      );
+    }
   }
 
   /** The last block of a client's chain that is still in the best one, and its header. */
@@ -170,13 +188,14 @@ export function createFollower(options: FollowerOptions): Follower {
     }
   }
 
-  /** Takes a client back to the best chain, if it is on a branch that was left. */
+  /** Takes a client back to the best chain, if it is on a branch that was left. It may leave us meanwhile. */
   async function rewind(entry: Entry): Promise<void> {
     const fork = await forkPoint(entry.tip);
-    if (equal(fork.hash, entry.tip.hash)) return;
+    if (equal(fork.hash, entry.tip.hash) || !entries.has(entry)) return;
     for (const { txid, height, blockHash } of tell(entry, () => entry.client.confirmed()) ?? []) {
-      if (height > fork.height || (blockHash && !(await isOnBestChain(blockHash))))
-        tell(entry, () => entry.client.transactionUnconfirmed(txid));
+      const isGone = height > fork.height || (blockHash && !(await isOnBestChain(blockHash)));
+      if (!entries.has(entry)) return;
+      if (isGone) tell(entry, () => entry.client.transactionUnconfirmed(txid));
     }
     tell(entry, () => entry.client.bestBlock(fork.header, fork.height));
     entry.tip = { hash: fork.hash, height: fork.height };
@@ -290,10 +309,8 @@ export function createFollower(options: FollowerOptions): Follower {
       try {
         return await sync();
       } catch (error) {
-        const passes = ["bitcoind-unreachable", "block-unknown"].includes(codeOf(error) ?? "");
-        if (!passes || stopped) throw error;
-        if (!inTrouble) options.onTrouble?.(error);
-        inTrouble = true;
+        if (stopped || !(passes(error) || codeOf(error) === "block-unknown")) throw error;
+        trouble(error);
         await new Promise(resolve => setTimeout(resolve, delay));
       }
     }
@@ -304,34 +321,41 @@ export function createFollower(options: FollowerOptions): Follower {
     while (!stopped) {
       try {
         await sync();
-        if (inTrouble) options.onTrouble?.(null);
-        inTrouble = false;
+        trouble(null);
         delay = FIRST_RETRY_MS;
         await newBlock();
       } catch (error) {
         if (stopped) return;
-        if (!inTrouble) options.onTrouble?.(error);
-        inTrouble = true;
+        trouble(error);
+        // It may come back as another version, or with other rules.
+        waiting = "named";
+        brokenOff = 0;
         await pause(delay);
         delay = Math.min(delay * 2, LAST_RETRY_MS);
       }
     }
   }
 
-  /** Returns when there may be a new block. */
+  /** Returns when there may be a new block. Whether bitcoind is in trouble, reading the chain shows, and not this. */
   async function newBlock(): Promise<void> {
     if (stopped) return;
-    const known = last && toHex(last.hash.slice().reverse());
+    if (waiting === "not at all") return pause(POLL_MS);
+    const known = waiting === "named" && last ? [toHex(last.hash.slice().reverse())] : [];
+    const ms = waiting === "named" ? WAIT_MS : POLL_MS;
     try {
-      // Newer versions compare with a block we name; older ones would miss one that came in just now.
-      await Promise.race([
-        rpc.call("waitfornewblock", known ? [WAIT_MS, known] : [WAIT_MS], WAIT_MS + 30_000),
-        woken(),
-      ]);
+      // Without a block that we name, one that came in just now would be missed: so not for long.
+      await Promise.race([rpc.call("waitfornewblock", [ms, ...known], ms + 30_000), woken()]);
+      brokenOff = 0;
     } catch (error) {
-      if (codeOf(error) !== "bitcoind-refused") throw error;
-      if (rpcCodeOf(error) === RPC_METHOD_NOT_FOUND) await pause(1_000);
-      else await Promise.race([rpc.call("waitfornewblock", [1_000]), woken()]);
+      if (codeOf(error) === undefined) throw error;
+      const isOlder = waiting === "named" && codeOf(error) === "bitcoind-refused";
+      if (isOlder) waiting = "unnamed";
+      // Each wait that something in between cuts short keeps one of bitcoind's threads: it has few.
+      else if (!passes(error) || ++brokenOff >= MAX_BROKEN_OFF) {
+        waiting = "not at all";
+        options.onPolling?.(error as Error);
+      }
+      await pause(FIRST_RETRY_MS);
     }
   }
 
@@ -388,8 +412,6 @@ export function createFollower(options: FollowerOptions): Follower {
     },
   };
 }
-
-const RPC_METHOD_NOT_FOUND = -32601;
 
 /** Map keys: bytes as a Latin-1 string, the cheapest there is. */
 function keyOf(txid: Uint8Array): string {

@@ -112,18 +112,25 @@ export async function runCommandLine(
     return 0;
   } catch (error) {
     endProgress();
-    const code = codeOf(error);
-    const sentence = error instanceof Error ? error.message : String(error);
-    if (code === "usage") {
-      io.err(`usage: ${sentence}\nusage: ${usageOf(command)}\n`);
-      return 2;
-    }
-    // An error without a code of ours is a fault in the program: its origin helps whoever looks for it.
-    if (code === undefined || !/^[a-z0-9-]+$/.test(code))
-      io.err(`internal-error: ${error instanceof Error ? (error.stack ?? sentence) : sentence}\n`);
-    else io.err(`${code}: ${sentence}\n`);
-    return 1;
+    io.err(`${described(error)}\n`);
+    if (codeOf(error) !== "usage") return 1;
+    io.err(`usage: ${usageOf(command)}\n`);
+    return 2;
   }
+}
+
+/**
+ * An error for a person: its code and its sentence, in one line. What the operating system refuses says so itself; all else
+ * that has no code of ours is a fault in this program, and where it is follows for those who ask (`LNGATE_TRACE`).
+ */
+export function described(error: unknown): string {
+  const code = codeOf(error);
+  const sentence = (error instanceof Error ? error.message : String(error)).replace(/\s*\n\s*/g, " ");
+  if (code !== undefined && /^[a-z0-9-]+$/.test(code)) return `${code}: ${sentence}`;
+  const isSystem = typeof (error as { syscall?: unknown } | null)?.syscall === "string";
+  const shown = lngateError(isSystem ? "system-refused" : "internal-error", sentence);
+  const trace = process.env["LNGATE_TRACE"] && error instanceof Error ? `\n${error.stack}` : "";
+  return `${shown.code}: ${sentence}${trace}`;
 }
 
 function readArguments(command: Command, args: readonly string[]): Given {

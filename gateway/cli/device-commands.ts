@@ -7,15 +7,18 @@ import { chargeDevice, paymentsFor, recordsFor, recordsInFlash } from "../../own
 import { readDeviceInfo } from "../../owner/device-files.ts";
 import { deviceFolder, openOwner, pairedDevices } from "../../owner/folder.ts";
 import { movedTo, needVaultHere } from "../../owner/image.ts";
+import { changeLimits, payeesOf } from "../../owner/limits.ts";
 import { DEFAULT_DEPOSIT_DELAY, DEFAULT_MAX_SERVICE_FEE, pairDevice } from "../../owner/pair.ts";
+import { toHex } from "../../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { MAX_RATE_PPM, type ServiceFee, serviceFeeText } from "../../src/link/service-fee.ts";
 import { writeText } from "../streams.ts";
 import { boardOf, flash, image } from "./board-commands.ts";
-import { type Command, usage } from "./command.ts";
+import { type Command, type Given, usage } from "./command.ts";
 import { DEVICE, target } from "./device-target.ts";
 import { doctor } from "./doctor.ts";
 import { DATA, ownerFolder } from "./owner-commands.ts";
+import { CHAIN, heightOf } from "./recover-commands.ts";
 
 const MAX_SAT = 21e14;
 
@@ -26,7 +29,9 @@ const pair: Command = {
 
 The device is written to a file, flash.bin in its folder below the owner's, which \`lngate device run\` runs on this computer. Copy backup.json of that folder to a safe place: with your 24 words it is enough to recover the money, and it is as secret as they are.
 
-The limits are what the device will spend on its own, all fees included. They can't be changed from afar, nor can what the gateway takes for its service: it is shown before anything is agreed on.`,
+The limits are what the device will spend on its own, all fees included. They can't be changed from afar, only here with lngate device limits; nor can what the gateway takes for its service, which is shown before anything is agreed on.
+
+Name a bitcoind or an Esplora server of your own, if you have one: the device reckons from the chain's height how long a payment may be locked, and without one it is the gateway's word, checked against the clock.`,
   positionals: [{ name: "CODE", help: "the pairing code; spaces don't matter", rest: true }],
   options: {
     ...DATA,
@@ -36,6 +41,8 @@ The limits are what the device will spend on its own, all fees included. They ca
     },
     "max-hour": { value: "SAT", help: `most per hour (default: ${DEFAULT_POLICY.perHourMsat / 1000})` },
     "max-day": { value: "SAT", help: `most per day (default: ${DEFAULT_POLICY.perDayMsat / 1000})` },
+    payee: { value: "IDS", help: "node ids that it may pay, separated by commas (default: anybody)" },
+    ...CHAIN,
     "deposit-delay": {
       value: "BLOCKS",
       help: `after how many blocks you alone may take a deposit back (default: ${DEFAULT_DEPOSIT_DELAY}, a week)`,
@@ -53,20 +60,13 @@ The limits are what the device will spend on its own, all fees included. They ca
   },
   async run(given, terminal) {
     const folder = ownerFolder(given);
-    const policy: { -readonly [K in keyof SpendingPolicy]?: SpendingPolicy[K] } = {};
-    const limits = [
-      ["max-payment", "perPaymentMsat"],
-      ["max-hour", "perHourMsat"],
-      ["max-day", "perDayMsat"],
-    ] as const;
-    for (const [option, key] of limits) {
-      const sat = given.number(option, 1, MAX_SAT);
-      if (sat !== undefined) policy[key] = sat * 1000;
-    }
+    const policy = limitsOf(given);
+    const { network } = openOwner(folder);
     const depositDelay = given.number("deposit-delay", 1, 65535);
     const board = boardOf(given);
     const flashPages =
       given.number("flash-pages", 16, 65536) ?? (board === undefined ? undefined : boards[board].vaultPages);
+    needCurveFor(policy, board !== undefined && !boards[board].hasCurve);
     const percent = given.text("max-service-fee");
     const ratePpm =
       percent === undefined ? undefined : Math.round(Number(percent.replace(/ ?%$/, "")) * 10_000);
@@ -80,8 +80,10 @@ The limits are what the device will spend on its own, all fees included. They ca
       transfers: "preparing for presignatures (some seconds) …",
       storing: "writing everything down …",
     };
+    const height = await heightOf(given, network, terminal.note);
     const info = await pairDevice({
       folder,
+      ...(height === undefined ? {} : { height }),
       code: given.text("CODE")!,
       policy,
       ...(depositDelay === undefined ? {} : { depositDelay }),
@@ -114,15 +116,71 @@ The limits are what the device will spend on its own, all fees included. They ca
   },
 };
 
+/** The limits that were named. */
+function limitsOf(given: Given): Partial<SpendingPolicy> {
+  const limits: { -readonly [K in keyof SpendingPolicy]?: SpendingPolicy[K] } = {};
+  for (const [option, key] of [
+    ["max-payment", "perPaymentMsat"],
+    ["max-hour", "perHourMsat"],
+    ["max-day", "perDayMsat"],
+  ] as const) {
+    const sat = given.number(option, 1, MAX_SAT);
+    if (sat !== undefined) limits[key] = sat * 1000;
+  }
+  const payees = given.text("payee");
+  if (payees !== undefined) limits.payees = payees === "any" ? [] : payeesOf(payees);
+  return limits;
+}
+
+function needCurveFor({ payees }: Partial<SpendingPolicy>, isCurveless: boolean): void {
+  if (isCurveless && payees !== undefined && payees.length > 0)
+    throw usage(
+      "a board without a curve can't check who has signed an invoice: with a list of payees it would pay nobody",
+    );
+}
+
+const limits: Command = {
+  name: "device limits",
+  summary: "show what the device may spend on its own, or change it",
+  help: `Without options it shows the limits. With them it writes the new ones into the device; all others stay. Stop the device first. Of a device that is in its board the flash has to be read back first (lngate device image).
+
+Nobody else can change them: neither the gateway nor who has the device in hand.`,
+  options: {
+    ...DEVICE,
+    "max-payment": { value: "SAT", help: "most per payment, all fees included" },
+    "max-hour": { value: "SAT", help: "most per hour" },
+    "max-day": { value: "SAT", help: "most per day" },
+    payee: { value: "IDS", help: "node ids that it may pay, separated by commas; any: anybody" },
+  },
+  async run(given, terminal) {
+    const { folder, deviceId } = target(given);
+    const changed = limitsOf(given);
+    const policy = changeLimits(deviceFolder(folder, deviceId), changed);
+    const sat = (msat: number) => `${Math.floor(msat / 1000)} sat`;
+    terminal.say(`Device ${deviceId} may spend on its own, all fees included:`);
+    terminal.say(`  per payment  ${sat(policy.perPaymentMsat)}`);
+    terminal.say(`  per hour     ${sat(policy.perHourMsat)}`);
+    terminal.say(`  per day      ${sat(policy.perDayMsat)}`);
+    const payees = policy.payees.map(toHex);
+    if (payees.length === 0) terminal.say("  to           anybody");
+    for (const payee of payees) terminal.say(`  to           ${payee}`);
+    const { perPaymentMsat, perHourMsat, perDayMsat } = policy;
+    terminal.result({ deviceId, perPaymentMsat, perHourMsat, perDayMsat, payees });
+  },
+};
+
 const charge: Command = {
   name: "device charge",
   summary: "make the device ready for a number of payments",
   help: `A device does no heavy arithmetic when it pays: signatures are prepared in advance, together with the gateway, and written into the device. Each payment uses up two presignatures for the bridge's side of the channel (A) and three for the device's own (B); ${recordsFor(0).A} A and ${recordsFor(0).B} B more are kept to open and close the channel and for changes of the feerate.
 
+Name a bitcoind or an Esplora server of your own, if you have one: the device is told the chain's height, from which it reckons how long a payment may be locked.
+
 Stop the device first. After this command it can make N payments, those it was charged for before included. Ctrl-C stops after the batch at hand; nothing is lost, and the same command goes on from there.`,
   options: {
     ...DEVICE,
     payments: { value: "N", help: "how many payments the device can make afterwards (default: 100)" },
+    ...CHAIN,
     "confirm-reset": { help: "go on after a failed check, once you know why it failed" },
   },
   async run(given, terminal) {
@@ -137,8 +195,10 @@ Stop the device first. After this command it can make N payments, those it was c
     process.on("SIGINT", onSignal);
     const started = performance.now();
     try {
+      const height = await heightOf(given, openOwner(folder).network, terminal.note);
       const result = await chargeDevice({
         folder,
+        ...(height === undefined ? {} : { height }),
         deviceId,
         payments,
         confirmReset: given.flag("confirm-reset"),
@@ -317,6 +377,7 @@ const run: Command = {
 
 export const deviceCommands: readonly Command[] = [
   pair,
+  limits,
   charge,
   fund,
   status,

@@ -2,8 +2,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { dialMqtt } from "../../device/boards/node/mqtt.ts";
-import type { DeviceIdentity } from "../../device/identity.ts";
 import { memoryFlash } from "../../device/vault/memory-flash.ts";
 import { openVault } from "../../device/vault/vault.ts";
 import { boards } from "../../owner/boards.ts";
@@ -17,6 +15,7 @@ import { linkTopic } from "../../src/link/topics.ts";
 import { boardOf, checkPort, findTools } from "./board-commands.ts";
 import type { Command } from "./command.ts";
 import { DEVICE, target } from "./device-target.ts";
+import { loginFails } from "./mqtt-login.ts";
 
 /** One thing that was looked at. `remedy` where something is wrong. */
 interface Finding {
@@ -139,7 +138,12 @@ async function lookAtLogin(path: string, moved: Moved | undefined, info: DeviceI
   const content = new Uint8Array(readFileSync(file));
   const { identity } = openVault(memoryFlash(4096, content.length / 4096, content));
   const what = "login";
-  const why = await loginFails(identity);
+  const why = await loginFails({
+    url: identity.brokerUrl,
+    username: identity.deviceId,
+    password: identity.brokerPassword,
+    topics: [linkTopic(identity.deviceId, "down")],
+  });
   return [
     why === undefined
       ? { what, found: "the broker lets the device in" }
@@ -149,26 +153,6 @@ async function lookAtLogin(path: string, moved: Moved | undefined, info: DeviceI
           remedy: `the gateway at ${new URL(info.brokerUrl).host} does not know it, or is still starting its node; with a broker of your own, see to its accounts`,
         },
   ];
-}
-
-function loginFails({ brokerUrl, deviceId, brokerPassword }: DeviceIdentity): Promise<string | undefined> {
-  return new Promise(resolve => {
-    const end = (why: string | undefined) => {
-      clearTimeout(timer);
-      dial.close();
-      resolve(why);
-    };
-    const timer = setTimeout(() => end("it does not answer"), REACH_MS);
-    const dial = dialMqtt({
-      url: brokerUrl,
-      username: deviceId,
-      password: brokerPassword,
-      topics: [linkTopic(deviceId, "down")],
-      onOpen: () => end(undefined),
-      onMessage() {},
-      onClose: reason => end(reason),
-    });
-  });
 }
 
 function lookAtClocks({ time, blockTime, seen }: DeviceReport, { network }: DeviceInfo): Finding[] {

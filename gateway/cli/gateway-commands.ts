@@ -1,39 +1,21 @@
 /** `lngate gateway …`: what the operator of a gateway does. */
 
 import { randomBytes } from "node:crypto";
-import { accessSync, constants, mkdirSync } from "node:fs";
-import { connect, createServer } from "node:net";
-import { networkInterfaces } from "node:os";
 import { renderUnicodeCompact } from "uqr";
 import type { Network } from "../../device/identity.ts";
 import { lngateError } from "../../src/errors.ts";
 import { encodePairingCode } from "../../src/link/pairing-code.ts";
 import { serviceFeeText } from "../../src/link/service-fee.ts";
-import { connectRpc } from "../chain/rpc.ts";
-import {
-  bridgeText,
-  defaultConfigFile,
-  type GatewayConfig,
-  loadConfig,
-  splitHostPort,
-  writeExampleConfig,
-} from "../config.ts";
+import { loadConfig, writeExampleConfig } from "../config.ts";
 import { ownNodeId, wishPayout } from "../own-node-wishes.ts";
-import { openRegistry, openStore, type Registry } from "../registry.ts";
 import { gatewayRuns } from "../registry-lock.ts";
 import { readFeeBooks } from "../service-fees.ts";
-import { needReadableStore } from "../store-file.ts";
 import { superviseGateway } from "../supervisor.ts";
+import { check } from "./check.ts";
 import { type Command, type Given, usage } from "./command.ts";
+import { brokerAddress, CONFIG, configFile, withStore } from "./gateway-target.ts";
 
-const CONFIG = {
-  config: { value: "FILE", help: "configuration file (default: ~/.lngate/gateway.conf, or $LNGATE_CONFIG)" },
-};
 const NETWORKS = ["mainnet", "testnet", "signet", "regtest"];
-
-function configFile(given: Given): string {
-  return given.text("config") ?? defaultConfigFile();
-}
 
 /** A network as it was typed, or undefined. Throws `usage`. */
 export function networkOf(given: Given): Network | undefined {
@@ -67,128 +49,6 @@ The gateway needs a bitcoind (Bitcoin Core or Knots, pruned or not) and the addr
     terminal.result({ config: file });
   },
 };
-
-const check: Command = {
-  name: "gateway check",
-  summary: "check the configuration against reality",
-  help: `Reads the configuration as strictly as the gateway does, and then tries what it says: is the data folder writable, does bitcoind answer, is it on the right network and in step with the chain, is the broker's port free, does the bridge listen.`,
-  options: CONFIG,
-  async run(given, terminal) {
-    const config = loadConfig(configFile(given));
-    const checks: { what: string; ok: boolean; detail: string }[] = [];
-    for (const [what, work] of checksOf(config)) {
-      terminal.progress(`${what} …`);
-      try {
-        checks.push({ what, ok: true, detail: await work() });
-      } catch (error) {
-        checks.push({ what, ok: false, detail: (error as Error).message });
-      }
-      const { ok, detail } = checks[checks.length - 1]!;
-      terminal.say(`${ok ? "ok     " : "FAILED "} ${what}: ${detail}`);
-    }
-    terminal.result({ config: config.file, checks });
-    const failed = checks.filter(({ ok }) => !ok).length;
-    if (failed > 0)
-      throw lngateError(
-        "check-failed",
-        `${failed} of ${checks.length} checks failed; ${config.file} is where to look`,
-      );
-    terminal.say("Everything is in place: lngate gateway run");
-  },
-};
-
-/** What `check` tries, each with a sentence as its result. */
-function checksOf(config: GatewayConfig): [string, () => Promise<string>][] {
-  return [
-    [
-      "data folder",
-      async () => {
-        mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
-        accessSync(config.dataDir, constants.W_OK);
-        return config.dataDir;
-      },
-    ],
-    [
-      "bitcoind",
-      async () => {
-        const rpc = connectRpc({ ...config.bitcoind, timeoutMs: 5000 });
-        try {
-          const info = await rpc.call<{
-            chain: string;
-            blocks: number;
-            headers: number;
-            initialblockdownload: boolean;
-          }>("getblockchaininfo");
-          const expected = { mainnet: "main", testnet: "test", signet: "signet", regtest: "regtest" }[
-            config.network
-          ];
-          if (info.chain !== expected)
-            throw lngateError(
-              "check-failed",
-              `it is on "${info.chain}", but "network" in the configuration is "${config.network}"`,
-            );
-          if (info.initialblockdownload && config.network !== "regtest")
-            throw lngateError(
-              "check-failed",
-              `it is still downloading the chain (block ${info.blocks} of ${info.headers}); wait until it is done`,
-            );
-          return `${config.bitcoind.url}, block ${info.blocks} of ${config.network}`;
-        } finally {
-          rpc.close();
-        }
-      },
-    ],
-    ["MQTT broker", () => checkBroker(config)],
-    [
-      "bridge",
-      async () => {
-        await reach(config.bridge.host, config.bridge.port);
-        return `${bridgeText(config)} accepts connections`;
-      },
-    ],
-  ];
-}
-
-async function checkBroker(config: GatewayConfig): Promise<string> {
-  const { mqtt } = config;
-  if (mqtt.kind === "external") {
-    const url = new URL(mqtt.url);
-    await reach(url.hostname, Number(url.port || 1883));
-    return `${mqtt.url} accepts connections`;
-  }
-  if (gatewayRuns(config.dataDir)) return `port ${mqtt.port} belongs to the gateway that runs`;
-  await new Promise<void>((resolve, reject) => {
-    const server = createServer();
-    server.once("error", error =>
-      reject(
-        lngateError(
-          "check-failed",
-          (error as NodeJS.ErrnoException).code === "EADDRINUSE"
-            ? `port ${mqtt.port} is taken by another program (mosquitto?); stop that one or change "mqtt.port"`
-            : `it can't listen on ${mqtt.host}:${mqtt.port}: ${error.message}`,
-        ),
-      ),
-    );
-    server.listen(mqtt.port, mqtt.host, () => server.close(() => resolve()));
-  });
-  return `port ${mqtt.port} is free; devices will connect to ${brokerAddress(config).host}:${brokerAddress(config).port}`;
-}
-
-function reach(host: string, port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ host, port, timeout: 5000 });
-    const fail = (why: string) => {
-      socket.destroy();
-      reject(lngateError("check-failed", `${host}:${port} can't be reached (${why})`));
-    };
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve();
-    });
-    socket.once("timeout", () => fail("no answer within 5 s"));
-    socket.once("error", error => fail((error as NodeJS.ErrnoException).code ?? error.message));
-  });
-}
 
 const run: Command = {
   name: "gateway run",
@@ -408,39 +268,6 @@ export const gatewayCommands: readonly Command[] = [
   fees,
   payout,
 ];
-
-/** Opens the registry beside a gateway that may be running (and has looked at the store), and closes it again. */
-async function withStore<T>(
-  config: GatewayConfig,
-  work: (registry: Registry, store: ReturnType<typeof openStore>) => T,
-): Promise<T> {
-  if (!gatewayRuns(config.dataDir)) await needReadableStore(config.dataDir);
-  const store = openStore(config.dataDir);
-  try {
-    return work(openRegistry(store), store);
-  } finally {
-    await store.close();
-  }
-}
-
-/** Where devices reach the broker. Throws `config-invalid` if it can't be told. */
-export function brokerAddress({ mqtt, file }: GatewayConfig): { host: string; port: number } {
-  if (mqtt.kind === "external") {
-    const url = new URL(mqtt.url);
-    return { host: url.hostname, port: Number(url.port || 1883) };
-  }
-  if (mqtt.publicAddress !== undefined) return splitHostPort(mqtt.publicAddress)!;
-  if (mqtt.host.includes(":") && mqtt.host !== "::")
-    throw lngateError(
-      "config-invalid",
-      `${file}: with an IPv6 address in "mqtt.host", "mqtt.publicAddress" is needed`,
-    );
-  if (mqtt.host !== "0.0.0.0" && mqtt.host !== "::") return { host: mqtt.host, port: mqtt.port };
-  const own = Object.values(networkInterfaces())
-    .flatMap(addresses => addresses ?? [])
-    .find(({ family, internal }) => family === "IPv4" && !internal);
-  return { host: own?.address ?? "127.0.0.1", port: mqtt.port };
-}
 
 function isLoopback(host: string): boolean {
   return host === "localhost" || host.startsWith("127.");

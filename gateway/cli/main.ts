@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { isatty } from "node:tty";
 import { writeText } from "../streams.ts";
-import { runCommandLine } from "./command.ts";
+import { described, runCommandLine } from "./command.ts";
 /** The program `lngate`: for the operator of a gateway and for owners of devices. */
 import { deviceCommands } from "./device-commands.ts";
 import { gatewayCommands } from "./gateway-commands.ts";
@@ -10,6 +10,12 @@ import { recoverCommands } from "./recover-commands.ts";
 
 const INTRO = `LNGate: Lightning payments for microcontrollers. The device holds half of its channel's key, the gateway
 runs the node; neither a stolen device nor a hacked gateway can move the money.`;
+
+// What fails outside of the command's own course ends it just the same.
+process.on("uncaughtException", error => {
+  writeText(2, `${described(error)}\n`);
+  process.exit(1);
+});
 
 process.exitCode = await runCommandLine(
   [...gatewayCommands, ...ownerCommands, ...deviceCommands, ...recoverCommands],

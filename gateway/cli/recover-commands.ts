@@ -29,8 +29,9 @@ import {
 } from "../../owner/recover.ts";
 import { checkExit, type ExitFile, readExit, writeExit } from "../../owner/recover-exit.ts";
 import { type RecoveryKeys, readWif, recoveryKeys } from "../../owner/recover-keys.ts";
-import { deviceSecrets } from "../../owner/seed.ts";
+import { checkWords, deviceSecrets } from "../../owner/seed.ts";
 import {
+  endedExits,
   forgetExits,
   lookAtExit,
   takeExitFromImage,
@@ -39,7 +40,7 @@ import {
 } from "../../owner/watch.ts";
 import { addressScript, scriptAddress } from "../../src/bitcoin/address.ts";
 import { txidOf } from "../../src/bitcoin/transaction.ts";
-import { lngateError } from "../../src/errors.ts";
+import { codeOf, lngateError } from "../../src/errors.ts";
 import { type Command, type Given, type Terminal, usage } from "./command.ts";
 import { networkOf } from "./gateway-commands.ts";
 import { DATA, ownerFolder } from "./owner-commands.ts";
@@ -47,23 +48,28 @@ import { DATA, ownerFolder } from "./owner-commands.ts";
 const DEFAULT_GAP = 20;
 const sats = (sat: number) => `${sat.toLocaleString("en-US")} sat`;
 
+/** Where a command finds the chain. */
+export const CHAIN = {
+  bitcoind: { value: "URL", help: "a bitcoind, e.g. http://127.0.0.1:8332" },
+  cookie: { value: "FILE", help: "its cookie file" },
+  user: { value: "NAME", help: "or a user of its rpcauth; the password is in $LNGATE_RPC_PASSWORD" },
+  esplora: { value: "URL", help: "or an Esplora server, e.g. https://blockstream.info/api" },
+};
+
 const recover: Command = {
   name: "owner recover",
   summary: "take the money home from the 24 words, without any gateway",
   help: `Reads the 24 words from standard input, looks for everything that is yours on the chain, shows what it would do and what it costs, and asks. It needs a bitcoind (no wallet, no index, pruned or not) or an Esplora server, and nothing else of LNGate.
 
-From the words alone it finds what the bridge paid when it closed a channel, and what mutual closes paid. For a channel that nobody closed it needs the device's exit (lngate device exit). For a deposit that was never used it needs backup.json, or an exit, or --scan-from.
+From the words alone it finds what the bridge paid when it closed a channel, and what mutual closes paid. What a channel paid that was closed with the device's own state it finds by the exit, which devices in --data keep. For a channel that nobody closed it needs the device's exit (lngate device exit). For a deposit that was never used it needs backup.json, or an exit, or --scan-from.
 
 Some of the money is locked for some blocks: the command says until when. Give it again then; it finds out by itself how far everything is. It never publishes an exit that may be revoked.
 
 An exit pays the feerate that was usual when it was signed. If that is too low now, name any coin of yours with --coin: it pays for both.`,
   options: {
     ...DATA,
-    network: { value: "NAME", help: "mainnet (default), testnet, signet or regtest" },
-    bitcoind: { value: "URL", help: "a bitcoind, e.g. http://127.0.0.1:8332" },
-    cookie: { value: "FILE", help: "its cookie file" },
-    user: { value: "NAME", help: "or a user of its rpcauth; the password is in $LNGATE_RPC_PASSWORD" },
-    esplora: { value: "URL", help: "or an Esplora server, e.g. https://blockstream.info/api" },
+    network: { value: "NAME", help: "mainnet, testnet, signet or regtest (default: the chain's)" },
+    ...CHAIN,
     exit: { value: "FILES", help: "exits of `lngate device exit`, separated by commas" },
     backup: {
       value: "FILES",
@@ -85,13 +91,15 @@ An exit pays the feerate that was usual when it was signed. If that is too low n
     yes: { help: "do it without asking" },
   },
   async run(given, terminal) {
-    const network = networkOf(given) ?? "mainnet";
+    const named = networkOf(given);
     const input = lineReader();
     try {
-      const chain = chainOf(given);
+      const chain = chainOf(given, sentence => terminal.note(sentence));
       try {
         if (process.stdin.isTTY) terminal.note("Type the 24 words, then Enter:");
-        const keys = recoveryKeys(await input.words(), network);
+        const words = await input.words();
+        checkWords(words);
+        const keys = recoveryKeys(words, named ?? (await chain.network()));
         await recoverWith(given, terminal, chain, keys, () => input.line());
       } finally {
         chain.close();
@@ -111,17 +119,19 @@ async function recoverWith(
 ): Promise<void> {
   const { network } = keys;
   const gap = given.number("gap", 1, 10_000) ?? DEFAULT_GAP;
-  const exits = files(given, "exit").map(file => readExitFile(file, keys));
+  const exits = files(given, "exit").map(file => readExitFile(file, readText(file), keys));
+  const kept = keptExits(given, keys);
   const feerate = feerateOf(given);
   const coinText = given.text("coin");
   const keyFile = given.text("coin-key");
-  const coinKey = keyFile === undefined ? undefined : readWif(readFileSync(keyFile, "utf8"), network);
+  const coinKey = keyFile === undefined ? undefined : readWif(readText(keyFile), network);
   const to = given.text("to");
   const scanFromHeight = given.number("scan-from", 0, 10_000_000);
   const options = {
     keys,
     chain,
     exits,
+    kept: kept.exits,
     deposits: knownDeposits(given),
     channels: filesOf(given, "channel-file", CHANNEL_FILE).map(file => there(file, readHeldChannel(file))),
     gap,
@@ -132,7 +142,7 @@ async function recoverWith(
     onProgress: (sentence: string) => terminal.progress(sentence),
   };
   const plan = await planRecovery(options);
-  for (const line of described(plan, chain, network)) terminal.say(line);
+  for (const line of described(plan, kept.remarks, chain, network)) terminal.say(line);
   const doing = actions(plan) > 0;
   const agreed = doing && (given.flag("yes") || (await isAgreed(terminal, ask)));
   const published = agreed ? await carryOut(chain, plan) : [];
@@ -141,7 +151,12 @@ async function recoverWith(
   const left = doing || isUnfinished(plan);
   if (left && (agreed || !doing))
     terminal.say("Give the same command again later: not everything is home yet.");
-  terminal.result({ ...asJson(plan, network), published: published.map(shownTxid), finished: !left });
+  terminal.result({
+    ...asJson(plan, network),
+    remarks: [...plan.remarks, ...kept.remarks],
+    published: published.map(shownTxid),
+    finished: !left,
+  });
 }
 
 function actions({ exits, collections }: RecoveryPlan): number {
@@ -154,7 +169,12 @@ async function isAgreed(terminal: Terminal, ask: () => Promise<string>): Promise
 }
 
 /** The plan for a person. */
-function described(plan: RecoveryPlan, chain: OwnerChain, network: Network): string[] {
+function described(
+  plan: RecoveryPlan,
+  furtherRemarks: readonly string[],
+  chain: OwnerChain,
+  network: Network,
+): string[] {
   const lines = [
     `Block ${plan.height}, by the ${chain.name}; feerate ${perVbyte(plan.feeratePerKw)} sat/vB.`,
     "",
@@ -192,8 +212,8 @@ function described(plan: RecoveryPlan, chain: OwnerChain, network: Network): str
     lines.push(
       `Home already: ${sats(output.valueSat)} at ${address}; any wallet restored from the words finds it.`,
     );
-  if (lines.length === 2) lines.push("Nothing was found.");
-  return [...lines, ...plan.remarks.map(remark => `Note: ${remark}.`), ""];
+  if (lines.length === 2) lines.push("Nothing was found with what was given.");
+  return [...lines, ...[...plan.remarks, ...furtherRemarks].map(remark => `Note: ${remark}.`), ""];
 }
 
 function asJson(plan: RecoveryPlan, network: Network): object {
@@ -224,7 +244,6 @@ function asJson(plan: RecoveryPlan, network: Network): object {
       sat: output.valueSat,
       address,
     })),
-    remarks: plan.remarks,
   };
 }
 
@@ -242,8 +261,34 @@ function readText(file: string): string {
   }
 }
 
-function readExitFile(file: string, keys: RecoveryKeys): ExitFile {
-  return readExit(file, readText(file), fundingKey => keys.device(fundingKey).commitmentMaster);
+/** Throws `wrong-network`: the keys of another network would find such an exit damaged. */
+function needSameNetwork(name: string, of: Network, network: Network): void {
+  if (of !== network) throw lngateError("wrong-network", `${name} is of ${of}, and this is ${network}`);
+}
+
+function readExitFile(name: string, content: string, keys: RecoveryKeys): ExitFile {
+  return readExit(name, content, (fundingKey, network) => {
+    needSameNetwork(name, network, keys.network);
+    return keys.device(fundingKey).commitmentMaster;
+  });
+}
+
+/** What the devices in the owner's folder keep of channels that have ended, and what can't be read of it. */
+function keptExits(given: Given, keys: RecoveryKeys): { exits: ExitFile[]; remarks: string[] } {
+  const folder = ownerFolder(given);
+  const [exits, remarks]: [ExitFile[], string[]] = [[], []];
+  for (const deviceId of pairedDevices(folder)) {
+    try {
+      for (const { source, exit } of endedExits(deviceFolder(folder, deviceId))) {
+        const name = `the exit of channel ${exit.index} in the flash of device ${deviceId}`;
+        exits.push(readExitFile(name, writeExit(source, exit, true), keys));
+      }
+    } catch (error) {
+      if (codeOf(error) === undefined) throw error;
+      remarks.push(`device ${deviceId} in ${folder} was left out: ${(error as Error).message}`);
+    }
+  }
+  return { exits, remarks };
 }
 
 /** From the backups that are named, and from those in the owner's folder if there is one. */
@@ -277,18 +322,36 @@ function feerateOf(given: Given): number | undefined {
   return Math.ceil(perVb * 250);
 }
 
-function chainOf(given: Given): OwnerChain {
+/** The height by the chain that was named, if one was. Throws `wrong-network`, and what the chain throws. */
+export async function heightOf(
+  given: Given,
+  network: Network,
+  onWait: (sentence: string) => void,
+): Promise<number | undefined> {
+  if (given.text("bitcoind") === undefined && given.text("esplora") === undefined) return undefined;
+  const chain = chainOf(given, onWait);
+  try {
+    await chain.check(network);
+    return await chain.height();
+  } finally {
+    chain.close();
+  }
+}
+
+/** The chain that was named; `onWait` hears why it takes longer. */
+function chainOf(given: Given, onWait: (sentence: string) => void): OwnerChain {
+  const patience = { onWait };
   const [bitcoind, esplora] = [given.text("bitcoind"), given.text("esplora")];
   if ((bitcoind === undefined) === (esplora === undefined))
     throw usage("say where the chain is: either --bitcoind URL or --esplora URL");
   for (const url of [bitcoind, esplora])
     if (url !== undefined && !URL.canParse(url)) throw usage(`"${url}" is no URL`);
-  if (esplora !== undefined) return esploraChain(esplora);
+  if (esplora !== undefined) return esploraChain(esplora, patience);
   const [cookieFile, user] = [given.text("cookie"), given.text("user")];
-  if (cookieFile !== undefined) return bitcoindChain({ url: bitcoind!, cookieFile });
+  if (cookieFile !== undefined) return bitcoindChain({ url: bitcoind!, cookieFile }, patience);
   if (user === undefined) throw usage("bitcoind needs --cookie FILE or --user NAME");
   const password = process.env["LNGATE_RPC_PASSWORD"] ?? "";
-  return bitcoindChain({ url: bitcoind!, user, password });
+  return bitcoindChain({ url: bitcoind!, user, password }, patience);
 }
 
 /** Standard input by lines: first the words, on one line or more, then answers. */
@@ -328,7 +391,7 @@ A board has no files: have it print its exit (device.exit() in its script), save
   options: {
     ...DEVICE,
     out: { value: "FILE", help: "where to write it (default: exit.json beside the device's files)" },
-    channel: { value: "N", help: "an earlier channel of this device, whose close never came" },
+    channel: { value: "N", help: "an earlier channel of this device (default: the latest)" },
     from: { value: "FILE", help: "what a board has printed" },
     image: { value: "FILE", help: "an image of a board's flash" },
     erased: { help: "the board was erased right after the image was read out, and has not run in between" },
@@ -349,7 +412,7 @@ A board has no files: have it print its exit (device.exit() in its script), save
     const file = given.text("out") ?? join(deviceFolder(owner.folder, deviceId), "exit.json");
     writeFileAtomic(file, writeExit(source, taken, true));
     terminal.say(
-      `State ${taken.number} of device ${deviceId} is in ${file}, and the device signs nothing more.`,
+      `State ${taken.number} of channel ${taken.index} of device ${deviceId} is in ${file}; the device signs nothing more of that channel.`,
     );
     terminal.say(`Next: lngate owner recover --exit ${file}`);
     terminal.result({ deviceId, file, channel: taken.index, state: taken.number });
@@ -387,9 +450,11 @@ With --image it looks into an image read out of a board's flash, with --exit at 
   },
   async run(given, terminal) {
     const { folder, network, keys } = openOwner(ownerFolder(given));
-    const master = (fundingKey: Uint8Array) =>
-      deviceSecrets(keys.hotSecret, fundingKey, new Uint8Array(32)).commitmentMaster;
     const named = given.text("exit");
+    const master = (fundingKey: Uint8Array, of: Network) => {
+      needSameNetwork(named ?? "the device's flash", of, network);
+      return deviceSecrets(keys.hotSecret, fundingKey, new Uint8Array(32)).commitmentMaster;
+    };
     let file: ExitFile;
     if (named !== undefined) {
       file = readExit(named, readText(named), master);

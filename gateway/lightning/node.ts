@@ -24,7 +24,7 @@ import type {
   IndexedTransaction,
   Watching,
 } from "../chain/follower.ts";
-import type { Log } from "../log.ts";
+import { type Log, lastingTrouble } from "../log.ts";
 import { withoutPendingClaims } from "./manager-repair.ts";
 import { claimOrFail, createInvoice, type InvoiceRequest } from "./node-invoices.ts";
 import { learnFrom } from "./node-routes.ts";
@@ -82,6 +82,7 @@ interface Contact {
   /** By performance.now(). */
   nextAt: number;
   connecting: boolean;
+  readonly trouble: (error: unknown) => void;
 }
 
 const MANAGER = "manager";
@@ -632,7 +633,13 @@ export class LightningNode {
 
   /** Stays connected to this peer from now on. */
   keepConnected(address: Peer): void {
-    this.contacts.set(toHex(address.nodeId), { address, delay: RECONNECT_MS, nextAt: 0, connecting: false });
+    const { log } = this.options;
+    const trouble = lastingTrouble(error => {
+      if (error) log.warn(error.message, { code: codeOf(error) });
+      else log.info("connected to the bridge again");
+    });
+    const contact = { address, delay: RECONNECT_MS, nextAt: 0, connecting: false, trouble };
+    this.contacts.set(toHex(address.nodeId), contact);
     this.reconnect();
   }
 
@@ -647,12 +654,20 @@ export class LightningNode {
     const { nodeId, host, port } = contact.address;
     contact.connecting = true;
     try {
-      await this.sockets.connect(nodeId, host, port);
-      contact.delay = RECONNECT_MS;
-    } catch (error) {
-      if (contact.delay === RECONNECT_MS)
-        this.options.log.warn((error as Error).message, { code: codeOf(error) });
       contact.delay = Math.min(2 * contact.delay, LONGEST_RECONNECT_MS);
+      const socket = await this.sockets.connect(nodeId, host, port);
+      // Somebody is there: what it breaks off now, it may take in a moment.
+      contact.delay = RECONNECT_MS;
+      await this.until("peer-unreachable", () => this.isConnected(nodeId) || socket.destroyed);
+      if (!this.isConnected(nodeId))
+        throw lngateError(
+          "peer-unreachable",
+          `the node at ${host}:${port} breaks off the handshake: is its public key ${toHex(nodeId)}?`,
+        );
+      contact.trouble(null);
+    } catch (error) {
+      if (this.stopped) return;
+      contact.trouble(error);
     } finally {
       contact.connecting = false;
       contact.nextAt = performance.now() + contact.delay;

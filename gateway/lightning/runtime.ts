@@ -5,7 +5,7 @@ import * as ldk from "lightningdevkit";
 import type { Network } from "../../device/identity.ts";
 import type { Chain } from "../chain/chain.ts";
 import type { FeePurpose } from "../chain/fees.ts";
-import type { Log } from "../log.ts";
+import { counted, type Log } from "../log.ts";
 import type { NodeStore } from "./store.ts";
 
 let started: Promise<void> | undefined;
@@ -79,11 +79,13 @@ export function ldkNetwork(network: Network): ldk.Network {
 export async function startRuntime(chain: Chain, log: Log, store?: NodeStore): Promise<LightningRuntime> {
   const { network } = chain;
   await startLdk();
+  // A peer can cause them at will.
+  const errors = counted((text, fields) => log.warn(text, fields));
   const logger = ldk.Logger.new_impl({
     log: record => {
       const level = record.get_level();
       if (level === ldk.Level.LDKLevel_Error)
-        log.warn(record.get_args(), { module: record.get_module_path() });
+        errors.note(record.get_args(), { module: record.get_module_path() });
       else if (level >= ldk.Level.LDKLevel_Info)
         log.debug(record.get_args(), { module: record.get_module_path() });
     },

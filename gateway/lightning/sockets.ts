@@ -48,7 +48,7 @@ export class PeerSockets {
   }
 
   /** Connects to a peer; resolves when TCP is up and LDK has begun its handshake. Throws `peer-unreachable`. */
-  connect(nodeId: Uint8Array, host: string, port: number): Promise<void> {
+  connect(nodeId: Uint8Array, host: string, port: number): Promise<Socket> {
     return new Promise((resolve, reject) => {
       const socket = connect({ host, port });
       const fail = (why: string) => {
@@ -70,7 +70,7 @@ export class PeerSockets {
           if (!(begun instanceof ldk.Result_CVec_u8ZPeerHandleErrorZ_OK))
             return fail("LDK refuses the connection");
           socket.write(begun.res);
-          resolve();
+          resolve(socket);
         });
       });
     });

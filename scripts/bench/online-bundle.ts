@@ -22,7 +22,7 @@ const limbsInPlaceOfPort: Plugin = {
  * @param root the project's folder
  */
 export async function bundleOnline(engine: OnlineEngine, root: string): Promise<string> {
-  const names = "answer, complete, signWithNonce";
+  const names = "answer, answerWithMac, complete, isAuthentic, signWithNonce";
   const { outputFiles } = await build({
     // Assigned by name, so that the bundler's helpers for modules are not measured.
     stdin: {

@@ -68,21 +68,27 @@ export interface SecretStore {
 
 export const EMPTY_SECRET_STORE: SecretStore = { count: 0, secrets: [] };
 
-/** The store with the secret of commitment `store.count` added. Throws `bad-secret` if earlier ones do not follow. */
-export function storeSecret(store: SecretStore, secret: Uint8Array): SecretStore {
+/** The store with the secret of commitment `store.count` added; null if earlier ones do not follow from it. */
+export function addSecret(store: SecretStore, secret: Uint8Array): SecretStore | null {
   const index = indexOf(store.count);
-  if (secret.length !== 32) throw lngateError("bad-secret", "a commitment secret must be 32 bytes");
+  if (secret.length !== 32) return null;
   let zeros = 0;
   // Each entry below this one's place differs from it in a single bit, so that one step leads there.
   while (zeros < INDEX_BITS && bitOf(index, zeros) === 0) {
-    if (!equal(step(secret, zeros), store.secrets[zeros]!)) {
-      throw lngateError("bad-secret", "this commitment secret does not belong to the earlier ones");
-    }
+    if (!equal(step(secret, zeros), store.secrets[zeros]!)) return null;
     zeros++;
   }
   const secrets = store.secrets.slice();
   secrets[zeros] = secret;
   return { count: store.count + 1, secrets };
+}
+
+/** The same. Throws `bad-secret` if earlier ones do not follow. */
+export function storeSecret(store: SecretStore, secret: Uint8Array): SecretStore {
+  const added = addSecret(store, secret);
+  if (added === null)
+    throw lngateError("bad-secret", "this commitment secret does not belong to the earlier ones");
+  return added;
 }
 
 /** The secret of an earlier commitment. Throws `bad-secret` if it was not revealed yet. */

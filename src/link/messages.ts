@@ -52,6 +52,16 @@ export const viewKind = record({
 /** One presignature's online message: s2 = w·z + v for record `id` (docs/threshold.md). */
 export const partialKind = record({ id: [1, uint(UINT32)], scalar: [2, bytes(32)] });
 
+/**
+ * The gateway's half of a signature that stays in the device (kind B), and the low half of its MAC: the device takes
+ * no answer that it cannot check.
+ */
+export const authenticatedKind = record({
+  id: [1, uint(UINT32)],
+  scalar: [2, bytes(32)],
+  mac: [3, bytes(16)],
+});
+
 /** The channel that the gateway proposes to fund, all in the bridge's words of open_channel and accept_channel. */
 export const proposalKind = record({
   /** Number of the device's channel, as the device asked for it: it selects the per-commitment seed. */
@@ -193,8 +203,8 @@ const step = message(16, "step", {
       view: optional([2, viewKind]),
       signature: [3, signature],
       htlcSignatures: optional([4, list(signature, MAX_HTLCS)]),
-      partial: [5, partialKind],
-      anchorPartial: optional([6, partialKind]),
+      partial: [5, authenticatedKind],
+      anchorPartial: optional([6, authenticatedKind]),
     }),
   ]),
   /**
@@ -268,3 +278,4 @@ export type Stepped = Extract<ToGateway, { type: "stepped" }>;
 export type View = ValueOf<typeof viewKind>;
 export type Proposal = ValueOf<typeof proposalKind>;
 export type Partial2pe = ValueOf<typeof partialKind>;
+export type AuthenticatedPartial = ValueOf<typeof authenticatedKind>;

@@ -29,7 +29,7 @@ import { serviceFeeKind } from "./service-fee.ts";
 
 /** Longest message of the owner's link: one piece. */
 export const OWNER_MAX_MESSAGE_BYTES = 65536;
-/** Longest question or answer: S2 of 64 presignatures. In pieces, fewer than the link lets wait. */
+/** Longest question or answer: S2 of 64 presignatures, or S3 of kind B. In pieces, fewer than the link lets wait. */
 export const OWNER_MAX_BYTES = 1_800_000;
 
 const point = bytes(33);
@@ -91,6 +91,8 @@ const charge = message(32, "charge", {
   setupB: optional([4, bytes(32)]),
   /** The owner's word to go on after a failed check. */
   confirmReset: optional([5, bool()]),
+  /** Id of the run of MACs that the owner holds. */
+  run: optional([6, bytes(32)]),
 });
 /** New oblivious transfers, after a RESET or where the two sides do not hold the same. Kind B carries E1. */
 const setup = message(33, "setup", { kind: [1, kind], e1: optional([2, bytes(points)]) });
@@ -103,10 +105,12 @@ const presign = message(35, "presign", {
   firstId: optional([3, uint(UINT32)]),
   s0: optional([4, bytesUpTo(64)]),
 });
-/** The owner's next message of the batch: S1 and S3 of kind A, S2 and S4 of kind B. */
+/** The owner's next message of the batch: S1 and S3 of kind A, S2 and S4 of kind B; M1 of a run of MACs. */
 const presignStep = message(36, "presign-step", { step: [1, text(2)], body: [2, bytesUpTo(MAX_CEREMONY)] });
 /** The batch with this first id is in the device's flash. */
 const installed = message(37, "installed", { kind: [1, kind], firstId: [2, uint(UINT32)] });
+/** A new run of MACs for kind B, by kind A's oblivious transfers. */
+const macRun = message(39, "mac-run", {});
 /** A check failed on the owner's side: code of the error. The gateway draws the same consequence. */
 const aborted = message(38, "aborted", { kind: [1, kind], code: [2, text(64)] });
 
@@ -187,10 +191,12 @@ const charging = message(32, "charging", {
   nextId: [1, recordCounts],
   /** Kinds that need new oblivious transfers. */
   needSetup: [2, list(kind, 2)],
+  /** Kind B needs a new run of MACs. */
+  needRun: [3, bool()],
 });
 /** E1 of kind A, or E2 of kind B. */
 const setupStep = message(33, "setup-step", { body: [1, bytes(points)] });
-/** The gateway's next message of the batch: S0, S2, S4 of kind A; S1, S3 of kind B. */
+/** The gateway's next message of the batch: S0, S2, S4 of kind A; S1, S3, S5 of kind B; M0 of a run of MACs. */
 const presigned = message(34, "presigned", { step: [1, text(2)], body: [2, bytesUpTo(MAX_CEREMONY)] });
 const done = message(35, "done", {});
 
@@ -212,6 +218,7 @@ export const fromOwner = protocol([
   presignStep,
   installed,
   aborted,
+  macRun,
 ]);
 export const toOwner = protocol([
   refused,

@@ -8,7 +8,8 @@ import { codeOf, lngateError } from "../errors.ts";
  * - `refuse`: nothing was spent; the request was wrong for this side.
  * - `burn-batch`: the batch in flight is gone.
  * - `burn-record`: one record is gone.
- * - `reset`: destroy the OT setup of that kind (both sides), burn what is in flight, go on after the owner's word.
+ * - `reset`: destroy the OT setup of that kind and the run of MACs (both sides), burn what is in flight, go on after
+ *   the owner's word.
  * - `lock`: nothing is presigned or signed any more; close the channel.
  */
 export type Consequence = "refuse" | "burn-batch" | "burn-record" | "reset" | "lock";
@@ -32,6 +33,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   "threshold-extension-check": { consequence: "reset", alarm: true },
   "threshold-multiplication-check": { consequence: "reset", alarm: true },
   "threshold-share-check": { consequence: "reset", alarm: true },
+  "threshold-mac-check": { consequence: "reset", alarm: true },
   "threshold-bad-signature": { consequence: "burn-record", alarm: false },
   "bad-answer": { consequence: "burn-record", alarm: false },
   "policy-record-reuse": { consequence: "lock", alarm: true },

@@ -1,20 +1,25 @@
 /**
  * The online half of the threshold signature: what happens during a payment. No elliptic curve is touched here,
- * so this is all that a microcontroller needs; its cost is one multiplication and one addition modulo n.
+ * so this is all that a microcontroller needs; its cost is one multiplication and one addition modulo n, and two more to check an answer.
  *
  * A presignature exists as two records, one per party. The *answering* party (P2) holds `w ‖ v` and answers a
  * sighash z with s2 = w·z + v; the *completing* party (P1) holds `r ‖ κ ‖ c` and makes s = κ·s2 + c of it.
- * For kind A the device answers, for kind B it completes. A third kind, H, is no threshold signature: a nonce
+ * For kind A the device answers, for kind B it completes, and checks the answer's MAC before. A third kind, H, is no threshold signature: a nonce
  * prepared for the device's own key (`w ‖ r` with w = 1/k).
  *
  * Every record must serve one message only: two answers from one record give the whole key to the other side.
  * This module cannot know what was used before; a record store (records.ts) must stand in front of it.
  */
+import { equal } from "../bytes/bytes.ts";
 import { isLowS, isReducedScalar, isValidScalar, mulAddMod, mulMod, negate } from "../bytes/scalar.ts";
 import { lngateError } from "../errors.ts";
 
 /** Bytes of an answering record, `w ‖ v`. */
 export const ANSWERING_RECORD_BYTES = 64;
+/** Bytes of an answering record of kind B, `w ‖ v ‖ t_w ‖ t_v`: with the MACs of both. */
+export const AUTHENTICATED_RECORD_BYTES = 128;
+/** Bytes of the MAC of an answer: half of it, which leaves a forger one chance in 2^128. */
+export const ANSWER_MAC_BYTES = 16;
 /** Bytes of a completing record, `r ‖ κ ‖ c`. */
 export const COMPLETING_RECORD_BYTES = 96;
 /** Bytes of a prepared nonce, `w ‖ r`. */
@@ -36,6 +41,40 @@ export function answer(record: Uint8Array, sighash: Uint8Array): Uint8Array {
   w.fill(0);
   v.fill(0);
   return s2;
+}
+
+/**
+ * P2's step where P1 has to see without a curve that the answer is right: s2 = w·z + v (32 bytes) ‖ the low half (16) of
+ * its MAC z·t_w + t_v mod n.
+ *
+ * @param record `w ‖ v ‖ t_w ‖ t_v`, 128 bytes
+ * @throws `bad-record`, `bad-sighash`
+ */
+export function answerWithMac(record: Uint8Array, sighash: Uint8Array): Uint8Array {
+  needRecord(record, AUTHENTICATED_RECORD_BYTES);
+  const out = new Uint8Array(32 + ANSWER_MAC_BYTES);
+  out.set(answer(record.subarray(0, ANSWERING_RECORD_BYTES), sighash));
+  const [ofW, ofV] = [copyOf(record, 64, 96), copyOf(record, 96, 128)];
+  out.set(mulAddMod(ofW, sighash, ofV).subarray(ANSWER_MAC_BYTES), 32);
+  ofW.fill(0);
+  ofV.fill(0);
+  return out;
+}
+
+/**
+ * Is this P2's answer for this very sighash? Compares the low half of α·s2 + z·b_w + b_v mod n with the MAC, in constant
+ * time. Of a wrong answer nothing may be used, the record included.
+ *
+ * @param keys `α ‖ b_w ‖ b_v`, 96 bytes
+ * @param s2 32 bytes
+ * @param mac 16 bytes
+ * @throws `bad-sighash`
+ */
+export function isAuthentic(keys: Uint8Array, sighash: Uint8Array, s2: Uint8Array, mac: Uint8Array): boolean {
+  needSighash(sighash);
+  if (!isReducedScalar(s2)) return false;
+  const own = mulAddMod(keys.subarray(32, 64), sighash, keys.subarray(64, 96));
+  return equal(mulAddMod(keys.subarray(0, 32), s2, own).subarray(ANSWER_MAC_BYTES), mac);
 }
 
 /**

@@ -18,15 +18,36 @@
  *       │ S4  hash of all r (32)                  │
  *       │ ─────────────────────────────────────▶ │
  *
+ * In kind B the device (P1) cannot always verify what it completes, so that its side gets MACs of P2's records (mac.ts):
+ *
+ *       │     besides, B × corrections (26,624)   │
+ *       │                          (26,754·B) S3 │
+ *       │ ◀───────────────────────────────────── │
+ *       │ S4  besides, B × offsets (64·B + 32)    │
+ *       │ ─────────────────────────────────────▶ │
+ *       │        B × (t_w·T, t_v·T) (66·B)    S5 │
+ *       │ ◀───────────────────────────────────── │
+ *
  * The number of a batch is the id of its first record; ids never come twice within an epoch.
  */
 import { concat, equal, u32be } from "../bytes/bytes.ts";
 import { fromBigInt, N, readScalar, toBigInt, writeScalar } from "../bytes/scalar-bigint.ts";
 import { lngateError } from "../errors.ts";
-import { consequenceOf } from "./abort.ts";
 import { extendP1, extendP2, extensionBytes, rowBytesFor } from "./extension.ts";
-import { RepeatedHash, tagged, taggedScalar } from "./hash.ts";
+import { tagged, taggedScalar } from "./hash.ts";
 import type { KeyShare } from "./keyshare.ts";
+import {
+  asNumbers,
+  type Both,
+  batchMac,
+  MAC_CORRECTION_BYTES,
+  type MacRun,
+  needMacs,
+  needRunFor,
+  receiveMacs,
+  sendMacs,
+} from "./mac.ts";
+import { macKeys } from "./mac-keys.ts";
 import {
   decodePoint,
   decodeScalar,
@@ -45,12 +66,21 @@ import {
   xsModN,
 } from "./points.ts";
 import type { Batch } from "./records.ts";
-import { type Kind, kindByte, needSetupFor, type OtSetup } from "./setup.ts";
+import { guarded, type Kind, kindByte, needSetupFor, type OtSetup } from "./setup.ts";
 import { Fields, type Random, type Sent, type Turn, turn } from "./steps.ts";
+import {
+  bitOf,
+  erasing,
+  gadgetOf,
+  maskOf,
+  PadHash,
+  ROW_BYTES,
+  subsetSum,
+  TRANSFERS_EACH,
+  viewOf,
+} from "./transfers.ts";
 import { transpose128 } from "./transpose.ts";
 
-/** Transfers per multiplication: ξ = κ + 2·λs = 256 + 2·80. */
-const TRANSFERS_EACH = 416;
 /** The largest batch. Sizes are multiples of 4, so that a batch fills whole field elements. */
 export const MAX_BATCH = 64;
 const BATCH_STEP = 4;
@@ -59,7 +89,8 @@ const S0_BYTES = 32 + 4 + 4 + 1 + 2;
 const CORRECTION_BYTES = TRANSFERS_EACH * 64;
 const S2_EACH = CORRECTION_BYTES + 32 + 32 + POINT_BYTES + 32 + 32 + POINT_BYTES + PROOF_BYTES;
 const S3_EACH = POINT_BYTES + PROOF_BYTES + 32;
-const ROW_BYTES = 16;
+const MAC_OFFSET_BYTES = 2 * 32;
+const S5_EACH = 2 * POINT_BYTES;
 
 /** What a party brings to a batch. */
 export interface Presigner {
@@ -108,72 +139,6 @@ function openSession(
   return { kind, epoch, firstId, count, id, ids };
 }
 
-/** The gadget: 416 public scalars g_j, whose subset sums are P2's multiplicands. */
-function gadgetOf(sessionId: Uint8Array): bigint[] {
-  const hash = new RepeatedHash("gadget", sessionId, new Uint8Array(4));
-  const view = new DataView(hash.block.buffer);
-  return Array.from({ length: TRANSFERS_EACH }, (_, j) => {
-    view.setUint32(40, j);
-    return hash.scalar();
-  });
-}
-
-/** Makes pads out of rows: pad(j, k, row) = Hs("ote-pad", session, j, k, row). */
-class PadHash {
-  private readonly hash: RepeatedHash;
-  private readonly view: DataView;
-
-  constructor(sessionId: Uint8Array) {
-    // The session's id is padded to 60 bytes, so that it fills a block with its length, and a pad costs one block.
-    const padded = concat([sessionId, new Uint8Array(28)]);
-    this.hash = new RepeatedHash("ote-pad", padded, new Uint8Array(4), new Uint8Array(1), new Uint8Array(16));
-    this.view = new DataView(this.hash.block.buffer);
-  }
-
-  row(j: number, row: Uint8Array): void {
-    this.view.setUint32(4, j);
-    this.hash.block.set(row, 17);
-  }
-
-  pad(k: 0 | 1): bigint {
-    this.hash.block[12] = k;
-    return this.hash.scalar();
-  }
-
-  erase(): void {
-    this.hash.erase();
-  }
-}
-
-/** −1n or 0n: selects a number by a bit without branching on it. */
-function maskOf(bit: number): bigint {
-  return -BigInt(bit);
-}
-
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-}
-
-/** Runs a step; a failed check that depends on secrets destroys the setup before anyone hears of it. */
-function guarded<Result>(setup: OtSetup, batch: number, step: () => Result): Result {
-  setup.needBatch(batch);
-  try {
-    return step();
-  } catch (error) {
-    if (consequenceOf(error) === "reset") setup.destroy();
-    throw error;
-  }
-}
-
-/** Runs a step and overwrites what it was given, whatever comes of it. */
-function erasing<Result>(secrets: readonly Uint8Array[], step: () => Result): Result {
-  try {
-    return step();
-  } finally {
-    for (const secret of secrets) secret.fill(0);
-  }
-}
-
 function commitTo(sessionId: Uint8Array, opened: Uint8Array, blind: Uint8Array): Uint8Array {
   return tagged("com", sessionId, new Uint8Array([0x53]), opened, blind);
 }
@@ -207,22 +172,104 @@ interface Multiplied {
   readonly r1: bigint;
 }
 
+/** P1's side of kind A: its batch is final with the message S4, which must be sent after the batch was stored. */
+export type P1 = Sent<Turn<"S1", Sent<Turn<"S3", { readonly send: Uint8Array; readonly batch: Batch }>>>>;
+/** P1's side of kind B: its batch is final when the MACs of S5 are right. */
+export type P1WithMacs = Sent<Turn<"S1", Sent<Turn<"S3", Sent<Turn<"S5", { readonly batch: Batch }>>>>>>;
+
 /**
- * P1's side; it begins. Its batch is final with the message S4, which must be sent after the batch was stored.
+ * P1's side of kind A; it begins.
  *
  * @param firstId id of the first record, from the record store's `reserve`
  * @param count multiple of 4, at most 64
  * @throws at once `threshold-wrong-batch`, `threshold-old-epoch`, `bad-ot-setup`, `threshold-setup-destroyed`;
  *   later what abort.ts lists
  */
-export function presignP1(
-  { share, setup, random }: Presigner,
+export function presignP1(presigner: Presigner, firstId: number, count: number): P1 {
+  needKind(presigner.setup, "A");
+  return beginP1(presigner, firstId, count, S3_EACH, opened => {
+    const { session, rs, records } = opened;
+    return { send: acknowledge(session, rs), batch: makeBatch(session, records) };
+  });
+}
+
+/**
+ * P1's side of kind B. `firstId` must be above every id that was ever begun with: S0 makes them used, and what is
+ * used has to be written down before S0 is sent. Throws as `presignP1` does, and `bad-mac-run`.
+ */
+export function presignP1WithMacs(
+  presigner: Presigner & { readonly run: MacRun },
   firstId: number,
   count: number,
-): Sent<Turn<"S1", Sent<Turn<"S3", { readonly send: Uint8Array; readonly batch: Batch }>>>> {
+): P1WithMacs {
+  const { share, setup, run, random } = presigner;
+  needKind(setup, "B");
+  needRunFor(share, run);
+  const each = S3_EACH + MAC_CORRECTION_BYTES;
+  return beginP1(
+    presigner,
+    firstId,
+    count,
+    each,
+    ({ session, s3, nonces, rs, records, rest, kept, step }) => {
+      // Of everything that the gateway has said: the same key never meets two values, even where `random` repeats itself.
+      const key = tagged("mac-key", random(32), session.id, s3);
+      const keys = session.ids.map((_, i) => asNumbers(macKeys(key, firstId + i)));
+      const offsets = rest.map((corrections, i) => {
+        const own = receiveMacs(run, session.ids[i]!, corrections);
+        return concat(keys[i]!.map((wanted, which) => fromBigInt((wanted + N - own[which]!) % N)));
+      });
+      return {
+        send: concat([acknowledge(session, rs), ...offsets]),
+        next: turn("S5", message =>
+          step(() => {
+            const fields = new Fields("S5", message, count * S5_EACH);
+            const checked = session.ids.map((_, i) => ({
+              nonce: nonces[i]!,
+              r: rs[i]!,
+              x1: kept[i]!.x1,
+              keys: keys[i]!,
+              claims: [decodePoint(fields.take(POINT_BYTES)), decodePoint(fields.take(POINT_BYTES))] as const,
+            }));
+            needMacs(run.alpha, share.joint, checked, random);
+            return { batch: { ...makeBatch(session, records), mac: batchMac(run, key) } };
+          }),
+        ),
+      };
+    },
+  );
+}
+
+function needKind(setup: OtSetup, kind: Kind): void {
+  if (setup.kind !== kind) throw lngateError("bad-ot-setup", `these transfers are of kind ${setup.kind}`);
+}
+
+/** What P1 has when it has read S3. */
+interface Opened {
+  readonly session: Session;
+  readonly s3: Uint8Array;
+  readonly kept: readonly Multiplied[];
+  /** (k2 + r1)·G. */
+  readonly nonces: readonly Point[];
+  readonly rs: readonly bigint[];
+  readonly records: readonly (readonly bigint[])[];
+  /** What S3 carries per presignature behind its opening. */
+  readonly rest: readonly Uint8Array[];
+  /** Runs a later step of the batch. */
+  step<Result>(work: () => Result): Result;
+}
+
+function beginP1<Next>(
+  { share, setup, random, run }: Presigner & { readonly run?: MacRun },
+  firstId: number,
+  count: number,
+  s3Each: number,
+  finish: (opened: Opened) => Next,
+): Sent<Turn<"S1", Sent<Turn<"S3", Next>>>> {
   needSetupFor(share, setup, "P1");
   needBatchSize(count);
   const batch = setup.beginBatch();
+  const step = <Result>(work: () => Result) => guarded(setup, batch, work, run);
   const nonce1 = random(32).slice();
   return {
     send: concat([
@@ -233,7 +280,7 @@ export function presignP1(
       u16be(count),
     ]),
     next: turn("S1", message =>
-      guarded(setup, batch, () => {
+      step(() => {
         const columns = TRANSFERS_EACH * count;
         const fields = new Fields("S1", message, 32 + extensionBytes(columns) + 32 * count);
         const nonce2 = fields.take(32);
@@ -245,8 +292,11 @@ export function presignP1(
         );
         return {
           send,
-          next: turn("S3", message =>
-            guarded(setup, batch, () => finishP1(session, message, commitments, kept, random)),
+          next: turn("S3", s3 =>
+            step(() => {
+              const opened = openP1(session, s3, s3Each, commitments, kept, random);
+              return finish({ session, s3, kept, step, ...opened });
+            }),
           ),
         };
       }),
@@ -315,8 +365,8 @@ function correct(
   corrections: Uint8Array,
   random: Random,
 ): { eta: bigint; mu: Uint8Array; tA: bigint } {
-  const gadget = gadgetOf(sessionId);
-  const pads = new PadHash(sessionId);
+  const gadget = gadgetOf("gadget", sessionId);
+  const pads = new PadHash("ote-pad", sessionId);
   const check = randomScalar(random);
   const out = viewOf(corrections);
   const first: bigint[] = [];
@@ -349,34 +399,36 @@ function correct(
   return { eta: (check + theta * x1) % N, mu, tA: N - (sum % N) };
 }
 
-/** Reads S3, and makes P1's records and S4. */
-function finishP1(
+/** Reads S3, and makes P1's records. */
+function openP1(
   session: Session,
   message: Uint8Array,
+  each: number,
   commitments: readonly Uint8Array[],
   kept: readonly Multiplied[],
   random: Random,
-): { send: Uint8Array; batch: Batch } {
+): Pick<Opened, "nonces" | "rs" | "records" | "rest"> {
   const { count, ids } = session;
-  const fields = new Fields("S3", message, count * S3_EACH);
+  const fields = new Fields("S3", message, count * each);
+  const rest: Uint8Array[] = [];
   const claims = ids.map((sid, i) => {
     const opened = fields.take(POINT_BYTES + PROOF_BYTES);
     if (!equal(commitTo(sid, opened, fields.take(32)), commitments[i]!)) {
       throw lngateError("threshold-bad-commitment", "S3 does not open what S1 committed to");
     }
+    rest.push(fields.take(each - S3_EACH));
     const point = opened.subarray(0, POINT_BYTES);
     return { sid, role: "P2", point, decoded: decodePoint(point), proof: opened.subarray(POINT_BYTES) };
   });
   verifyProofs(claims, random);
-  const rs = xsModN(
-    // r1 is known to both sides, and may be multiplied with in any time.
-    claims.map(({ decoded }, i) => multiply(decoded.add(G.multiplyUnsafe(kept[i]!.r1)), kept[i]!.k1)),
-  );
+  // r1 is known to both sides, and may be multiplied with in any time.
+  const nonces = claims.map(({ decoded }, i) => decoded.add(G.multiplyUnsafe(kept[i]!.r1)));
+  const rs = xsModN(nonces.map((nonce, i) => multiply(nonce, kept[i]!.k1)));
   const records = kept.map(({ x1, k1 }, i) => {
     const kappa = invert(k1);
     return [rs[i]!, kappa, (((kappa * rs[i]!) % N) * x1) % N];
   });
-  return { send: acknowledge(session, rs), batch: makeBatch(session, records) };
+  return { nonces, rs, records, rest };
 }
 
 /** What P2 keeps of one presignature between S1 and S3. */
@@ -387,20 +439,99 @@ interface Chosen {
   readonly opening: Uint8Array;
 }
 
+/** P2's side after S0: what it sends, and the ids that the batch takes up to. */
+export interface Begun<Next> extends Sent<Next> {
+  /** The id after the batch's last record: to be written down before S1 is sent. */
+  readonly end: number;
+}
+/** P2's side of kind A: its batch is final when S4 has come. */
+export type P2 = Turn<"S0", Begun<Turn<"S2", Sent<Turn<"S4", { readonly batch: Batch }>>>>>;
+/** P2's side of kind B: its batch is to be stored before S5 is sent, and used only when P1 has stored its own. */
+export type P2WithMacs = Turn<
+  "S0",
+  Begun<Turn<"S2", Sent<Turn<"S4", { readonly send: Uint8Array; readonly batch: Batch }>>>>
+>;
+
 /**
- * P2's side. Its batch is final when S4 has come.
+ * P2's side of kind A.
  *
  * @param nextId the least record id that the own store takes; S0 must not name an earlier one
  * @throws at once `threshold-old-epoch`, `bad-ot-setup`, `threshold-setup-destroyed`; later what abort.ts lists
  */
-export function presignP2(
-  { share, setup, random }: Presigner,
+export function presignP2(presigner: Presigner, nextId: number): P2 {
+  needKind(presigner.setup, "A");
+  return beginP2(presigner, nextId, ({ session, openings, ack, records }) => ({
+    send: concat(openings),
+    next: (message, needAck) => {
+      needAck(new Fields("S4", message, ack.length).take(ack.length));
+      return { batch: makeBatch(session, records) };
+    },
+  }));
+}
+
+/** P2's side of kind B. Throws as `presignP2` does, and `bad-mac-run`. */
+export function presignP2WithMacs(
+  presigner: Presigner & { readonly run: MacRun },
   nextId: number,
-): Turn<"S0", Sent<Turn<"S2", Sent<Turn<"S4", { readonly batch: Batch }>>>>> {
+): P2WithMacs {
+  const { share, setup, run } = presigner;
+  needKind(setup, "B");
+  needRunFor(share, run);
+  return beginP2(presigner, nextId, ({ session, openings, ack, nonces, records }) => {
+    const macs: Both[] = [];
+    const parts = openings.map((opening, i) => {
+      const corrections = new Uint8Array(MAC_CORRECTION_BYTES);
+      macs.push(sendMacs(run, session.ids[i]!, [records[i]![0]!, records[i]![1]!], corrections));
+      return concat([opening, corrections]);
+    });
+    return {
+      send: concat(parts),
+      next: (message, needAck) => {
+        const fields = new Fields("S4", message, ack.length + session.count * MAC_OFFSET_BYTES);
+        needAck(fields.take(ack.length));
+        const whole = macs.map((own, i) => {
+          const shifted = own.map(mac => (mac + decodeScalar(fields.take(32))) % N);
+          return [...records[i]!, ...shifted];
+        });
+        // t·T = (t·(k2 + r1))·G, which is one multiplication of the base point.
+        const points = whole.flatMap(([, , ofW, ofV], i) =>
+          [ofW!, ofV!].map(mac => G.multiply((mac * nonces[i]!) % N)),
+        );
+        return { send: concat(encodePoints(points)), batch: makeBatch(session, whole) };
+      },
+    };
+  });
+}
+
+/** What P2 has when it has read S2. */
+interface Answering {
+  readonly session: Session;
+  /** R2 ‖ proof ‖ ρ of each. */
+  readonly openings: readonly Uint8Array[];
+  /** What S4 begins with. */
+  readonly ack: Uint8Array;
+  /** k2 + r1. */
+  readonly nonces: readonly bigint[];
+  /** w, v. */
+  readonly records: readonly (readonly bigint[])[];
+}
+
+/** Throws unless S4 has the same nonces. */
+type NeedAck = (found: Uint8Array) => void;
+
+function beginP2<Done>(
+  { share, setup, random, run }: Presigner & { readonly run?: MacRun },
+  nextId: number,
+  finish: (answering: Answering) => {
+    send: Uint8Array;
+    next: (message: Uint8Array, needAck: NeedAck) => Done;
+  },
+): Turn<"S0", Begun<Turn<"S2", Sent<Turn<"S4", Done>>>>> {
   needSetupFor(share, setup, "P2");
   const batch = setup.beginBatch();
+  const step = <Result>(work: () => Result) => guarded(setup, batch, work, run);
   return turn("S0", message =>
-    guarded(setup, batch, () => {
+    step(() => {
       const fields = new Fields("S0", message, S0_BYTES);
       const nonce1 = fields.take(32);
       const epoch = fields.number(4);
@@ -424,25 +555,23 @@ export function presignP2(
       );
       return {
         send: concat([nonce2, extension, ...commitments]),
+        end: firstId + count,
         next: turn("S2", message =>
-          guarded(setup, batch, () => {
-            const {
-              send,
-              batch: records,
-              ack,
-            } = erasing([choices, matrix], () =>
+          step(() => {
+            const answering = erasing([choices, matrix], () =>
               finishP2(session, share, message, choices, matrix, chosen, random),
             );
+            const { send, next } = finish(answering);
             return {
               send,
-              next: turn("S4", message => {
-                setup.needBatch(batch);
-                if (!equal(new Fields("S4", message, 32).take(32), ack)) {
-                  records.records.fill(0);
-                  throw lngateError("threshold-bad-confirmation", "P1 has other nonces than P2");
-                }
-                return { batch: records };
-              }),
+              next: turn("S4", message =>
+                step(() =>
+                  next(message, found => {
+                    if (equal(found, answering.ack)) return;
+                    throw lngateError("threshold-bad-confirmation", "P1 has other nonces than P2");
+                  }),
+                ),
+              ),
             };
           }),
         ),
@@ -453,13 +582,8 @@ export function presignP2(
 
 /** S1: the random choice bits add up to k2; commits to R2 = k2·G. */
 function choose(session: Session, choices: Uint8Array, random: Random): Chosen[] {
-  const gadgets = session.ids.map(gadgetOf);
-  const secrets = gadgets.map((gadget, i) => {
-    let sum = 0n;
-    for (let j = 0; j < TRANSFERS_EACH; j++)
-      sum += gadget[j]! & maskOf(bitOf(choices, i * TRANSFERS_EACH + j));
-    return sum % N;
-  });
+  const gadgets = session.ids.map(id => gadgetOf("gadget", id));
+  const secrets = gadgets.map((gadget, i) => subsetSum(gadget, choices, i * TRANSFERS_EACH) % N);
   const points = encodePoints(secrets.map(k2 => G.multiply(k2)));
   const proofs = prove(
     secrets.map((secret, i) => ({ sid: session.ids[i]!, role: "P2", point: points[i]!, secret })),
@@ -472,11 +596,7 @@ function choose(session: Session, choices: Uint8Array, random: Random): Chosen[]
   }));
 }
 
-function bitOf(bytes: Uint8Array, at: number): number {
-  return (bytes[at >> 3]! >> (at & 7)) & 1;
-}
-
-/** Reads S2, and makes P2's records, S3, and what S4 must be. */
+/** Reads S2, and makes P2's records, and what S4 must be. */
 function finishP2(
   session: Session,
   share: KeyShare,
@@ -485,7 +605,7 @@ function finishP2(
   matrix: Uint8Array,
   chosen: readonly Chosen[],
   random: Random,
-): { send: Uint8Array; batch: Batch; ack: Uint8Array } {
+): Answering {
   const { count, ids } = session;
   const fields = new Fields("S2", message, count * S2_EACH);
   const parts = ids.map(sid => {
@@ -531,9 +651,11 @@ function finishP2(
     return [w, (((w * rs[i]!) % N) * (xP2 + N - sums[i]!)) % N];
   });
   return {
-    send: concat(chosen.map(({ opening }) => opening)),
-    batch: makeBatch(session, records),
+    session,
+    openings: chosen.map(({ opening }) => opening),
     ack: acknowledge(session, rs),
+    nonces,
+    records,
   };
 }
 
@@ -546,7 +668,7 @@ function receive(
   corrections: Uint8Array,
   eta: bigint,
 ): { tB: bigint; mu: Uint8Array } {
-  const pads = new PadHash(sessionId);
+  const pads = new PadHash("ote-pad", sessionId);
   const theta = taggedScalar("theta", sessionId, corrections);
   const input = viewOf(corrections);
   const all = new Uint8Array(TRANSFERS_EACH * 32);

@@ -8,7 +8,12 @@
  */
 import { concat, equal, toHex, u32be } from "../bytes/bytes.ts";
 import { lngateError } from "../errors.ts";
-import { ANSWERING_RECORD_BYTES, COMPLETING_RECORD_BYTES, NONCE_RECORD_BYTES } from "./online.ts";
+import {
+  ANSWERING_RECORD_BYTES,
+  AUTHENTICATED_RECORD_BYTES,
+  COMPLETING_RECORD_BYTES,
+  NONCE_RECORD_BYTES,
+} from "./online.ts";
 import type { Kind } from "./setup.ts";
 import { Fields } from "./steps.ts";
 
@@ -23,14 +28,23 @@ export interface Batch {
   readonly count: number;
   /** `count` records of equal length, one after the other. */
   readonly records: Uint8Array;
+  /** What the device has of a batch of kind B besides: α ‖ key of the batch's MACs, 64 bytes (mac-keys.ts). */
+  readonly mac?: Uint8Array;
 }
 
 const BATCH_HEAD_BYTES = 1 + 1 + 4 + 4 + 2 + 1;
 const VERSION = 1;
 const KINDS: readonly RecordKind[] = ["A", "B", "H"];
 
+/** What records of a kind may have: whose they are tells their length. Of kind B only the gateway's are ever encoded. */
+const SIZES: Readonly<Record<RecordKind, readonly number[]>> = {
+  A: [ANSWERING_RECORD_BYTES, COMPLETING_RECORD_BYTES],
+  B: [AUTHENTICATED_RECORD_BYTES],
+  H: [NONCE_RECORD_BYTES],
+};
+
 /**
- * The side a batch's records are for: `w ‖ v` 64 bytes, `r ‖ κ ‖ c` 96, and for H `w ‖ r` 64.
+ * The side a batch's records are for: A `w ‖ v` 64 bytes or `r ‖ κ ‖ c` 96, B `w ‖ v ‖ t_w ‖ t_v` 128, H `w ‖ r` 64.
  * The head is version, kind, epoch (4), first id (4), count (2), bytes of a record.
  */
 export function encodeBatch({ kind, epoch, firstId, count, records }: Batch): Uint8Array {
@@ -50,8 +64,7 @@ export function decodeBatch(bytes: Uint8Array): Batch {
   const firstId = fields.number(4);
   const count = fields.number(2);
   const size = fields.number(1);
-  const sizes = kind === "H" ? [NONCE_RECORD_BYTES] : [ANSWERING_RECORD_BYTES, COMPLETING_RECORD_BYTES];
-  if (count === 0 || !sizes.includes(size) || bytes.length !== BATCH_HEAD_BYTES + count * size) {
+  if (count === 0 || !SIZES[kind].includes(size) || bytes.length !== BATCH_HEAD_BYTES + count * size) {
     throw lngateError("bad-batch", "a batch of records has another length");
   }
   if (firstId + count > 0xffffffff) throw lngateError("bad-batch", "record ids have 32 bits");

@@ -11,6 +11,7 @@
  */
 import { ascii, concat, equal, u32be } from "../bytes/bytes.ts";
 import { lngateError } from "../errors.ts";
+import { consequenceOf } from "./abort.ts";
 import { tagged } from "./hash.ts";
 import type { KeyShare, Role } from "./keyshare.ts";
 import { decodePoint, encodePoints, G, hashToCurve, multiply, POINT_BYTES, randomScalar } from "./points.ts";
@@ -140,6 +141,28 @@ export class OtSetup {
 
   private needSide(side: Side): void {
     if (this.side !== side) throw lngateError("bad-ot-setup", `this is not ${side}'s half of an OT setup`);
+  }
+}
+
+/**
+ * Runs a step; a failed check that depends on secrets destroys the setup, and the run of MACs that the batch uses, before
+ * anyone hears of it.
+ */
+export function guarded<Result>(
+  setup: OtSetup,
+  batch: number,
+  step: () => Result,
+  run?: { destroy(): void },
+): Result {
+  setup.needBatch(batch);
+  try {
+    return step();
+  } catch (error) {
+    if (consequenceOf(error) === "reset") {
+      setup.destroy();
+      run?.destroy();
+    }
+    throw error;
   }
 }
 

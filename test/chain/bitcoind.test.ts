@@ -1,8 +1,14 @@
+import { createHmac } from "node:crypto";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { parseBlock } from "../../gateway/chain/block.ts";
 import { createBroadcaster } from "../../gateway/chain/broadcaster.ts";
 import { createFeeEstimator, MIN_FEERATE } from "../../gateway/chain/fees.ts";
-import { type BitcoinRpc, connectRpc, rpcCodeOf } from "../../gateway/chain/rpc.ts";
+import { type BitcoinRpc, connectRpc, passes, rpcCodeOf } from "../../gateway/chain/rpc.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
 import { parseTransaction, txidOf } from "../../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
@@ -11,13 +17,41 @@ import { codeOf } from "../../src/errors.ts";
 let chain: Regtest;
 let rpc: BitcoinRpc;
 beforeAll(async () => {
-  chain = await startRegtest();
+  chain = await startRegtest({ extraArgs: LIMITED });
   rpc = connectRpc(chain.rpcOptions);
 });
 afterAll(async () => {
   rpc?.close();
   await chain?.stop();
 });
+
+/** A user of this bitcoind's who may call one method. */
+const [USER, PASSWORD] = ["limited", "open sesame"];
+const HMAC = createHmac("sha256", "00ff").update(PASSWORD).digest("hex");
+const LIMITED = [
+  `-rpcauth=${USER}:00ff$${HMAC}`,
+  `-rpcwhitelist=${USER}:getblockcount`,
+  "-rpcwhitelistdefault=0",
+];
+
+/** Something at bitcoind's address that answers every request with this. */
+async function answering(
+  work: (from: BitcoinRpc) => Promise<void>,
+  status: (authorized: boolean) => number,
+  text = "",
+): Promise<void> {
+  const server = createServer((request, response) => {
+    request.resume();
+    response.writeHead(status(request.headers.authorization !== undefined)).end(text);
+  });
+  await new Promise<void>(resolve => server.listen(0, "127.0.0.1", resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const from = connectRpc({ url, user: "a", password: "b" });
+  await work(from).finally(() => {
+    from.close();
+    server.close();
+  });
+}
 
 const shown = (hash: Uint8Array) => toHex(hash.slice().reverse());
 
@@ -82,6 +116,89 @@ describe("RPC", () => {
     for (const each of [stranger, nobody, nocookie]) each.close();
   });
 
+  test("a method that the user may not call, and one that bitcoind does not know, are named with the remedy", async () => {
+    const limited = connectRpc({ url: chain.rpcOptions.url, user: USER, password: PASSWORD });
+    expect(await limited.call<number>("getblockcount")).toBeGreaterThan(100);
+    const forbidden = await limited.call("waitfornewblock", [1]).catch(error => error);
+    expect(forbidden).toMatchObject({
+      code: "bitcoind-method",
+      message: expect.stringMatching(/does not let "limited" call waitfornewblock: .*rpcwhitelist/),
+    });
+    const unknown = await rpc.call("getdreams").catch(error => error);
+    expect(unknown).toMatchObject({
+      code: "bitcoind-method",
+      message: expect.stringMatching(/does not know getdreams .* 27 or newer/),
+    });
+    for (const error of [forbidden, unknown]) expect(passes(error)).toBe(false);
+    limited.close();
+  });
+
+  test("who is not let in from its address is told so, and not that its password is wrong", async () => {
+    // As bitcoind does (tried with one on another address): before it looks at the password.
+    await answering(
+      async from => {
+        await expect(from.call("getblockcount")).rejects.toMatchObject({
+          code: "bitcoind-address",
+          message: expect.stringContaining("rpcallowip"),
+        });
+      },
+      () => 403,
+    );
+  });
+
+  test("a bitcoind that has too much to do passes, what is no bitcoind does not", async () => {
+    for (const status of [429, 503])
+      await answering(
+        async from => {
+          const error = await from.call("getblockcount").catch(caught => caught);
+          expect([codeOf(error), passes(error)]).toEqual(["bitcoind-busy", true]);
+        },
+        () => status,
+        "Work queue depth exceeded",
+      );
+    await answering(
+      async from => {
+        const error = await from.call("getblockcount").catch(caught => caught);
+        expect([codeOf(error), passes(error)]).toEqual(["bitcoind-url", false]);
+      },
+      () => 200,
+      "<html>It works!</html>",
+    );
+    const { host } = new URL(chain.rpcOptions.url);
+    const tls = connectRpc({ url: `https://${host}`, user: "a", password: "b" });
+    await expect(tls.call("getblockcount")).rejects.toMatchObject({
+      code: "bitcoind-url",
+      message: expect.stringContaining("http://, not https://"),
+    });
+    tls.close();
+  });
+
+  test("a cookie that is of another bitcoind, none at all, or may not be read, is named", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "lngate-cookie-"));
+    const cookieFile = join(folder, ".cookie");
+    const withCookie = connectRpc({ url: chain.rpcOptions.url, cookieFile });
+    const complaint = async () => {
+      const error = await withCookie.call("getblockcount").catch(caught => caught);
+      return `${codeOf(error)}: ${(error as Error).message}`;
+    };
+    writeFileSync(cookieFile, "__cookie__:of another bitcoind");
+    expect(await complaint()).toMatch(/^bitcoind-login: .*does not accept the cookie in .*of this network/);
+    writeFileSync(cookieFile, "# a file");
+    expect(await complaint()).toMatch(/^bitcoind-login: .*is not a cookie file/);
+    writeFileSync(cookieFile, "");
+    expect(await complaint()).toMatch(/^bitcoind-unreachable: .*is empty/);
+    writeFileSync(cookieFile, "a:b");
+    chmodSync(cookieFile, 0);
+    // The administrator may read everything.
+    if (process.getuid?.() !== 0)
+      expect(await complaint()).toMatch(
+        /^bitcoind-login: .*may not be read by this user .*rpccookieperms=group/,
+      );
+    rmSync(folder, { recursive: true });
+    expect(await complaint()).toMatch(/^bitcoind-unreachable: .*is not there/);
+    withCookie.close();
+  });
+
   test("an answer that does not come in time counts as nobody there, and the next call works", async () => {
     await expect(rpc.call("waitfornewblock", [5_000], 50)).rejects.toMatchObject({
       code: "bitcoind-unreachable",
@@ -97,6 +214,20 @@ describe("feerates", () => {
     expect(fees.feerate("normal")).toBe(1_234);
     expect(fees.feerate("commitment")).toBe(2_500);
     expect(fees.feerate("minimum")).toBe(MIN_FEERATE);
+  });
+
+  test("estimates that the user may not ask for are told as trouble, and bitcoind's absence is not", async () => {
+    const troubles: unknown[] = [];
+    const { url } = chain.rpcOptions;
+    const limited = connectRpc({ url, user: USER, password: PASSWORD });
+    const nobody = connectRpc({ url: "http://127.0.0.1:1", user: "a", password: "b" });
+    const onTrouble = (error: unknown) => troubles.push(error === null ? null : codeOf(error));
+    for (const each of [limited, nobody, rpc]) {
+      await createFeeEstimator({ rpc: each, onTrouble }).refresh();
+    }
+    expect(troubles).toEqual(["bitcoind-method", null]);
+    limited.close();
+    nobody.close();
   });
 
   test("the commitment's feerate moves in steps, up at once and down late, and stays inside its bounds", async () => {
@@ -158,6 +289,25 @@ describe("broadcasting", () => {
     await rpc.call("reconsiderblock", [block]);
     await broadcaster.resend();
     expect(refused).toEqual([]);
+  });
+
+  test("transactions that the user may not send stay pending and are told, until they may be sent", async () => {
+    const troubles: unknown[] = [];
+    const limited = connectRpc({ url: chain.rpcOptions.url, user: USER, password: PASSWORD });
+    let through: BitcoinRpc = limited;
+    const broadcaster = createBroadcaster({
+      rpc: { call: (...call) => through.call(...call), close() {} },
+      onTrouble: error => troubles.push(error === null ? null : codeOf(error)),
+    });
+    const transaction = await signedTransaction(85_000);
+    broadcaster.broadcast([transaction]);
+    await broadcaster.resend();
+    expect(troubles).toEqual(["bitcoind-method", "bitcoind-method"]);
+    through = rpc;
+    await broadcaster.resend();
+    expect(troubles[2]).toBe(null);
+    expect(await rpc.call<string[]>("getrawmempool")).toContain(shown(txidOf(parseTransaction(transaction))));
+    limited.close();
   });
 
   test("what could not be sent because bitcoind was away is sent when it is back", async () => {

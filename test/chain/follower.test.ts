@@ -110,7 +110,7 @@ async function spend(txid: string, vout: number, sat: number): Promise<string> {
 
 async function until(condition: () => boolean, what: string): Promise<void> {
   for (let waited = 0; !condition(); waited++) {
-    if (waited > 2_000) throw new Error(`waited in vain for ${what}`);
+    if (waited > 60_000) throw new Error(`waited in vain for ${what}`);
     await new Promise(resolve => setTimeout(resolve, 5));
   }
 }
@@ -225,6 +225,19 @@ describe("reorgs", () => {
     expect(client.known.has(txid)).toBe(true);
   });
 
+  test("who leaves while it is taken back is shown nothing any more", async () => {
+    const { client, watching, block } = await confirmedClient();
+    const [seen, before] = [client.seen.length, client.at];
+    await chain.rpc("invalidateblock", [block]);
+    calls = [];
+    const syncing = follower.sync();
+    await until(() => calls.includes("getblockheader"), "the walk back to begin");
+    watching.leave();
+    await syncing;
+    expect([client.seen.length, client.at]).toEqual([seen, before]);
+    await chain.rpc("reconsiderblock", [block]);
+  });
+
   test("a reorg that happened while nothing ran is found by whoever joins with an old place", async () => {
     const { client, txid, block } = await confirmedClient();
     const resumed = new Witness(client.at);
@@ -282,6 +295,62 @@ describe("with bitcoind away", () => {
     expect((await tip()).height).toBe(ahead.at.height);
     await waiting;
     expect(ahead.at).toEqual(await tip());
+  });
+
+  test("a bitcoind that does not let us wait for blocks is asked again and again, and that is told once", async () => {
+    const told: (string | null | undefined)[] = [];
+    let asked = 0;
+    // The same bitcoind for a user who may not call this: its answer comes at once, each time.
+    const limited: BitcoinRpc = {
+      ...rpc,
+      call: (method, params, timeoutMs) => {
+        if (method !== "waitfornewblock") return rpc.call(method, params, timeoutMs);
+        asked++;
+        return rpc.call("getdreams");
+      },
+    };
+    const poller = createFollower({
+      rpc: limited,
+      onTrouble: error => told.push(error === null ? null : `trouble ${codeOf(error)}`),
+      onPolling: error => told.push(codeOf(error)),
+    });
+    const client = await Witness.atTip();
+    poller.join(client);
+    poller.start();
+    for (let blocks = 0; blocks < 2; blocks++) {
+      await chain.mine(1);
+      const { height } = await tip();
+      await until(() => client.at.height === height, "the new block");
+    }
+    await poller.stop();
+    expect([told, asked]).toEqual([["bitcoind-method"], 1]);
+  });
+
+  test("waits for blocks that something cuts short are given up, and are no trouble while the chain can be read", async () => {
+    const told: (string | undefined)[] = [];
+    let cuts = 0;
+    const cut: BitcoinRpc = {
+      ...rpc,
+      call: (method, params, timeoutMs) => {
+        if (method !== "waitfornewblock") return rpc.call(method, params, timeoutMs);
+        cuts++;
+        return rpc.call(method, [10_000], 20);
+      },
+    };
+    const impatient = createFollower({
+      rpc: cut,
+      onTrouble: () => told.push("trouble"),
+      onPolling: error => told.push(codeOf(error)),
+    });
+    const client = await Witness.atTip();
+    impatient.join(client);
+    impatient.start();
+    await until(() => told.length > 0, "the waits to be given up");
+    await chain.mine(1);
+    const { height } = await tip();
+    await until(() => client.at.height === height, "the new block");
+    await impatient.stop();
+    expect([told, cuts]).toEqual([["bitcoind-unreachable"], 3]);
   });
 
   test("a chain that bitcoind does not know is named, not followed", async () => {

@@ -3,15 +3,30 @@
  * An attack names the rule that stops it; `harm` says what it gets if nothing does (by default what the rig finds).
  */
 import type { Rule } from "../../device/channel/demand.ts";
+import { knownPayment } from "../../device/channel/paying.ts";
+import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { sighash } from "../../src/bitcoin/sighash.ts";
 import { concat, equal } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
+import { sha256 } from "../../src/bytes/hash.ts";
 import { fundingScript } from "../../src/lightning/channel.ts";
+import { buildClosing } from "../../src/lightning/closing.ts";
 import type { Commitment } from "../../src/lightning/commitment.ts";
 import type { Step } from "../../src/link/messages.ts";
 import { channelOf } from "../../src/link/transactions.ts";
 import { derived } from "./dealer.ts";
-import { BRIDGE, FUNDING, HEIGHT, keyPair, nonceOf, proposalWith, recordOf, SERVICE_FEE } from "./parties.ts";
+import {
+  BRIDGE,
+  FUNDING,
+  HEIGHT,
+  keyPair,
+  MAC,
+  NOW_MS,
+  nonceOf,
+  proposalWith,
+  recordOf,
+  SERVICE_FEE,
+} from "./parties.ts";
 import { bridgePoint } from "./peer.ts";
 import { Rig, type RigOptions } from "./rig.ts";
 
@@ -77,6 +92,23 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
   "channel-parameters": [
     { name: "our own money locked for a year after an exit", ...proposed({ ourDelay: 52_560 }) },
     { name: "no time to punish a revoked state", ...proposed({ theirDelay: 0 }) },
+    { name: "a day less one block to punish a revoked state in", ...proposed({ theirDelay: 143 }) },
+    {
+      name: "one funding after the other at the highest fee, each said to have closed",
+      act: rig => {
+        for (let index = 1; index <= 4; index++) {
+          const deposit = { txid: derived(`deposit ${index}`), vout: 0, valueSat: 220_000 };
+          rig.app("open");
+          rig.proposal = proposalWith({ index, deposits: [deposit] });
+          rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
+          if (rig.state.books.index < index) return;
+          rig.step({ holder: rig.holder(rig.view(), 0) });
+          rig.step({ fund: true });
+          rig.say({ type: "channel", index, state: "closed" });
+        }
+      },
+      harm: rig => when(rig.state.books.index > 1, "40,000 sat for the miners, at the gateway's word"),
+    },
     { name: "a dust limit that swallows our balance", ...proposed({ theirDustLimitSat: MUCH }) },
     { name: "a dust limit below what is relayed", ...proposed({ ourDustLimitSat: 1 }) },
     { name: "a reserve of nearly everything", ...proposed({ reserveSat: MUCH }) },
@@ -539,14 +571,6 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       }),
     },
     {
-      name: "a scalar that does not finish our own signature",
-      act: openRig(rig => {
-        const holder = rig.holder(rig.view());
-        const partial = { ...holder.partial, scalar: derived("a scalar") };
-        rig.step({ holder: { ...holder, partial } });
-      }),
-    },
-    {
       name: "our finished signature of a commitment that is revoked, to publish it",
       act: openRig(rig => {
         rig.move(rig.view());
@@ -571,6 +595,17 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
         rig.step({ holder });
       }),
     },
+  ],
+
+  "own-signature": [
+    {
+      name: "a scalar that does not finish our own signature",
+      act: openRig(rig => {
+        const holder = rig.holder(rig.view());
+        const partial = { ...holder.partial, scalar: derived("a scalar") };
+        rig.step({ holder: { ...holder, partial } });
+      }),
+    },
     {
       name: "a scalar that does not finish the anchor's signature",
       act: openRig(rig => {
@@ -579,6 +614,31 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
           holder: { ...holder, anchorPartial: { ...holder.anchorPartial!, scalar: derived("another") } },
         });
       }),
+    },
+    {
+      name: "the half of a signature that gives the whole channel away, to a board without a curve",
+      rig: { curve: null },
+      act: openRig(rig => {
+        const partial = rig.half(theftOf(rig).sighash);
+        rig.step({ holder: { ...rig.holder(rig.view()), partial }, leave: 1 });
+      }),
+      harm: rig => when(isStolen(rig), "the channel is stolen"),
+    },
+    {
+      name: "another hash for the anchor, with an answer and a MAC of that hash",
+      rig: { curve: null },
+      act: openRig(rig => {
+        rig.step({ holder: { ...rig.holder(rig.view()), anchorPartial: rig.half(derived("a deposit")) } });
+      }),
+    },
+    {
+      name: "a right answer with the MAC of another",
+      act: openRig(rig => {
+        const holder = rig.holder(rig.view());
+        const { mac } = rig.half(derived("another"));
+        rig.step({ holder: { ...holder, partial: { ...holder.partial, mac } } });
+      }),
+      harm: rig => when(rig.state.holder?.number === 1, "what is not proved is taken"),
     },
   ],
 
@@ -604,6 +664,17 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
         rig.step({ counterparty: rig.counterparty(rig.view()) });
         rig.step({ revoked: { number: 1, secret: derived("no secret") } });
         rig.failed("toll");
+      }),
+    },
+    {
+      name: "a secret of its point from which those before do not follow",
+      act: openRig(rig => {
+        const secret = derived("of another chain");
+        const point = nobleCurve.publicKey(secret);
+        rig.step({ counterparty: { ...rig.counterparty(rig.view(), 1), point } });
+        rig.step({ revoked: rig.revoked(0) });
+        rig.step({ counterparty: rig.counterparty(rig.view(), 2) });
+        rig.step({ revoked: { number: 1, secret } });
       }),
     },
     {
@@ -658,6 +729,61 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
         rig.step({ holder: rig.holder(rig.view()) });
       }),
       harm: rig => when(rig.state.holder!.number === 1, "two signatures of ours share a nonce"),
+    },
+  ],
+
+  "record-skip": [
+    {
+      name: "all records of kind B given up by naming the last",
+      act: openRig(rig => {
+        rig.nextB = 69;
+        rig.step({ holder: { ...rig.holder(rig.view(), 1), anchorPartial: rig.half(derived("none")) } });
+      }),
+      harm: rig => when(leftOf(rig, "B") === 0, "no payment can be settled any more"),
+    },
+    {
+      name: "a few records of kind B given up, again and again, until a payment in flight cannot be settled",
+      rig: { charge: { A: 60, B: 40, H: 60 } },
+      act: withHtlc(rig => {
+        rig.nextB += 16;
+        rig.step({ holder: rig.holder(rig.view(0, [rig.htlc("toll", 1000)])) });
+        rig.nextB += 16;
+        rig.step({ holder: rig.holder(rig.view()) });
+      }),
+      harm: rig => when(leftOf(rig, "B") < 4, "the payment in flight cannot be settled any more"),
+    },
+  ],
+
+  "invoice-expiry": [
+    {
+      name: "a reader's invoice that can be paid for a million years",
+      act: openRig(rig => void rig.pay("toll", 1000, { expiresAt: 2 ** 50 })),
+      harm: rig => when(rig.state.payments.length > 0, "a lie about it keeps the device with a dead channel"),
+    },
+    {
+      name: "an invoice that was paid and forgotten while the clock was wrong, and is paid again",
+      rig: {
+        charge: { A: 250, B: 300, H: 250 },
+        policy: { perHourMsat: 1e9, perDayMsat: 1e9 },
+        contextWith: context => Object.defineProperty(context, "roomBytes", { value: 5000 }),
+      },
+      act: openRig(rig => {
+        const expiresAt = NOW_MS / 1000 + 3600;
+        const settled = (name: string, takenSat: number, expires: number) => {
+          rig.pay(name, 1000, { expiresAt: expires });
+          rig.move(rig.view(takenSat, [rig.htlc(name, 1000)]));
+          rig.paid(name);
+          rig.move(rig.view(takenSat + 1000));
+        };
+        settled("the gate", 0, expiresAt);
+        rig.box.lieMs = 7_200_000;
+        for (let i = 1; knownPayment(rig.state, sha256(rig.preimage("the gate"))) && i < 30; i++) {
+          settled(`cheap ${i}`, 1000 * i, expiresAt + 86_400);
+        }
+        rig.box.lieMs = 0;
+        rig.pay("the gate", 1000, { expiresAt });
+      }),
+      harm: rig => when(isInFlight(rig, "the gate"), "an invoice is paid twice"),
     },
   ],
 
@@ -750,6 +876,25 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       harm: rig => when(rig.closes.length > 0, "a close of nothing"),
     },
     {
+      name: "what is collected from one channel, without end",
+      rig: { charge: { A: 60, B: 70, H: 200 } },
+      act: openRig(rig => {
+        rig.pay("toll", 1000);
+        for (let fee = 1; fee <= 130; fee++) collects(rig, { valueSat: 1000 - fee });
+      }),
+      harm: rig => when((rig.state.collected?.count ?? 0) > 128, "nonces go for nothing"),
+    },
+    {
+      name: "a revoked output with a secret that is not of its point",
+      act: withHtlc(rig => collects(rig, { secret: derived("no such secret") })),
+      harm: rig => when(lastOwn(rig) !== undefined, "a key that nobody checked signs"),
+    },
+    {
+      name: "a revoked output with a secret that is no scalar",
+      act: withHtlc(rig => collects(rig, { secret: new Uint8Array(32) })),
+      harm: rig => when(lastOwn(rig) !== undefined, "a key that nobody checked signs"),
+    },
+    {
       name: "a signature for an output that is neither revoked nor a payment",
       act: withHtlc(rig => {
         const { htlc: _, ...spend } = spendOf(rig, {});
@@ -795,10 +940,37 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       act: openRig(rig => {
         for (let i = 0; i < 8; i++) {
           rig.pay(`toll ${i}`, 4000);
-          rig.box.nowMs -= 7_200_000;
+          rig.box.lieMs -= 7_200_000;
         }
       }),
       harm: paysTooMuch(20_000),
+    },
+    {
+      name: "the same, with a clock that is set ahead after each",
+      act: openRig(rig => {
+        for (let i = 0; i < 8; i++) {
+          const expiresAt = (NOW_MS + rig.box.lieMs) / 1000 + 3600;
+          rig.pay(`toll ${i}`, 4000, { expiresAt });
+          rig.box.lieMs += 90_000_000;
+        }
+      }),
+      harm: paysTooMuch(20_000),
+    },
+    {
+      name: "payments that no output shows, whose fees are said to have been nothing",
+      rig: { charge: { A: 250, B: 300, H: 250 }, policy: { maxDustSat: 1_000_000 } },
+      act: rig => {
+        rig.proposal = proposalWith({ ourDustLimitSat: 1000, theirDustLimitSat: 1000 });
+        rig.open();
+        for (let i = 0; i < 30; i++) {
+          rig.pay(`tiny ${i}`, 100, { maxFeeMsat: 900_000 });
+          if (rig.refusals.length > 0) return;
+          rig.move(rig.view(1000 * (i + 1)));
+          rig.paid(`tiny ${i}`);
+        }
+      },
+      harm: rig =>
+        when((rig.state.counterparty?.view.theirSat ?? 0) > 20_000, "more than an hour's limit has left"),
     },
   ],
 
@@ -930,7 +1102,27 @@ function collects(rig: Rig, changed: Partial<Spend>): void {
   rig.step({ spend: spendOf(rig, changed) });
 }
 
+/** The channel's whole value, to the gateway. */
+export function theftOf(rig: Rig) {
+  const thief = p2wpkh(keyPair("the gateway's own").point);
+  const all = { ourSat: 0, theirSat: rig.proposal.channelSat - 1000, ourScript: thief, theirScript: thief };
+  return buildClosing(channelOf(rig.identity, rig.proposal), all);
+}
+
+function isStolen(rig: Rig): boolean {
+  const own = lastOwn(rig);
+  return own !== undefined && nobleCurve.verify(own, theftOf(rig).sighash, rig.identity.fundingKey);
+}
+
 const lastOwn = (rig: Rig) => rig.answers[rig.answers.length - 1]!.own;
+
+const leftOf = (rig: Rig, kind: "A" | "B" | "H") =>
+  rig.box.vault.records.left(kind, rig.state.books.cursors[kind]);
+
+function isInFlight(rig: Rig, name: string): boolean {
+  const payment = knownPayment(rig.state, sha256(rig.preimage(name)));
+  return payment !== null && !payment.settled;
+}
 
 function paysTooMuch(mostSat: number) {
   return (rig: Rig): string | null => {
@@ -951,7 +1143,11 @@ export function runExit(rig: Rig): void {
 const TRUSTING_BANK = {
   read: (kind: "A" | "B" | "H", id: number) => {
     const bytes =
-      kind === "H" ? nonceOf(id) : kind === "A" ? recordOf("A", id).answering : recordOf("B", id).completing;
+      kind === "H"
+        ? nonceOf(id)
+        : kind === "A"
+          ? recordOf("A", id).answering
+          : concat([recordOf("B", id).completing, MAC]);
     return { id, bytes: bytes.slice() };
   },
   left: () => 1000,

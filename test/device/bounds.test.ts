@@ -52,7 +52,7 @@ const HOUR_MS = 3_600_000;
 const BOUNDS: readonly Bound[] = [
   ["channel-parameters", "our delay, longest", 2016, 2017, proposed(ourDelay => ({ ourDelay }))],
   ["channel-parameters", "our delay, shortest", 1, 0, proposed(ourDelay => ({ ourDelay }))],
-  ["channel-parameters", "their delay, shortest", 1, 0, proposed(theirDelay => ({ theirDelay }))],
+  ["channel-parameters", "their delay, shortest", 144, 143, proposed(theirDelay => ({ theirDelay }))],
   [
     "channel-parameters",
     "our dust limit, least",
@@ -418,8 +418,8 @@ test("records-used-up: the records that payments in flight and a close need, and
     [2, { A: 4 + 3, B: 8, H: 6 }],
     [3, { A: 6 + 3, B: 12, H: 12 }],
   ] as const) {
-    // What the open has used already.
-    const enough = { A: needed.A + 2, B: needed.B + 2, H: needed.H };
+    // What the open has used already, and what the last payment that was settled may still bring.
+    const enough = { A: needed.A + 2 + 2, B: needed.B + 2 + 4, H: needed.H };
     for (const missing of [{}, { A: enough.A - 1 }, { B: enough.B - 1 }, { H: enough.H - 1 }]) {
       const rig = new Rig({ charge: { ...enough, ...missing } }).open();
       for (let i = 0; i < payments; i++) rig.pay(`toll ${i}`, 1000);

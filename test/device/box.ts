@@ -44,6 +44,8 @@ export class Box {
   context!: Context;
   state!: ChannelState;
   nowMs = NOW_MS;
+  /** By how much the board's clock is wrong; its ticks are right. */
+  lieMs = 0;
   boots = 0;
   /** Flash operations and effects so far, in all boots. */
   operations = 0;
@@ -69,7 +71,12 @@ export class Box {
     const { cursors } = this.state.books;
     for (const kind of RECORD_KINDS) this.vault.records.erase(kind, cursors[kind]);
     const { curve = nobleCurve, contextWith } = this.options;
-    const context = contextOf({ vault: this.vault, curve: nobleCurve, now: () => this.nowMs });
+    const context = contextOf({
+      vault: this.vault,
+      curve: nobleCurve,
+      now: () => this.nowMs + this.lieMs,
+      ticks: () => this.nowMs - NOW_MS,
+    });
     // A board without a curve still needs points from somewhere: here they come from Node's.
     const own = curve === nobleCurve ? context : Object.defineProperty(context, "curve", { value: curve });
     this.context = contextWith ? contextWith(own, this) : own;

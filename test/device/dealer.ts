@@ -6,9 +6,10 @@ import { createHash } from "node:crypto";
 import { concat } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
 import { fromBigInt, N, toBigInt } from "../../src/bytes/scalar-bigint.ts";
+import { macKeys } from "../../src/threshold/mac-keys.ts";
 
 export interface DealtRecord {
-  /** `w ‖ v`. */
+  /** `w ‖ v`; dealt with MACs `w ‖ v ‖ t_w ‖ t_v`. */
   readonly answering: Uint8Array;
   /** `r ‖ κ ‖ c`. */
   readonly completing: Uint8Array;
@@ -50,6 +51,21 @@ export function dealRecord(key: Uint8Array, seed: string): DealtRecord {
   };
 }
 
+/** α ‖ key of all records of kind B that are dealt under this name, as a batch has it on the device's side. */
+export function dealtMac(name: string): Uint8Array {
+  return concat([fromBigInt(scalar(`${name}/alpha`)), derived(`${name}/mac key`)]);
+}
+
+/** The gateway's half with its MACs under `mac`: t = α·x + b. */
+export function withMacs(answering: Uint8Array, mac: Uint8Array, id: number): Uint8Array {
+  const alpha = toBigInt(mac.slice(0, 32));
+  const keys = macKeys(mac.slice(32), id);
+  const macs = [0, 32].map(
+    at => (alpha * toBigInt(answering.slice(at, at + 32)) + toBigInt(keys.slice(at, at + 32))) % N,
+  );
+  return concat([answering.slice(0, 64), ...macs.map(fromBigInt)]);
+}
+
 /** A prepared nonce, `w ‖ r` with w = 1/k. */
 export function dealNonce(seed: string): Uint8Array {
   const k = scalar(`${seed}/k`);
@@ -58,6 +74,6 @@ export function dealNonce(seed: string): Uint8Array {
 
 /** The message that a kind-A answer was made for: z = (s2 − v) / w. */
 export function messageOf({ answering }: DealtRecord, s2: Uint8Array): bigint {
-  const [w, v] = [toBigInt(answering.slice(0, 32)), toBigInt(answering.slice(32))];
+  const [w, v] = [toBigInt(answering.slice(0, 32)), toBigInt(answering.slice(32, 64))];
   return ((((toBigInt(s2) - v + N) % N) * inverse(w)) % N) as bigint;
 }

@@ -5,6 +5,7 @@ import { nobleCurve } from "../../src/bytes/curve.ts";
 import { htlcScript, toLocalScript } from "../../src/lightning/channel.ts";
 import { signedAnchorBump, signedCommitment } from "../../src/lightning/commitment.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
+import { storedSecret } from "../../src/lightning/shachain.ts";
 import { anchorOf, channelOf, ourBasepoints, theirBasepoints } from "../../src/link/transactions.ts";
 import { codeThrownBy } from "../thrown.ts";
 import { spendOf } from "./attacks.ts";
@@ -98,7 +99,7 @@ describe("the exit that the owner reads out", () => {
       { number: 1, point: bridgePoint(1), view: after },
       { number: 0, point: bridgePoint(0), view: before },
     ];
-    expect(rig.box.exits).toEqual([{ ...exit, theirs }]);
+    expect(rig.box.exits).toEqual([{ ...exit, theirs, secrets: { count: 0, secrets: [] } }]);
   });
 
   test("has no anchor while an HTLC is pending, and of the bridge's commitments none that is revoked", () => {
@@ -108,11 +109,28 @@ describe("the exit that the owner reads out", () => {
     expect(exit.anchor).toBeNull();
     rig.box.run({ type: "exit", index: 1 });
     const theirs = [{ number: 1, point: bridgePoint(1), view: exit.view }];
-    expect(rig.box.exits).toEqual([{ ...exit, theirs }]);
+    const secrets = { count: 1, secrets: [bridgeSecret(0)] };
+    expect(rig.box.exits).toEqual([{ ...exit, theirs, secrets }]);
   });
 
-  test("of a channel before it knows nothing of the bridge's commitments", () => {
+  test("tells every secret of the bridge's, after hundreds of states and a power cut", () => {
+    const rig = new Rig({ charge: { A: 250, B: 250, H: 60 } }).open();
+    for (let i = 0; i < 100; i++) rig.move(rig.view(0, [], 1500 + (i % 2)));
+    rig.step({ revoked: rig.revoked() });
+    expect(rig.refusals).toEqual([]);
+    rig.box.restart();
+    rig.box.run({ type: "exit", index: 1 });
+    const { secrets } = rig.box.exits[0]!;
+    expect(secrets.count).toBe(100);
+    expect(secrets.secrets.length).toBeLessThanOrEqual(7);
+    for (let number = 0; number < 100; number++) {
+      expect(storedSecret(secrets, number)).toEqual(bridgeSecret(number));
+    }
+  });
+
+  test("of a channel before tells as well what the bridge may publish, and its secrets", () => {
     const rig = new Rig().open();
+    rig.move(rig.view(0, [], 1600));
     const exit = expected(rig);
     rig.close(199_000, 0);
     rig.say({ type: "channel", index: 1, state: "closed" });
@@ -123,7 +141,9 @@ describe("the exit that the owner reads out", () => {
     rig.app("open");
     rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
     rig.box.run({ type: "exit", index: 1 });
-    expect(rig.box.exits).toEqual([{ ...exit, theirs: [] }]);
+    const theirs = [{ number: 1, point: bridgePoint(1), view: exit.view }];
+    const secrets = { count: 1, secrets: [bridgeSecret(0)] };
+    expect(rig.box.exits).toEqual([{ ...exit, theirs, secrets }]);
   });
 
   test("is not there where there is no channel", () => {

@@ -1,7 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
-import { answer } from "../../src/threshold/online.ts";
 import { derived } from "./dealer.ts";
-import { AREA_PAGES, PAGE_BYTES, recordOf } from "./parties.ts";
+import { AREA_PAGES, PAGE_BYTES } from "./parties.ts";
 import { Rig } from "./rig.ts";
 import { LIFE, World } from "./world.ts";
 
@@ -10,7 +9,7 @@ describe("a device that was asked for a used record again", () => {
     const rig = new Rig().open();
     const holder = rig.holder(rig.view());
     rig.step({
-      holder: { ...holder, partial: { id: 0, scalar: answer(recordOf("B", 0).answering, derived("any")) } },
+      holder: { ...holder, partial: rig.half(derived("any"), 0) },
     });
     return rig;
   }

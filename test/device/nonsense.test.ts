@@ -22,7 +22,7 @@ function nonsense(random: () => number, rig: Rig): ToDevice {
   const uint32 = () => pick(0, 1, 253, 1500, 2 ** 31, 2 ** 32 - 1);
   const point = () => pick(bridgePoint(below(3)), FUNDING.point, new Uint8Array([2, ...bytes(32)]), long(33));
   const many = <T>(most: number, make: () => T): T[] => Array.from({ length: below(most + 1) }, make);
-  const partial = () => ({ id: uint32(), scalar: bytes(32) });
+  const partial = () => ({ id: uint32(), scalar: bytes(32), mac: bytes(16) });
   const view = (): View =>
     pick(rig.view(), {
       feeratePerKw: uint32(),

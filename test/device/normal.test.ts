@@ -33,14 +33,17 @@ describe("a payment", () => {
     expect(rig.refusals).toEqual([]);
   });
 
-  test("has cost what the gateway says, up to the limit, where no commitment has shown it", () => {
-    const fees = [3000, 1_000_000].map(feeMsat => {
-      const rig = new Rig().open();
-      rig.pay("tiny", 100);
-      rig.say({ type: "paid", preimage: rig.preimage("tiny"), feeMsat });
-      return payment(rig, "tiny").feeMsat;
-    });
-    expect(fees).toEqual([3000, 5000]);
+  test("has cost all that was allowed where a commitment need not have shown it, whatever the gateway says", () => {
+    const rig = new Rig().open();
+    rig.pay("tiny", 100);
+    rig.say({ type: "paid", preimage: rig.preimage("tiny"), feeMsat: 3000 });
+    expect(payment(rig, "tiny").feeMsat).toBe(5000);
+    // An output on our side, none on the bridge's.
+    rig.pay("small", 400);
+    rig.move(rig.view(105, [rig.htlc("small", 400)]));
+    rig.say({ type: "paid", preimage: rig.preimage("small"), feeMsat: 0 });
+    expect(payment(rig, "small").feeMsat).toBe(5000);
+    expect(rig.state.books.hour.spentMsat).toBe(105_000 + 405_000);
   });
 
   test("is over only when its HTLC is gone from both sides' commitments", () => {
@@ -225,13 +228,22 @@ describe("a payment", () => {
     expect(rig.state.books.baseSat).toBe(199_000);
   });
 
-  test("is only what the preimage of an unknown or failed payment is not", () => {
-    const rig = new Rig().open();
+  test("that failed and whose preimage comes all the same is paid, by whomever: nothing is owed, and it is not paid again", () => {
+    const rig = new Rig({ serviceFee: SERVICE_FEE }).open();
     rig.pay("toll", 1000);
     rig.failed("toll");
+    rig.paid("toll");
+    expect(payment(rig, "toll")).toMatchObject({ preimage: rig.preimage("toll"), feeMsat: 0, settled: true });
+    expect(payment(rig, "toll").failure).toBeUndefined();
+    expect(rig.state.books).toMatchObject({ owedMsat: 0, hour: { spentMsat: 0 } });
+    expect(rig.tried("toll", 1000)).toEqual(["already-paying"]);
+  });
+
+  test("is only what the preimage of an unknown payment is not", () => {
+    const rig = new Rig().open();
+    rig.pay("toll", 1000);
     const before = rig.state;
     const operations = rig.box.flash.operations();
-    rig.paid("toll");
     rig.paid("never heard of");
     expect(rig.state).toEqual(before);
     expect(rig.box.flash.operations()).toBe(operations);
@@ -393,6 +405,7 @@ describe("a step", () => {
         records: {
           ...context.records,
           read: (kind, id) => context.records.read(kind, kind === "B" && id >= 10 && id < 20 ? 20 : id),
+          left: (kind, id) => context.records.left(kind, kind === "B" && id < 20 ? 20 : id),
         },
       }),
     }).open();
@@ -402,12 +415,23 @@ describe("a step", () => {
     expect(rig.step({ holder: rig.holder(rig.view()) }).refused).toBeUndefined();
   });
 
+  test("gives up as many records as an honest gateway may have lost, and not one more", () => {
+    for (const [skipped, code] of [
+      [16, undefined],
+      [17, "policy-record-skip"],
+    ] as const) {
+      const rig = new Rig().open();
+      rig.nextB += skipped;
+      expect(rig.step({ holder: rig.holder(rig.view()) }).refused?.code).toBe(code);
+    }
+  });
+
   test("in which a record is missing leaves the channel as it was", () => {
     const rig = new Rig().open();
     const before = rig.state;
     const holder = rig.holder(rig.view());
     const answer = rig.step({ holder: { ...holder, partial: { ...holder.partial, id: 4_000_000 } } });
-    expect(answer.refused?.code).toBe("record-missing");
+    expect(answer.refused?.code).toBe("policy-record-skip");
     expect(rig.state).toEqual(before);
   });
 });
@@ -502,21 +526,33 @@ describe("the records that are left", () => {
     );
   });
 
-  test("are for a commitment that changes nothing only as far as it takes none of the others'", () => {
-    const none = { A: 3 + 1, B: 2, H: 0 };
-    needs(
-      none,
-      ours(rig => rig.view(4000)),
-    );
-    needs(
-      none,
-      theirs(rig => rig.view(4000)),
-    );
-    const one = { A: 5 + 1, B: 4 + 2, H: 2 };
-    needs(
-      one,
+  test("are not for a commitment that changes nothing", () => {
+    isUnasked(ours(rig => rig.view(4000)));
+    isUnasked(theirs(rig => rig.view(4000)));
+    isUnasked(
       theirs(rig => rig.view(4000, [toll(rig)])),
+      2,
       withToll,
+    );
+  });
+
+  test("are not for an HTLC of ours that has been there before", () => {
+    isUnasked(
+      theirs(rig => rig.view(4000, [toll(rig)])),
+      2,
+      rig => {
+        withToll(rig);
+        rig.step({ counterparty: rig.counterparty(rig.view(4000)) });
+        rig.step({ revoked: rig.revoked() });
+      },
+    );
+    isUnasked(
+      ours(rig => rig.view(4000, [toll(rig)])),
+      2,
+      rig => {
+        withToll(rig);
+        rig.step({ holder: rig.holder(rig.view(4000)) });
+      },
     );
   });
 
@@ -605,8 +641,8 @@ describe("the records", () => {
 
   test("are enough for a payment too small for an output, which signs an anchor twice, or it does not begin", () => {
     for (const [B, code] of [
-      [6, undefined],
-      [5, "records-used-up"],
+      [10, undefined],
+      [9, "records-used-up"],
     ] as const) {
       const rig = new Rig({ charge: { A: 20, B, H: 40 } }).open();
       rig.pay("tiny", 20);
@@ -618,12 +654,12 @@ describe("the records", () => {
       // The bridge's output is still too small to be one: nothing has changed.
       rig.move(after);
       expect(rig.refusals).toEqual([]);
-      expect(rig.box.context.records.left("B", rig.state.books.cursors.B)).toBe(0);
+      expect(rig.box.context.records.left("B", rig.state.books.cursors.B)).toBe(4);
     }
   });
 
   test("that are used up end payments, and nothing else", () => {
-    const rig = new Rig({ charge: { A: 8, B: 60, H: 40 } }).open();
+    const rig = new Rig({ charge: { A: 9, B: 60, H: 40 } }).open();
     rig.pay("toll", 1000);
     rig.move(rig.view(0, [rig.htlc("toll", 1000)]));
     rig.paid("toll");

@@ -10,7 +10,7 @@ import type { Proposal } from "../../src/link/messages.ts";
 import type { ServiceFee } from "../../src/link/service-fee.ts";
 import type { Batch } from "../../src/threshold/records.ts";
 import { rememberCurve } from "./curve.ts";
-import { type DealtRecord, dealNonce, dealRecord, derived } from "./dealer.ts";
+import { type DealtRecord, dealNonce, dealRecord, dealtMac, derived, withMacs } from "./dealer.ts";
 
 rememberCurve();
 
@@ -106,6 +106,9 @@ export interface Charge {
 }
 export const CHARGE: Charge = { A: 60, B: 70, H: 60 };
 
+/** α ‖ key of all records of kind B. */
+export const MAC = dealtMac("MACs");
+
 const dealt = new Map<string, DealtRecord>();
 /** Record number `id` of kind A or B. */
 export function recordOf(kind: "A" | "B", id: number): DealtRecord {
@@ -113,6 +116,7 @@ export function recordOf(kind: "A" | "B", id: number): DealtRecord {
   let record = dealt.get(name);
   if (record === undefined) {
     record = dealRecord(FUNDING.secret, name);
+    if (kind === "B") record = { ...record, answering: withMacs(record.answering, MAC, id) };
     dealt.set(name, record);
   }
   return record;
@@ -164,7 +168,14 @@ export function chargedFlash(
     const { records } = openVaultToCharge(flash);
     const append = (kind: "A" | "B" | "H", count: number, record: (id: number) => Uint8Array) => {
       if (count > 0)
-        records.append({ kind, epoch: 0, firstId: 0, count, records: concat(ids(count).map(record)) });
+        records.append({
+          kind,
+          epoch: 0,
+          firstId: 0,
+          count,
+          records: concat(ids(count).map(record)),
+          ...(kind === "B" ? { mac: MAC } : {}),
+        });
     };
     append("A", charge.A, id => recordOf("A", id).answering);
     append("B", charge.B, id => recordOf("B", id).completing);

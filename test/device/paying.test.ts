@@ -154,8 +154,10 @@ describe("a service fee that is being settled", () => {
     const { birthHeight, birthTime, policy } = rig.identity;
     const after = (seconds: number) =>
       highestExpiry(rig.identity, (birthTime + seconds) * 1000) - birthHeight - policy.maxCltvExpiryDelta;
-    // A day's blocks for good measure, and a quarter more than one every ten minutes.
-    expect([-1000, 0, 2400, 4800].map(after)).toEqual([144, 144, 149, 154]);
+    // Three days' blocks for good measure, and a twentieth more than one every ten minutes.
+    expect([-1000, 0, 6000, 12_000].map(after)).toEqual([432, 432, 443, 453]);
+    // After four years the bound is 76 days ahead of one block in ten minutes, and no more.
+    expect(after(4 * 365.25 * 86_400) - 4 * 52_596).toBeLessThan(77 * 144);
     rig.settle("fee", 50_000);
     const { maxCltvExpiry } = knownPayment(rig.state, sha256(rig.preimage("fee")))!;
     expect(maxCltvExpiry).toBe(highestExpiry(rig.identity, rig.box.nowMs));

@@ -6,7 +6,7 @@
 import type { Context } from "../../device/channel/context.ts";
 import type { Input } from "../../device/channel/machine.ts";
 import type { PaymentOrder } from "../../device/channel/paying.ts";
-import type { ChannelState, Payment } from "../../device/channel/state.ts";
+import { type ChannelState, type Payment, secretStore } from "../../device/channel/state.ts";
 import type { SpendingPolicy } from "../../device/identity.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { type Curve, nobleCurve } from "../../src/bytes/curve.ts";
@@ -14,7 +14,9 @@ import { sha256 } from "../../src/bytes/hash.ts";
 import { codeOf } from "../../src/errors.ts";
 import { type Commitment, commitmentFeeSat } from "../../src/lightning/commitment.ts";
 import { deriveCommitmentKeys, derivePrivateKey } from "../../src/lightning/keys.ts";
+import { storedSecret } from "../../src/lightning/shachain.ts";
 import {
+  type AuthenticatedPartial,
   MAX_INCOMING,
   type Partial2pe,
   type Proposal,
@@ -34,7 +36,7 @@ import {
   ourBasepoints,
   theirBasepoints,
 } from "../../src/link/transactions.ts";
-import { answer, complete } from "../../src/threshold/online.ts";
+import { answerWithMac, complete } from "../../src/threshold/online.ts";
 import { exitIsValid, Violation } from "./audit.ts";
 import { Box } from "./box.ts";
 import { derived, messageOf } from "./dealer.ts";
@@ -85,6 +87,10 @@ export class Rig {
   /** Set when an answer was a signature of something else than what was asked. */
   answeredAnother = false;
   readonly secrets = new Set<string>();
+  /** The points of the bridge's commitments that were signed. */
+  private readonly points = new Map<number, Uint8Array>();
+  /** Every payment there was, as it was last seen: the device may forget one. */
+  private readonly authorised = new Map<string, Payment>();
   private readonly messages = new Map<number, bigint>();
   private reused = false;
   nextB = 0;
@@ -98,6 +104,11 @@ export class Rig {
     this.box = new Box({
       image: options.image ?? chargedFlash(options.policy, options.charge, options.serviceFee),
       curve: options.curve === undefined ? nobleCurve : options.curve,
+      onPersisted: state => {
+        for (const payment of state.payments) {
+          if (payment) this.authorised.set(toHex(payment.paymentHash), payment);
+        }
+      },
       ...(options.contextWith ? { contextWith: options.contextWith } : {}),
     });
   }
@@ -210,6 +221,7 @@ export class Rig {
       const point = counterparty.point ?? bridgePoint(number);
       const view = counterparty.view ?? this.state.holder?.view ?? this.state.counterparty!.view;
       const { sighash } = this.build(false, number, point, view);
+      this.points.set(number, point);
       if (isFor(sighash)) this.publishable.push({ number, point, view });
       else this.answeredAnother = true;
     } else if (close) {
@@ -225,9 +237,9 @@ export class Rig {
   }
 
   /** Gateway's half of a signature that stays in the device. */
-  half(sighash: Uint8Array): Partial2pe {
-    const id = this.nextB++;
-    return { id, scalar: answer(recordOf("B", id).answering, sighash) };
+  half(sighash: Uint8Array, id = this.nextB++): AuthenticatedPartial {
+    const whole = answerWithMac(recordOf("B", id).answering, sighash);
+    return { id, scalar: whole.slice(0, 32), mac: whole.slice(32) };
   }
 
   build(ours: boolean, number: number, point: Uint8Array, view: View): Commitment {
@@ -353,8 +365,20 @@ export class Rig {
       if (this.state.payments.some(each => each && !each.settled))
         return "it closes and leaves a payment open";
     }
-    if (counterparty?.view === undefined) return "the bridge's state is unknown";
-    return this.serviceHarm();
+    if (counterparty === null) return "the bridge's state is unknown";
+    return this.unpunishable() ?? this.serviceHarm();
+  }
+
+  /** Every state that the bridge has revoked can be punished with what the device has kept. */
+  private unpunishable(): string | null {
+    const { counterparty, secrets } = this.state;
+    const store = secretStore(counterparty!, secrets);
+    for (let number = 0; number < store.count; number++) {
+      const secret: Uint8Array | undefined = storedSecret(store, number);
+      if (secret === undefined || !equal(nobleCurve.publicKey(secret), this.points.get(number)!))
+        return `the bridge could publish its revoked state ${number}, and nobody could punish it`;
+    }
+    return null;
   }
 
   /** What is taken for the gateway's service is at most what it has earned, each time at least what is worth it. */
@@ -381,8 +405,8 @@ export class Rig {
   /** What may have left us in this state: paid payments, HTLCs that are there, and dust. */
   private authorisedSat(view: View, dustLimitSat: number): number {
     let sum = 0;
-    for (const payment of this.state.payments) {
-      if (!payment || (payment.settled && !payment.preimage)) continue;
+    for (const payment of this.authorised.values()) {
+      if (payment.settled && !payment.preimage) continue;
       const limit = Math.ceil(payment.limitMsat / 1000);
       const visible = view.htlcs.filter(
         each => !each.incoming && equal(each.paymentHash, payment.paymentHash),

@@ -54,14 +54,3 @@ export class Wire {
     await new Promise(resolve => this.server.close(resolve));
   }
 }
-
-/** A port that nobody listens on at the moment. */
-export async function freePort(): Promise<number> {
-  return new Promise(resolve => {
-    const server = createServer();
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === "object" && address ? address.port : 0));
-    });
-  });
-}

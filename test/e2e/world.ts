@@ -23,16 +23,17 @@ import { chargeDevice } from "../../owner/charge.ts";
 import { readDeviceInfo } from "../../owner/device-files.ts";
 import { createOwner, deviceFolder } from "../../owner/folder.ts";
 import { pairDevice } from "../../owner/pair.ts";
-import { newWords } from "../../owner/seed.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
 import { PlainPeer } from "../../scripts/harness-peer.ts";
+import { reservePort } from "../../scripts/ports.ts";
 import { Program } from "../../scripts/processes.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { encodePairingCode } from "../../src/link/pairing-code.ts";
-import { freePort, Wire } from "./wire.ts";
+import { copyDevice, MADE_FOR_PAYMENTS, OWNER_WORDS } from "./made-devices.ts";
+import { Wire } from "./wire.ts";
 
-/** Polls until the test holds. */
-export async function waitFor(what: string, test: () => unknown, ms = 30_000): Promise<void> {
+/** Polls until the test holds. `ms`: when to give up, and nothing of how long it may take. */
+export async function waitFor(what: string, test: () => unknown, ms = 300_000): Promise<void> {
   const end = Date.now() + ms;
   while (!(await test())) {
     if (Date.now() > end) throw new Error(`waited in vain for ${what}`);
@@ -166,6 +167,9 @@ export class World {
   private readonly peerChain: Chain;
   private gateway: RunningGateway | undefined;
   private readonly programs = new Set<Program>();
+  private gatewayPrograms = 0;
+  /** Devices that were copied so far. */
+  private copies = 0;
 
   private constructor(parts: Parts) {
     this.folder = parts.folder;
@@ -213,7 +217,7 @@ export class World {
     const toll = await Toll.start(peer("toll"));
     const opened = bridge.open(toll.peer.address, 10_000_000, { pushSat: 1_000_000, announced: true });
     await mineUntil(bitcoind, opened);
-    const mqttPort = brokerPort ?? (await freePort());
+    const mqttPort = brokerPort ?? (await reservePort());
     const wire = await Wire.to(mqttPort);
     const bridgeWire = await Wire.to(bridge.port);
     const config: GatewayConfig = {
@@ -241,7 +245,7 @@ export class World {
         logLevel: "debug",
       }),
     );
-    createOwner(join(folder, "owner"), "regtest", newWords());
+    createOwner(join(folder, "owner"), "regtest", OWNER_WORDS);
     return new World({ folder, bitcoind, bridge, toll, wire, bridgeWire, config, lines, peerChain: chain });
   }
 
@@ -273,6 +277,7 @@ export class World {
   /** The gateway as a process of its own. */
   async runGatewayProgram(): Promise<Program> {
     const args = ["dist/lngate.mjs", "gateway", "run", "--config", this.config.file, "--json"];
+    this.gatewayPrograms++;
     const program = this.run("gateway", args);
     await program.line(line => line["running"] === true);
     return program;
@@ -323,8 +328,33 @@ export class World {
 
   // ── owner and devices ─────────────────────────────────────────────────────────────────────────────────
 
+  /**
+   * A paired and charged device; its id. It is a copy of one that was made before, and a gateway that runs in this
+   * process is stopped for it and started again.
+   */
+  async makeDevice(name: string, options: DeviceOptions = {}): Promise<string> {
+    const { payments = 10, policy = {}, flashPages } = options;
+    // A gateway that is a process of its own belongs to the test.
+    if (this.gatewayPrograms > 0 || payments > MADE_FOR_PAYMENTS) return this.pairDevice(name, options);
+    const isRunning = this.gateway !== undefined;
+    await this.stopGateway();
+    const deviceId = await copyDevice(this.copies++, {
+      ownerFolder: this.ownerFolder,
+      dataDir: this.config.dataDir,
+      name,
+      brokerUrl: `mqtt://127.0.0.1:${this.wire.port}`,
+      blockHeight: await this.bitcoind.rpc<number>("getblockcount"),
+      payments,
+      policy,
+      flashPages,
+      serviceFee: this.config.serviceFee?.terms,
+    });
+    if (isRunning) await this.startGateway();
+    return deviceId;
+  }
+
   /** Invites, pairs and charges a device (the gateway has to run); its id. */
-  async makeDevice(
+  async pairDevice(
     name: string,
     { payments = 10, policy = {}, flashPages }: DeviceOptions = {},
   ): Promise<string> {

@@ -51,7 +51,7 @@ if (engine === undefined) {
       vault,
     });
     await powerOn();
-  }, 180_000);
+  });
 
   afterAll(async () => {
     await board?.powerOff();

@@ -131,7 +131,7 @@ if ("missing" in found) {
         folder: join(folder, "build"),
         config: { cases: join(folder, "cases") },
       });
-    }, 300_000);
+    });
 
     afterAll(() => rmSync(folder, { recursive: true }));
 

@@ -7,9 +7,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { askClose, askStatus } from "../../owner/channel.ts";
 import { buildForSimulator, findModdable, Simulator, startScreen } from "../../scripts/engines/moddable.ts";
+import { reservePort } from "../../scripts/ports.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
-import { freePort } from "../e2e/wire.ts";
 import { World } from "../e2e/world.ts";
 
 const DEPOSIT_SAT = 400_000;
@@ -36,7 +36,7 @@ if ("missing" in found) {
       await world.startGateway();
       deviceId = await world.makeDevice("car", { payments: 12 });
       await world.deposit(deviceId, DEPOSIT_SAT);
-      port = await freePort();
+      port = await reservePort();
       library = await buildForSimulator({
         sdk,
         project: "dist/device/moddable",
@@ -45,7 +45,7 @@ if ("missing" in found) {
       });
       screen = await startScreen();
       powerOn();
-    }, 300_000);
+    });
 
     afterAll(async () => {
       await board?.kill();

@@ -47,7 +47,7 @@ export function describeWholeDevice(engineName: string, startEngine: StartEngine
         atHome.stop();
       }
       await powerOn();
-    }, 180_000);
+    });
 
     afterAll(async () => {
       await powerOff();

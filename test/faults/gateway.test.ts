@@ -20,7 +20,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from "@jest/globals";
 import { openRegistry, openStore } from "../../gateway/registry.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
-import { freePort } from "../e2e/wire.ts";
+import { reservePort } from "../../scripts/ports.ts";
 import { waitFor } from "../e2e/world.ts";
 
 jest.setTimeout(120_000);
@@ -78,7 +78,7 @@ async function configured(
   const folder = join(home, `${++folders}`);
   mkdirSync(folder);
   const file = join(folder, "gateway.conf");
-  const port = await freePort();
+  const port = await reservePort();
   writeFileSync(
     file,
     JSON.stringify({

@@ -55,6 +55,7 @@ describe("What the gateway keeps of payments", () => {
       now,
     });
     payments = new Payments({
+      log: createLog("error", () => {}),
       deviceId,
       network: "regtest",
       table,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import { createLog } from "../../gateway/log.ts";
+import { counted, createLog, lastingTrouble } from "../../gateway/log.ts";
 
 describe("the log", () => {
   const lines: string[] = [];
@@ -29,5 +29,53 @@ describe("the log", () => {
     expect(last().split("\n")).toHaveLength(2);
     expect(last()).not.toContain("\u001b");
     expect(last()).toContain('name="a b=c d" empty=""');
+  });
+});
+
+describe("what repeats itself", () => {
+  test("trouble is told when it begins, when its cause changes, and when it is over", () => {
+    let now = 0;
+    const told: (string | undefined)[] = [];
+    const trouble = lastingTrouble(
+      error => told.push(error?.message),
+      () => now,
+    );
+    const heard = (...causes: (string | null)[]) => {
+      for (const cause of causes) trouble(cause === null ? null : new Error(cause));
+      return told.splice(0);
+    };
+    expect(heard(null, null)).toEqual([]);
+    expect(heard("not running", "not running", "still starting")).toEqual(["not running", "still starting"]);
+    // Causes that take turns make no line each time, and none is forgotten.
+    expect(heard("not running", "still starting", "not running")).toEqual([]);
+    now += 60_000;
+    expect(heard("not running", "not running")).toEqual(["not running"]);
+    expect(heard(null, null)).toEqual([undefined]);
+    expect(heard("not running")).toEqual(["not running"]);
+  });
+
+  test("what others can cause is told once, then counted; no flood of names makes it grow", () => {
+    const told: string[] = [];
+    const waiting: (() => void)[] = [];
+    const refusals = counted(
+      (text, { subject, times }) => told.push(`${text} ${subject} ${times}`),
+      work => void waiting.push(work),
+    );
+    const minute = () => {
+      waiting.shift()?.();
+      return told.splice(0);
+    };
+    for (let i = 0; i < 40; i++) refusals.note("refused", { code: "broker-login", subject: "10.0.0.9" });
+    refusals.note("refused", { code: "broker-login", subject: "10.0.0.7" });
+    expect(told.splice(0)).toEqual(["refused 10.0.0.9 undefined", "refused 10.0.0.7 undefined"]);
+    expect(minute()).toEqual(["refused 10.0.0.9 39"]);
+    refusals.note("refused", { code: "broker-login", subject: "10.0.0.9" });
+    expect(minute()).toEqual(["refused 10.0.0.9 1"]);
+    expect(minute()).toEqual([]);
+    // Nothing is left, and no timer either: the next one begins anew.
+    expect(waiting).toHaveLength(0);
+    for (let i = 0; i < 1_000; i++) refusals.note(`refused ${i}`, { code: `code-${i}`, subject: "10.0.0.9" });
+    expect(told.splice(0)).toHaveLength(101);
+    expect(minute()).toEqual(["and many others undefined 899"]);
   });
 });

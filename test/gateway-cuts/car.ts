@@ -18,7 +18,7 @@ import { concat } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { Batch } from "../../src/threshold/records.ts";
-import { type DealtRecord, dealNonce, dealRecord, derived } from "../device/dealer.ts";
+import { type DealtRecord, dealNonce, dealRecord, dealtMac, derived, withMacs } from "../device/dealer.ts";
 import { identityWith } from "../device/parties.ts";
 
 const PAGE_BYTES = 4096;
@@ -87,6 +87,8 @@ export class Car {
     let record = this.dealt.get(key);
     if (!record) {
       record = dealRecord(this.fundingSecret, `${this.name} ${key}`);
+      if (kind === "B")
+        record = { ...record, answering: withMacs(record.answering, dealtMac(this.name), id) };
       this.dealt.set(key, record);
     }
     return record;
@@ -108,11 +110,12 @@ export class Car {
         count: ids.length,
         records: concat(ids.map(of)),
       });
+      const mac = kind === "B" ? { mac: dealtMac(this.name) } : {};
       if (kind === "H") records.append(batch(id => dealNonce(`${this.name} H${id}`)));
       else {
         const [ours, theirs] =
           kind === "A" ? (["answering", "completing"] as const) : (["completing", "answering"] as const);
-        records.append(batch(id => this.record(kind, id)[ours]));
+        records.append({ ...batch(id => this.record(kind, id)[ours]), ...mac });
         halves.push(batch(id => this.record(kind, id)[theirs]));
       }
     }
@@ -233,7 +236,12 @@ export class Car {
   readOut(): { readonly state: ChannelState; exit(): Exit } {
     const vault = openVault(memoryFlash(PAGE_BYTES, PAGES, this.chip()));
     const state = readState(vault.journal);
-    const context = contextOf({ vault, curve: nobleCurve, now: () => Date.now() });
+    const context = contextOf({
+      vault,
+      curve: nobleCurve,
+      now: () => Date.now(),
+      ticks: () => performance.now(),
+    });
     return {
       state,
       exit() {

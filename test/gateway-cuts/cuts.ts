@@ -28,7 +28,10 @@ export async function openWorld(street: Street, name: string, random: () => numb
   return world;
 }
 
-/** Lets it happen once for each of its effects, the power failing there. Returns how many effects it has. */
+/**
+ * Lets it happen once undisturbed, and then once for each effect that it had then, the power failing there. Returns
+ * how often it did fail: a message that was repeated the first time need not be repeated again.
+ */
 export async function everyCut(
   world: World,
   happening: Happening,
@@ -36,10 +39,17 @@ export async function everyCut(
   tally: Tally,
   { first = 0, step = 1 } = {},
 ): Promise<number> {
-  for (let effect = first; ; effect += step) {
+  await world.chargeIfNeeded();
+  await oneRun(world, happening, [], tally);
+  const effects = [...world.trace];
+  let failures = 0;
+  for (let index = first; index < effects.length; index += step) {
+    const of = effects[index]!;
+    const effect = effects.slice(0, index).filter(name => name === of).length;
     await world.chargeIfNeeded();
-    if (!(await oneRun(world, happening, [{ of: "gateway", cut: { at, effect } }], tally))) return effect;
+    if (await oneRun(world, happening, [{ of: "gateway", cut: { at, effect, of } }], tally)) failures++;
   }
+  return failures;
 }
 
 /** False if no power failed: it was over before. */

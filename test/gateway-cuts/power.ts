@@ -8,10 +8,14 @@ import type { NodeStore } from "../../gateway/lightning/store.ts";
 import type { Disk } from "../../gateway/records.ts";
 import { concat } from "../../src/bytes/bytes.ts";
 
-/** Right before or right after the effect of this number, counted from when the cut was planned. */
+/**
+ * Right before or right after the effect of this number, counted from when the cut was planned: of all effects, or of
+ * those of one name. Their order is the machine's, so what has to happen at a certain effect names it.
+ */
 export interface Cut {
   readonly at: "before" | "after";
   readonly effect: number;
+  readonly of?: string;
 }
 
 export class Power {
@@ -49,7 +53,7 @@ export class Power {
   begin(name: string): (() => void) | undefined {
     if (this.failed) return undefined;
     const { cut } = this;
-    const isMeant = cut?.effect === this.count++;
+    const isMeant = (cut?.of === undefined || cut.of === name) && cut?.effect === this.count++;
     this.trace.push(name);
     if (isMeant && cut?.at === "before") {
       this.fail();

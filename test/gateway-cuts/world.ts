@@ -36,7 +36,8 @@ import { messageOf } from "../device/dealer.ts";
 import { Car, type DeviceCut } from "./car.ts";
 import { type Cut, MemoryDisk, Power, PoweredStore, poweredTable } from "./power.ts";
 
-export async function waitFor(what: string, test: () => unknown, ms = 30_000): Promise<void> {
+/** `ms`: when to give up, and nothing of how long it may take. */
+export async function waitFor(what: string, test: () => unknown, ms = 300_000): Promise<void> {
   const end = performance.now() + ms;
   while (!(await test())) {
     if (performance.now() > end) throw new Violation(`stuck: waited in vain for ${what}`);
@@ -186,7 +187,7 @@ interface Life {
   broadcaster: { resend(): Promise<void> };
 }
 
-const PATIENCE_MS = 25_000;
+const PATIENCE_MS = 300_000;
 
 /** Codes that say nothing of how it ends. */
 const ASK_AGAIN = ["power-cut", "vault-stopped", "gateway-unreachable", "payment-pending"];
@@ -328,7 +329,8 @@ export class World {
     const follower: Chain["follower"] = Object.assign(Object.create(street.chain.follower), {
       join: (client: Parameters<Chain["follower"]["join"]>[0]) => {
         const watching = street.chain.follower.join(client);
-        leaveChain.add(() => watching.leave());
+        if (power.isOn) leaveChain.add(() => watching.leave());
+        else watching.leave();
         return watching;
       },
     });

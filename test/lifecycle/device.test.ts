@@ -107,15 +107,20 @@ describe("what is collected", () => {
     expect(nobleCurve.verify(own!, hash, keys.countersignatoryHtlc)).toBe(true);
   });
 
-  test("uses a nonce of its own each time, and works after the exit too", () => {
+  test("uses a nonce of its own for each question, and none for one that was answered, also after the exit and a power cut", () => {
     const rig = new Rig().open();
     const before = rig.state.books.cursors.H;
+    const other = { ...spendOf(rig), valueSat: spendOf(rig).valueSat - 1 };
     const first = rig.step({ spend: spendOf(rig) }).own!;
-    const second = rig.step({ spend: spendOf(rig) }).own!;
+    const second = rig.step({ spend: other }).own!;
     expect(second.slice(0, 32)).not.toEqual(first.slice(0, 32));
-    expect(rig.state.books.cursors.H).toBe(before + 2);
+    expect(rig.step({ spend: spendOf(rig) }).own).toEqual(first);
     rig.step({ leave: 0 });
-    expect(rig.step({ spend: spendOf(rig) }).own).toHaveLength(64);
+    rig.box.restart();
+    expect(rig.step({ spend: other }).own).toEqual(second);
+    expect(rig.state.books.cursors.H).toBe(before + 2);
+    expect(rig.step({ spend: { ...other, valueSat: other.valueSat - 1 } }).own).toHaveLength(64);
+    expect(rig.state.books.cursors.H).toBe(before + 3);
   });
 
   test.each([

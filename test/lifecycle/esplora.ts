@@ -21,6 +21,8 @@ interface Known {
 
 export class EsploraServer {
   readonly requests: string[] = [];
+  /** So many requests are answered with 429, as public servers do. */
+  busyFor = 0;
   private readonly bitcoind: Regtest;
   private readonly server: Server;
   private last: { readonly state: string; readonly known: Map<string, Known> } | undefined;
@@ -33,6 +35,11 @@ export class EsploraServer {
       request.on("data", (chunk: Buffer) => chunks.push(chunk));
       request.on("end", () => {
         this.requests.push(`${request.method} ${request.url}`);
+        if (this.busyFor > 0) {
+          this.busyFor--;
+          response.writeHead(429, { "retry-after": "1" }).end("Too Many Requests");
+          return;
+        }
         this.answer(request.method ?? "", request.url ?? "", Buffer.concat(chunks).toString()).then(
           answer => {
             if (answer === undefined) response.writeHead(404).end("not found");

@@ -2,10 +2,7 @@
  * How channels end: the world of test/e2e, an owner whose words are known, and books that are kept by the chain alone.
  * Whatever the programs say, what counts is which outputs the owner can spend at the end, and who got the rest.
  */
-import { rmSync } from "node:fs";
-import { join } from "node:path";
 import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
-import { createOwner } from "../../owner/folder.ts";
 import {
   carryOut,
   type FeeCoin,
@@ -17,10 +14,10 @@ import {
 } from "../../owner/recover.ts";
 import { type ExitFile, readExit, writeExit } from "../../owner/recover-exit.ts";
 import { recoveryKeys } from "../../owner/recover-keys.ts";
-import { newWords } from "../../owner/seed.ts";
 import type { HeldExit } from "../../owner/watch.ts";
 import { takeExitOut } from "../../owner/watch.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
+import { OWNER_WORDS } from "../e2e/made-devices.ts";
 import { type Car, type DeviceOptions, World } from "../e2e/world.ts";
 
 export const NETWORK = "regtest";
@@ -36,11 +33,8 @@ export interface Scene {
 /** A world with a running gateway, and an owner whose words the test knows. */
 export async function startScene(options: Parameters<typeof World.start>[0] = {}): Promise<Scene> {
   const world = await World.start(options);
-  const words = newWords();
-  rmSync(join(world.ownerFolder, "owner.json"));
-  createOwner(world.ownerFolder, NETWORK, words);
   await world.startGateway();
-  return { world, words, cars: [] };
+  return { world, words: OWNER_WORDS, cars: [] };
 }
 
 /** Ends everything, also what a failed test has left running. */

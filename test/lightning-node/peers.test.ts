@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { createServer } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import type { Paid, PeerChannel, PlainPeer } from "../../scripts/harness-peer.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
@@ -190,3 +191,22 @@ describe("closing", () => {
     expect(world.events("bridge", "channel-closed").at(-1)!.reason).toBe("HolderForceClosed");
   });
 });
+
+test("a contact that takes the call and breaks off the handshake is told as one trouble, however often it is tried", async () => {
+  const [caller, gone] = [await world.peer("caller"), await world.peer("gone")];
+  const { port } = gone;
+  await caller.connect(gone.address);
+  await world.end(gone);
+  // In its place somebody who does not know its key.
+  let calls = 0;
+  const stranger = createServer(socket => {
+    calls++;
+    socket.on("error", () => {}).destroy();
+  });
+  await new Promise<void>(resolve => stranger.listen(port, "127.0.0.1", resolve));
+  await until(() => calls >= 3, "some calls", 60_000);
+  const told = world.lines.filter(line => line.includes(`:${port} breaks off the handshake`));
+  expect(told).toEqual([expect.stringMatching(/warn .*caller: .*code=peer-unreachable/)]);
+  await world.end(caller);
+  stranger.close();
+}, 90_000);

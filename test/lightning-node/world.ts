@@ -107,7 +107,7 @@ export function pause(ms: number): Promise<void> {
   return new Promise(resolve => setTimeout(resolve, ms));
 }
 
-export async function until(condition: () => unknown, what: string, ms = 20_000): Promise<void> {
+export async function until(condition: () => unknown, what: string, ms = 300_000): Promise<void> {
   const end = Date.now() + ms;
   while (!(await condition())) {
     if (Date.now() > end) throw new Error(`waited in vain for ${what}`);

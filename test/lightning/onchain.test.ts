@@ -216,7 +216,7 @@ function ownerInput(tx: Transaction, index: number, sat: number) {
 describe("on a real chain", () => {
   beforeAll(async () => {
     chain = await startRegtest();
-  }, 120_000);
+  });
   afterAll(() => chain?.stop());
 
   test("the owner takes the deposit back alone, but only after its delay", async () => {

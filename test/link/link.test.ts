@@ -4,6 +4,7 @@ import { Aedes } from "aedes";
 import { type OpenLink, type OpenLinkOptions, openLink } from "../../device/boards/node/link.ts";
 import { dialMqtt, nodeMqtt } from "../../device/boards/node/mqtt.ts";
 import { GatewayLinks, type GatewayLinksOptions, type LinkAccount } from "../../gateway/link-server.ts";
+import { reservePort } from "../../scripts/ports.ts";
 import { ascii, u32be } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
 import { codeOf } from "../../src/errors.ts";
@@ -167,11 +168,12 @@ describe("a link over MQTT and TCP", () => {
   });
 
   test("comes up again after the gateway has restarted", async () => {
-    const first = await gateway();
+    const mqtt = { kind: "embedded", host: "127.0.0.1", port: await reservePort() } as const;
+    const first = await gateway({ mqtt });
     const device = client(first.port, DEVICE);
     await until(() => first.links.isUp(DEVICE));
     await first.links.close();
-    const second = await gateway({ mqtt: { kind: "embedded", host: "127.0.0.1", port: first.port } });
+    const second = await gateway({ mqtt });
     await until(() => second.links.isUp(DEVICE));
     device.link.send(new Uint8Array([1]));
     await until(() => second.messages.length === 1);
@@ -292,7 +294,7 @@ describe("MQTT on Node's board", () => {
 
 describe("a link over a broker that is not the gateway's", () => {
   test("works, and comes back when broker, gateway or device restart", async () => {
-    const external = await foreignBroker(0);
+    const external = await foreignBroker(await reservePort());
     const mqtt = {
       kind: "external",
       url: `mqtt://127.0.0.1:${external.port}`,

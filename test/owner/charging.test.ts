@@ -12,7 +12,12 @@ import {
   recordsFor,
   recordsInFlash,
 } from "../../owner/charge.ts";
-import { type DeviceInfo, readChargingState, readShare } from "../../owner/device-files.ts";
+import {
+  type DeviceInfo,
+  readChargingState,
+  readShare,
+  writeChargingState,
+} from "../../owner/device-files.ts";
 import { deviceFolder } from "../../owner/folder.ts";
 import { pairDevice } from "../../owner/pair.ts";
 import { concat } from "../../src/bytes/bytes.ts";
@@ -26,7 +31,8 @@ import {
   type ToOwner,
   toOwner,
 } from "../../src/link/owner-messages.ts";
-import { answer as answerA, complete } from "../../src/threshold/online.ts";
+import { macKeys } from "../../src/threshold/mac-keys.ts";
+import { answer as answerA, answerWithMac, complete, isAuthentic } from "../../src/threshold/online.ts";
 import { cutOnce, type GatewayHalf, newOwner, startGatewayHalf } from "./gateway-half.ts";
 
 let gateway: GatewayHalf;
@@ -70,6 +76,17 @@ function inFlash(kind: "A" | "B" | "H"): Map<number, Uint8Array> {
   } finally {
     flash.close();
   }
+}
+
+/** The id of the first record that an S0 names. */
+function idIn(s0: Uint8Array): number {
+  return new DataView(s0.buffer, s0.byteOffset).getUint32(36);
+}
+
+function withId(s0: Uint8Array, id: number): Uint8Array {
+  const changed = s0.slice();
+  new DataView(changed.buffer).setUint32(36, id);
+  return changed;
 }
 
 /** The gateway's unused ids. */
@@ -121,13 +138,15 @@ describe("charging", () => {
       ["before the word that kind B is in the flash", q => q.type === "installed" && q.kind === "B"],
     ];
     let last: ToOwner["type"] | undefined;
+    let asked: string | undefined;
     const answers: [string, (answer: ToOwner) => boolean][] = [
       ["after S0 of kind A", isAnswer("S0")],
       ["after S2 of kind A", isAnswer("S2")],
       ["after S4 of kind A, which the gateway has activated", isAnswer("S4")],
       ["after S1 of kind B", isAnswer("S1")],
       ["after S3 of kind B", isAnswer("S3")],
-      ["after S4 of kind B, which the gateway has prepared", a => a.type === "done" && last === "presigned"],
+      ["after S5 of kind B, which the gateway has prepared", isAnswer("S5")],
+      ["after the word that a batch is in the flash", a => a.type === "done" && last === "presigned"],
     ];
 
     /** Whatever happened: the gateway names no record that the device has not, and lacks none that the device names. */
@@ -160,6 +179,34 @@ describe("charging", () => {
       expect(onGateway("A")).toEqual([...inFlash("A").keys()]);
       expect(onGateway("B")).toEqual([...inFlash("B").keys()]);
     });
+
+    const never = () => false;
+    test.each([
+      ["before it begins", (q: FromOwner) => q.type === "mac-run", never],
+      ["after M0", never, isAnswer("M0")],
+      ["before M1", isStep("M1"), never],
+      ["after M1, which the gateway has stored", never, a => a.type === "done" && asked === "M1"],
+    ] as [string, (q: FromOwner) => boolean, (a: ToOwner) => boolean][])(
+      "while a run of MACs is made, %s, it makes one that both sides have",
+      async (_name, question, answer) => {
+        const { run: before, ...state } = readChargingState(path);
+        writeChargingState(path, state);
+        const cut = cutOnce(question);
+        gateway.question = each => {
+          asked = each.type === "presign-step" ? each.step : each.type;
+          return cut(each);
+        };
+        gateway.answer = cutOnce(answer);
+        const target = further();
+        await expect(charge(target)).rejects.toEqual(refusal("gateway-unreachable"));
+        await charge(target);
+        const { run } = readChargingState(path);
+        expect(run!.id).toEqual(gateway.registry.run(info.deviceId)!.id);
+        expect(run!.id).not.toEqual(before!.id);
+        expect(run!.alpha).not.toBe(before!.alpha);
+        expect(onGateway("B")).toEqual([...inFlash("B").keys()]);
+      },
+    );
 
     test("by the end of the gateway while a batch waits for the flash, it goes on", async () => {
       gateway.question = cutOnce(question => question.type === "installed" && question.kind === "B");
@@ -199,11 +246,56 @@ describe("charging", () => {
     }
     for (const [id, record] of b) {
       const z = message("B", id);
-      const { id: named, answer: s2 } = store.take("B", z, half => answerA(half, z));
+      const { id: named, answer } = store.take("B", z, half => answerWithMac(half, z));
       expect(named).toBe(id);
-      expect(nobleCurve.verify(complete(record, s2), z, fundingKey)).toBe(true);
+      const [s2, mac] = [answer.slice(0, 32), answer.slice(32)];
+      const keys = concat([record.slice(96, 128), macKeys(record.slice(128), id)]);
+      expect(isAuthentic(keys, z, s2, mac)).toBe(true);
+      expect(isAuthentic(keys, message("B", id + 1), s2, mac)).toBe(false);
+      expect(nobleCurve.verify(complete(record.slice(0, 96), s2), z, fundingKey)).toBe(true);
     }
     expect([store.remaining("A"), store.remaining("B")]).toEqual([0, 0]);
+  });
+});
+
+describe("ids of records that were begun with", () => {
+  test("never begin again, whatever the gateway calls the next id", async () => {
+    // Broken off after S0 of kind B and after S1 of kind A: nothing of either is in the flash.
+    const named: number[] = [];
+    const note = (question: FromOwner) => {
+      if (question.type === "presign" && question.firstId !== undefined) named.push(question.firstId);
+      return question;
+    };
+    const target = further();
+    let s0: number | undefined;
+    const cutS2 = cutOnce<FromOwner>(q => q.type === "presign-step" && q.step === "S2");
+    gateway.question = question => cutS2(note(question));
+    await expect(charge(target)).rejects.toEqual(refusal("gateway-unreachable"));
+    gateway.question = cutOnce(q => q.type === "presign-step" && q.step === "S3");
+    gateway.answer = answer => {
+      if (answer.type === "presigned" && answer.step === "S0") s0 = idIn(answer.body);
+      return answer;
+    };
+    const more = target + 4;
+    await expect(charge(more)).rejects.toEqual(refusal("gateway-unreachable"));
+    const { ends } = readChargingState(path);
+    expect(ends.A).toBeGreaterThan(s0!);
+
+    // The gateway takes them all back.
+    gateway.question = note;
+    gateway.answer = answer => {
+      if (answer.type === "charging") return { ...answer, nextId: { A: 0, B: 0 } };
+      if (answer.type !== "presigned" || answer.step !== "S0") return answer;
+      return { ...answer, body: withId(answer.body, s0!) };
+    };
+    await expect(charge(more)).rejects.toEqual(refusal("threshold-wrong-batch"));
+    gateway.answer = answer =>
+      answer.type === "charging" ? { ...answer, nextId: { ...answer.nextId, B: 0 } } : answer;
+    const before = named.length;
+    await charge(more + 4);
+    expect(named.length).toBeGreaterThan(before);
+    for (let i = 1; i < named.length; i++) expect(named[i]!).toBeGreaterThan(named[i - 1]!);
+    expect(readChargingState(path).ends.B).toBe(Math.max(...inFlash("B").keys()) + 1);
   });
 });
 
@@ -366,6 +458,33 @@ describe("a check that fails while presigning", () => {
     for (const standing of standings()) expect(standing).toMatchObject({ resets: 1, awaitingOwner: false });
   });
 
+  test("of the MACs ends the run and kind B's transfers on both, and nothing of the batch is installed", async () => {
+    const [ids, held] = [[...inFlash("B").keys()], onGateway("B")];
+    const { alpha } = readChargingState(path).run!;
+    gateway.answer = answer =>
+      answer.type === "presigned" && answer.step === "S5"
+        ? { ...answer, body: flip(answer.body, 33) }
+        : answer;
+    const target = further();
+    await expect(charge(target)).rejects.toEqual(refusal("threshold-mac-check"));
+    gateway.answer = answer => answer;
+    for (const standing of standings()) expect(standing).toMatchObject({ resets: 2, awaitingOwner: true });
+    expect(readChargingState(path).run).toBeUndefined();
+    expect(gateway.registry.run(info.deviceId)).toBeUndefined();
+    expect(readChargingState(path).setups.B).toBeUndefined();
+    expect(gateway.registry.setup(info.deviceId, "B")).toBeUndefined();
+    expect(readChargingState(path).setups.A).toBeDefined();
+    expect([...inFlash("B").keys()]).toEqual(ids);
+    expect(onGateway("B")).toEqual(held);
+
+    await expect(charge(target)).rejects.toEqual(refusal("threshold-awaiting-owner"));
+    expect(await charge(target, { confirmReset: true })).toMatchObject({ interrupted: false });
+    expect(readChargingState(path).run!.alpha).not.toBe(alpha);
+    const added = [...inFlash("B").keys()].slice(ids.length);
+    expect(added.length).toBeGreaterThan(0);
+    expect(onGateway("B")).toEqual([...held, ...added]);
+  });
+
   test("on the gateway's side does the same, and the third time the key is locked", async () => {
     const twice = { ...gateway.registry.standing(info.deviceId), resets: 2 };
     gateway.registry.putStanding(info.deviceId, twice);
@@ -373,12 +492,13 @@ describe("a check that fails while presigning", () => {
       question.type === "presign-step" && question.step === "S1"
         ? { ...question, body: flip(question.body, 100) }
         : question;
-    await expect(charge(60)).rejects.toEqual(refusal("threshold-extension-check"));
+    const target = further();
+    await expect(charge(target)).rejects.toEqual(refusal("threshold-extension-check"));
     gateway.question = question => question;
     expect(gateway.registry.standing(info.deviceId)).toMatchObject({ resets: 3, locked: true });
     expect(gateway.locked).toEqual([info.deviceId]);
     expect(readChargingState(path).setups.A).toBeUndefined();
-    await expect(charge(60, { confirmReset: true })).rejects.toEqual(refusal("threshold-locked"));
+    await expect(charge(target, { confirmReset: true })).rejects.toEqual(refusal("threshold-locked"));
     expect((await askStatus({ folder, deviceId: info.deviceId })).trouble).toBe("locked");
     expect(readShare(path).epoch).toBe(0);
   });

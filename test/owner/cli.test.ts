@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
+import { described } from "../../gateway/cli/command.ts";
 import { exampleConfig } from "../../gateway/config.ts";
 import { createLog } from "../../gateway/log.ts";
 import { openStore } from "../../gateway/registry.ts";
@@ -11,6 +12,7 @@ import { claimDataFolder } from "../../gateway/registry-lock.ts";
 import { ServiceFees } from "../../gateway/service-fees.ts";
 import { deviceFolder } from "../../owner/folder.ts";
 import { newWords } from "../../owner/seed.ts";
+import { reservePort } from "../../scripts/ports.ts";
 import { decodePairingCode } from "../../src/link/pairing-code.ts";
 import { codeThrownBy } from "../thrown.ts";
 import { type GatewayHalf, startGatewayHalf } from "./gateway-half.ts";
@@ -89,6 +91,23 @@ describe("the command line", () => {
     });
   });
 
+  test("says what the operating system refuses in one line, and a fault of its own without a stack unless asked", async () => {
+    const folder = join(home, "a-file");
+    writeFileSync(folder, "");
+    const refused = await lngate(["owner", "init", "--network", "regtest", "--data", join(folder, "owner")]);
+    expect([refused.code, refused.err]).toEqual([
+      1,
+      expect.stringMatching(/^system-refused: ENOTDIR: .*a-file.*\n$/),
+    ]);
+    const fault = () => described(new TypeError("x is not a function\n    at somewhere"));
+    expect(fault()).toBe("internal-error: x is not a function at somewhere");
+    process.env["LNGATE_TRACE"] = "1";
+    expect(fault()).toMatch(
+      /^internal-error: x is not a function at somewhere\nTypeError: [\s\S]*cli\.test\.ts/,
+    );
+    delete process.env["LNGATE_TRACE"];
+  });
+
   test("answers what it refuses with a code, a sentence and 1", async () => {
     const bad = join(home, "bad.conf");
     writeFileSync(bad, exampleConfig("regtest"));
@@ -109,6 +128,7 @@ describe("the command line", () => {
 
 describe("the operator of a gateway", () => {
   const config = join(home, ".lngate", "gateway.conf");
+  let port: number;
 
   test("makes a configuration and has it checked against reality", async () => {
     const made = await lngate([
@@ -122,19 +142,21 @@ describe("the operator of a gateway", () => {
     expect(made).toMatchObject({ code: 0, err: "" });
     expect(made.out).toContain(config);
     expect((await lngate(["gateway", "init"])).err).toMatch(/^config-exists: /);
-    writeFileSync(config, readFileSync(config, "utf8").replace("18443", "1").replace(": 1883", ": 21883"));
+    port = await reservePort();
+    writeFileSync(config, readFileSync(config, "utf8").replace("18443", "1").replace(": 1883", `: ${port}`));
 
     const checked = await lngate(["gateway", "check", "--json"]);
     expect(checked.code).toBe(1);
-    expect(checked.err).toMatch(/^check-failed: 2 of 4 checks failed/);
+    expect(checked.err).toMatch(/^check-failed: 2 of 5 checks failed/);
     const { checks } = jsonOf(checked) as { checks: { what: string; ok: boolean; detail: string }[] };
     expect(checks.map(({ what, ok }) => [what, ok])).toEqual([
+      ["configuration", true],
       ["data folder", true],
       ["bitcoind", false],
       ["MQTT broker", true],
       ["bridge", false],
     ]);
-    expect(checks[3]!.detail).toMatch(/127.0.0.1:1 can't be reached \(ECONNREFUSED\)/);
+    expect(checks[4]!.detail).toMatch(/127.0.0.1:1 can't be reached \(ECONNREFUSED\)/);
   });
 
   test("gives out pairing codes that contain where and who, and sees and withdraws them", async () => {
@@ -142,7 +164,7 @@ describe("the operator of a gateway", () => {
     expect(made.code).toBe(0);
     const text = /^ {4}(lnga te1[a-z0-9 ]+)$/m.exec(made.out)![1]!;
     const code = decodePairingCode(text);
-    expect(code.port).toBe(21883);
+    expect(code.port).toBe(port);
     expect(made.out).toMatch(/[▀▄█]/);
     expect(made.err).toContain("The gateway is not running");
 

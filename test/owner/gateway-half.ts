@@ -14,6 +14,7 @@ import { type DeviceStatus, OwnerService } from "../../gateway/owner-service.ts"
 import { type DiskRecordStore, openRecordStore } from "../../gateway/records.ts";
 import { openRegistry, openStore, type Registry } from "../../gateway/registry.ts";
 import { createOwner } from "../../owner/folder.ts";
+import { reservePort } from "../../scripts/ports.ts";
 import { scriptAddress } from "../../src/bitcoin/address.ts";
 import { p2wsh } from "../../src/bitcoin/script.ts";
 import {
@@ -51,7 +52,8 @@ export interface GatewayHalf {
   records(deviceId: string): DiskRecordStore;
   /** A code for a new device, as text. */
   invite(name?: string, lifetimeSeconds?: number): string;
-  stop(): Promise<void>;
+  /** Ends, and removes its folder unless told to keep it. */
+  stop(options?: { keep?: boolean }): Promise<void>;
   /** Ends and starts anew on the same folder and port. */
   restart(): Promise<void>;
 }
@@ -64,13 +66,11 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
   let links: GatewayLinks;
   let store: ReturnType<typeof openStore>;
   let registry: Registry;
-  let port = 0;
+  const port = await reservePort();
 
   const half: GatewayHalf = {
     folder,
-    get port() {
-      return port;
-    },
+    port,
     get registry() {
       return registry;
     },
@@ -103,9 +103,9 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
       const { deviceId, secret } = registry.invite(name, lifetimeSeconds, nodeLinkCrypto.random);
       return encodePairingCode({ deviceId, secret, host: "127.0.0.1", port });
     },
-    async stop() {
+    async stop({ keep = false } = {}) {
       await end();
-      rmSync(folder, { recursive: true, force: true });
+      if (!keep) rmSync(folder, { recursive: true, force: true });
     },
     async restart() {
       await end();
@@ -188,7 +188,6 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
       },
       onRefused: (code, subject) => half.log.push(`refused ${code} ${subject}`),
     });
-    port = links.port!;
   }
 
   await start();

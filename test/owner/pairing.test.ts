@@ -1,10 +1,10 @@
-import { existsSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { openFileFlash } from "../../device/boards/node/flash.ts";
 import { openVault } from "../../device/vault/vault.ts";
 import { type DeviceInfo, readChargingState, readShare } from "../../owner/device-files.ts";
-import { deviceFolder, pairedDevices, pairingFolder } from "../../owner/folder.ts";
+import { deviceFolder } from "../../owner/folder.ts";
 import { pairDevice } from "../../owner/pair.ts";
 import { coldKeys, ownerKeysFrom } from "../../owner/seed.ts";
 import { ascii, equal, toHex } from "../../src/bytes/bytes.ts";
@@ -12,7 +12,7 @@ import { sha256 } from "../../src/bytes/hash.ts";
 import { decodePairingCode, encodePairingCode } from "../../src/link/pairing-code.ts";
 import { pairingKeys } from "../../src/link/pairing-keys.ts";
 import { samePair } from "../../src/threshold/keyshare.ts";
-import { cutOnce, type GatewayHalf, newOwner, startGatewayHalf, WORDS } from "./gateway-half.ts";
+import { type GatewayHalf, newOwner, startGatewayHalf, WORDS } from "./gateway-half.ts";
 
 let gateway: GatewayHalf;
 const folders: string[] = [];
@@ -39,48 +39,6 @@ afterAll(async () => {
 const refusal = (code: string) => expect.objectContaining({ code });
 
 describe("pairing", () => {
-  test("may be interrupted at each message and repeated with the same code until it is completed", async () => {
-    const folder = owner();
-    const code = gateway.invite("interrupted");
-    const { deviceId } = decodePairingCode(code);
-    const attempt = () => pairDevice({ folder, code });
-
-    for (const type of ["pairing", "pair-committed", "pair-opened", "pair-agreed"] as const) {
-      gateway.answer = cutOnce(answer => answer.type === type);
-      await expect(attempt()).rejects.toEqual(refusal("gateway-unreachable"));
-      expect(gateway.registry.device(deviceId).state).toBe("invited");
-      expect(existsSync(deviceFolder(folder, deviceId))).toBe(false);
-    }
-
-    // Everything is on the owner's disk, and the gateway never heard of it.
-    gateway.question = cutOnce(question => question.type === "pair-complete");
-    await expect(attempt()).rejects.toEqual(refusal("gateway-unreachable"));
-    expect(gateway.registry.device(deviceId).state).toBe("invited");
-    const firstKey = readShare(pairingFolder(folder, deviceId)).joint;
-
-    // The gateway has completed it, and the owner does not hear that.
-    gateway.answer = cutOnce(answer => answer.type === "paired");
-    await expect(attempt()).rejects.toEqual(refusal("gateway-unreachable"));
-    expect(gateway.registry.device(deviceId).state).toBe("paired");
-    expect(pairedDevices(folder)).toEqual([]);
-    const secondKey = readShare(pairingFolder(folder, deviceId)).joint;
-    expect(equal(firstKey, secondKey)).toBe(false);
-
-    const questions: string[] = [];
-    gateway.question = question => {
-      questions.push(question.type);
-      return question;
-    };
-    const info = await attempt();
-    expect(questions).toEqual(["pair"]);
-    expect(info.keys.fundingKey).toEqual(secondKey);
-    expect(pairedDevices(folder)).toEqual([deviceId]);
-    expect(existsSync(pairingFolder(folder, deviceId))).toBe(false);
-
-    await expect(attempt()).rejects.toEqual(refusal("pairing-code-used"));
-    await expect(pairDevice({ folder: owner(), code })).rejects.toEqual(refusal("pairing-code-used"));
-  });
-
   describe("leaves", () => {
     let folder: string;
     let code: string;

@@ -35,6 +35,7 @@ class Desk {
   readonly deviceId = `device ${count++}`;
   readonly said: ToDevice[] = [];
   readonly started: string[] = [];
+  readonly lines: string[] = [];
   online = true;
   canReceive = true;
   nowMs = 1_750_000_000_000;
@@ -75,6 +76,7 @@ class Desk {
       network: "regtest",
       table,
       fees: this.fees,
+      log: createLog("info", line => void this.lines.push(line.slice(24).trim())),
       refused: () => {},
       failed: (paymentHash, code, sentence) => void say({ type: "failed", paymentHash, code, sentence }),
       paid: (preimage, feeMsat) => void say({ type: "paid", preimage, feeMsat }),
@@ -140,6 +142,30 @@ describe("the gateway's books", () => {
     id.set([0, 0, 0, 0], 28);
     desk.payments.failed(hash, id, "no-route");
     expect(desk.fees.books).toMatchObject({ earnedMsat: 50_000, settledMsat: 0 });
+  });
+});
+
+describe("the gateway's log", () => {
+  test("has one line for each payment, made or failed, however often it is spoken of", () => {
+    const desk = new Desk();
+    const hash = (name: string) => toHex(sha256(preimageOf(name)));
+    desk.ask("arrives", 1_000_000);
+    desk.nowMs += 412;
+    desk.payments.sent(sha256(preimageOf("arrives")), preimageOf("arrives"), 1_000);
+    desk.pay("arrives", 1_000_000);
+    desk.ask("fails", 3_000_000);
+    const id = sha256(preimageOf("fails"));
+    id.set([0, 0, 0, 0], 28);
+    desk.nowMs += 77;
+    desk.payments.failed(sha256(preimageOf("fails")), id, "no-route");
+    desk.payments.failed(sha256(preimageOf("fails")), id, "no-route");
+    desk.ask("fails", 3_000_000);
+    desk.payments.asked(new Uint8Array(40), 1_000, 0);
+    expect(desk.lines).toEqual([
+      `info  gateway: paid amountMsat=1000000 feeMsat=1000 ms=412 hash=${hash("arrives")}`,
+      `info  gateway: payment failed amountMsat=3000000 code=no-route ms=77 hash=${hash("fails")}`,
+      "info  gateway: a payment was refused code=invoice-malformed",
+    ]);
   });
 });
 

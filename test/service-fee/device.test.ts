@@ -167,7 +167,7 @@ describe("a settlement", () => {
     closing.close(179_000, 20_000);
     closing.settle("fee", 1_000_000);
     expect(closing.refusals).toEqual(["channel-not-open"]);
-    const rig = owing({ charge: { A: 9, B: 60, H: 20 } });
+    const rig = owing({ charge: { A: 11, B: 60, H: 20 } });
     rig.refusals.length = 0;
     rig.settle("fee", 1_000_000);
     expect(rig.refusals).toEqual(["records-used-up"]);

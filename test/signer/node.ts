@@ -65,7 +65,7 @@ export interface Hop {
 export const wait = (ms: number) => new Promise(resolve => setTimeout(resolve, ms));
 
 /** Waits for something to become true; says what, if it does not. */
-export async function until(what: string, condition: () => unknown, ms = 15_000): Promise<void> {
+export async function until(what: string, condition: () => unknown, ms = 300_000): Promise<void> {
   const end = Date.now() + ms;
   while (!condition()) {
     if (Date.now() > end) throw new Error(`waited in vain: ${what}`);

@@ -35,6 +35,7 @@ test("what a device loads to sign has no curve, no hash and no package in it", a
     packages: "external",
   });
   expect(Object.keys(metafile.inputs).sort()).toEqual([
+    "src/bytes/bytes.ts",
     "src/bytes/scalar-bigint.ts",
     "src/bytes/scalar.ts",
     "src/errors.ts",

@@ -1,14 +1,19 @@
 /** Both parties of a key in one process, for the tests of this folder. */
 import { createHash } from "node:crypto";
+import { expect } from "@jest/globals";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
+import * as noble from "@noble/secp256k1";
 import { concat, u32be } from "../../src/bytes/bytes.ts";
 import { addMod } from "../../src/bytes/scalar.ts";
 import { toBigInt } from "../../src/bytes/scalar-bigint.ts";
 import { keygenDevice, keygenGateway } from "../../src/threshold/keygen.ts";
 import { type KeyShare, makeKeyShare } from "../../src/threshold/keyshare.ts";
+import { MacRun, macRunDevice, macRunGateway } from "../../src/threshold/mac.ts";
+import { macKeys } from "../../src/threshold/mac-keys.ts";
+import { answer, answerWithMac, complete, isAuthentic } from "../../src/threshold/online.ts";
 import { G, randomScalar } from "../../src/threshold/points.ts";
-import { presignP1, presignP2 } from "../../src/threshold/presign.ts";
-import type { Batch } from "../../src/threshold/records.ts";
+import { presignP1, presignP1WithMacs, presignP2, presignP2WithMacs } from "../../src/threshold/presign.ts";
+import type { Batch, Run } from "../../src/threshold/records.ts";
 import { type Kind, OtSetup, setupP1, setupP2, sideOf } from "../../src/threshold/setup.ts";
 import type { Random } from "../../src/threshold/steps.ts";
 
@@ -62,10 +67,17 @@ export function wholeKey({ gateway, device }: Pair): Uint8Array {
   return addMod(gateway.secret, device.secret);
 }
 
-/** Both halves of one kind's oblivious transfers. */
+/** Both halves of a run of MACs. */
+export interface Runs {
+  readonly gateway: MacRun;
+  readonly device: MacRun;
+}
+
+/** Both halves of one kind's oblivious transfers; for kind B with a run of MACs. */
 export interface Setups {
   readonly p1: OtSetup;
   readonly p2: OtSetup;
+  readonly runs?: Runs;
 }
 
 /** The share that plays a side. */
@@ -73,15 +85,41 @@ export function shareOf(pair: Pair, kind: Kind, side: "P1" | "P2"): KeyShare {
   return sideOf("gateway", kind) === side ? pair.gateway : pair.device;
 }
 
-export function setUp(pair: Pair, kind: Kind, random: Random): Setups {
+function transfers(pair: Pair, kind: Kind, random: Random): Setups {
   const begun = setupP1(shareOf(pair, kind, "P1"), kind, random);
   const { send, setup } = setupP2(shareOf(pair, kind, "P2"), kind, random).receive(begun.send);
   return { p1: begun.next.receive(send), p2: setup };
 }
 
+export function setUp(pair: Pair, kind: Kind, random: Random): Setups {
+  const made = transfers(pair, kind, random);
+  return kind === "A" ? made : { ...made, runs: makeRuns(pair, transfers(pair, "A", random), random) };
+}
+
+/** A new run of MACs on kind A's transfers. */
+export function makeRuns(
+  pair: Pair,
+  ofKindA: Setups,
+  random: Random,
+  tamper: (name: "M0" | "M1", message: Uint8Array) => Uint8Array = (_, message) => message,
+): Runs {
+  const gateway = macRunGateway({ share: pair.gateway, setup: ofKindA.p1, random });
+  const device = macRunDevice({ share: pair.device, setup: ofKindA.p2, random });
+  const { send, run } = device.receive(tamper("M0", gateway.send));
+  return { gateway: gateway.next.receive(tamper("M1", send)), device: run };
+}
+
 /** Setups as they come back from storage: what RESET destroys in one copy lives on in another. */
-export function copyOf({ p1, p2 }: Setups): Setups {
-  return { p1: OtSetup.fromBytes(p1.toBytes()), p2: OtSetup.fromBytes(p2.toBytes()) };
+export function copyOf({ p1, p2, runs }: Setups): Setups {
+  return {
+    p1: OtSetup.fromBytes(p1.toBytes()),
+    p2: OtSetup.fromBytes(p2.toBytes()),
+    ...(runs ? { runs: copyOfRuns(runs) } : {}),
+  };
+}
+
+export function copyOfRuns({ gateway, device }: Runs): Runs {
+  return { gateway: MacRun.fromBytes(gateway.toBytes()), device: MacRun.fromBytes(device.toBytes()) };
 }
 
 export interface Presigned {
@@ -92,7 +130,7 @@ export interface Presigned {
 }
 
 /** May change a message on its way. */
-export type Tamper = (name: "S0" | "S1" | "S2" | "S3" | "S4", message: Uint8Array) => Uint8Array;
+export type Tamper = (name: "S0" | "S1" | "S2" | "S3" | "S4" | "S5", message: Uint8Array) => Uint8Array;
 
 export function presign(
   pair: Pair,
@@ -102,18 +140,56 @@ export function presign(
   { firstId = 0, tamper = (_, message) => message }: { firstId?: number; tamper?: Tamper } = {},
 ): Presigned {
   const { kind } = setups.p1;
-  const p1 = presignP1({ share: shareOf(pair, kind, "P1"), setup: setups.p1, random }, firstId, count);
-  const p2 = presignP2({ share: shareOf(pair, kind, "P2"), setup: setups.p2, random }, firstId);
-  const s1 = p2.receive(tamper("S0", p1.send));
+  const one = { share: shareOf(pair, kind, "P1"), setup: setups.p1, random };
+  const two = { share: shareOf(pair, kind, "P2"), setup: setups.p2, random };
+  if (kind === "A") {
+    const p1 = presignP1(one, firstId, count);
+    const s1 = presignP2(two, firstId).receive(tamper("S0", p1.send));
+    const s2 = p1.next.receive(tamper("S1", s1.send));
+    const s3 = s1.next.receive(tamper("S2", s2.send));
+    const s4 = s2.next.receive(tamper("S3", s3.send));
+    const done = s3.next.receive(tamper("S4", s4.send));
+    return { completing: s4.batch, answering: done.batch };
+  }
+  const { gateway, device } = setups.runs!;
+  const p1 = presignP1WithMacs({ ...one, run: device }, firstId, count);
+  const s1 = presignP2WithMacs({ ...two, run: gateway }, firstId).receive(tamper("S0", p1.send));
   const s2 = p1.next.receive(tamper("S1", s1.send));
   const s3 = s1.next.receive(tamper("S2", s2.send));
   const s4 = s2.next.receive(tamper("S3", s3.send));
-  const done = s3.next.receive(tamper("S4", s4.send));
-  return { completing: s4.batch, answering: done.batch };
+  const s5 = s3.next.receive(tamper("S4", s4.send));
+  const done = s4.next.receive(tamper("S5", s5.send));
+  return { completing: done.batch, answering: s5.batch };
+}
+
+/** P2's answer by its i-th record, and the MAC of it where there is one. */
+export function answerBy(answering: Batch, i: number, z: Uint8Array): { s2: Uint8Array; mac: Uint8Array } {
+  const record = recordAt(answering, i);
+  const whole = answering.kind === "B" ? answerWithMac(record, z) : answer(record, z);
+  return { s2: whole.slice(0, 32), mac: whole.slice(32) };
+}
+
+/** α ‖ b_w ‖ b_v of the i-th record, as the device has them. */
+export function macKeysAt({ mac, firstId }: Batch, i: number): Uint8Array {
+  return concat([mac!.subarray(0, 32), macKeys(mac!.subarray(32), firstId + i)]);
 }
 
 /** The i-th record of a batch. */
 export function recordAt({ records, count }: Batch, i: number): Uint8Array {
   const size = records.length / count;
   return records.slice(i * size, (i + 1) * size);
+}
+
+/** Presigns, and signs as many random messages; both libraries verify, and the MACs of kind B are right. */
+export function signAndVerify(pair: Pair, setups: Setups, { firstId, count }: Run, random: Random): void {
+  const { answering, completing } = presign(pair, setups, count, random, { firstId });
+  for (let i = 0; i < count; i++) {
+    const z = random(32);
+    const { s2, mac } = answerBy(answering, i, z);
+    const signature = complete(recordAt(completing, i), s2);
+    if (completing.kind === "B") expect(isAuthentic(macKeysAt(completing, i), z, s2, mac)).toBe(true);
+    expect(secp256k1.verify(signature, z, pair.gateway.joint, { prehash: false, lowS: true })).toBe(true);
+    // The same by the other library, for some: it is the slower one.
+    if (i % 16 === 0) expect(noble.verify(signature, z, pair.gateway.joint, { prehash: false })).toBe(true);
+  }
 }

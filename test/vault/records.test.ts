@@ -3,11 +3,13 @@ import fc from "fast-check";
 import { openCharging } from "../../device/vault/charging.ts";
 import { type MemoryFlash, memoryFlash } from "../../device/vault/memory-flash.ts";
 import {
+  pageHead,
   RECORD_KINDS,
   type RecordBank,
   type RecordKind,
   recordBytes,
   recordsPerPage,
+  SLOTS,
 } from "../../device/vault/records.ts";
 import { concat, u32be } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
@@ -19,7 +21,8 @@ const FIRST = 1;
 const PAGES = 10;
 
 const freshFlash = () => memoryFlash(PAGE, FIRST + PAGES + 1);
-const open = (flash: MemoryFlash) => openCharging(flash, FIRST, PAGES);
+const KEY = sha256(new Uint8Array([1]));
+const open = (flash: MemoryFlash, key = KEY) => openCharging(flash, FIRST, PAGES, key);
 
 /** The one record of this kind, epoch and id. */
 function recordOf(kind: RecordKind, id: number, epoch = 1): Uint8Array {
@@ -28,9 +31,20 @@ function recordOf(kind: RecordKind, id: number, epoch = 1): Uint8Array {
   return concat(parts).slice(0, recordBytes(kind));
 }
 
+/** α ‖ key of the batches of kind B of an epoch. */
+function macOf(epoch = 1): Uint8Array {
+  return concat([0, 1].map(part => sha256(new Uint8Array([77, epoch, part]))));
+}
+
+/** What the bank gives out. */
+function readOf(kind: RecordKind, id: number, epoch = 1): Uint8Array {
+  return concat([recordOf(kind, id, epoch), kind === "B" ? macOf(epoch) : new Uint8Array(0)]);
+}
+
 function batchOf(kind: RecordKind, firstId: number, count: number, epoch = 1): Batch {
   const records = Array.from({ length: count }, (_, i) => recordOf(kind, firstId + i, epoch));
-  return { kind, epoch, firstId, count, records: concat(records) };
+  const batch = { kind, epoch, firstId, count, records: concat(records) };
+  return kind === "B" ? { ...batch, mac: macOf(epoch) } : batch;
 }
 
 describe("The record bank", () => {
@@ -48,7 +62,7 @@ describe("The record bank", () => {
     ] as const) {
       for (let id = 0; id < count; id++) {
         expect(bank.left(kind, id)).toBe(count - id);
-        expect(bank.read(kind, id)).toEqual({ id, bytes: recordOf(kind, id) });
+        expect(bank.read(kind, id)).toEqual({ id, bytes: readOf(kind, id) });
         bank.erase(kind, id + 1);
       }
       expect(bank.read(kind, count)).toBeNull();
@@ -121,6 +135,8 @@ describe("The record bank", () => {
       ["records-malformed", batchOf("A", 15, 0, 3)],
       ["records-malformed", { ...batchOf("A", 15, 2, 3), count: 1 }],
       ["records-malformed", { ...batchOf("A", 15, 2, 3), kind: "B" }],
+      ["records-malformed", { ...batchOf("A", 15, 2, 3), mac: macOf(3) }],
+      ["records-malformed", { ...batchOf("B", 15, 2, 3), mac: macOf(3).slice(1) }],
       ["records-malformed", { ...batchOf("A", 15, 1, 3), firstId: 2 ** 32 - 1 }],
     ];
     for (const [code, batch] of refusals) expect(codeFrom(() => bank.append(batch))).toBe(code);
@@ -141,6 +157,45 @@ describe("The record bank", () => {
     expect(bank.left("A", 3)).toBe(3);
   });
 
+  test("gives out no record of which a single bit has changed, nor of which the keys of the MACs have", () => {
+    const flash = freshFlash();
+    open(flash).append(batchOf("B", 0, 3));
+    const image = flash.image();
+    const from = Buffer.from(image).indexOf(macOf());
+    const slot = 96 + 8;
+    expect(Buffer.from(image).indexOf(recordOf("B", 1))).toBe(from + 64 + slot);
+    const flipped = (at: number, bit: number) => {
+      const changed = image.slice();
+      changed[at] = changed[at]! ^ (1 << bit);
+      return open(memoryFlash(PAGE, FIRST + PAGES + 1, changed));
+    };
+    for (let at = 0; at < slot; at++) {
+      const bank = flipped(from + 64 + slot + at, at & 7);
+      expect(bank.read("B", 0)).toEqual({ id: 0, bytes: readOf("B", 0) });
+      expect(bank.read("B", 1)?.id).toBe(2);
+    }
+    for (let at = 0; at < 64; at++) expect(flipped(from + at, at & 7).read("B", 0)).toBeNull();
+    // The check is keyed: no other vault's records are taken for its own.
+    expect(open(memoryFlash(PAGE, FIRST + PAGES + 1, image), macOf().slice(32)).read("B", 0)).toBeNull();
+  });
+
+  test("keeps the keys of a batch's MACs as long as a record of it is left, and no longer", () => {
+    const flash = freshFlash();
+    const bank = open(flash);
+    // Two pages and a part of a third.
+    const count = 2 * recordsPerPage("B", PAGE) + 1;
+    bank.append(batchOf("B", 0, count));
+    const copies = () =>
+      Buffer.from(flash.image()).toString("latin1").split(Buffer.from(macOf()).toString("latin1")).length - 1;
+    expect(copies()).toBe(3);
+    for (let id = 0; id < count; id++) {
+      expect(bank.read("B", id)).toEqual({ id, bytes: readOf("B", id) });
+      bank.erase("B", id + 1);
+      expect(copies()).toBe(id + 1 === count ? 0 : 3 - Math.floor((id + 1) / recordsPerPage("B", PAGE)));
+    }
+    expect(contains(flash, macOf().slice(0, 16)) || contains(flash, macOf().slice(32, 48))).toBe(false);
+  });
+
   test("destroys all records of an epoch when the next one begins", () => {
     const flash = freshFlash();
     const bank = open(flash);
@@ -153,6 +208,7 @@ describe("The record bank", () => {
     for (const kind of RECORD_KINDS) {
       for (let id = 0; id < 9; id++) expect(contains(flash, recordOf(kind, id, 1).slice(0, 20))).toBe(false);
     }
+    for (const half of [macOf(1).slice(0, 32), macOf(1).slice(32)]) expect(contains(flash, half)).toBe(false);
   });
 });
 
@@ -196,10 +252,15 @@ describe("A record bank whose power is cut", () => {
       let id = cursors[kind];
       for (let left = bank.left(kind, id); left > 0; left--) {
         const record = bank.read(kind, id)!;
-        expect(record).toEqual({ id: record.id, bytes: recordOf(kind, record.id) });
+        expect(record).toEqual({ id: record.id, bytes: readOf(kind, record.id) });
         id = record.id + 1;
       }
       expect(bank.read(kind, id)).toBeNull();
+    }
+    for (let page = FIRST; page < FIRST + PAGES; page++) {
+      const head = pageHead(flash, page);
+      if (head?.kind === "B" && head.spent)
+        expect(flash.read(page * PAGE + SLOTS, 64)).toEqual(new Uint8Array(64));
     }
   }
 
@@ -252,6 +313,8 @@ describe("A record bank whose power is cut", () => {
             expect(contains(flash, recordOf(kind, id, 1).slice(0, 20))).toBe(old);
           }
         }
+        for (const half of [macOf(1).slice(0, 16), macOf(1).slice(32, 48)])
+          expect(contains(flash, half)).toBe(old);
         expect(reopened.read("A", 0)?.bytes).toEqual(recordOf("A", 0, reopened.epoch()));
       }
     }

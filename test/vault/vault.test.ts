@@ -1,6 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { openVaultToCharge } from "../../device/vault/charging.ts";
+import { openVaultToCharge, writeOwnersWord } from "../../device/vault/charging.ts";
 import { metered } from "../../device/vault/flash.ts";
 import { encodeIdentity } from "../../device/vault/identity.ts";
 import { type MemoryFlash, memoryFlash } from "../../device/vault/memory-flash.ts";
@@ -28,6 +28,7 @@ function charge(flash: MemoryFlash, count: number, random = seeded(1)): void {
     firstId: 0,
     count: more,
     records: randomBytes(random, 96 * more),
+    mac: randomBytes(random, 64),
   });
   vault.records.append({ kind: "H", epoch: 1, firstId: 0, count, records: randomBytes(random, 64 * count) });
 }
@@ -35,6 +36,53 @@ function charge(flash: MemoryFlash, count: number, random = seeded(1)): void {
 describe("A vault", () => {
   test("gives back the identity it was made with", () => {
     expect(openVault(freshVault()).identity).toEqual(identity);
+  });
+
+  test("takes the owner's word on limits and height in the place of what it was paired with, whole or not at all", () => {
+    const policy = { ...identity.policy, perPaymentMsat: 7000, payees: [identity.fundingKey] };
+    const word = { policy, height: 900_000, time: 1_800_000_000 };
+    const told = { ...identity, policy, birthHeight: word.height, birthTime: word.time };
+    const random = seeded(5);
+    let changed = 0;
+    for (let operation = 0; operation < 8; operation++) {
+      const flash = freshVault();
+      const { capacity } = openVault(flash).journal;
+      flash.cutDuring(flash.operations() + operation, random);
+      const failed = powerFails(() => writeOwnersWord(flash, word));
+      const after = openVault(powerOn(flash));
+      if (failed && after.identity.birthHeight === identity.birthHeight) {
+        expect(after.identity).toEqual(identity);
+        continue;
+      }
+      changed++;
+      expect(after.identity).toEqual(told);
+      // The channel has so much less room.
+      expect(after.journal.capacity).toBeLessThan(capacity);
+      expect(after.journal.keys()).toEqual([]);
+    }
+    expect(changed).toBeGreaterThan(1);
+  });
+
+  test("of an earlier version is named as such, and not touched", () => {
+    const image = freshVault().image();
+    image.set([0x4c, 0x47, 0x56, 0x31]);
+    const flash = memoryFlash(4096, 64, image);
+    expect(codeFrom(() => openVault(flash))).toBe("vault-outdated");
+    expect(flash.image()).toEqual(image);
+  });
+
+  test("takes no word that is none", () => {
+    const flash = freshVault();
+    const { policy } = identity;
+    for (const wrong of [
+      { minFeeratePerKw: 9000 },
+      { perPaymentMsat: -1 },
+      { payees: [new Uint8Array(33)] },
+    ]) {
+      const word = { policy: { ...policy, ...wrong }, height: 1, time: 1 };
+      expect(codeFrom(() => writeOwnersWord(flash, word))).toBe("identity-malformed");
+    }
+    expect(openVault(flash).identity).toEqual(identity);
   });
 
   test("counts its boots and draws something else in each", () => {
@@ -104,11 +152,11 @@ describe("A vault", () => {
     expect(codeFrom(() => openVault(cut))).toBe("vault-corrupt");
   });
 
-  test("of 256 kB holds the records of 380 payments and a state of 8 kB; of 1 MiB those of 1,600", () => {
+  test("of 256 kB holds the records of 360 payments and a state of 8 kB; of 1 MiB those of 1,580", () => {
     const small = freshVault(64);
-    charge(small, 760);
+    charge(small, 720);
     openVault(small).journal.commit([{ key: 1, value: new Uint8Array(7900) }]);
-    charge(freshVault(256), 3200);
+    charge(freshVault(256), 3160);
   });
 
   test("with any bit of its identity flipped, or of random content, is no vault and stays untouched", () => {

@@ -20,7 +20,7 @@ const identity = identityWith();
 
 beforeAll(async () => {
   chain = await startRegtest();
-}, 120_000);
+});
 afterAll(() => chain?.stop());
 
 describe("on a real chain", () => {
@@ -72,7 +72,7 @@ describe("on a real chain", () => {
     await chain.rpc("sendrawtransaction", [toHex(exits[exits.length - 1]!.commitment)]);
     await chain.mine(1);
     expect(await objections(rpc, [exits[0]!.commitment])).not.toEqual([]);
-  }, 120_000);
+  });
 
   test("every exit of random lives is, in which device and gateway lose their power (npm run test:chaos has more)", async () => {
     const ground = await groundOf(chain);
@@ -92,7 +92,7 @@ describe("on a real chain", () => {
     expect(judge.taken).toBeGreaterThan(80);
     expect(judge.hurried).toBeGreaterThan(40);
     expect(cuts.both).toBeGreaterThan(15);
-  }, 120_000);
+  });
 
   test("after the exit nothing is signed, revoked or paid, and it can be read out again", () => {
     const world = new World().live(LIFE.slice(0, 2));

@@ -27,7 +27,7 @@ const DEPOSIT_SAT = 200_000;
 let scene: Scene;
 beforeAll(async () => {
   scene = await startScene();
-}, 120_000);
+});
 afterAll(() => stopScene(scene));
 
 async function fundingOf(deviceId: string): Promise<string> {
@@ -74,7 +74,7 @@ describe("a gateway's folder is put back from an old copy", () => {
     expect(told("the gateway's old copy", DEPOSIT_SAT, books)).toBe(0);
     expect(books.bridgeSat).toBe(Math.floor((before + after) / 1000));
     expect(world.log.some(line => line.includes("gateway-rolled-back"))).toBe(true);
-  }, 120_000);
+  });
 });
 
 describe("what a gateway has", () => {
@@ -108,67 +108,63 @@ describe("what a gateway has", () => {
     expect(bridges).toBeGreaterThan(0);
     expect(ours).toBe(0);
     await world.startGateway();
-  }, 120_000);
+  });
 });
 
 describe("the bridge publishes a revoked state", () => {
   test.each([
     ["while the gateway watches", false],
     ["while the gateway is down, and 20 blocks come at once when it is back", true],
-  ])(
-    "%s: the device signs the penalty, all of the channel is the owner's",
-    async (_, down) => {
-      const { world } = scene;
-      const car = await carOf(scene, `cheated ${down}`, DEPOSIT_SAT);
-      const { deviceId } = car;
-      const early = await payTolls(scene, car, [1_000_000]);
-      await untilSilent(car);
-      const funding = await fundingOf(deviceId);
-      const old = join(world.folder, `bridge.old.${down}`);
-      cpSync(join(world.folder, "bridge"), old, { recursive: true });
-      await payTolls(scene, car, [2_000_000, 3_000_000]);
-      await untilSilent(car);
+  ])("%s: the device signs the penalty, all of the channel is the owner's", async (_, down) => {
+    const { world } = scene;
+    const car = await carOf(scene, `cheated ${down}`, DEPOSIT_SAT);
+    const { deviceId } = car;
+    const early = await payTolls(scene, car, [1_000_000]);
+    await untilSilent(car);
+    const funding = await fundingOf(deviceId);
+    const old = join(world.folder, `bridge.old.${down}`);
+    cpSync(join(world.folder, "bridge"), old, { recursive: true });
+    await payTolls(scene, car, [2_000_000, 3_000_000]);
+    await untilSilent(car);
 
-      if (down) await world.stopGateway();
+    if (down) await world.stopGateway();
 
-      // An LDK from the old copy, which nobody is connected to, closes with what it knows.
-      const environment = open({ path: join(old, "store") });
-      const rows = openNodeStore(environment.openDB({ name: "lightning", encoding: "binary" }), "node");
-      await rows.write(new Map([...rows.keys("own/contact/"), "own/port"].map(key => [key, null])));
-      await environment.close();
-      const thief = await PlainPeer.start({
-        dataDir: old,
-        network: "regtest",
-        rpc: world.bitcoind.rpcOptions,
-        wallet: "regtest",
-        port: 0,
-        log: createLog("error", () => {}),
-      });
-      const channel = thief.channels().find(each => each.funding === `${funding}:0`)!;
-      thief.close(channel.channelId, true);
-      await untilSpent(funding);
-      await thief.stop();
-      if (down) {
-        await world.bitcoind.mine(20);
-        await world.startGateway();
-      }
-      const home = world.closeScript(deviceId);
-      await waitFor("the penalty", async () => {
-        await world.bitcoind.mine(1);
-        const { total_amount } = await world.bitcoind.rpc<{ total_amount: number }>("scantxoutset", [
-          "start",
-          [`raw(${home})`],
-        ]);
-        return total_amount > 0;
-      });
-      await recoverAll(scene);
-      car.stop();
-      const books = await booksOf(scene, deviceId, funding);
-      expect(told(`a revoked state of the bridge's${down ? ", seen late" : ""}`, DEPOSIT_SAT, books)).toBe(0);
-      // Even what it had earned by then.
-      expect(early).toBeGreaterThan(0);
-      expect(books.bridgeSat).toBe(0);
-    },
-    120_000,
-  );
+    // An LDK from the old copy, which nobody is connected to, closes with what it knows.
+    const environment = open({ path: join(old, "store") });
+    const rows = openNodeStore(environment.openDB({ name: "lightning", encoding: "binary" }), "node");
+    await rows.write(new Map([...rows.keys("own/contact/"), "own/port"].map(key => [key, null])));
+    await environment.close();
+    const thief = await PlainPeer.start({
+      dataDir: old,
+      network: "regtest",
+      rpc: world.bitcoind.rpcOptions,
+      wallet: "regtest",
+      port: 0,
+      log: createLog("error", () => {}),
+    });
+    const channel = thief.channels().find(each => each.funding === `${funding}:0`)!;
+    thief.close(channel.channelId, true);
+    await untilSpent(funding);
+    await thief.stop();
+    if (down) {
+      await world.bitcoind.mine(20);
+      await world.startGateway();
+    }
+    const home = world.closeScript(deviceId);
+    await waitFor("the penalty", async () => {
+      await world.bitcoind.mine(1);
+      const { total_amount } = await world.bitcoind.rpc<{ total_amount: number }>("scantxoutset", [
+        "start",
+        [`raw(${home})`],
+      ]);
+      return total_amount > 0;
+    });
+    await recoverAll(scene);
+    car.stop();
+    const books = await booksOf(scene, deviceId, funding);
+    expect(told(`a revoked state of the bridge's${down ? ", seen late" : ""}`, DEPOSIT_SAT, books)).toBe(0);
+    // Even what it had earned by then.
+    expect(early).toBeGreaterThan(0);
+    expect(books.bridgeSat).toBe(0);
+  });
 });

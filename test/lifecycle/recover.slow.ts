@@ -55,8 +55,6 @@ describe("nothing is left but the words and the exit", () => {
       "recover",
       "--data",
       join(safe, "none"),
-      "--network",
-      "regtest",
       ...args,
       "--json",
     ]);
@@ -101,7 +99,7 @@ describe("nothing is left but the words and the exit", () => {
       rmSync(join(world.folder, folder), { recursive: true, force: true });
     expect(existsSync(inFolder)).toBe(false);
     esplora = await EsploraServer.start(world.bitcoind);
-  }, 180_000);
+  });
 
   afterAll(async () => {
     await esplora?.stop();
@@ -109,7 +107,8 @@ describe("nothing is left but the words and the exit", () => {
     rmSync(safe, { recursive: true, force: true });
   });
 
-  test("it shows first what it would do, and without a yes it does nothing", async () => {
+  test("it shows first what it would do, also to a busy server's owner, and without a yes it does nothing", async () => {
+    esplora.busyFor = 3;
     const plan = await atEsplora("--exit", exitFile);
     expect(plan.exits).toMatchObject([{ action: "publish" }]);
     expect(plan.published).toEqual([]);
@@ -120,7 +119,7 @@ describe("nothing is left but the words and the exit", () => {
   test("from the words alone it says what it can't find", async () => {
     const plan = await atBitcoind();
     expect(plan.exits).toEqual([]);
-    expect(plan.remarks.join()).toMatch(/deposits: not looked for.*exits: none was given/);
+    expect(plan.remarks.join()).toMatch(/deposits: not looked for.*exits: none was given.*channel\.json/);
   });
 
   test("exit and deposit come home over an Esplora server, counted to the satoshi", async () => {
@@ -162,11 +161,14 @@ describe("nothing is left but the words and the exit", () => {
     expect(await ledger.unspentSat([home])).toBe(DEPOSIT_SAT + UNUSED_SAT - bridgeSat - 660 - fees);
     expect(done.home.reduce((sum, { sat }) => sum + sat, 0)).toBe(await ledger.unspentSat([home]));
     expect(esplora.requests.length).toBeGreaterThan(0);
-  }, 120_000);
+  });
 
   test("a changed file, other words and another network are refused in a sentence", async () => {
     await expect(atEsplora("--exit", "README.md")).rejects.toThrow("exit-damaged");
     await expect(recover("--esplora", `${esplora.url}/nothing`)).rejects.toThrow("wrong-network");
+    await expect(atEsplora("--exit", exitFile, "--network", "mainnet")).rejects.toThrow(
+      /wrong-network: .*exit\.json is of regtest, and this is mainnet/,
+    );
     await expect(recover("--esplora", "http://127.0.0.1:1")).rejects.toThrow("chain-unreachable");
   });
 });

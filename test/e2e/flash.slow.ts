@@ -119,7 +119,7 @@ beforeAll(async () => {
   for (const name of ["esptool.py", "mcconfig"]) standIn(name);
   port = join(world.folder, "port");
   writeFileSync(port, "");
-}, 120_000);
+});
 
 afterAll(() => world.stop());
 
@@ -238,4 +238,4 @@ test("a flash that fails can be repeated; meanwhile this computer neither runs n
   const home = await world.startCar(deviceId);
   await pays(home.device);
   home.stop();
-}, 120_000);
+});

@@ -27,7 +27,7 @@ const REMEMBERED_BLOCKS = 10;
 let scene: Scene;
 beforeAll(async () => {
   scene = await startScene({ bridgeDepth: 3 });
-}, 120_000);
+});
 afterAll(() => stopScene(scene));
 
 async function fundingOf({ deviceId }: Car): Promise<string> {
@@ -93,7 +93,7 @@ describe("the funding transaction", () => {
     expect(told("funding in another block, before it was ready", DEPOSIT_SAT, books)).toBe(0);
     expect(books).toMatchObject({ bridgeSat: Math.floor(paidMsat / 1000), anchorsSat: 0 });
     car.stop();
-  }, 120_000);
+  });
 
   test("is taken back after payments, and bitcoind has forgotten it: it is sent again, and the channel ends with all that is the owner's", async () => {
     const { world } = scene;
@@ -116,7 +116,7 @@ describe("the funding transaction", () => {
     const books = await booksOf(scene, deviceId, funding);
     expect(told("funding taken back after payments", DEPOSIT_SAT, books)).toBe(0);
     expect(books).toMatchObject({ bridgeSat: Math.floor(paidMsat / 1000) });
-  }, 120_000);
+  });
 });
 
 describe("a close", () => {
@@ -138,7 +138,7 @@ describe("a close", () => {
     expect(told("mutual close taken back", DEPOSIT_SAT, books)).toBe(0);
     expect(books).toMatchObject({ closes, bridgeSat: Math.floor(paidMsat / 1000), anchorsSat: 0 });
     car.stop();
-  }, 120_000);
+  });
 
   test("by the bridge is taken back, and the owner's exit is there instead: nothing is missing", async () => {
     const { world } = scene;
@@ -163,7 +163,7 @@ describe("a close", () => {
     expect(books).toMatchObject({ bridgeSat: Math.floor(paidMsat / 1000), anchorsSat: 660 });
     const { closeTxid } = await askStatus({ folder: world.ownerFolder, deviceId });
     expect([closeTxid]).toEqual(books.closes);
-  }, 120_000);
+  });
 });
 
 test("the bridge is away for days, and nothing is in flight: the channel goes on when it is back", async () => {
@@ -186,4 +186,4 @@ test("the bridge is away for days, and nothing is in flight: the channel goes on
   const books = await booksOf(scene, car.deviceId, funding);
   expect(told("the bridge away for two days", DEPOSIT_SAT, books)).toBe(0);
   expect(books).toMatchObject({ bridgeSat: Math.floor(paidMsat / 1000), anchorsSat: 0 });
-}, 120_000);
+});

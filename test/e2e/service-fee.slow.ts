@@ -21,7 +21,7 @@ beforeAll(async () => {
   world = await World.start({ serviceFee: { terms: TERMS, payoutScript: PAYOUT } });
   await world.startGateway();
   car = await world.makeCar("car", 1_000_000, { payments: 60, policy: POLICY });
-}, 120_000);
+});
 afterAll(async () => {
   car?.stop();
   await world?.stop();
@@ -185,15 +185,11 @@ describe("the service fee", () => {
       );
       return unspents;
     };
-    await waitFor(
-      "the coins",
-      async () => {
-        await world.bitcoind.mine(1);
-        await new Promise(resolve => setTimeout(resolve, 100));
-        return (await coins()).length > 0;
-      },
-      60_000,
-    );
+    await waitFor("the coins", async () => {
+      await world.bitcoind.mine(1);
+      await new Promise(resolve => setTimeout(resolve, 100));
+      return (await coins()).length > 0;
+    });
     const [coin] = await coins();
     const { feeSat } = await world.minedTransaction(coin!.txid);
     expect(Math.round(coin!.amount * 1e8) + feeSat).toBe(receivedSat);

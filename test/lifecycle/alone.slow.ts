@@ -11,7 +11,7 @@ import { FLASH_FILE, openOwner } from "../../owner/folder.ts";
 import { carryOut } from "../../owner/recover.ts";
 import { checkExit, readExit } from "../../owner/recover-exit.ts";
 import { recoveryKeys } from "../../owner/recover-keys.ts";
-import { lookAtExit, takeExitFromImage, takeExitFromText } from "../../owner/watch.ts";
+import { takeExitFromImage, takeExitFromText } from "../../owner/watch.ts";
 import { Program } from "../../scripts/processes.ts";
 import { txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
 import { toDevice } from "../../src/link/messages.ts";
@@ -44,41 +44,8 @@ let ledger: Ledger;
 beforeAll(async () => {
   scene = await startScene();
   ledger = new Ledger(scene.world);
-}, 120_000);
-afterAll(() => stopScene(scene));
-
-describe("the gateway vanishes", () => {
-  test("the newest state brings everything home, to the satoshi", async () => {
-    const { world } = scene;
-    const car = await carOf(scene, "vanished", DEPOSIT_SAT);
-    const { deviceId } = car;
-    const paidMsat = await payTolls(scene, car, [1_500_000, 354_000, 20_000]);
-    await untilSilent(car);
-    // A copy that is looked at while the device works is good for nothing else.
-    const copy = sealed(scene.words, lookAtExit(world.folderOf(deviceId)), false);
-    expect(copy).toMatchObject({ final: false });
-    await expect(look(scene, { exits: [copy] })).rejects.toMatchObject({ code: "exit-not-newest" });
-    car.stop();
-    await world.stopGateway();
-
-    const exit = exitOf(scene, deviceId);
-    const txids = await recoverAll(scene, { exits: [exit] });
-    expect(txids).toHaveLength(2);
-    const [commitment, sweep] = txids as [string, string];
-    const funding = (await ledger.transaction(commitment)).vin[0]!.txid;
-    const fees = [funding, commitment, sweep].map(txid => ledger.feeOf(txid));
-    const [fundingFee, exitFee, sweepFee] = (await Promise.all(fees)) as [number, number, number];
-    const home = await ledger.unspentSat([homeScript(scene, deviceId)]);
-    const bridgeSat = Math.floor(paidMsat / 1000);
-    const anchorsSat = 660;
-    process.stdout.write(
-      `vanished: ${DEPOSIT_SAT} = ${home} home + ${bridgeSat} paid + ${fundingFee} funding fee + ${exitFee} exit fee + ${anchorsSat} anchors + ${sweepFee} sweep fee\n`,
-    );
-    expect(home).toBe(DEPOSIT_SAT - bridgeSat - fundingFee - exitFee - anchorsSat - sweepFee);
-    expect(copy.number).toBe(exit.number);
-    await world.startGateway();
-  });
 });
+afterAll(() => stopScene(scene));
 
 describe("a board, which writes no files", () => {
   test("prints its last state, and an image of its flash is good for no other; it comes home, to the satoshi", async () => {
@@ -135,7 +102,7 @@ describe("a board, which writes no files", () => {
     const books = await booksOf(scene, deviceId, funding);
     expect(told("exit printed by a board", DEPOSIT_SAT, books)).toBe(0);
     expect(books).toMatchObject({ bridgeSat: Math.floor(paidMsat / 1000), anchorsSat: 660 });
-  }, 120_000);
+  });
 });
 
 describe("the ransom", () => {
@@ -174,7 +141,7 @@ describe("the ransom", () => {
     expect(blackmailer.asked()).toBeGreaterThan(0);
     await blackmailer.stop();
     await world.startGateway();
-  }, 120_000);
+  });
 });
 
 /** Opens the gateway's links with its own accounts and answers every message with a demand for money. */
@@ -212,69 +179,65 @@ describe("deep water", () => {
   test.each([
     ["goes out together with", false],
     ["waits and waits for", true],
-  ])(
-    "an exit whose fee is too low %s a coin that hurries it through its anchor",
-    async (_, published) => {
-      const { world } = scene;
-      const { bitcoind } = world;
-      const car = await carOf(scene, `stuck ${published}`, DEPOSIT_SAT);
-      const paidMsat = await payTolls(scene, car, [1_000_000]);
-      await untilSilent(car);
-      car.stop();
-      const exit = exitOf(scene, car.deviceId);
-      const transaction = checkExit(exit).transaction;
-      const txid = shownTxid(txidOf(transaction));
-      // Feerates have risen: for bitcoind there is no fee worth a place in this transaction.
-      const fallInPrice = (sat: number) => bitcoind.rpc("prioritisetransaction", [txid, 0, -sat]);
-      const options = { exits: [exit], feeratePerKw: 5_000 };
-      const COIN_SAT = 60_000;
-      const coin = await coinOf(scene, COIN_SAT);
-      const chain = bitcoindChain(bitcoind.rpcOptions);
-      const slow = await look(scene, options);
-      expect(slow.exits).toMatchObject([{ action: "publish" }]);
-      expect(slow.remarks.join()).toContain("--coin");
-      if (published) {
-        await carryOut(chain, slow);
-        // Miners who have better to do: blocks without it.
-        const address = await bitcoind.rpc<string>("getnewaddress", ["", "bech32"]);
-        for (let i = 0; i < 3; i++) await bitcoind.rpc("generateblock", [address, []]);
-        expect((await look(scene, options)).exits).toMatchObject([{ action: "wait", standing: "waiting" }]);
-      } else {
-        await fallInPrice(1_100);
-        await expect(carryOut(chain, slow)).rejects.toMatchObject({
-          code: "chain-refused",
-          message: expect.stringContaining("--coin"),
-        });
-        // A parent below the relay minimum is taken by nobody, whatever its child pays.
-        await fallInPrice(-1_100);
-      }
-      const hurried = await look(scene, { ...options, coin });
-      expect(hurried.exits).toMatchObject([{ action: "bump" }]);
-      const [plan] = hurried.exits;
-      const feeratePerKw =
-        ((plan!.feeSat + plan!.childFeeSat!) * 1000) / (weightOf(transaction) + weightOf(plan!.child!));
-      expect(feeratePerKw).toBeGreaterThanOrEqual(5_000);
-      expect(feeratePerKw).toBeLessThan(5_100);
-      const child = (await carryOut(chain, hurried)).map(shownTxid).pop();
-      await bitcoind.mine(1);
-      chain.close();
-      expect((await look(scene, options)).exits).toMatchObject([{ action: "done" }]);
-      const before = await ledger.unspentSat([changeScript(scene)]);
-      const [sweep] = (await recoverAll(scene, { exits: [exit] })) as [string];
-      const funding = (await ledger.transaction(txid)).vin[0]!.txid;
-      let feesSat = 0;
-      for (const each of [funding, txid, child!, sweep]) feesSat += await ledger.feeOf(each);
-      const home = await ledger.unspentSat([homeScript(scene, car.deviceId)]);
-      const change = COIN_SAT - (await ledger.feeOf(child!));
-      expect(before).toBeGreaterThanOrEqual(change);
-      process.stdout.write(
-        `stuck, then hurried: ${DEPOSIT_SAT} + coin ${COIN_SAT} sat = ${home} home + ${change} change + 1001 bridge + 330 anchor + ${feesSat} fees, of which ${await ledger.feeOf(child!)} for hurrying\n`,
-      );
-      // Our own anchor came along; the bridge's is left.
-      expect(home + change).toBe(DEPOSIT_SAT + COIN_SAT - Math.floor(paidMsat / 1000) - 330 - feesSat);
-    },
-    120_000,
-  );
+  ])("an exit whose fee is too low %s a coin that hurries it through its anchor", async (_, published) => {
+    const { world } = scene;
+    const { bitcoind } = world;
+    const car = await carOf(scene, `stuck ${published}`, DEPOSIT_SAT);
+    const paidMsat = await payTolls(scene, car, [1_000_000]);
+    await untilSilent(car);
+    car.stop();
+    const exit = exitOf(scene, car.deviceId);
+    const transaction = checkExit(exit).transaction;
+    const txid = shownTxid(txidOf(transaction));
+    // Feerates have risen: for bitcoind there is no fee worth a place in this transaction.
+    const fallInPrice = (sat: number) => bitcoind.rpc("prioritisetransaction", [txid, 0, -sat]);
+    const options = { exits: [exit], feeratePerKw: 5_000 };
+    const COIN_SAT = 60_000;
+    const coin = await coinOf(scene, COIN_SAT);
+    const chain = bitcoindChain(bitcoind.rpcOptions);
+    const slow = await look(scene, options);
+    expect(slow.exits).toMatchObject([{ action: "publish" }]);
+    expect(slow.remarks.join()).toContain("--coin");
+    if (published) {
+      await carryOut(chain, slow);
+      // Miners who have better to do: blocks without it.
+      const address = await bitcoind.rpc<string>("getnewaddress", ["", "bech32"]);
+      for (let i = 0; i < 3; i++) await bitcoind.rpc("generateblock", [address, []]);
+      expect((await look(scene, options)).exits).toMatchObject([{ action: "wait", standing: "waiting" }]);
+    } else {
+      await fallInPrice(1_100);
+      await expect(carryOut(chain, slow)).rejects.toMatchObject({
+        code: "chain-refused",
+        message: expect.stringContaining("--coin"),
+      });
+      // A parent below the relay minimum is taken by nobody, whatever its child pays.
+      await fallInPrice(-1_100);
+    }
+    const hurried = await look(scene, { ...options, coin });
+    expect(hurried.exits).toMatchObject([{ action: "bump" }]);
+    const [plan] = hurried.exits;
+    const feeratePerKw =
+      ((plan!.feeSat + plan!.childFeeSat!) * 1000) / (weightOf(transaction) + weightOf(plan!.child!));
+    expect(feeratePerKw).toBeGreaterThanOrEqual(5_000);
+    expect(feeratePerKw).toBeLessThan(5_100);
+    const child = (await carryOut(chain, hurried)).map(shownTxid).pop();
+    await bitcoind.mine(1);
+    chain.close();
+    expect((await look(scene, options)).exits).toMatchObject([{ action: "done" }]);
+    const before = await ledger.unspentSat([changeScript(scene)]);
+    const [sweep] = (await recoverAll(scene, { exits: [exit] })) as [string];
+    const funding = (await ledger.transaction(txid)).vin[0]!.txid;
+    let feesSat = 0;
+    for (const each of [funding, txid, child!, sweep]) feesSat += await ledger.feeOf(each);
+    const home = await ledger.unspentSat([homeScript(scene, car.deviceId)]);
+    const change = COIN_SAT - (await ledger.feeOf(child!));
+    expect(before).toBeGreaterThanOrEqual(change);
+    process.stdout.write(
+      `stuck, then hurried: ${DEPOSIT_SAT} + coin ${COIN_SAT} sat = ${home} home + ${change} change + 1001 bridge + 330 anchor + ${feesSat} fees, of which ${await ledger.feeOf(child!)} for hurrying\n`,
+    );
+    // Our own anchor came along; the bridge's is left.
+    expect(home + change).toBe(DEPOSIT_SAT + COIN_SAT - Math.floor(paidMsat / 1000) - 330 - feesSat);
+  });
 
   test("a reorg takes the exit out of the chain: the same command goes on from there", async () => {
     const { world } = scene;
@@ -295,7 +258,7 @@ describe("deep water", () => {
     const books = await booksOf(scene, car.deviceId, funding);
     expect(told("exit reorganised out and in again", DEPOSIT_SAT, books)).toBe(0);
     expect(books).toMatchObject({ bridgeSat: 0, anchorsSat: 330 });
-  }, 120_000);
+  });
 
   test("the bridge is away until a payment expires: the gateway closes, with the exit that the device hands out", async () => {
     const { world } = scene;
@@ -309,15 +272,11 @@ describe("deep water", () => {
     await held;
     await untilSilent(car);
     world.bridgeWire.cut();
-    await waitFor(
-      "the gateway's close",
-      async () => {
-        await bitcoind.mine(3);
-        await new Promise(resolve => setTimeout(resolve, 60));
-        return (await bitcoind.rpc("gettxout", [fundingTxid, 0, true])) === null;
-      },
-      60_000,
-    );
+    await waitFor("the gateway's close", async () => {
+      await bitcoind.mine(3);
+      await new Promise(resolve => setTimeout(resolve, 60));
+      return (await bitcoind.rpc("gettxout", [fundingTxid, 0, true])) === null;
+    });
     await bitcoind.mine(1);
     expect(car.device.balance().phase).toBe("exited");
     car.stop();
@@ -336,7 +295,7 @@ describe("deep water", () => {
     const claimFee = await feeWithCoin(published);
     expect(home).toBe(DEPOSIT_SAT - Math.floor(paidMsat / 1000) - 660 - (feesSat - claimFee));
     world.bridgeWire.mend();
-  }, 120_000);
+  });
 });
 
 /** The fee of the transaction that a coin paid. */

@@ -22,7 +22,7 @@ describe("a live link in the hands of a hostile broker", () => {
     await world.startGateway();
     const policy = { perHourMsat: 1e12, perDayMsat: 1e12 };
     car = await world.makeCar("car", 500_000, { payments: 40, policy });
-  }, 120_000);
+  });
 
   afterAll(async () => {
     broker?.behave();
@@ -137,7 +137,7 @@ describe("what a gateway is told that makes no sense", () => {
     world = await World.start();
     await world.startGateway();
     car = await world.makeCar("car", 200_000, { payments: 10 });
-  }, 120_000);
+  });
 
   afterAll(async () => {
     car?.stop();

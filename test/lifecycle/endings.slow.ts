@@ -5,7 +5,9 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { askClose, askFreeze, askStatus } from "../../owner/channel.ts";
 import { readHeldChannel } from "../../owner/device-files.ts";
 import { CHANNEL_FILE, FLASH_FILE } from "../../owner/folder.ts";
+import { checkExit } from "../../owner/recover-exit.ts";
 import { lookAtExit } from "../../owner/watch.ts";
+import { type Line, Program } from "../../scripts/processes.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { type Car, waitFor } from "../e2e/world.ts";
 import {
@@ -23,6 +25,7 @@ import {
   startScene,
   stopScene,
   told,
+  tracked,
   untilSilent,
 } from "./scene.ts";
 
@@ -32,7 +35,7 @@ const TOLLS_MSAT = [1_500_000, 400_000];
 let scene: Scene;
 beforeAll(async () => {
   scene = await startScene();
-}, 120_000);
+});
 afterAll(() => stopScene(scene));
 
 interface Opened {
@@ -114,21 +117,17 @@ describe("the bridge closes alone", () => {
     world.toll.failHeld();
     const ledger = new Ledger(world);
     const home = homeScript(scene, channel.deviceId);
-    await waitFor(
-      "the payment to come back",
-      async () => {
-        await world.bitcoind.mine(5);
-        await new Promise(resolve => setTimeout(resolve, 100));
-        return (await ledger.unspentSat([home])) > 0;
-      },
-      60_000,
-    );
+    await waitFor("the payment to come back", async () => {
+      await world.bitcoind.mine(5);
+      await new Promise(resolve => setTimeout(resolve, 100));
+      return (await ledger.unspentSat([home])) > 0;
+    });
     await recoverAll(scene);
     const books = await booksOf(scene, channel.deviceId, channel.funding);
     expect(told("the bridge closes with a payment in flight", DEPOSIT_SAT, books)).toBe(0);
     expect(books).toMatchObject({ bridgeSat: channel.paidSat, anchorsSat: 660 });
     channel.car.stop();
-  }, 120_000);
+  });
 
   test("with a payment in flight, and then gateway and device are gone: the exit file is enough", async () => {
     const { world } = scene;
@@ -145,7 +144,7 @@ describe("the bridge closes alone", () => {
     expect(told("the same without gateway and device", DEPOSIT_SAT, books)).toBe(0);
     expect(books).toMatchObject({ bridgeSat: channel.paidSat, anchorsSat: 660 });
     await world.startGateway();
-  }, 120_000);
+  });
 });
 
 describe("the device is lost or stolen", () => {
@@ -170,7 +169,7 @@ describe("the device is lost or stolen", () => {
       code: expect.stringMatching(/payment-pending|gateway-unreachable/),
     });
     car.stop();
-  }, 120_000);
+  });
 });
 
 describe("a thief has all that is in the flash", () => {
@@ -205,7 +204,73 @@ describe("a thief has all that is in the flash", () => {
     const books = await booksOf(scene, deviceId, fundingTxid);
     expect(told("a thief publishes the exit", DEPOSIT_SAT, books)).toBe(0);
     expect(books).toMatchObject({ bridgeSat: Math.floor(paidMsat / 1000), anchorsSat: 660 });
-  }, 120_000);
+  });
+});
+
+describe("our own commitment is on the chain, and the owner did not put it there", () => {
+  async function lngate(...args: string[]): Promise<Line> {
+    const { words, world } = scene;
+    const program = new Program(args.slice(0, 2).join(" "), [
+      "dist/lngate.mjs",
+      ...args,
+      "--data",
+      world.ownerFolder,
+      "--json",
+    ]);
+    if (args[1] === "recover") program.write(words);
+    return program.result();
+  }
+  function recover(...args: string[]): Promise<Line> {
+    const { url, cookieFile = "" } = scene.world.bitcoind.rpcOptions;
+    return lngate("owner", "recover", "--bitcoind", url, "--cookie", cookieFile, "--feerate", "2", ...args);
+  }
+  type Of = { readonly deviceId: string };
+
+  test("the words and the device's folder find it, whatever the gateway says of the channel", async () => {
+    const { world } = scene;
+    const channel = await opened("own commitment");
+    const { deviceId, car } = channel;
+    car.stop();
+    const file = join(world.folder, "own.exit.json");
+    const device = ["--device", deviceId];
+    await lngate("device", "exit", ...device, "--out", file);
+    const { exit } = lookAtExit(world.folderOf(deviceId));
+    const ofIt = (plan: Line) => (plan["exits"] as Of[]).filter(each => each.deviceId === deviceId);
+
+    // The channel has ended for the device, and nobody has closed it: nothing is published unless the owner names the exit.
+    const open = await recover("--yes");
+    expect(ofIt(open)).toEqual([]);
+    expect(String(open["remarks"])).toContain(`device ${deviceId} has ended for the device, and is open`);
+    expect(await world.bitcoind.rpc("gettxout", [channel.funding, 0, true])).not.toBeNull();
+
+    await world.bitcoind.rpc("sendrawtransaction", [toHex(exit.commitment)]);
+    await world.bitcoind.mine(1);
+    const again = tracked(scene, await world.startCar(deviceId));
+    await waitFor("the device to know", () => again.device.balance().phase === "none");
+    again.stop();
+    // It is still the exit of the latest channel, also now that the gateway says that this is closed.
+    expect(await lngate("device", "exit", ...device, "--out", file)).toMatchObject({ channel: exit.index });
+    expect(await lngate("owner", "watch", ...device)).toMatchObject({ valid: true, state: exit.number });
+    await expect(lngate("device", "exit", ...device, "--channel", "7")).rejects.toThrow(
+      /exit-none: .*no exit of channel 7; it holds those of 1/,
+    );
+
+    const toLocalSat = checkExit(exitOf(scene, deviceId)).commitment.outputs.find(
+      ({ kind }) => kind === "to-local",
+    )!.valueSat;
+    for (const plan of [await recover(), await recover("--exit", file)]) {
+      expect(ofIt(plan)).toMatchObject([{ action: "done" }]);
+      expect((plan["waiting"] as { valueSat: number }[]).map(({ valueSat }) => valueSat)).toContain(
+        toLocalSat,
+      );
+    }
+    await world.bitcoind.mine(exit.proposal.ourDelay - 1);
+    await recover("--yes");
+    await world.bitcoind.mine(1);
+    const books = await booksOf(scene, deviceId, channel.funding);
+    expect(told("our own commitment, published by somebody else", DEPOSIT_SAT, books)).toBe(0);
+    expect(books).toMatchObject({ bridgeSat: channel.paidSat, anchorsSat: 660 });
+  });
 });
 
 describe("the owner leaves while a payment is in flight", () => {
@@ -220,7 +285,7 @@ describe("the owner leaves while a payment is in flight", () => {
     world.toll.failHeld();
     await expectExitWithCoin(channel, exit);
     await world.startGateway();
-  }, 120_000);
+  });
 });
 
 /** Publishes the exit, waits for the expiry, and pays for the timed-out payment's transaction with a coin of the words. */

@@ -17,7 +17,7 @@ describe("parts of the path go away and come back", () => {
     await world.startGateway();
     const policy = { perHourMsat: 1e12, perDayMsat: 1e12 };
     car = await world.makeCar("car", 500_000, { payments: 60, policy });
-  }, 120_000);
+  });
 
   afterAll(async () => {
     car?.stop();

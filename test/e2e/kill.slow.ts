@@ -26,7 +26,7 @@ describe("gateway and cars are processes that are killed in the middle of a paym
     const policy = { perHourMsat: 1e12, perDayMsat: 1e12 };
     first = await openCar("first", 5 * ROUNDS + 10, policy);
     second = await openCar("second", 10, policy);
-  }, 180_000);
+  });
 
   afterAll(async () => {
     await world?.stop();
@@ -123,7 +123,7 @@ describe("gateway and cars are processes that are killed in the middle of a paym
   test("the car is killed", async () => {
     for (let i = 0; i < ROUNDS; i++) await round(killCar, restartCar);
     await expectNoForcedClose();
-  }, 120_000);
+  });
 
   test("the gateway is killed", async () => {
     for (let i = 0; i < ROUNDS; i++) {
@@ -135,7 +135,7 @@ describe("gateway and cars are processes that are killed in the middle of a paym
       });
     }
     await expectNoForcedClose();
-  }, 240_000);
+  });
 
   test("both are killed at once", async () => {
     for (let i = 0; i < Math.ceil(ROUNDS / 2); i++) {
@@ -150,7 +150,7 @@ describe("gateway and cars are processes that are killed in the middle of a paym
       );
     }
     await expectNoForcedClose();
-  }, 240_000);
+  });
 
   test.each([
     ["the car", true, false],
@@ -204,7 +204,6 @@ describe("gateway and cars are processes that are killed in the middle of a paym
       expect(outputs.map(({ sat }) => sat)).toContain((TOLL_MSAT + FEE_MSAT) / 1000);
       await car.kill();
     },
-    120_000,
   );
 
   /** Asks for the close; if the channel is closed already, the owner knows by which transaction. */

@@ -15,7 +15,7 @@ describe("a channel opens by itself from a deposit, and a mutual close pays the 
     const policy = { perPaymentMsat: 1e9, perHourMsat: 1e12, perDayMsat: 1e12 };
     const deviceId = await world.makeDevice("car", { payments: 30, policy });
     car = await world.startCar(deviceId);
-  }, 120_000);
+  });
 
   afterAll(async () => {
     car?.stop();

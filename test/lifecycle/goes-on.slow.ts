@@ -23,7 +23,7 @@ const DUST_MSAT = 20_000;
 let scene: Scene;
 beforeAll(async () => {
   scene = await startScene();
-}, 120_000);
+});
 afterAll(() => stopScene(scene));
 
 async function statusOf({ deviceId }: Car) {
@@ -96,7 +96,7 @@ describe("the records run out", () => {
     await closeMutually(car);
     const both = await booksOf(scene, car.deviceId, funding, second);
     expect(told("charged again", 2 * DEPOSIT_SAT, both)).toBe(0);
-  }, 120_000);
+  });
 });
 
 describe("a channel ends without the device", () => {
@@ -139,7 +139,7 @@ describe("a channel ends without the device", () => {
     await new Program("device forget", ["dist/lngate.mjs", ...args, "--json"]).result();
     const { device } = tracked(scene, world.openCar(car.deviceId));
     expect(device.balance().formerSat).toBe(before - exitSat);
-  }, 120_000);
+  });
 
   test("the bridge drops it after the device has signed the funding: the deposit goes into another", async () => {
     const { world } = scene;
@@ -183,5 +183,5 @@ describe("a channel ends without the device", () => {
     const books = await booksOf(scene, deviceId, funding);
     expect(told("dropped before its funding, another opened", DEPOSIT_SAT, books)).toBe(0);
     expect(books).toMatchObject({ bridgeSat: Math.floor(paidMsat / 1000), anchorsSat: 0 });
-  }, 120_000);
+  });
 });

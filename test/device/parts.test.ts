@@ -1,0 +1,112 @@
+/** A part of a step is done whole or not at all: what it changed, what it would have told, what is in flash. */
+import { describe, expect, test } from "@jest/globals";
+import { holderKind } from "../../device/channel/state.ts";
+import { KEY_ENTRY, KEY_TABLE_HEAD, preparedKeys } from "../../device/prepared-keys.ts";
+import { makeKeyTable } from "../../owner/key-table.ts";
+import { encodeValue } from "../../src/link/schema.ts";
+import { Rig } from "./rig.ts";
+
+/** The rig's device takes its keys from a table, as a board without a curve does. */
+function withTable(rig: Rig, change: (table: Uint8Array) => void): Rig {
+  const table = makeKeyTable(rig.box.vault);
+  change(table);
+  const keys = preparedKeys((offset, length) =>
+    offset + length > table.length ? null : table.slice(offset, offset + length),
+  );
+  Object.defineProperties(rig.box.context, {
+    pointOf: { value: keys.pointOf },
+    keysFor: { value: keys.keysFor },
+  });
+  return rig;
+}
+
+describe("a part that is refused", () => {
+  test.each([
+    [
+      "one damaged entry six states ahead",
+      (table: Uint8Array) =>
+        table.fill(0, KEY_TABLE_HEAD + 7 * KEY_ENTRY, KEY_TABLE_HEAD + 7 * KEY_ENTRY + 5),
+    ],
+    ["a table that ends early", (table: Uint8Array) => new DataView(table.buffer).setUint32(12, 5)],
+  ])("tells no secret: %s", (_, change) => {
+    const rig = withTable(new Rig().open(), change);
+    const held = rig.state.holder;
+    const stepped = rig.step({ holder: rig.holder(rig.view()) });
+    expect(stepped.refused?.code).toBe("keys-used-up");
+    expect(stepped.secret).toBeUndefined();
+    expect(rig.state.holder).toBe(held);
+    expect(rig.harm()).toBeNull();
+    rig.box.restart();
+    expect(rig.state.holder).toEqual(held);
+    expect(rig.harm()).toBeNull();
+  });
+
+  test("leaves what the parts before it have done and told", () => {
+    const rig = new Rig().open();
+    const wrong = { ...rig.counterparty(rig.view(50_000)) };
+    const stepped = rig.step({ holder: rig.holder(rig.view()), counterparty: wrong, leave: 1 });
+    expect(stepped.refused?.code).toBe("policy-balance");
+    expect(stepped.secret).toEqual(rig.box.context.secretOf(1, 0));
+    expect(stepped.own).toBeUndefined();
+    expect(rig.state.holder!.number).toBe(1);
+    expect(rig.state.books.phase).toBe("open");
+  });
+});
+
+describe("a state that the flash has no room for", () => {
+  const nine = (rig: Rig) => Array.from({ length: 9 }, () => rig.htlc("toll", 546));
+  const four = (rig: Rig) => [1, 2, 3, 4].map(i => rig.htlc(`unasked ${i}`, 600, { incoming: true }));
+
+  test("is refused before anything of it is told, and what is there stays good", () => {
+    // The journal of the smallest flash.
+    const rig = new Rig({
+      charge: { A: 250, B: 300, H: 250 },
+      contextWith: (context, box) =>
+        Object.defineProperty(context, "fits", {
+          value: (changes: Parameters<typeof context.fits>[0]) => {
+            const bytes = changes.reduce((sum, change) => sum + (change.value?.length ?? 0), 0);
+            return bytes <= room && box.vault.journal.fits(changes);
+          },
+        }),
+    });
+    let room = 1e6;
+    rig.open();
+    rig.pay("paid", 4000);
+    rig.move(rig.view(0, [rig.htlc("paid", 4000)]));
+    rig.paid("paid");
+    rig.move(rig.view(4000));
+    rig.step({ revoked: rig.revoked() });
+    rig.pay("toll", 9 * 546);
+    rig.refusals.length = 0;
+    room = 1800;
+    const before = rig.state;
+    const view = rig.view(1600, [...nine(rig), ...four(rig)]);
+    const stepped = rig.step({ counterparty: rig.counterparty(view), holder: rig.holder(view) });
+    expect(stepped).toMatchObject({ refused: { code: "vault-full" } });
+    expect([stepped.signed, stepped.secret]).toEqual([undefined, undefined]);
+    expect(rig.state.holder).toBe(before.holder);
+    expect(rig.state.counterparty).toBe(before.counterparty);
+    // The records that were read are used up all the same.
+    expect(rig.state.books.cursors.B).toBeGreaterThan(before.books.cursors.B);
+    expect(rig.harm()).toBeNull();
+    room = 1e6;
+    expect(rig.step({ holder: rig.holder(rig.view(4000)) }).refused).toBeUndefined();
+  });
+});
+
+describe("a revoked exit", () => {
+  test("is nowhere in the flash, at any moment after its secret was told", () => {
+    const rig = new Rig().open();
+    const revoked: Uint8Array[] = [];
+    for (let i = 0; i < 12; i++) {
+      const { holder } = rig.state;
+      revoked.push(holder!.ownSignature, holder!.anchorSignature!, encodeValue(holderKind, holder!));
+      expect(rig.step({ holder: rig.holder(rig.view()) }).secret).toBeDefined();
+      rig.step({ counterparty: rig.counterparty(rig.view()) });
+      rig.step({ revoked: rig.revoked() });
+      const image = Buffer.from(rig.box.flash.image());
+      expect(revoked.filter(bytes => image.includes(Buffer.from(bytes)))).toEqual([]);
+      expect(image.includes(Buffer.from(rig.state.holder!.ownSignature))).toBe(true);
+    }
+  });
+});
