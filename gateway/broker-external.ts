@@ -20,6 +20,7 @@ export interface ExternalBrokerOptions {
 
 /** Connects and stays connected. Throws `mqtt-bad-url`. */
 export function connectBroker(options: ExternalBrokerOptions, events: TransportEvents): Transport {
+  let isOpen = false;
   const dial = dialMqtt({
     url: options.url,
     username: options.user,
@@ -27,6 +28,7 @@ export function connectBroker(options: ExternalBrokerOptions, events: TransportE
     topics: UP_TOPICS,
     maxPacketBytes: options.maxMessageBytes + 256,
     onOpen() {
+      isOpen = true;
       events.trouble?.(null);
       for (const identity of options.identities()) events.connected(identity);
     },
@@ -35,10 +37,14 @@ export function connectBroker(options: ExternalBrokerOptions, events: TransportE
       if (identity === undefined) events.refused("broker-topic", "");
       else events.received(identity, payload);
     },
-    onClose: reason => events.trouble?.(reason),
+    onClose(reason) {
+      isOpen = false;
+      events.trouble?.(reason);
+    },
   });
   return {
     send: (identity, bytes) => dial.publish(linkTopic(identity, "down"), bytes),
+    reaches: () => isOpen,
     drop: () => {},
     close: async () => dial.close(),
   };

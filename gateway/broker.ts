@@ -31,6 +31,8 @@ export interface TransportEvents {
 export interface Transport {
   /** False when nothing was sent, as far as is known. */
   send(identity: string, bytes: Uint8Array): boolean;
+  /** False when it is known that nothing would get there. */
+  reaches(identity: string): boolean;
   /** Ends the identity's connection, if it can. */
   drop(identity: string): void;
   close(): Promise<void>;
@@ -215,12 +217,18 @@ export async function startBroker(options: BrokerOptions, events: TransportEvent
     server.listen(options.port, options.host, resolve);
   });
 
+  /** The connection of this identity, once it has subscribed. */
+  function listener(identity: string): Client | undefined {
+    const client = clients.get(identity);
+    return client && listening.has(client) ? client : undefined;
+  }
+
   return {
     port: (server.address() as { port: number }).port,
 
     send(identity, bytes) {
-      const client = clients.get(identity);
-      if (!client || !listening.has(client)) return false;
+      const client = listener(identity);
+      if (!client) return false;
       const socket = limitedSocket(client);
       if (socket.backlog > MAX_BACKLOG_MESSAGES * socket.maxPacketBytes) {
         refuse("broker-slow-client", identity);
@@ -232,6 +240,8 @@ export async function startBroker(options: BrokerOptions, events: TransportEvent
       client.publish({ cmd: "publish", topic, payload, qos: 0, retain: false, dup: false }, () => {});
       return true;
     },
+
+    reaches: identity => listener(identity) !== undefined,
 
     drop(identity) {
       clients.get(identity)?.close();

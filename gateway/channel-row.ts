@@ -1,6 +1,6 @@
 /** What the gateway stores of a device's channel besides LDK's own state. */
 import type { Database } from "lmdb";
-import { toHex } from "../src/bytes/bytes.ts";
+import { equal, toHex } from "../src/bytes/bytes.ts";
 import { MAX_DEPOSITS, proposalKind } from "../src/link/messages.ts";
 import {
   bytes,
@@ -11,11 +11,13 @@ import {
   optional,
   record,
   text,
+  UINT16,
   UINT32,
   UINT53,
   uint,
   type ValueOf,
 } from "../src/link/schema.ts";
+import type { Peer } from "./lightning/node.ts";
 
 const depositKind = record({ txid: [1, bytes(32)], vout: [2, uint(UINT32)], valueSat: [3, uint(UINT53)] });
 
@@ -48,6 +50,8 @@ const rowKind = record({
   /** Signed. */
   fundingTransaction: optional([11, bytesUpTo(4000)]),
   closeTxid: optional([12, bytes(32)]),
+  /** Who it is with, for good: the configuration may name another bridge later, for the next channel. */
+  bridge: optional([13, record({ nodeId: [1, bytes(33)], host: [2, text(255)], port: [3, uint(UINT16)] })]),
 });
 type RowData = ValueOf<typeof rowKind>;
 export type ChannelRow = Omit<RowData, "stage"> & { readonly stage: ChannelStage };
@@ -63,6 +67,12 @@ export function readChannelRow(
 function readRow(stored: Uint8Array): ChannelRow {
   const row = decodeValue(rowKind, new Uint8Array(stored));
   return { ...row, stage: STAGES.find(stage => stage === row.stage) ?? "closed" };
+}
+
+/** The node that a channel is with, and where it is: by the configuration (`configured`) if that names the same node. */
+export function bridgeOf(row: ChannelRow, configured: Peer): Peer {
+  const { bridge } = row;
+  return bridge && !equal(bridge.nodeId, configured.nodeId) ? bridge : configured;
 }
 
 /** Durable when it returns. */

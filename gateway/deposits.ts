@@ -6,7 +6,9 @@
 import type { Database } from "lmdb";
 import { type Outpoint, type Transaction, txidOf } from "../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../src/bytes/bytes.ts";
-import type { Deposit } from "../src/lightning/funding.ts";
+import { codeOf } from "../src/errors.ts";
+import { buildFunding, type Deposit, fundingWeight } from "../src/lightning/funding.ts";
+import { MAX_DEPOSITS } from "../src/link/messages.ts";
 import { headerHash } from "./chain/block.ts";
 import type { Chain } from "./chain/chain.ts";
 import type { BlockPoint, ChainClient, Watching } from "./chain/follower.ts";
@@ -17,6 +19,8 @@ export interface StandingDeposit extends Deposit {
 }
 
 const TIP = "tip";
+/** bitcoind goes through all unspent outputs there are. */
+const SCAN_MS = 3_600_000;
 
 export class Deposits {
   private readonly table: Database<Uint8Array, string>;
@@ -25,6 +29,11 @@ export class Deposits {
   private readonly start: BlockPoint;
   /** Once the blocks are followed. */
   private watching: Watching | undefined;
+  /**
+   * Blocks that were pruned before they were read: `unscanned` until bitcoind has searched its unspent outputs for deposits,
+   * `ended` if some channel's end may be in them. As long as there is a gap, the place before it is remembered.
+   */
+  private gap: "none" | "unscanned" | "ended" = "none";
   /** Device by its deposit scriptPubKey, hex. */
   private readonly devices = new Map<string, string>();
   private readonly endings = new Map<string, { outpoint: Outpoint; ended: (spend: Transaction) => void }>();
@@ -96,8 +105,7 @@ export class Deposits {
     for (const [vout, { script, valueSat }] of transaction.outputs.entries()) {
       const deviceId = this.devices.get(toHex(script));
       if (deviceId === undefined) continue;
-      const key = `${deviceId}/${keyOf({ txid: txidOf(transaction), vout })}`;
-      this.table.putSync(key, new TextEncoder().encode(String(valueSat)));
+      this.note(deviceId, { txid: txidOf(transaction), vout }, valueSat);
     }
     for (const input of transaction.inputs) this.endings.get(keyOf(input))?.ended(transaction);
   }
@@ -113,10 +121,75 @@ export class Deposits {
       transactionUnconfirmed: () => {},
       bestBlock: (header, height) => {
         tip = { hash: headerHash(header), height };
-        this.table.putSync(TIP, writeTip(tip));
+        if (this.gap === "unscanned") void this.scan();
+        else if (this.gap === "none") this.table.putSync(TIP, writeTip(tip));
+      },
+      // Deposits can be found without the blocks that they are in.
+      passOver: async () => {
+        this.gap = "unscanned";
+        return true;
       },
     };
   }
+
+  /** Finds what was paid in a gap. Tried again with the next block if bitcoind is away or scans already; never throws. */
+  private async scan(): Promise<void> {
+    const scripts = [...this.devices.keys()].map(script => `raw(${script})`);
+    try {
+      const { unspents } = await this.rpc.call<{
+        unspents: { txid: string; vout: number; scriptPubKey: string; amount: number }[];
+      }>("scantxoutset", ["start", scripts], SCAN_MS);
+      for (const { txid, vout, scriptPubKey, amount } of unspents) {
+        const deviceId = this.devices.get(scriptPubKey);
+        const sat = Math.round(amount * 1e8);
+        if (deviceId) this.note(deviceId, { txid: fromHex(txid).reverse(), vout }, sat);
+      }
+      for (const { outpoint } of this.endings.values()) {
+        const txid = toHex(outpoint.txid.slice().reverse());
+        const unspent = await this.rpc.call("gettxout", [txid, outpoint.vout, false]);
+        if (unspent === null) {
+          this.gap = "ended";
+          return;
+        }
+      }
+      this.gap = "none";
+    } catch (error) {
+      if (codeOf(error) === undefined) throw error;
+    }
+  }
+
+  private note(deviceId: string, outpoint: Outpoint, valueSat: number): void {
+    this.table.putSync(`${deviceId}/${keyOf(outpoint)}`, new TextEncoder().encode(String(valueSat)));
+  }
+}
+
+/**
+ * The deposits that a channel is funded from: the largest first, as many as one funding transaction may spend, and none
+ * of which less would be left than its spending costs (and a presignature). Anybody can send dust to a deposit address,
+ * as much of it as they like. `maxFeeSat`: of the whole transaction, by the owner's policy.
+ */
+export function depositsToSpend(
+  standing: readonly StandingDeposit[],
+  depositScript: Uint8Array,
+  feeratePerKw: number,
+  maxFeeSat = Number.POSITIVE_INFINITY,
+): { readonly deposits: readonly Deposit[]; readonly valueSat: number; readonly feeSat: number } {
+  let chosen: { deposits: readonly Deposit[]; valueSat: number; feeSat: number } = {
+    deposits: [],
+    valueSat: 0,
+    feeSat: 0,
+  };
+  for (const { txid, vout, valueSat } of [...standing].sort((a, b) => b.valueSat - a.valueSat)) {
+    if (chosen.deposits.length === MAX_DEPOSITS) break;
+    const deposits = [...chosen.deposits, { txid, vout, valueSat }];
+    const sum = chosen.valueSat + valueSat;
+    // The fee depends on the weight only, which any 2-of-2 script gives.
+    const draft = buildFunding(deposits, depositScript, new Uint8Array(71), sum, 0);
+    const feeSat = Math.ceil((fundingWeight(draft) * feeratePerKw) / 1000);
+    if (feeSat > maxFeeSat || valueSat < 2 * (feeSat - chosen.feeSat)) break;
+    chosen = { deposits, valueSat: sum, feeSat };
+  }
+  return chosen;
 }
 
 function keyOf({ txid, vout }: Outpoint): string {

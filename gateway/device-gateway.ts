@@ -11,20 +11,14 @@ import { p2wsh } from "../src/bitcoin/script.ts";
 import { strippedBytes, type Transaction, transactionBytes, txidOf } from "../src/bitcoin/transaction.ts";
 import { equal, fromHex, toHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
-import type { Invoice } from "../src/lightning/bolt11.ts";
-import { buildFunding, FUNDING_VOUT, fundingWeight, signedFunding } from "../src/lightning/funding.ts";
-import {
-  MAX_DEPOSITS,
-  type Proposal,
-  type ToDevice,
-  type ToGateway,
-  toDevice,
-  toGateway,
-} from "../src/link/messages.ts";
+import { type Invoice, paymentHashIn } from "../src/lightning/bolt11.ts";
+import { buildFunding, FUNDING_VOUT, signedFunding } from "../src/lightning/funding.ts";
+import { type Proposal, type ToDevice, type ToGateway, toDevice, toGateway } from "../src/link/messages.ts";
 import type { ServiceFee } from "../src/link/service-fee.ts";
 import { type DeviceKeys, depositScriptOf, fundingOf } from "../src/link/transactions.ts";
 import type { RecordStore } from "../src/threshold/records.ts";
 import {
+  bridgeOf,
   type ChannelRow,
   freezeChannels,
   isFrozen,
@@ -33,7 +27,14 @@ import {
   retiredChannelRows,
   writeChannelRow,
 } from "./channel-row.ts";
-import type { Deposits } from "./deposits.ts";
+import { type Deposits, depositsToSpend } from "./deposits.ts";
+import {
+  areEnoughFor,
+  blocksAllowed,
+  clockBehind,
+  commitmentFeerate,
+  type RecordsLeft,
+} from "./device-bounds.ts";
 import { DeviceSigner } from "./device-signer.ts";
 import { LightningNode, type NodeStore, PAYMENT_RETRIES, type Peer } from "./lightning/node.ts";
 import type { LightningRuntime } from "./lightning/runtime.ts";
@@ -41,14 +42,16 @@ import { RemoteSigner, userChannelIdOf } from "./lightning/signer-ldk.ts";
 import { type AcceptedChannel, watchedMessages } from "./lightning/signer-messages.ts";
 import type { PlainBook, SigningPart } from "./lightning/signer-state.ts";
 import { type Counted, counted, type Log, lastingTrouble } from "./log.ts";
-import { channelNotReady, Payments } from "./payments.ts";
+import { channelNotReady, type PaymentLimits, Payments } from "./payments.ts";
 import { ServiceFees, type Till } from "./service-fees.ts";
-import { lastSighting, noteSighting } from "./sightings.ts";
+import { lastSighting, noteSighting, type Sighting } from "./sightings.ts";
 
 /** Confirmations a deposit needs before it is spent into a channel. */
 export const DEPOSIT_CONFIRMATIONS = 1;
 /** The smallest deposit from which a channel is opened. */
 export const MIN_DEPOSIT_SAT = 20_000;
+/** What must be left of it when feerates are high. */
+const MIN_CHANNEL_SAT = 10_000;
 /** Largest channel without option_support_large_channel (BOLT #2). */
 const MAX_CHANNEL_SAT = 16_777_215;
 /** LDK's own dust limit, fixed for anchors channels. */
@@ -87,6 +90,8 @@ export interface DeviceGatewayOptions {
   readonly runtime: LightningRuntime;
   readonly store: NodeStore;
   readonly bridge: Peer;
+  /** An online message of the device's did not become a signature: what that means for its key. */
+  wrongAnswer(error: Error): void;
   /** LDK can't go on: the process has to be started anew. */
   onFatal(error: unknown): void;
   /** Bytes to the device; false if there is no session. */
@@ -117,6 +122,10 @@ export class DeviceGateway {
   private opening = false;
   /** The owner has said that the device is lost or stolen. */
   private frozen: boolean;
+  /** Records of kind H that the device has left. */
+  private noncesLeft = 0;
+  /** What the log has said of a channel that is stuck. */
+  private stuckSaid: string | undefined;
   private closeTimer: NodeJS.Timeout | undefined;
   private feeTimer: NodeJS.Timeout | undefined;
   /** By performance.now(). */
@@ -149,8 +158,10 @@ export class DeviceGateway {
       answer: (keysId, answers) => {
         this.signer.answer(keysId, answers);
         this.finishFunding();
+        this.noteStuck();
       },
       problem: (code, sentence) => this.problems.note(sentence, { code }),
+      wrongAnswer: error => options.wrongAnswer(error),
     });
     this.fees = new ServiceFees({
       deviceId: this.id,
@@ -162,7 +173,7 @@ export class DeviceGateway {
       soon: work => {
         clearTimeout(this.feeTimer);
         this.feeTimer = setTimeout(() => {
-          if (this.online && this.row?.stage === "ready") this.guarded(work);
+          if (this.isOnline && this.row?.stage === "ready") this.guarded(work);
         }, FEE_AFTER_MS);
       },
       now: () => Date.now(),
@@ -173,17 +184,17 @@ export class DeviceGateway {
       log: options.log,
       network: options.network,
       table: options.payments,
-      refused: (code, sentence) => this.refuse(code, sentence),
       failed: (paymentHash, code, sentence) => {
         // The revocations go first: with them the device can tell that the HTLC is gone for good.
         if (this.row) this.signer.tell(this.row.keysId);
         this.send({ type: "failed", paymentHash, code, sentence });
+        // What the device did not close because of this payment it may close now.
+        if (this.row?.stage === "closing" && this.isOnline) this.signer.askAgain(this.row.keysId);
         // With that the device can believe that a closed channel has ended.
         if (this.row?.stage === "closed") this.tellChannel();
       },
       paid: (preimage, feeMsat) => this.deviceSigner.paid({ preimage, feeMsat }),
-      start: (invoice, text, paymentId, maxFeeMsat) =>
-        this.startPayment(invoice, text, paymentId, maxFeeMsat),
+      start: (invoice, text, paymentId, limits) => this.startPayment(invoice, text, paymentId, limits),
       underWay: paymentId => this.node?.hasPayment(paymentId) ?? false,
       now: () => Date.now(),
     });
@@ -191,8 +202,11 @@ export class DeviceGateway {
     this.watchFunding();
   }
 
-  /** Brings the device's node up, from the store if it was there before. */
-  async start(): Promise<void> {
+  /**
+   * Brings the device's node up, from the store if it was there before. `onWaiting`: that will take its time, since bitcoind
+   * can't show what was mined meanwhile.
+   */
+  async start(onWaiting?: () => void): Promise<void> {
     const { options, signer } = this;
     const { row } = this;
     for (const each of this.rows()) {
@@ -215,6 +229,14 @@ export class DeviceGateway {
           signer.changedBooks().map(({ keysId, book }) => [bookKey(keysId), cbor.encode(book)] as const),
         ),
       holdTicks: () => signer.closingPending,
+      commitmentFeerate: present =>
+        commitmentFeerate(
+          options.runtime.chain.fees.feerate("commitment"),
+          this.seen?.bounds,
+          present,
+          this.node?.pendingPayments() ?? 0,
+          this.recordsLeft,
+        ),
       messages: manager =>
         watchedMessages(
           manager,
@@ -225,14 +247,42 @@ export class DeviceGateway {
       attach: node =>
         signer.attach({ channelManager: node.manager, chainMonitor: node.monitor, wake: () => node.wake() }),
       onFatal: error => options.onFatal(error),
+      onWaiting,
     });
     // LDK keeps nothing of a channel for which the bridge has signed nothing.
     if (row?.stage === "opening" && this.node.channels().length === 0) this.abandon();
     else if (row?.stage === "opening") this.signFunding();
     if (row?.stage !== "closed") this.broadcastFunding();
     this.node.keepConnected(options.bridge);
+    this.stayWithBridge();
     if (this.frozen) this.leaveToBridge();
     else if (row?.stage === "closing") this.closeSoon();
+    this.noteStuck();
+  }
+
+  /** A channel stays with the node that it was opened to, whatever bridge the configuration names by now. */
+  private stayWithBridge(): void {
+    const { row, node, options } = this;
+    const channel = node?.channels()[0];
+    if (!row || !node || !channel) return;
+    const { log } = options;
+    const nodeId = channel.get_counterparty().get_node_id();
+    const bridge = bridgeOf(row, options.bridge);
+    if (!equal(bridge.nodeId, nodeId)) {
+      const code = "bridge-unknown";
+      log.error(
+        `the channel is with ${toHex(nodeId)}, and nobody knows where that is: name it as "lightning.bridge" until the channel is closed`,
+        { code },
+      );
+    } else if (bridge !== options.bridge) {
+      const code = "bridge-changed";
+      log.warn(
+        `the channel stays with ${toHex(nodeId)}@${bridge.host}:${bridge.port}; the bridge in the configuration gets the next one`,
+        { code },
+      );
+      node.keepConnected(bridge);
+    } else if (row.bridge?.host !== bridge.host || row.bridge.port !== bridge.port)
+      this.put({ ...row, bridge });
   }
 
   /** Ends the node; resolves when it has stored what it was storing. */
@@ -259,6 +309,13 @@ export class DeviceGateway {
 
   get isRolledBack(): boolean {
     return this.rolledBack;
+  }
+
+  /** Why the present channel can do nothing any more but be closed: a code; null if it can. */
+  get stuck(): string | null {
+    const { row } = this;
+    if (!row || row.stage === "closed") return null;
+    return this.signer.book(row.keysId)?.stuck ?? null;
   }
 
   get closeTxid(): Uint8Array | undefined {
@@ -288,13 +345,15 @@ export class DeviceGateway {
   /** There is a new block: a deposit may have been confirmed. What was asked in vain is asked again. */
   newBlock(): void {
     this.openSoon(false);
-    if (this.online && this.row?.stage === "ready") this.fees.askSoon();
+    if (this.isOnline && this.row?.stage === "closing") this.signer.askAgain(this.row.keysId);
+    if (this.isOnline && this.row?.stage === "ready") this.fees.askSoon();
   }
 
   // ── the link ──────────────────────────────────────────────────────────────────────────────────────────
 
   /** A session with the device began, or was given up. */
   session(state: "up" | "lost"): void {
+    if (state === "lost" && this.isOnline) this.options.log.info("the device is gone: it does not answer");
     this.online = state === "up" && !this.frozen;
     this.greeting = false;
     this.deviceSigner.restart();
@@ -311,49 +370,65 @@ export class DeviceGateway {
       bytes: encoded.length,
       about: aboutUp(message),
     });
+    try {
+      this.take(message);
+    } catch (error) {
+      this.refuse(message, error);
+    }
+  }
+
+  private take(message: ToGateway): void {
     switch (message.type) {
       case "hello":
         this.greeted(message);
         return;
       case "open":
+        this.needNewest();
         this.wish = { index: message.index, points: message.points };
         this.openSoon(true);
         return;
       case "pay":
-        this.payments.asked(message.invoice, message.maxFeeMsat, message.attempt ?? 0);
+        this.payments.asked(message.invoice, message, message.attempt ?? 0);
         // Also in a session that lasts for months.
-        this.pruneSometimes(lastSighting(this.options.sightings, this.id)?.at ?? 0);
+        this.pruneSometimes(this.seen?.at ?? 0);
         return;
       case "settling":
         if (message.refused) this.fees.refused(message.refused.code, message.refused.sentence);
-        else this.payments.settling(message.paymentHash);
+        else this.payments.settling(message.paymentHash, message.maxCltvExpiry);
         return;
       case "stepped":
+        this.noncesLeft -= message.signed?.htlcSignatures?.length ?? 0;
         this.deviceSigner.stepped(message);
         return;
       case "close":
-        this.report(() => this.requestClose());
+        this.needNewest();
+        this.requestClose();
         return;
     }
   }
 
   private greeted(hello: Extract<ToGateway, { type: "hello" }>): void {
     const { log, sightings } = this.options;
-    const { generation, clock } = hello;
+    const { generation, clock, bounds } = hello;
     const at = Math.floor(Date.now() / 1000);
     const before = lastSighting(sightings, this.id);
     this.rolledBack =
       this.knowsMoreThan(hello) ||
-      !noteSighting(sightings, this.id, { at, generation, ...(clock ? { clock } : {}) });
+      !noteSighting(sightings, this.id, {
+        at,
+        generation,
+        ...(clock ? { clock } : {}),
+        ...(bounds ? { bounds } : {}),
+      });
     if (this.rolledBack) {
-      const why = "this device's flash is older than one that was here: an old image, or a copy";
-      this.refuse("vault-rolled-back", why);
-      this.online = false;
-      log.error(`${why}; nothing is signed with it`, { generation });
-      return;
+      log.error(`${ROLLED_BACK}; nothing is signed with it`, { generation });
+      this.needNewest();
     }
     this.deviceSigner.greeted(hello);
     const [a = 0, b = 0, h = 0] = hello.recordsLeft;
+    this.noncesLeft = h;
+    const behind = clockBehind(clock, at);
+    if (behind) log.warn(`the device's clock is ${behind} behind`, { code: "device-clock-behind" });
     log.info("the device is here", {
       phase: hello.phase,
       channel: hello.index,
@@ -425,19 +500,54 @@ export class DeviceGateway {
     });
   }
 
-  /** Runs what the device asked for; what can't be done is answered with its code. */
-  private report(work: () => void): void {
-    try {
-      work();
-    } catch (error) {
-      const code = codeOf(error);
-      if (code === undefined) throw error;
-      this.refuse(code, (error as Error).message);
-    }
+  /** Throws `vault-rolled-back` if the device in this session is not the newest one. */
+  private needNewest(): void {
+    if (this.rolledBack) throw lngateError("vault-rolled-back", ROLLED_BACK);
   }
 
-  private refuse(code: string, sentence: string): void {
-    this.send({ type: "failed", code, sentence: sentence.slice(0, 200) });
+  /**
+   * A request that can't be served is answered with why, and with what it was about: a device can't end what it can't
+   * tell. What is no error of ours is a fault of this program (or of LDK, which then has to be started anew).
+   */
+  private refuse(request: ToGateway, error: unknown): void {
+    const { log, onFatal } = this.options;
+    const code = codeOf(error);
+    if (isBrokenLdk(error)) {
+      onFatal(error);
+      return;
+    }
+    if (code === undefined) {
+      log.error(`a request failed: ${(error as Error).message}`, { request: request.type });
+      log.debug((error as Error).stack ?? "", { request: request.type });
+    } else if (request.type !== "pay") this.problems.note((error as Error).message, { code });
+    const subject = this.subjectOf(request);
+    // What LDK has begun is not called failed because something else went wrong.
+    if (!subject || (subject.paymentHash && this.payments.mayBeUnderWay(subject.paymentHash))) return;
+    const sentence = code === undefined ? "the gateway failed; its log says how" : (error as Error).message;
+    this.refused(subject, code ?? "gateway-failed", sentence);
+  }
+
+  private refused(subject: Subject, code: string, sentence: string): void {
+    this.send({ type: "failed", ...subject, code, sentence: sentence.slice(0, 200) });
+  }
+
+  /** What a request is about; undefined for one that nobody waits for. */
+  private subjectOf(request: ToGateway): Subject | undefined {
+    switch (request.type) {
+      case "pay": {
+        const paymentHash = paymentHashIn(request.invoice);
+        return paymentHash ? { paymentHash } : undefined;
+      }
+      case "settling":
+        return { paymentHash: request.paymentHash };
+      case "hello":
+      case "open":
+        return { index: request.index };
+      case "close":
+        return { index: this.row?.index ?? 0 };
+      case "stepped":
+        return undefined;
+    }
   }
 
   // ── the channel ───────────────────────────────────────────────────────────────────────────────────────
@@ -472,8 +582,10 @@ export class DeviceGateway {
       if (!passes) this.wish = undefined;
       if (code !== "deposit-missing") this.openingTrouble(error);
       // What is wrong with bitcoind is the operator's to know; for a device it is away.
-      if (asked && isChain) this.refuse("bitcoind-unreachable", "the gateway's bitcoind does not answer now");
-      else if (asked || !passes) this.refuse(code, (error as Error).message);
+      const subject = { index: wish.index };
+      if (asked && isChain)
+        this.refused(subject, "bitcoind-unreachable", "the gateway's bitcoind does not answer now");
+      else if (asked || !passes) this.refused(subject, code, (error as Error).message);
     } finally {
       this.opening = false;
     }
@@ -484,22 +596,16 @@ export class DeviceGateway {
     const confirmed = (await deposits.of(this.id)).filter(
       each => each.confirmations >= DEPOSIT_CONFIRMATIONS,
     );
-    const usable = confirmed
-      .slice(0, MAX_DEPOSITS)
-      .map(({ txid, vout, valueSat }) => ({ txid, vout, valueSat }));
-    const totalSat = usable.reduce((sum, each) => sum + each.valueSat, 0);
-    if (totalSat < MIN_DEPOSIT_SAT) {
+    const feerate = this.options.runtime.chain.fees.feerate("normal");
+    const maxFeeSat = this.seen?.bounds?.maxCloseFeeSat;
+    const usable = depositsToSpend(confirmed, depositScriptOf(keys), feerate, maxFeeSat);
+    const wholeSat = usable.valueSat - usable.feeSat;
+    if (usable.valueSat < MIN_DEPOSIT_SAT || wholeSat < MIN_CHANNEL_SAT) {
       throw lngateError(
         "deposit-missing",
-        `the confirmed deposits hold ${totalSat} of at least ${MIN_DEPOSIT_SAT} sat`,
+        `the confirmed deposits that are worth their fee hold ${usable.valueSat} of at least ${MIN_DEPOSIT_SAT} sat (the fee would be ${usable.feeSat})`,
       );
     }
-    // The fee depends on the weight only, which any 2-of-2 script gives.
-    const draft = buildFunding(usable, depositScriptOf(keys), new Uint8Array(71), totalSat, 0);
-    const feeSat = Math.ceil(
-      (fundingWeight(draft) * this.options.runtime.chain.fees.feerate("normal")) / 1000,
-    );
-    const wholeSat = totalSat - feeSat;
     const changeSat = wholeSat - MAX_CHANNEL_SAT >= MIN_CHANGE_SAT ? wholeSat - MAX_CHANNEL_SAT : 0;
     const channelSat = Math.min(wholeSat, MAX_CHANNEL_SAT);
     const { nodeId } = this.options.bridge;
@@ -509,9 +615,10 @@ export class DeviceGateway {
       index: wish.index,
       keysId: new Uint8Array(randomBytes(32)),
       points: wish.points,
-      deposits: usable,
+      deposits: usable.deposits,
       channelSat,
       changeSat,
+      bridge: this.options.bridge,
     };
     // Throws for points that are none, before anything is stored.
     this.announce(row, wish.points);
@@ -544,7 +651,7 @@ export class DeviceGateway {
       {
         keysId: row.keysId,
         fundingSat: row.channelSat,
-        bridge: this.options.bridge.nodeId,
+        bridge: bridgeOf(row, this.options.bridge).nodeId,
         publicKeys: {
           funding: keys.fundingKey,
           basepoints: {
@@ -709,10 +816,16 @@ export class DeviceGateway {
     const reason = event.reason.constructor.name.replace(/^ClosureReason_/, "");
     this.options.log.info("LDK has closed the channel", { reason, stage: row.stage });
     if (row.stage === "opening") {
-      this.abandon();
+      const { index } = row;
       if (event.reason instanceof ldk.ClosureReason_DisconnectedPeer)
-        this.refuse("bridge-unreachable", "the bridge went away while the channel was being opened");
-      else this.refuse("channel-refused", `the bridge did not open the channel: ${reason}`);
+        this.refused(
+          { index },
+          "bridge-unreachable",
+          "the bridge went away while the channel was being opened",
+        );
+      else this.refused({ index }, "channel-refused", `the bridge did not open the channel: ${reason}`);
+      // Afterwards: a device that is told so first would ask again at once.
+      this.abandon();
     } else if (row.stage !== "closed") this.put({ ...row, stage: "closing" });
   }
 
@@ -749,6 +862,7 @@ export class DeviceGateway {
     const { row } = this;
     if (row?.stage === "closing" || row?.stage === "closed") {
       this.tellChannel();
+      this.noteStuck();
       return;
     }
     if (row?.stage !== "ready") throw lngateError("close-state", "there is no channel that could be closed");
@@ -783,17 +897,37 @@ export class DeviceGateway {
     for (const channel of node?.channels() ?? []) {
       node?.manager.force_close_without_broadcasting_txn(
         channel.get_channel_id(),
-        this.options.bridge.nodeId,
+        channel.get_counterparty().get_node_id(),
         "closed by its owner: publish your newest commitment",
       );
     }
     node?.wake();
   }
 
+  /**
+   * The device has refused what the channel can't do without, for good. An owner who has asked for a close need not wait for
+   * it: the bridge ends the channel with its newest state, which needs no signature of ours. One that is being opened ends
+   * the same way, and another may be opened.
+   */
+  private noteStuck(): void {
+    const { stuck, row } = this;
+    if (stuck === null || !row) return;
+    if (row.stage === "opening" || row.stage === "closing") this.leaveToBridge();
+    else if (stuck !== this.stuckSaid)
+      this.options.log.error(`${stuckSentence(stuck)}: \`lngate device close\` has the bridge close it`, {
+        code: "channel-stuck",
+      });
+    this.stuckSaid = stuck;
+  }
+
   /** LDK begins no close while the bridge is away or a payment is just being sent. */
   private closeSoon(): void {
     const { node, row } = this;
     if (row?.stage !== "closing") return;
+    if (this.stuck !== null) {
+      this.leaveToBridge();
+      return;
+    }
     const channel = node?.channels()[0];
     const state = channel?.get_channel_shutdown_state();
     const begun =
@@ -801,7 +935,7 @@ export class DeviceGateway {
       state.some !== ldk.ChannelShutdownState.LDKChannelShutdownState_NotShuttingDown;
     if (!node || !channel || begun) return;
     try {
-      node.closeChannel(channel.get_channel_id(), this.options.bridge.nodeId);
+      node.closeChannel(channel.get_channel_id(), channel.get_counterparty().get_node_id());
     } catch (error) {
       if (codeOf(error) !== "close-refused") throw error;
       this.options.log.debug((error as Error).message);
@@ -810,14 +944,57 @@ export class DeviceGateway {
     }
   }
 
-  private startPayment(invoice: Invoice, text: string, paymentId: Uint8Array, maxFeeMsat: number): void {
+  /** The device's last `hello`. */
+  private get seen(): Sighting | undefined {
+    return lastSighting(this.options.sightings, this.id);
+  }
+
+  private get recordsLeft(): RecordsLeft {
+    const { records } = this.options;
+    return { A: records.remaining("A"), B: records.remaining("B"), H: this.noncesLeft };
+  }
+
+  /**
+   * Asks LDK to pay, if the device will sign what comes of it: a state that LDK is in and the device refuses can't be taken
+   * back. Throws `records-used-up`, `device-clock-behind`, `policy-htlc-expiry`, and what LDK says at once.
+   */
+  private payWithin(
+    node: LightningNode,
+    invoice: Invoice,
+    text: string,
+    paymentId: Uint8Array,
+    { maxFeeMsat, maxCltvExpiry }: PaymentLimits,
+  ): void {
+    if (!areEnoughFor(node.pendingPayments() + 1, this.recordsLeft))
+      throw lngateError("records-used-up", "too few presignatures are left: charge the device");
+    // Another way costs as many records as the first: they must not run out in the middle of a payment.
+    const spare = Math.floor(this.options.records.remaining("B") / RECORDS_PER_WAY) - 1;
+    const retries = Math.max(0, Math.min(PAYMENT_RETRIES, spare - node.pendingPayments()));
+    const { height } = node;
+    const maxBlocks = maxCltvExpiry === undefined ? undefined : blocksAllowed(maxCltvExpiry, height);
+    try {
+      if (maxBlocks === 0) throw lngateError("route-too-long", "no HTLC could expire in time");
+      node.pay(invoice, text, paymentId, { maxFeeMsat, maxBlocks }, retries);
+    } catch (error) {
+      if (codeOf(error) !== "route-too-long") throw error;
+      const { seen } = this;
+      const behind = seen && clockBehind(seen.clock, seen.at);
+      const limit = `the device signs nothing that is locked beyond block ${maxCltvExpiry}, and this is block ${height}`;
+      // With its clock right it would allow more.
+      if (behind)
+        throw lngateError("device-clock-behind", `the device's clock is ${behind} behind: ${limit}`);
+      throw lngateError("policy-htlc-expiry", limit);
+    }
+  }
+
+  private startPayment(invoice: Invoice, text: string, paymentId: Uint8Array, limits: PaymentLimits): void {
     const { node } = this;
     const isUsable = () => Boolean(node?.channels()[0]?.get_is_usable());
+    this.needNewest();
     if (this.row?.stage !== "ready" || !node) throw channelNotReady();
-    // Another way costs as many records as the first: they must not run out in the middle of a payment.
-    const spare = () => Math.floor(this.options.records.remaining("B") / RECORDS_PER_WAY) - 1;
-    const retries = () => Math.max(0, Math.min(PAYMENT_RETRIES, spare() - node.pendingPayments()));
-    const pay = () => node.pay(invoice, text, paymentId, maxFeeMsat, retries());
+    const { stuck } = this;
+    if (stuck !== null) throw lngateError("channel-stuck", `${stuckSentence(stuck)}: it has to be closed`);
+    const pay = () => this.payWithin(node, invoice, text, paymentId, limits);
     if (isUsable()) {
       pay();
       return;
@@ -829,8 +1006,27 @@ export class DeviceGateway {
     this.bridgeWait
       .then(pay)
       .catch(error => this.payments.gaveUp(invoice.paymentHash, paymentId, error))
+      // What is no error of ours has come out of LDK: nothing else is called here.
       .catch(error => this.options.onFatal(error));
   }
+}
+
+/** What a refusal is about: a payment, or a channel. */
+type Subject =
+  | { readonly paymentHash: Uint8Array }
+  | { readonly paymentHash?: never; readonly index: number };
+
+const ROLLED_BACK = "this device's flash is older than one that was here: an old image, or a copy";
+
+function stuckSentence(code: string): string {
+  return code === "device-answer-wrong"
+    ? "the channel can't go on, since the device's half of a signature is wrong and it keeps to it"
+    : `the channel can't go on, since the device refuses a state of it (${code})`;
+}
+
+/** A trap inside LDK's WebAssembly leaves its locks held. */
+function isBrokenLdk(error: unknown): boolean {
+  return error instanceof Error && error.name === "RuntimeError";
 }
 
 /** What a message is about, in a few words and without a secret, for the log. */

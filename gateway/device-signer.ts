@@ -29,8 +29,9 @@ import {
   theirBasepoints,
   viewOf,
 } from "../src/link/transactions.ts";
-import { answerWithMac, complete } from "../src/threshold/online.ts";
+import { answerWithMac } from "../src/threshold/online.ts";
 import type { RecordStore } from "../src/threshold/records.ts";
+import { completeVerified } from "../src/threshold/signature.ts";
 import type { NumberedPoint, SigningAnswer, SigningPart, SpendContent } from "./lightning/signer-state.ts";
 
 export interface DeviceSignerOptions {
@@ -43,6 +44,8 @@ export interface DeviceSignerOptions {
   send(message: ToDevice): boolean;
   answer(keysId: Uint8Array, answers: readonly SigningAnswer[]): void;
   problem(code: string, sentence: string): void;
+  /** An online message of the device's did not become a signature. */
+  wrongAnswer(error: Error): void;
 }
 
 type Receipt = NonNullable<Step["paid"]>[number];
@@ -57,6 +60,12 @@ const RECEIPT_WAIT_MS = 40;
 const KEYS_KEPT = 32;
 /** After a step the bridge is waited for; LDK's own work goes first. */
 const IDLE_MS = 30;
+
+/**
+ * Refusals that are not final: a device without records is asked again when it has been charged, one whose flash is full when
+ * its owner has had exits forgotten, and one that does not close because a payment is in flight when that payment has ended.
+ */
+const PASSES: ReadonlySet<string> = new Set(["records-used-up", "vault-full", "policy-close-pending"]);
 
 interface Sent {
   readonly id: number;
@@ -83,6 +92,8 @@ export class DeviceSigner {
   private readonly keysMade = new Map<string, CommitmentKeys>();
   private readonly pending = new Map<string, { keysId: Uint8Array; part: SigningPart }>();
   private sent: Sent | null = null;
+  /** Parts (by id) whose answer in this session was wrong. */
+  private readonly wrongOnce = new Set<string>();
   private nextId = 1;
   private known: Partial<Views> = {};
   /** The device cannot derive the keys inside the bridge's commitments, or has not said yet that it can. */
@@ -107,6 +118,7 @@ export class DeviceSigner {
   restart(): void {
     this.pending.clear();
     this.told.clear();
+    this.wrongOnce.clear();
     this.sent = null;
     this.known = {};
     this.curveless = true;
@@ -134,23 +146,37 @@ export class DeviceSigner {
     if (sent === null || sent.id !== stepped.id) return;
     this.sent = null;
     const answers: SigningAnswer[] = [];
-    try {
-      for (const part of sent.parts) {
-        const one = this.answerFor(sent, part, stepped);
-        if (one !== null) answers.push(one);
+    for (const part of sent.parts) {
+      let one: SigningAnswer | null;
+      try {
+        one = this.answerFor(sent, part, stepped);
+      } catch (error) {
+        if (codeOf(error) === undefined) throw error;
+        one = this.wrong(sent, part, error as Error);
       }
-      if (!stepped.refused) Object.assign(this.known, sent.views);
-    } catch (error) {
-      if (codeOf(error) === undefined) throw error;
-      this.options.problem(codeOf(error)!, (error as Error).message);
+      if (one !== null) answers.push(one);
     }
-    if (stepped.refused) {
+    if (!stepped.refused) Object.assign(this.known, sent.views);
+    else {
       this.known = {};
       this.options.problem(stepped.refused.code, stepped.refused.sentence);
     }
     this.options.answer(sent.keysId, answers);
     this.prepare(sent, stepped);
     this.sendNext();
+  }
+
+  /**
+   * An answer that makes no signature has cost its record. The device is asked once more; but it keeps its answers, so that
+   * the same question never gets two, and if it gives this one again, there is none that would do.
+   */
+  private wrong(sent: Sent, part: SigningPart, error: Error): SigningAnswer | null {
+    this.options.problem(codeOf(error)!, `${part.id}: ${error.message}`);
+    this.options.wrongAnswer(error);
+    if (this.wrongOnce.has(part.id)) return { id: part.id, refused: "device-answer-wrong" };
+    this.wrongOnce.add(part.id);
+    this.pending.set(`${toHex(sent.keysId)}/${part.id}`, { keysId: sent.keysId, part });
+    return null;
   }
 
   private answerFor(sent: Sent, part: SigningPart, stepped: Stepped): SigningAnswer | null {
@@ -179,8 +205,7 @@ export class DeviceSigner {
           return { id, signatures: [...signatures, ...(htlcSignatures ?? [])] };
         }
     }
-    // A device without records is asked again when it has been charged; any other refusal is final.
-    if (!stepped.refused || stepped.refused.code === "records-used-up") return null;
+    if (!stepped.refused || PASSES.has(stepped.refused.code)) return null;
     return { id, refused: stepped.refused.code };
   }
 
@@ -330,9 +355,11 @@ export class DeviceSigner {
 
   /** Kind A: the signature that the device's half and ours make. */
   private completed(partial: Partial2pe, sighash: Uint8Array): Uint8Array {
-    // The book verifies every signature before it keeps it; the device repeats one and the same half for ever.
-    return this.options.records.use("A", partial.id, sighash, record => complete(record, partial.scalar))
-      .answer;
+    const { records, keys } = this.options;
+    // What the store keeps it gives for ever: only what is a signature may get in.
+    return records.use("A", partial.id, sighash, record =>
+      completeVerified(record, partial.scalar, sighash, keys.fundingKey),
+    ).answer;
   }
 
   /** Keys of a commitment: some milliseconds of curve work each, so they are kept, and made ahead in idle time. */

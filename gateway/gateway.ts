@@ -11,6 +11,7 @@ import { p2wsh } from "../src/bitcoin/script.ts";
 import { fromHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { depositScriptOf } from "../src/link/transactions.ts";
+import { afterAbort } from "../src/threshold/abort.ts";
 import { RecordBook, type RecordStore } from "../src/threshold/records.ts";
 import { createChain } from "./chain/chain.ts";
 import { openCeremonies } from "./charging-ceremonies.ts";
@@ -27,6 +28,7 @@ import { type Closing, type DeviceStatus, type OwnerApi, OwnerService } from "./
 import { type DiskRecordStore, openRecordStore } from "./records.ts";
 import { openRegistry, openStore, type Pairing } from "./registry.ts";
 import { claimDataFolder } from "./registry-lock.ts";
+import type { Till } from "./service-fees.ts";
 import { lastSighting } from "./sightings.ts";
 import { closeToOthers } from "./store-file.ts";
 
@@ -175,7 +177,11 @@ export async function runGateway(
   function deviceOf(deviceId: string): DeviceGateway {
     const device = devices.get(deviceId);
     needServable(deviceId);
-    if (!device) throw lngateError("device-not-ready", "the gateway is still starting this device's node");
+    if (!device)
+      throw lngateError(
+        "device-not-ready",
+        "the gateway is still starting this device's node; if that lasts, its log says what it waits for",
+      );
     return device;
   }
 
@@ -190,8 +196,9 @@ export async function runGateway(
       const { balanceSat, fundingTxid, closeTxid } = device;
       const seen = lastSighting(table("sightings"), deviceId);
       return {
-        online: device.isOnline,
+        online: device.isOnline && links.isConnected(deviceId),
         rolledBack: device.isRolledBack,
+        stuck: device.stuck !== null,
         ...(seen ? { seen } : {}),
         time: Math.floor(Date.now() / 1000),
         blockTime: chain.follower.tipTime,
@@ -245,16 +252,18 @@ export async function runGateway(
         .finally(() => arrivals.delete(arrival));
       arrivals.add(arrival);
     },
-    locked: deviceId => {
-      log.error("the device's key must not be used any more: closing its channel", { device: deviceId });
-      try {
-        devices.get(deviceId)?.requestClose();
-      } catch (error) {
-        // There is nothing to close.
-        if (codeOf(error) !== "close-state") throw error;
-      }
-    },
+    locked,
   });
+
+  function locked(deviceId: string): void {
+    log.error("the device's key must not be used any more: closing its channel", { device: deviceId });
+    try {
+      devices.get(deviceId)?.requestClose();
+    } catch (error) {
+      // There is nothing to close.
+      if (codeOf(error) !== "close-state") throw error;
+    }
+  }
 
   const links = await GatewayLinks.open({
     mqtt:
@@ -321,6 +330,12 @@ export async function runGateway(
   const starting = new Set<string>();
   /** Devices that were paired just now and whose nodes are being started. */
   const arrivals = new Set<Promise<void>>();
+  /** The gateway's own node, once it is there. */
+  const till: Till = {
+    canReceive: amountMsat => ownNode?.canReceive(amountMsat) ?? false,
+    routingMsat: amountMsat => ownNode?.routingMsat(amountMsat) ?? 0,
+    invoice: (...asked) => ownNode!.invoice(...asked),
+  };
 
   /**
    * Undefined if it is there already, or not to be there yet, or can't be served. Its money is watched from now on, also
@@ -392,8 +407,20 @@ export async function runGateway(
         store: nodeStore,
         bridge,
         ...(pairing.serviceFee ? { serviceFee: pairing.serviceFee } : {}),
-        ...(ownNode ? { till: ownNode } : {}),
+        ...(pairing.serviceFee ? { till } : {}),
         log: log.part(name),
+        wrongAnswer: error => {
+          const before = registry.standing(deviceId);
+          const { standing, consequence, alarm } = afterAbort(before, error);
+          if (consequence === "burn-record" || consequence === "lock")
+            registry.putStanding(deviceId, standing);
+          if (alarm)
+            log.error(
+              "this device's halves of signatures are wrong again and again: it is faulty, or not what it was",
+              { code: codeOf(error), device: name, spoilt: standing.spoilt },
+            );
+          if (standing.locked && !before.locked) locked(deviceId);
+        },
         onFatal: error => fatal(deviceId, error),
         send: message => {
           try {
@@ -409,45 +436,75 @@ export async function runGateway(
     );
   }
 
+  /** Resolves when the device is served, or when it is clear that this will take its time: then the others go first. */
   async function startDevice(device: DeviceGateway | undefined): Promise<void> {
     if (!device) return;
-    try {
-      await device.start();
-    } catch (error) {
-      await device.stop();
-      // A gateway that ends has taken away what this one was waiting for.
-      if (closing) return;
-      if (codeOf(error) === undefined) fatal(device.id, error);
-      else leaveOut(device.id, error);
-      return;
-    }
-    // Who closes the gateway has not seen this one.
-    if (closing) return device.stop();
-    devices.set(device.id, device);
-    links.greet(device.id);
+    await untilWaiting(
+      async onWaiting => {
+        await device.start(onWaiting);
+        // Who closes the gateway has not seen this one.
+        if (closing) return device.stop();
+        devices.set(device.id, device);
+        links.greet(device.id);
+      },
+      titleOf(device.id),
+      async error => {
+        await device.stop();
+        if (codeOf(error) === undefined) fatal(device.id, error);
+        // A gateway that ends has taken away what this one was waiting for.
+        else if (!closing) leaveOut(device.id, error);
+      },
+    );
   }
 
-  async function startOwnNode(runtime: LightningRuntime): Promise<void> {
-    try {
-      const brokeLdk = options.leftOut?.get(OWN_NODE);
-      if (brokeLdk !== undefined) throw breaksLdk(brokeLdk);
-      ownNode = await OwnNode.start({
-        runtime,
-        store: openNodeStore(table("lightning"), OWN_NODE),
-        bridge,
-        ...(config.serviceFee?.payoutScript ? { payoutScript: config.serviceFee.payoutScript } : {}),
-        log: log.part("own node"),
-        onFatal: error => fatal(OWN_NODE, error),
-      });
-      rememberOwnNode(store, ownNode.nodeId);
-    } catch (error) {
-      if (codeOf(error) === undefined) fatal(OWN_NODE, error);
-      else
-        log.error(
-          `the gateway's own node can't run, devices are served without settling their fees: ${(error as Error).message}`,
-          { code: codeOf(error) },
-        );
-    }
+  /** Starts a node. One that waits for the chain goes on starting beside the others, and one that fails stops none of them. */
+  function untilWaiting(
+    start: (onWaiting: () => void) => Promise<void>,
+    what: string,
+    failed: (error: unknown) => Promise<void>,
+  ): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let isWaiting = false;
+      const onWaiting = () => {
+        if (!isWaiting)
+          log.error(`${what} waits for blocks that bitcoind can't show: it is not served until it can`);
+        isWaiting = true;
+        resolve();
+      };
+      start(onWaiting)
+        .then(() => {
+          if (isWaiting) log.info(`${what} is served again`);
+        }, failed)
+        .then(resolve, reject);
+    });
+  }
+
+  function startOwnNode(runtime: LightningRuntime): Promise<void> {
+    return untilWaiting(
+      async onWaiting => {
+        const brokeLdk = options.leftOut?.get(OWN_NODE);
+        if (brokeLdk !== undefined) throw breaksLdk(brokeLdk);
+        ownNode = await OwnNode.start({
+          runtime,
+          store: openNodeStore(table("lightning"), OWN_NODE),
+          bridge,
+          ...(config.serviceFee?.payoutScript ? { payoutScript: config.serviceFee.payoutScript } : {}),
+          log: log.part("own node"),
+          onFatal: error => fatal(OWN_NODE, error),
+          onWaiting,
+        });
+        rememberOwnNode(store, ownNode.nodeId);
+      },
+      "the gateway's own node",
+      async error => {
+        if (codeOf(error) === undefined) fatal(OWN_NODE, error);
+        else if (!closing)
+          log.error(
+            `the gateway's own node can't run, devices are served without settling their fees: ${(error as Error).message}`,
+            { code: codeOf(error) },
+          );
+      },
+    );
   }
 
   try {

@@ -86,9 +86,14 @@ export class GatewayLinks {
     return this.transport?.port;
   }
 
-  /** Whether messages can be sent to this identity now. */
+  /** Whether messages can be sent to this identity: there is a session, which outlives a lost connection for a while. */
   isUp(identity: string): boolean {
     return this.links.get(identity)?.runner.isUp() ?? false;
+  }
+
+  /** Whether it is there: it has a session, and as far as is known a connection. */
+  isConnected(identity: string): boolean {
+    return this.isUp(identity) && (this.transport?.reaches(identity) ?? false);
   }
 
   /** Lets this identity know that the gateway is there (again), if it is connected. */

@@ -5,7 +5,8 @@
  */
 import { randomBytes } from "node:crypto";
 import * as ldk from "lightningdevkit";
-import { toHex } from "../src/bytes/bytes.ts";
+import { equal, toHex } from "../src/bytes/bytes.ts";
+import { utf8 } from "../src/bytes/utf8.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { LightningNode, type NodeStore, type Peer } from "./lightning/node.ts";
 import type { LightningRuntime } from "./lightning/runtime.ts";
@@ -20,10 +21,14 @@ export interface OwnNodeOptions {
   readonly payoutScript?: Uint8Array;
   readonly log: Log;
   onFatal(error: unknown): void;
+  /** As in NodeOptions. */
+  onWaiting?(): void;
 }
 
 const SEED = "seed";
 const SPENDABLE = "own/spendable/";
+/** Where a bridge was reached, by its node id. */
+const BRIDGE = "own/bridge/";
 /** What a forwarding node takes if its channel does not say (it has not been told yet), msat: LDK's and CLN's. */
 const USUAL_FEE_MSAT = 1_000;
 
@@ -100,7 +105,7 @@ export class OwnNode implements Till {
 
   /** Begins to close all channels: what is ours in them goes to the operator's address. False if that is not possible now. */
   payOut(): boolean {
-    const { log, bridge } = this.options;
+    const { log } = this.options;
     try {
       for (const channel of this.node.channels()) {
         const state = channel.get_channel_shutdown_state();
@@ -108,7 +113,7 @@ export class OwnNode implements Till {
           state instanceof ldk.Option_ChannelShutdownStateZ_Some &&
           state.some !== ldk.ChannelShutdownState.LDKChannelShutdownState_NotShuttingDown;
         if (begun) continue;
-        this.node.closeChannel(channel.get_channel_id(), bridge.nodeId);
+        this.node.closeChannel(channel.get_channel_id(), channel.get_counterparty().get_node_id());
         log.info("closing the gateway's own channel: the earnings go to the operator's address");
       }
       return true;
@@ -146,9 +151,32 @@ export class OwnNode implements Till {
         return rows;
       },
       onFatal,
+      onWaiting: this.options.onWaiting,
     });
     this.node.keepConnected(bridge);
+    this.put(BRIDGE + toHex(bridge.nodeId), utf8(JSON.stringify({ host: bridge.host, port: bridge.port })));
+    this.stayWithBridges();
     this.newBlock();
+  }
+
+  /** Channels stay with the nodes that opened them, whatever bridge the configuration names by now. */
+  private stayWithBridges(): void {
+    const { store, bridge, log } = this.options;
+    const former = new Map<string, Uint8Array>();
+    for (const channel of this.node.channels()) {
+      const nodeId = channel.get_counterparty().get_node_id();
+      if (!equal(nodeId, bridge.nodeId)) former.set(toHex(nodeId), nodeId);
+    }
+    for (const [key, nodeId] of former) {
+      const stored = store.get(BRIDGE + key);
+      if (!stored) {
+        log.error(`its channel is with ${key}, and nobody knows where that is`, { code: "bridge-unknown" });
+        continue;
+      }
+      const { host, port } = JSON.parse(new TextDecoder().decode(stored)) as { host: string; port: number };
+      log.warn(`its channel stays with ${key}@${host}:${port}`, { code: "bridge-changed" });
+      this.node.keepConnected({ nodeId, host, port });
+    }
   }
 
   private event(event: ldk.Event): void {

@@ -26,6 +26,8 @@ export interface DeviceStatus {
   readonly online: boolean;
   /** An old image of its flash has turned up. */
   readonly rolledBack: boolean;
+  /** Its channel can do nothing any more but be closed. */
+  readonly stuck: boolean;
   readonly seen?: Sighting;
   readonly time: number;
   readonly blockTime: number;
@@ -210,14 +212,16 @@ export class OwnerService {
       case "status": {
         const { awaitingOwner, locked } = registry.standing(deviceId);
         const store = records(deviceId);
-        const { rolledBack, ...status } = await api.status(deviceId);
+        const { rolledBack, stuck, ...status } = await api.status(deviceId);
         const trouble = locked
           ? "locked"
           : rolledBack
             ? "rolled-back"
-            : awaitingOwner
-              ? "awaiting-owner"
-              : undefined;
+            : stuck
+              ? "stuck"
+              : awaitingOwner
+                ? "awaiting-owner"
+                : undefined;
         return {
           type: "standing",
           name,

@@ -44,20 +44,25 @@ const rowKind = record({
 });
 export type PaymentRow = ValueOf<typeof rowKind>;
 
+/** What the device allows for one payment. */
+export interface PaymentLimits {
+  readonly maxFeeMsat: number;
+  /** The highest block height at which its HTLC may expire, if the device has said so. */
+  readonly maxCltvExpiry?: number | undefined;
+}
+
 export interface PaymentsOptions {
   readonly deviceId: string;
   readonly network: Network;
   readonly table: Database<Uint8Array, string>;
   readonly fees: ServiceFees;
   readonly log: Log;
-  /** Tells the device that its request makes no sense. */
-  refused(code: string, sentence: string): void;
   /** Tells the device that a payment has arrived. */
   paid(preimage: Uint8Array, feeMsat: number): void;
   /** Tells the device that a payment has failed. */
   failed(paymentHash: Uint8Array, code: string, sentence: string): void;
   /** Asks LDK to pay; asked twice for one id, it pays once. Throws a stable code if it does not even try. */
-  start(invoice: Invoice, text: string, paymentId: Uint8Array, maxFeeMsat: number): void;
+  start(invoice: Invoice, text: string, paymentId: Uint8Array, limits: PaymentLimits): void;
   /** Whether LDK has this payment, and its events will tell how it ends. */
   underWay(paymentId: Uint8Array): boolean;
   /** Unix milliseconds. */
@@ -77,24 +82,22 @@ export class Payments {
     this.options = options;
   }
 
-  /** The device asks for a payment, for the first time or again. */
-  asked(packed: Uint8Array, maxFeeMsat: number, attempt: number): void {
+  /** The device asks for a payment, for the first time or again. Throws `invoice-…` for what is no invoice. */
+  asked(packed: Uint8Array, limits: PaymentLimits, attempt: number): void {
     let text: string;
     let invoice: Invoice;
     try {
       text = unpackInvoice(packed);
       invoice = decodeInvoice(text, nobleCurve);
     } catch (error) {
-      if (codeOf(error) === undefined) throw error;
       this.options.log.info("a payment was refused", { code: codeOf(error) });
-      this.options.refused(codeOf(error)!, (error as Error).message);
-      return;
+      throw error;
     }
-    this.make({ packed, text, invoice, maxFeeMsat, attempt });
+    this.make({ packed, text, invoice, limits, attempt });
   }
 
   /** The device agrees to settle its service fee, or says again that it has. */
-  settling(paymentHash: Uint8Array): void {
+  settling(paymentHash: Uint8Array, maxCltvExpiry?: number): void {
     const { invoice: packed, maxFeeMsat } =
       this.row(paymentHash) ?? this.options.fees.pending(paymentHash) ?? {};
     if (!packed || maxFeeMsat === undefined) {
@@ -104,19 +107,20 @@ export class Payments {
     }
     const text = unpackInvoice(packed);
     const invoice = decodeInvoice(text, nobleCurve);
-    this.make({ packed, text, invoice, maxFeeMsat, attempt: 0, settlement: true });
+    const limits = { maxFeeMsat, maxCltvExpiry };
+    this.make({ packed, text, invoice, limits, attempt: 0, settlement: true });
   }
 
   private make(payment: {
     readonly packed: Uint8Array;
     readonly text: string;
     readonly invoice: Invoice;
-    readonly maxFeeMsat: number;
+    readonly limits: PaymentLimits;
     readonly attempt: number;
     readonly settlement?: true;
   }): void {
     const { network, now, table, fees } = this.options;
-    const { packed, text, invoice, maxFeeMsat, attempt, settlement } = payment;
+    const { packed, text, invoice, limits, attempt, settlement } = payment;
     const { paymentHash } = invoice;
     const row = this.row(paymentHash);
     if (row && (row.preimage || row.attempt > attempt || (row.attempt === attempt && row.failure))) {
@@ -131,13 +135,18 @@ export class Payments {
       try {
         checkPayable(invoice, network, Math.floor(now() / 1000));
       } catch (error) {
-        if (codeOf(error) === undefined) throw error;
-        this.options.failed(paymentHash, codeOf(error)!, (error as Error).message);
+        const code = codeOf(error);
+        if (code === undefined) throw error;
+        const { amountMsat } = invoice;
+        const hash = toHex(paymentHash);
+        this.options.log.info("payment failed", { amountMsat: amountMsat ?? undefined, code, ms: 0, hash });
+        this.options.failed(paymentHash, code, (error as Error).message);
         return;
       }
     }
     if (isNew) {
       const amountMsat = invoice.amountMsat ?? 0;
+      const { maxFeeMsat } = limits;
       const asked = { invoice: packed, amountMsat, maxFeeMsat, askedAt: now(), attempt };
       table.transactionSync(() => {
         this.put(paymentHash, settlement ? { ...asked, settlement } : asked);
@@ -147,7 +156,7 @@ export class Payments {
     try {
       if (isNew && !settlement) fees.needSettled();
       checkPayable(invoice, network, Math.floor(now() / 1000));
-      this.options.start(invoice, text, paymentId, maxFeeMsat);
+      this.options.start(invoice, text, paymentId, limits);
     } catch (error) {
       this.gaveUp(paymentHash, paymentId, error);
     }
@@ -157,7 +166,7 @@ export class Payments {
   gaveUp(paymentHash: Uint8Array, paymentId: Uint8Array, error: unknown): void {
     const code = codeOf(error);
     if (code === undefined) throw error;
-    if (code !== "already-paying") this.failed(paymentHash, paymentId, code);
+    if (code !== "already-paying") this.failed(paymentHash, paymentId, code, (error as Error).message);
   }
 
   /** LDK has the preimage. */
@@ -179,7 +188,7 @@ export class Payments {
   }
 
   /** LDK has given up this attempt, and no HTLC of it is left. */
-  failed(paymentHash: Uint8Array, paymentId: Uint8Array, code: string): void {
+  failed(paymentHash: Uint8Array, paymentId: Uint8Array, code: string, sentence?: string): void {
     const row = this.row(paymentHash);
     if (!row || row.preimage || !equal(paymentId, paymentIdOf(paymentHash, row.attempt))) return;
     const failed = { ...row, failure: code, decidedAt: this.options.now() };
@@ -190,7 +199,7 @@ export class Payments {
     });
     // LDK may say again after a restart what it said before.
     if (row.failure === undefined) this.tell("payment failed", paymentHash, row, { code });
-    this.report(paymentHash, failed);
+    this.report(paymentHash, failed, sentence);
   }
 
   /**
@@ -262,9 +271,19 @@ export class Payments {
     return rows.sort((a, b) => b.row.askedAt - a.row.askedAt);
   }
 
-  private report(paymentHash: Uint8Array, { preimage, feeMsat, failure }: PaymentRow): void {
+  /** LDK may have some attempt at this payment. */
+  mayBeUnderWay(paymentHash: Uint8Array): boolean {
+    const row = this.row(paymentHash);
+    return row !== undefined && this.options.underWay(paymentIdOf(paymentHash, row.attempt));
+  }
+
+  private report(
+    paymentHash: Uint8Array,
+    { preimage, feeMsat, failure }: PaymentRow,
+    sentence?: string,
+  ): void {
     if (preimage) this.options.paid(preimage, feeMsat ?? 0);
-    else if (failure) this.options.failed(paymentHash, failure, SENTENCES[failure] ?? failure);
+    else if (failure) this.options.failed(paymentHash, failure, sentence ?? SENTENCES[failure] ?? failure);
   }
 
   private row(paymentHash: Uint8Array): PaymentRow | undefined {

@@ -10,6 +10,7 @@ import {
   encodeValue,
   optional,
   record,
+  UINT32,
   UINT53,
   uint,
   type ValueOf,
@@ -22,6 +23,15 @@ const sightingKind = record({
   generation: [2, uint(UINT53)],
   /** The device's clock then, Unix seconds. */
   clock: optional([3, uint(UINT53)]),
+  /** What it refuses to sign (device-bounds.ts). */
+  bounds: optional([
+    4,
+    record({
+      minFeeratePerKw: [1, uint(UINT32)],
+      maxFeeratePerKw: [2, uint(UINT32)],
+      maxCloseFeeSat: [3, uint(UINT53)],
+    }),
+  ]),
 });
 export type Sighting = ValueOf<typeof sightingKind>;
 

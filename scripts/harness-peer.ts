@@ -445,7 +445,7 @@ class Life {
     await node.until("channel-not-ready", () => node.channels().some(each => each.get_is_usable()));
     const ended = new Promise<PaidRow>((resolve, reject) => this.payments.set(hash, { resolve, reject }));
     try {
-      node.pay(invoice, text, invoice.paymentHash, maxFeeMsat);
+      node.pay(invoice, text, invoice.paymentHash, { maxFeeMsat });
     } catch (error) {
       // After a restart LDK may have it under way: then its events tell the rest.
       if (codeOf(error) !== "already-paying") {

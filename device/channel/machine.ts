@@ -212,6 +212,7 @@ function greeting(state: ChannelState, context: Context, generation: number): To
     ...(counterparty === null ? {} : { counterpartyNumber: counterparty.number }),
     ...(context.curve === null ? { curveless: true } : {}),
     clock: Math.floor(context.nowMs / 1000),
+    bounds: context.identity.policy,
   };
 }
 
@@ -239,11 +240,13 @@ function unfinished(state: ChannelState): Payment[] {
 
 /** Asks the gateway to make a payment. */
 function wishFor(payment: Payment): ToGateway {
-  if (payment.settlement) return { type: "settling", paymentHash: payment.paymentHash };
+  const { maxCltvExpiry } = payment;
+  if (payment.settlement) return { type: "settling", paymentHash: payment.paymentHash, maxCltvExpiry };
   return {
     type: "pay",
     invoice: payment.invoice!,
     maxFeeMsat: payment.limitMsat - payment.amountMsat,
+    maxCltvExpiry,
     ...(payment.attempt ? { attempt: payment.attempt } : {}),
   };
 }

@@ -82,6 +82,14 @@ export function createChain(options: ChainOptions): Chain {
     onTrouble: trouble,
     onPolling: error =>
       log.warn(`a new block is found by asking every second: ${error.message}`, { code: codeOf(error) }),
+    onPassedOver: (from, to) =>
+      log.warn(
+        "blocks that bitcoind has pruned were passed over: nothing in them concerned a channel of this node",
+        {
+          from: from + 1,
+          to,
+        },
+      ),
   });
 
   async function rightNetwork(): Promise<void> {

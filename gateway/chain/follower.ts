@@ -39,6 +39,11 @@ export interface ChainClient {
   failed?(error: unknown): void;
   /** Every block on its way, whole, before it is the best one. */
   block?(block: Block, height: number): void;
+  /**
+   * Blocks that it has not seen are pruned, and the last is `height`. True if it can go on without them, because it has
+   * found out itself what was in them for it. Without this it goes on if all outputs that it watches are still unspent.
+   */
+  passOver?(height: number): Promise<boolean>;
 }
 
 export interface IndexedTransaction {
@@ -54,6 +59,11 @@ export interface Watching {
   spendOf(txid: Uint8Array, vout: number): void;
   /** Whatever pays to this scriptPubKey. */
   paymentTo(script: Uint8Array): void;
+  /**
+   * Why this client can't be brought forward now: `block-unknown` (bitcoind does not know the block where it is) or
+   * `block-pruned`. It is tried again with every look at the chain; the others go on meanwhile.
+   */
+  trouble(): Error | undefined;
   /** No more. */
   leave(): void;
 }
@@ -62,10 +72,12 @@ export interface FollowerOptions {
   readonly rpc: BitcoinRpc;
   /** The chain has been followed up to here. */
   readonly onTip?: (tip: BlockPoint) => void;
-  /** bitcoind cannot be read (told once for each cause), or can be again (null). */
+  /** bitcoind cannot be read, or some client can't be brought forward (told once for each cause), or all is well (null). */
   readonly onTrouble?: (error: Error | null) => void;
   /** bitcoind can't be waited for to find a block, and is asked again and again instead (told once). */
   readonly onPolling?: (error: Error) => void;
+  /** A client went on without blocks that are pruned: nothing in them concerned it. */
+  readonly onPassedOver?: (from: number, to: number) => void;
 }
 
 export interface Follower {
@@ -75,10 +87,13 @@ export interface Follower {
   readonly tipTime: number;
   /** Takes in a client; it is brought forward by the next `sync`. */
   join(client: ChainClient): Watching;
-  /** Brings everyone to the tip now. Rejects if bitcoind cannot be read, or (`block-unknown`) is behind someone. */
+  /** Brings everyone to the tip now. Rejects if bitcoind cannot be read, or with the trouble of someone. */
   sync(): Promise<void>;
-  /** The same, however long bitcoind is away, or busy to catch up after a power cut that cost it some blocks. */
-  patientSync(): Promise<void>;
+  /**
+   * The same for these clients (everyone unless told), however long bitcoind is away, or busy to catch up after a power cut
+   * that cost it some blocks, or to fetch pruned ones again. `onWaiting`: their trouble will take its time.
+   */
+  patientSync(clients?: readonly Watching[], onWaiting?: () => void): Promise<void>;
   /** Keeps everyone at the tip until `stop`, through any trouble. */
   start(): void;
   stop(): Promise<void>;
@@ -95,7 +110,18 @@ const LAST_RETRY_MS = 10_000;
 interface Entry {
   readonly client: ChainClient;
   tip: BlockPoint;
+  /** Why it can't be brought forward. */
+  trouble: Error | undefined;
 }
+
+/** What one client watches, as keys of the indexes. */
+interface Watches {
+  readonly txids: readonly string[];
+  readonly outpoints: readonly string[];
+  readonly hasScripts: boolean;
+}
+
+const TXID_BYTES = 32;
 
 export function createFollower(options: FollowerOptions): Follower {
   const { rpc } = options;
@@ -111,7 +137,7 @@ export function createFollower(options: FollowerOptions): Follower {
   let wakeUp: () => void = () => {};
   let tipTime = 0;
   let last: BlockPoint | undefined;
-  const trouble = lastingTrouble(error => options.onTrouble?.(error));
+  const tell = lastingTrouble(error => options.onTrouble?.(error));
   /** How the next block is waited for: newer versions compare with one we name, some do not wait at all. */
   let waiting: "named" | "unnamed" | "not at all" = "named";
   /** Waits in a row that broke off although the chain could be read. */
@@ -146,6 +172,51 @@ export function createFollower(options: FollowerOptions): Follower {
     }
   }
 
+  /** Lets a client go on without pruned blocks, if nothing in them can have concerned it. */
+  async function passOver(entry: Entry, best: BlockPoint): Promise<boolean> {
+    const { client } = entry;
+    const mayPass = client.passOver
+      ? await client.passOver(best.height)
+      : await hasMissedNothing(entry, watchesOf(entry), best);
+    if (!mayPass) return false;
+    const { header } = await readHeader(best.hash);
+    options.onPassedOver?.(entry.tip.height, best.height);
+    show(entry, () => client.bestBlock(header, best.height));
+    entry.tip = best;
+    return true;
+  }
+
+  /** What it watches for has not happened: what is to be spent is unspent, and what is to be mined was mined before. */
+  async function hasMissedNothing(
+    { client, tip }: Entry,
+    watches: Watches,
+    best: BlockPoint,
+  ): Promise<boolean> {
+    const mined = new Set(client.confirmed().map(({ txid }) => keyOf(txid)));
+    for (const key of watches.outpoints) {
+      const txid = key.slice(0, TXID_BYTES);
+      const output = await rpc.call<{ bestblock: string; confirmations: number } | null>("gettxout", [
+        toHex(bytesOf(txid).reverse()),
+        Number(key.slice(TXID_BYTES)),
+        false,
+      ]);
+      if (output === null) return false;
+      const isOfBest = output.bestblock === toHex(best.hash.slice().reverse());
+      if (isOfBest && best.height - output.confirmations < tip.height) mined.add(txid);
+    }
+    return !watches.hasScripts && watches.txids.every(key => mined.has(key));
+  }
+
+  function watchesOf(entry: Entry): Watches {
+    const keysOf = (index: Map<string, Set<Entry>>) =>
+      [...index].filter(([, watchers]) => watchers.has(entry)).map(([key]) => key);
+    return {
+      txids: keysOf(byTxid),
+      outpoints: keysOf(byOutpoint),
+      hasScripts: keysOf(byScript).length > 0,
+    };
+  }
+
   /** The last block of a client's chain that is still in the best one, and its header. */
   async function forkPoint(from: BlockPoint): Promise<BlockPoint & { header: Uint8Array }> {
     let { hash } = from;
@@ -165,8 +236,8 @@ export function createFollower(options: FollowerOptions): Follower {
     }
   }
 
-  /** Tells a client something. */
-  function tell<T>(entry: Entry, work: () => T): T | undefined {
+  /** Shows a client something. */
+  function show<T>(entry: Entry, work: () => T): T | undefined {
     if (!entries.has(entry)) return undefined;
     try {
       return work();
@@ -192,12 +263,12 @@ export function createFollower(options: FollowerOptions): Follower {
   async function rewind(entry: Entry): Promise<void> {
     const fork = await forkPoint(entry.tip);
     if (equal(fork.hash, entry.tip.hash) || !entries.has(entry)) return;
-    for (const { txid, height, blockHash } of tell(entry, () => entry.client.confirmed()) ?? []) {
+    for (const { txid, height, blockHash } of show(entry, () => entry.client.confirmed()) ?? []) {
       const isGone = height > fork.height || (blockHash && !(await isOnBestChain(blockHash)));
       if (!entries.has(entry)) return;
-      if (isGone) tell(entry, () => entry.client.transactionUnconfirmed(txid));
+      if (isGone) show(entry, () => entry.client.transactionUnconfirmed(txid));
     }
-    tell(entry, () => entry.client.bestBlock(fork.header, fork.height));
+    show(entry, () => entry.client.bestBlock(fork.header, fork.height));
     entry.tip = { hash: fork.hash, height: fork.height };
   }
 
@@ -242,7 +313,7 @@ export function createFollower(options: FollowerOptions): Follower {
         anythingNew = true;
         for (const index of fresh) already.add(index);
         shown.set(entry, already);
-        tell(entry, () =>
+        show(entry, () =>
           entry.client.transactionsConfirmed(
             block.header,
             fresh.map(index => ({ index, transaction: block.transactions[index]! })),
@@ -252,8 +323,8 @@ export function createFollower(options: FollowerOptions): Follower {
       }
     }
     for (const entry of behind) {
-      tell(entry, () => entry.client.block?.(block, height));
-      tell(entry, () => entry.client.bestBlock(block.header, height));
+      show(entry, () => entry.client.block?.(block, height));
+      show(entry, () => entry.client.bestBlock(block.header, height));
       entry.tip = { hash: block.hash, height };
     }
   }
@@ -261,13 +332,31 @@ export function createFollower(options: FollowerOptions): Follower {
   /** One pass: everyone to where the chain was when it began. */
   async function pass(): Promise<void> {
     const best = await bestPoint();
-    for (const entry of [...entries]) if (!equal(entry.tip.hash, best.hash)) await rewind(entry);
-    let height = Math.min(best.height, ...[...entries].map(entry => entry.tip.height));
+    for (const entry of [...entries]) {
+      entry.trouble = undefined;
+      if (equal(entry.tip.hash, best.hash)) continue;
+      try {
+        await rewind(entry);
+      } catch (error) {
+        if (codeOf(error) !== "block-unknown") throw error;
+        entry.trouble = error as Error;
+      }
+    }
+    const following = () => [...entries].filter(entry => !entry.trouble);
     let above = last;
-    while (height < best.height) {
-      height++;
-      const block = await readBlock(height);
-      const behind = [...entries].filter(entry => entry.tip.height === height - 1);
+    for (;;) {
+      const height = 1 + Math.min(best.height, ...following().map(entry => entry.tip.height));
+      if (height > best.height) break;
+      let block: Block;
+      try {
+        block = await readBlock(height);
+      } catch (error) {
+        if (codeOf(error) !== "block-pruned") throw error;
+        for (const entry of following().filter(({ tip }) => tip.height === height - 1))
+          if (!(await passOver(entry, best))) entry.trouble = error as Error;
+        continue;
+      }
+      const behind = following().filter(entry => entry.tip.height === height - 1);
       // The chain may have turned while it was being read; then the next pass begins with a walk back.
       if (behind.some(entry => !equal(entry.tip.hash, block.previous))) {
         again = true;
@@ -286,7 +375,8 @@ export function createFollower(options: FollowerOptions): Follower {
     options.onTip?.(above);
   }
 
-  function sync(): Promise<void> {
+  /** Brings everyone forward who can be; rejects if bitcoind cannot be read. */
+  function advance(): Promise<void> {
     if (running) {
       again = true;
       return running;
@@ -304,15 +394,32 @@ export function createFollower(options: FollowerOptions): Follower {
     return running;
   }
 
-  async function patientSync(): Promise<void> {
+  function troubleOf(some: Iterable<Entry>): Error | undefined {
+    for (const { trouble } of some) if (trouble) return trouble;
+    return undefined;
+  }
+
+  async function sync(): Promise<void> {
+    await advance();
+    const trouble = troubleOf(entries);
+    if (trouble) throw trouble;
+  }
+
+  async function patientSync(clients?: readonly Watching[], onWaiting?: () => void): Promise<void> {
     for (let delay = FIRST_RETRY_MS; ; delay = Math.min(delay * 2, LAST_RETRY_MS)) {
+      let trouble: unknown;
       try {
-        return await sync();
+        await advance();
+        trouble = clients ? clients.map(each => each.trouble()).find(Boolean) : troubleOf(entries);
+        if (!trouble) return;
+        if (stopped) throw trouble;
+        onWaiting?.();
       } catch (error) {
-        if (stopped || !(passes(error) || codeOf(error) === "block-unknown")) throw error;
-        trouble(error);
-        await new Promise(resolve => setTimeout(resolve, delay));
+        if (stopped || !passes(error)) throw error;
+        trouble = error;
       }
+      tell(trouble);
+      await new Promise(resolve => setTimeout(resolve, delay).unref());
     }
   }
 
@@ -320,13 +427,13 @@ export function createFollower(options: FollowerOptions): Follower {
     let delay = FIRST_RETRY_MS;
     while (!stopped) {
       try {
-        await sync();
-        trouble(null);
+        await advance();
+        tell(troubleOf(entries) ?? null);
         delay = FIRST_RETRY_MS;
         await newBlock();
       } catch (error) {
         if (stopped) return;
-        trouble(error);
+        tell(error);
         // It may come back as another version, or with other rules.
         waiting = "named";
         brokenOff = 0;
@@ -386,16 +493,17 @@ export function createFollower(options: FollowerOptions): Follower {
       return tipTime;
     },
     async currentTip() {
-      if (!last) await patientSync();
+      if (!last) await patientSync([]);
       return last!;
     },
     join(client) {
-      const entry: Entry = { client, tip: client.tip() };
+      const entry: Entry = { client, tip: client.tip(), trouble: undefined };
       entries.add(entry);
       return {
         transaction: txid => add(byTxid, keyOf(txid), entry),
         spendOf: (txid, vout) => add(byOutpoint, outpointKey(txid, vout), entry),
         paymentTo: script => add(byScript, keyOf(script), entry),
+        trouble: () => entry.trouble,
         leave: () => remove(entry),
       };
     },
@@ -416,6 +524,10 @@ export function createFollower(options: FollowerOptions): Follower {
 /** Map keys: bytes as a Latin-1 string, the cheapest there is. */
 function keyOf(txid: Uint8Array): string {
   return Buffer.from(txid.buffer, txid.byteOffset, txid.byteLength).toString("latin1");
+}
+
+function bytesOf(key: string): Uint8Array {
+  return new Uint8Array(Buffer.from(key, "latin1"));
 }
 
 function outpointKey(txid: Uint8Array, vout: number): string {

@@ -1,13 +1,17 @@
 /** `lngate gateway check`: the configuration against reality. What is in place is tried, and not only reached. */
-import { accessSync, constants, mkdirSync, statfsSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, mkdirSync, statfsSync, statSync } from "node:fs";
 import { connect, createServer } from "node:net";
-import { fromHex } from "../../src/bytes/bytes.ts";
+import { join } from "node:path";
+import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
 import { UP_TOPICS } from "../../src/link/topics.ts";
 import { CHAIN_NAMES } from "../chain/chain.ts";
+import type { BlockPoint } from "../chain/follower.ts";
 import { type BitcoinRpc, connectRpc } from "../chain/rpc.ts";
+import { bridgeOf, readChannelRow } from "../channel-row.ts";
 import { bridgeText, type GatewayConfig, loadConfig } from "../config.ts";
 import { Deposits } from "../deposits.ts";
+import type { Peer } from "../lightning/node.ts";
 import { gatewayRuns } from "../registry-lock.ts";
 import type { Command } from "./command.ts";
 import { brokerAddress, CONFIG, configFile, withStore } from "./gateway-target.ts";
@@ -29,7 +33,7 @@ Run it as the user that runs the gateway. It ends with 1 unless everything is in
   async run(given, terminal) {
     const config = loadConfig(configFile(given));
     const checks: { what: string; ok: boolean; detail: string; notes?: readonly string[] }[] = [];
-    for (const [what, work] of checksOf()) {
+    for await (const [what, work] of checksOf(config)) {
       terminal.progress(`${what} …`);
       try {
         checks.push({ what, ok: true, ...(await work(config)) });
@@ -56,14 +60,16 @@ Run it as the user that runs the gateway. It ends with 1 unless everything is in
   },
 };
 
-function checksOf(): [string, (config: GatewayConfig) => Promise<Found>][] {
-  return [
-    ["configuration", checkFile],
-    ["data folder", checkFolder],
-    ["bitcoind", checkBitcoind],
-    ["MQTT broker", checkBroker],
-    ["bridge", checkBridge],
-  ];
+async function* checksOf(
+  config: GatewayConfig,
+): AsyncGenerator<[string, (config: GatewayConfig) => Promise<Found>]> {
+  yield ["configuration", checkFile];
+  yield ["data folder", checkFolder];
+  yield ["bitcoind", checkBitcoind];
+  yield ["MQTT broker", checkBroker];
+  yield ["bridge", checkBridge];
+  for (const [name, bridge] of await formerBridges(config))
+    yield [`bridge of "${name}"`, () => checkFormerBridge(bridge)];
 }
 
 function failed(sentence: string): Error {
@@ -159,7 +165,11 @@ async function checkBitcoind(config: GatewayConfig): Promise<Found> {
     const ageSeconds = Date.now() / 1000 - (info.time ?? Number.POSITIVE_INFINITY);
     if (network !== "regtest" && ageSeconds > OLD_BLOCK_SECONDS)
       notes.push(`its newest block is ${Math.round(ageSeconds / 3600)} hours old: has it peers?`);
-    const kept = await checkPruning(config, info, notes);
+    const seen = await withStore(config, (_registry, store) =>
+      Deposits.lastBlock(store.openDB({ name: "deposits", encoding: "binary" })),
+    );
+    const kept = checkPruning(seen, info, notes);
+    if (seen) await checkKnown(rpc, seen);
     await checkMethods(rpc, notes);
     return { detail: `${bitcoind.url}, block ${blocks} of ${network}, ${kept}`, notes };
   } finally {
@@ -167,13 +177,23 @@ async function checkBitcoind(config: GatewayConfig): Promise<Found> {
   }
 }
 
+/** A bitcoind that has lost blocks, or is another one, may not know the place that the gateway was at. */
+async function checkKnown(rpc: BitcoinRpc, { hash, height }: BlockPoint): Promise<void> {
+  const shown = toHex(hash.slice().reverse());
+  try {
+    await rpc.call("getblockheader", [shown]);
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== "bitcoind-refused") throw error;
+    throw failed(
+      `it does not know block ${height} (${shown}), up to which this gateway has followed the chain: wait until it has caught up, or is it another bitcoind?`,
+    );
+  }
+}
+
 /** Blocks that the gateway has not read yet must still be there, also after it was off for a while. */
-async function checkPruning(config: GatewayConfig, info: ChainInfo, notes: string[]): Promise<string> {
+function checkPruning(seen: BlockPoint | undefined, info: ChainInfo, notes: string[]): string {
   const { blocks, pruned, pruneheight = 0 } = info;
   if (!pruned) return "all blocks kept";
-  const seen = await withStore(config, (_registry, store) =>
-    Deposits.lastBlock(store.openDB({ name: "deposits", encoding: "binary" })),
-  );
   if (seen && seen.height + 1 < pruneheight)
     throw failed(
       `it has pruned its blocks below ${pruneheight}, and this gateway has read up to ${seen.height}: fetch those between again (bitcoin-cli getblockfrompeer), or use a bitcoind that has them`,
@@ -276,6 +296,29 @@ function reach(host: string, port: number): Promise<void> {
     socket.once("timeout", () => fail("no answer within 5 s"));
     socket.once("error", error => fail((error as NodeJS.ErrnoException).code ?? error.message));
   });
+}
+
+/** By the names of devices, the nodes that their channels are with, where that is not the bridge in the configuration. */
+async function formerBridges(config: GatewayConfig): Promise<[name: string, bridge: Peer][]> {
+  if (!existsSync(join(config.dataDir, "store"))) return [];
+  const configured = { ...config.bridge, nodeId: fromHex(config.bridge.nodeId) };
+  return withStore(config, (registry, store) => {
+    const channels = store.openDB<Uint8Array, string>({ name: "channels", encoding: "binary" });
+    return registry.devices().flatMap(({ id, name }): [string, Peer][] => {
+      const row = readChannelRow(channels, id);
+      if (!row || row.stage === "closed") return [];
+      const bridge = bridgeOf(row, configured);
+      return bridge === configured ? [] : [[name, bridge]];
+    });
+  });
+}
+
+async function checkFormerBridge(bridge: Peer): Promise<Found> {
+  const { nodeId, host, port } = bridge;
+  await reach(host, port);
+  const { probePeer } = await import("../lightning/probe.ts");
+  await probePeer(bridge);
+  return { detail: `its channel stays with ${toHex(nodeId)}@${host}:${port}, which is that node` };
 }
 
 async function checkBridge(config: GatewayConfig): Promise<Found> {

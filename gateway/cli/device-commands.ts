@@ -273,6 +273,16 @@ const CHANNEL: { readonly [state: string]: string } = {
   closed: "the channel is closed",
 };
 
+const TROUBLE: ReadonlyMap<string, string> = new Map([
+  ["locked", "the key is locked after failed checks: close the channel"],
+  ["rolled-back", "an old image of this device has turned up: `lngate device doctor`"],
+  [
+    "stuck",
+    "the channel can't go on, the gateway's log says why: `lngate device close` has the bridge close it",
+  ],
+  ["awaiting-owner", "a check failed while charging: charge again with --confirm-reset once you know why"],
+]);
+
 const status: Command = {
   name: "device status",
   summary: "show how the device and its channel stand",
@@ -305,14 +315,7 @@ const status: Command = {
         ? `  charged   the device is ${moved ? "in its board" : "running"}; the gateway has ${report.records.A} A and ${report.records.B} B`
         : `  charged   for ${paymentsText(payments)}`,
     );
-    if (report.trouble)
-      terminal.say(
-        report.trouble === "locked"
-          ? "  TROUBLE   the key is locked after failed checks: close the channel"
-          : report.trouble === "rolled-back"
-            ? "  TROUBLE   an old image of this device has turned up: `lngate device doctor`"
-            : "  TROUBLE   a check failed while charging: charge again with --confirm-reset once you know why",
-      );
+    if (report.trouble) terminal.say(`  TROUBLE   ${TROUBLE.get(report.trouble) ?? report.trouble}`);
     terminal.result({ deviceId, ...report, ...(payments === undefined ? {} : { payments, flash: records }) });
   },
 };

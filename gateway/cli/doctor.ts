@@ -253,6 +253,12 @@ function lookAtRecords({ records, trouble }: DeviceReport): Finding {
 function lookAtChannel(report: DeviceReport, moved: Moved | undefined): Finding {
   const { channel, balanceSat, depositSat, depositUnconfirmedSat } = report;
   const what = "channel";
+  if (report.trouble === "stuck" && channel !== "closing")
+    return {
+      what,
+      found: "can't go on: the device has refused a state of it, or given a wrong half of a signature",
+      remedy: "`lngate device close` has the bridge close it; the gateway's log says what was refused",
+    };
   if (channel === "ready") return { what, found: `is open, ${balanceSat ?? 0} sat` };
   if (channel === "closing" || channel === "opening") return { what, found: `is ${channel}` };
   const deposit = `${depositSat} sat deposited, ${depositUnconfirmedSat} sat on the way`;

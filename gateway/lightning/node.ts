@@ -53,6 +53,11 @@ export interface NodeOptions {
   onEvent(event: ldk.Event): void;
   /** Rows of the caller's that are to be stored in the same transaction. */
   extraRows?(): ReadonlyMap<string, Uint8Array | null>;
+  /**
+   * The feerate for the commitments of our own channels, sat per 1000 weight units, asked before LDK may change it (`present`:
+   * the channel's, undefined if there is none). Absent: the estimate of the day.
+   */
+  commitmentFeerate?(present: number | undefined): number;
   /** True while LDK's timer must stand still (a closing signature is awaited). */
   holdTicks?(): boolean;
   /** Puts something between LDK's peers and its channels. */
@@ -65,6 +70,8 @@ export interface NodeOptions {
   readonly forwardingFee?: { readonly baseMsat: number; readonly proportionalMillionths: number };
   /** True: the caller decides itself, later, whether this payment is claimed or failed. */
   holdsPayment?(event: ldk.Event_PaymentClaimable): boolean;
+  /** The chain can't be followed from where this node was, and its start waits until it can. */
+  onWaiting?: (() => void) | undefined;
   /** LDK is broken beyond repair: the process must be started anew. */
   onFatal(error: unknown): void;
 }
@@ -102,6 +109,7 @@ export class LightningNode {
   manager!: ldk.ChannelManager;
   monitor!: ldk.ChainMonitor;
   private peers!: ldk.PeerManager;
+  private router!: ldk.Router;
   private sockets!: PeerSockets;
   private watching: Watching | undefined;
   /** Watched before the node has joined the chain. */
@@ -126,6 +134,8 @@ export class LightningNode {
   private handler!: ldk.EventHandler;
   private futureCallback!: ldk.FutureCallback;
   private turnDue = false;
+  /** What LDK is told when it asks: it can't be asked anything itself meanwhile. */
+  private feerate = 0;
   private stopped = false;
   private readonly contacts = new Map<string, Contact>();
   private readonly waiting: { test: () => boolean; resolve: () => void }[] = [];
@@ -160,7 +170,15 @@ export class LightningNode {
   private async build(): Promise<void> {
     const { runtime, keys, store } = this.options;
     const { follower } = runtime.chain;
-    const { logger, feeEstimator, broadcaster, graph, scorer } = runtime;
+    const { logger, broadcaster, graph, scorer } = runtime;
+    const feeEstimator = this.keep(
+      ldk.FeeEstimator.new_impl({
+        get_est_sat_per_1000_weight: target =>
+          target === ldk.ConfirmationTarget.LDKConfirmationTarget_AnchorChannelFee && this.feerate > 0
+            ? this.feerate
+            : runtime.feerate(target),
+      }),
+    );
     const filter = this.keep(
       ldk.Filter.new_impl({
         register_tx: txid => this.watch(watching => watching.transaction(txid.slice())),
@@ -193,7 +211,7 @@ export class LightningNode {
       feeEstimator,
       persister,
     );
-    const router = this.keep(
+    this.router = this.keep(
       ldk.DefaultRouter.constructor_new(
         graph,
         logger,
@@ -219,7 +237,7 @@ export class LightningNode {
           feeEstimator,
           this.monitor.as_Watch(),
           broadcaster,
-          router,
+          this.router,
           messageRouter,
           logger,
           config,
@@ -238,7 +256,7 @@ export class LightningNode {
         feeEstimator,
         this.monitor.as_Watch(),
         broadcaster,
-        router,
+        this.router,
         messageRouter,
         logger,
         keys.entropySource,
@@ -297,7 +315,7 @@ export class LightningNode {
       }),
     );
     try {
-      await follower.patientSync();
+      await follower.patientSync([this.watching, ...catchingUp], this.options.onWaiting);
     } finally {
       for (const watching of catchingUp) watching.leave();
     }
@@ -542,7 +560,16 @@ export class LightningNode {
   }
 
   private tick(): void {
-    if (!this.options.holdTicks?.()) this.manager.timer_tick_occurred();
+    if (this.options.holdTicks?.()) return;
+    this.chooseFeerate();
+    this.manager.timer_tick_occurred();
+  }
+
+  private chooseFeerate(): void {
+    const present = this.channels()[0]?.get_feerate_sat_per_1000_weight();
+    this.feerate =
+      this.options.commitmentFeerate?.(present instanceof ldk.Option_u32Z_Some ? present.some : undefined) ??
+      0;
   }
 
   private handle(event: ldk.Event): void {
@@ -720,6 +747,7 @@ export class LightningNode {
     userChannelId: bigint,
     announced = false,
   ): void {
+    this.chooseFeerate();
     const config = this.config();
     const handshake = config.get_channel_handshake_config();
     handshake.set_announce_for_forwarding(announced);
@@ -775,35 +803,43 @@ export class LightningNode {
 
   /**
    * Begins a payment over this node's channels; the events tell how it ends. LDK tries other ways by itself, at most
-   * `retries`, within the fee limit. Throws `no-route`, `payment-expired`, `already-paying`.
+   * `retries`, within the limits: what routing may cost, and for how many blocks money may be locked (its own limit unless
+   * told). Throws `no-route`, `route-too-long` (there is a way, but for more blocks), `payment-expired`, `already-paying`.
    */
   pay(
     invoice: Invoice,
     text: string,
     paymentId: Uint8Array,
-    maxFeeMsat: number,
+    limits: { readonly maxFeeMsat: number; readonly maxBlocks?: number | undefined },
     retries = PAYMENT_RETRIES,
   ): void {
-    const parsed = ldk.Bolt11Invoice.constructor_from_str(text);
-    if (!(parsed instanceof ldk.Result_Bolt11InvoiceParseOrSemanticErrorZ_OK)) {
-      throw lngateError("invoice-malformed", "LDK does not understand the invoice");
-    }
-    const built = ldk.UtilMethods.constructor_payment_parameters_from_invoice(parsed.res);
-    if (!(built instanceof ldk.Result_C3Tuple_ThirtyTwoBytesRecipientOnionFieldsRouteParametersZNoneZ_OK)) {
-      throw lngateError("invoice-amountless", "the invoice has no amount");
-    }
-    const route = built.res.get_c();
-    route.set_max_total_routing_fee_msat(ldk.Option_u64Z.constructor_some(BigInt(maxFeeMsat)));
-    route.get_payment_params().set_max_path_count(1);
+    const { maxFeeMsat, maxBlocks = MAX_BLOCKS } = limits;
+    const { onion, route } = routeTo(text, maxFeeMsat, maxBlocks);
     const sent = this.manager.send_payment(
       invoice.paymentHash,
-      built.res.get_b(),
+      onion,
       paymentId,
       route,
-      ldk.Retry.constructor_attempts(retries),
+      // A later try is bound to as many blocks from then on: where there are few, it might expire too late.
+      ldk.Retry.constructor_attempts(maxBlocks < 2 * MAX_BLOCKS ? 0 : retries),
     );
+    if (isRouteNotFound(sent) && maxBlocks < MAX_BLOCKS && this.hasRoute(text, maxFeeMsat))
+      throw lngateError(
+        "route-too-long",
+        `every way would lock the payment for more than ${maxBlocks} blocks`,
+      );
     if (!(sent instanceof ldk.Result_NoneRetryableSendFailureZ_OK)) throw sendFailure(sent);
     this.wake();
+  }
+
+  /** Whether there is a way, for however many blocks. */
+  private hasRoute(text: string, maxFeeMsat: number): boolean {
+    const { manager } = this;
+    const { route } = routeTo(text, maxFeeMsat, MAX_BLOCKS);
+    const usable = manager.list_usable_channels();
+    return this.router
+      .find_route(manager.get_our_node_id(), route, usable, manager.compute_inflight_htlcs())
+      .is_ok();
   }
 
   /** The text of a new invoice; a payment to it is taken when it comes. Throws `invoice-refused`. */
@@ -811,6 +847,11 @@ export class LightningNode {
     const text = createInvoice(this.manager, request, Math.floor(Date.now() / 1000));
     this.wake();
     return text;
+  }
+
+  /** Of the best block. */
+  get height(): number {
+    return this.manager.current_best_block().get_height();
   }
 
   /** How many payments are under way. */
@@ -846,8 +887,37 @@ export class LightningNode {
 
 /** Channels that a node which routes nothing takes at most. */
 const MAX_TAKEN_CHANNELS = 8;
+/** For how many blocks LDK locks a payment's money at most: DEFAULT_MAX_TOTAL_CLTV_EXPIRY_DELTA. */
+export const MAX_BLOCKS = 1008;
 /** How often LDK looks for another way when a payment fails on its way. */
 export const PAYMENT_RETRIES = 5;
+
+/** What LDK needs to know of an invoice and of the limits for paying it. Throws `invoice-malformed`, `invoice-amountless`. */
+function routeTo(
+  text: string,
+  maxFeeMsat: number,
+  maxBlocks: number,
+): { onion: ldk.RecipientOnionFields; route: ldk.RouteParameters } {
+  const parsed = ldk.Bolt11Invoice.constructor_from_str(text);
+  if (!(parsed instanceof ldk.Result_Bolt11InvoiceParseOrSemanticErrorZ_OK)) {
+    throw lngateError("invoice-malformed", "LDK does not understand the invoice");
+  }
+  const built = ldk.UtilMethods.constructor_payment_parameters_from_invoice(parsed.res);
+  if (!(built instanceof ldk.Result_C3Tuple_ThirtyTwoBytesRecipientOnionFieldsRouteParametersZNoneZ_OK)) {
+    throw lngateError("invoice-amountless", "the invoice has no amount");
+  }
+  const route = built.res.get_c();
+  route.set_max_total_routing_fee_msat(ldk.Option_u64Z.constructor_some(BigInt(maxFeeMsat)));
+  const parameters = route.get_payment_params();
+  parameters.set_max_path_count(1);
+  if (maxBlocks < MAX_BLOCKS) parameters.set_max_total_cltv_expiry_delta(maxBlocks);
+  return { onion: built.res.get_b(), route };
+}
+
+function isRouteNotFound(result: object): boolean {
+  const { err } = result as { err?: ldk.RetryableSendFailure };
+  return err === ldk.RetryableSendFailure.LDKRetryableSendFailure_RouteNotFound;
+}
 
 function argumentsOf(object: object): unknown[] {
   return Reflect.get(object, "ptrs_to") as unknown[];

@@ -41,6 +41,8 @@ export interface LightningRuntime {
   readonly network: Network;
   readonly logger: ldk.Logger;
   readonly feeEstimator: ldk.FeeEstimator;
+  /** What that says, sat per 1000 weight units. */
+  feerate(target: ldk.ConfirmationTarget): number;
   readonly broadcaster: ldk.BroadcasterInterface;
   readonly graph: ldk.NetworkGraph;
   readonly scorer: ldk.MultiThreadedLockableScore;
@@ -90,9 +92,8 @@ export async function startRuntime(chain: Chain, log: Log, store?: NodeStore): P
         log.debug(record.get_args(), { module: record.get_module_path() });
     },
   });
-  const feeEstimator = ldk.FeeEstimator.new_impl({
-    get_est_sat_per_1000_weight: target => chain.fees.feerate(PURPOSES.get(target) ?? "normal"),
-  });
+  const feerate = (target: ldk.ConfirmationTarget) => chain.fees.feerate(PURPOSES.get(target) ?? "normal");
+  const feeEstimator = ldk.FeeEstimator.new_impl({ get_est_sat_per_1000_weight: feerate });
   const broadcaster = ldk.BroadcasterInterface.new_impl({
     broadcast_transactions: transactions => chain.broadcaster.broadcast(transactions),
   });
@@ -114,6 +115,7 @@ export async function startRuntime(chain: Chain, log: Log, store?: NodeStore): P
     network,
     logger,
     feeEstimator,
+    feerate,
     broadcaster,
     graph,
     scorer: ldk.MultiThreadedLockableScore.constructor_new(score.as_Score()),

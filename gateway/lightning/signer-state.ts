@@ -272,9 +272,28 @@ export class ChannelBook {
     return this.book.holder.some(entry => entry.answered);
   }
 
-  /** A closing signature is awaited: LDK's timer must not tick for this node meanwhile. */
+  /** A closing signature is awaited (and not refused): LDK's timer must not tick for this node meanwhile. */
   get closingPending(): boolean {
-    return this.book.closings.some(entry => entry.signatures === null) && !this.exitAsked;
+    const awaited = this.book.closings.some(entry => entry.signatures === null && !this.hasRefused(entry.id));
+    return awaited && !this.exitAsked;
+  }
+
+  /**
+   * Why the channel can't move any further: the code with which the device has refused a state (or the funding) that LDK
+   * waits for, or that of a channel that gets no signature. Null: it can.
+   */
+  get stuck(): string | null {
+    const { refusal, refused, holder, counterparty, funding } = this.book;
+    if (refusal !== null) return refusal;
+    const awaited = [
+      ...holder.filter(entry => !entry.answered).map(holderId),
+      ...[...counterparty, funding].filter(entry => entry?.signatures === null).map(entry => entry!.id),
+    ];
+    return refused.find(({ id }) => awaited.includes(id))?.code ?? null;
+  }
+
+  private hasRefused(id: string): boolean {
+    return this.book.refused.some(each => each.id === id);
   }
 
   /** Our own commitment was asked for: this channel can only be force-closed. */
@@ -521,7 +540,7 @@ export class ChannelBook {
     for (const { id, content, signatures } of book.spends) {
       if (!signatures) parts.push({ kind: "spend", id, ...content });
     }
-    return parts.filter(part => !book.refused.some(each => each.id === part.id));
+    return parts.filter(part => !this.hasRefused(part.id));
   }
 
   /**

@@ -7,12 +7,15 @@ import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { hmac } from "@noble/hashes/hmac.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import * as noble from "@noble/secp256k1";
+import { concat } from "../../src/bytes/bytes.ts";
 import { keygenDevice, keygenGateway } from "../../src/threshold/keygen.ts";
 import type { KeyShare } from "../../src/threshold/keyshare.ts";
+import { type MacRun, macRunDevice, macRunGateway } from "../../src/threshold/mac.ts";
+import { macKeys } from "../../src/threshold/mac-keys.ts";
 import type * as Online from "../../src/threshold/online.ts";
-import { presignP1, presignP2 } from "../../src/threshold/presign.ts";
+import { presignP1, presignP1WithMacs, presignP2, presignP2WithMacs } from "../../src/threshold/presign.ts";
 import type { Batch } from "../../src/threshold/records.ts";
-import { type OtSetup, setupP1, setupP2 } from "../../src/threshold/setup.ts";
+import { type Kind, type OtSetup, setupP1, setupP2, sideOf } from "../../src/threshold/setup.ts";
 import { completeVerified } from "../../src/threshold/signature.ts";
 import { bundleOnline, type OnlineEngine } from "./online-bundle.ts";
 
@@ -66,28 +69,52 @@ interface PresignRun {
   readonly answering: Batch;
 }
 
+interface Party {
+  readonly share: KeyShare;
+  readonly setup: OtSetup;
+  readonly random: typeof random;
+}
+
 /** One batch of kind A, its costs per presignature. */
-function presign(
-  p1: [KeyShare, OtSetup],
-  p2: [KeyShare, OtSetup],
-  firstId: number,
-  count: number,
-): PresignRun {
+function presignA(p1: Party, p2: Party, firstId: number, count: number): PresignRun {
   const [watch1, watch2] = [new Stopwatch(), new Stopwatch()];
-  const s0 = watch1.run(() => presignP1({ share: p1[0], setup: p1[1], random }, firstId, count));
-  const s1 = watch2.run(() => presignP2({ share: p2[0], setup: p2[1], random }, firstId).receive(s0.send));
+  const s0 = watch1.run(() => presignP1(p1, firstId, count));
+  const s1 = watch2.run(() => presignP2(p2, firstId).receive(s0.send));
   const s2 = watch1.run(() => s0.next.receive(s1.send));
   const s3 = watch2.run(() => s1.next.receive(s2.send));
   const s4 = watch1.run(() => s2.next.receive(s3.send));
   const done = watch2.run(() => s3.next.receive(s4.send));
-  const bytes = [s0, s1, s2, s3, s4].reduce((sum, { send }) => sum + send.length, 0);
-  return {
-    p1Ms: watch1.ms / count,
-    p2Ms: watch2.ms / count,
-    bytes: bytes / count,
-    completing: s4.batch,
-    answering: done.batch,
-  };
+  const costs = costsOf(watch1, watch2, [s0, s1, s2, s3, s4], count);
+  return { ...costs, completing: s4.batch, answering: done.batch };
+}
+
+/** The same of kind B, with its MACs. */
+function presignB(
+  p1: Party & { run: MacRun },
+  p2: Party & { run: MacRun },
+  firstId: number,
+  count: number,
+): PresignRun {
+  const [watch1, watch2] = [new Stopwatch(), new Stopwatch()];
+  const s0 = watch1.run(() => presignP1WithMacs(p1, firstId, count));
+  const s1 = watch2.run(() => presignP2WithMacs(p2, firstId).receive(s0.send));
+  const s2 = watch1.run(() => s0.next.receive(s1.send));
+  const s3 = watch2.run(() => s1.next.receive(s2.send));
+  const s4 = watch1.run(() => s2.next.receive(s3.send));
+  const s5 = watch2.run(() => s3.next.receive(s4.send));
+  const done = watch1.run(() => s4.next.receive(s5.send));
+  const costs = costsOf(watch1, watch2, [s0, s1, s2, s3, s4, s5], count);
+  return { ...costs, completing: done.batch, answering: s5.batch };
+}
+
+function costsOf(
+  watch1: Stopwatch,
+  watch2: Stopwatch,
+  steps: readonly { readonly send: Uint8Array }[],
+  count: number,
+) {
+  const bytes = steps.reduce((sum, { send }) => sum + send.length, 0);
+  return { p1Ms: watch1.ms / count, p2Ms: watch2.ms / count, bytes: bytes / count };
 }
 
 /** Median time of one call in microseconds, of rounds long enough to be measured. */
@@ -117,25 +144,45 @@ export async function benchThreshold(): Promise<Record<string, number>> {
   const { gateway, device } = generateKey();
 
   say("OT setup");
-  const setups = Array.from({ length: 3 }, () => {
+  const setUp = (kind: Kind) => {
+    const [first, second] = sideOf("gateway", kind) === "P1" ? [gateway, device] : [device, gateway];
     const [watch1, watch2] = [new Stopwatch(), new Stopwatch()];
-    const begun = watch1.run(() => setupP1(gateway, "A", random));
-    const { send, setup } = watch2.run(() => setupP2(device, "A", random).receive(begun.send));
-    return { p1: watch1.run(() => begun.next.receive(send)), p2: setup, p1Ms: watch1.ms, p2Ms: watch2.ms };
+    const begun = watch1.run(() => setupP1(first, kind, random));
+    const { send, setup } = watch2.run(() => setupP2(second, kind, random).receive(begun.send));
+    const p1 = { share: first, setup: watch1.run(() => begun.next.receive(send)), random };
+    return { p1, p2: { share: second, setup, random }, p1Ms: watch1.ms, p2Ms: watch2.ms };
+  };
+  const setups = Array.from({ length: 3 }, () => setUp("A"));
+  const ofA = setups[0]!;
+  const ofB = setUp("B");
+
+  say("a run of MACs");
+  const runs = Array.from({ length: 5 }, () => {
+    const watch = new Stopwatch();
+    const m0 = watch.run(() => macRunGateway(ofA.p1));
+    const m1 = watch.run(() => macRunDevice(ofA.p2).receive(m0.send));
+    const byGateway = watch.run(() => m0.next.receive(m1.send));
+    return { ms: watch.ms, bytes: m0.send.length + m1.send.length, byGateway, byDevice: m1.run };
   });
-  const { p1, p2 } = setups[0]!;
+  const { byGateway, byDevice, bytes: runBytes } = runs[0]!;
 
   let firstId = 0;
-  const batches = (count: number, rounds: number): PresignRun[] =>
+  const batches = (kind: Kind, count: number, rounds: number): PresignRun[] =>
     Array.from({ length: rounds }, (_, round) => {
-      say(`presigning, batch of ${count}, ${round + 1} of ${rounds}`);
-      const run = presign([gateway, p1], [device, p2], firstId, count);
+      say(`presigning kind ${kind}, batch of ${count}, ${round + 1} of ${rounds}`);
+      const made =
+        kind === "A"
+          ? presignA(ofA.p1, ofA.p2, firstId, count)
+          : presignB({ ...ofB.p1, run: byDevice }, { ...ofB.p2, run: byGateway }, firstId, count);
       firstId += count;
-      return run;
+      return made;
     });
-  batches(16, 2); // warms up
-  const of16 = batches(16, 7);
-  const of64 = batches(64, 3);
+  batches("A", 16, 2); // warms up
+  const of16 = batches("A", 16, 7);
+  const of64 = batches("A", 64, 3);
+  batches("B", 16, 1);
+  const ofB16 = batches("B", 16, 7);
+  const ofB64 = batches("B", 64, 3);
 
   say("online signing");
   const { answering, completing } = of16[0]!;
@@ -146,12 +193,23 @@ export async function benchThreshold(): Promise<Record<string, number>> {
   for (const { online } of [byBigInt, byLimbs]) {
     completeVerified(completing.records.slice(0, 96), online.answer(record, z), z, gateway.joint);
   }
+  const exit = ofB16[0]!;
+  const { mac, firstId: exitId } = exit.completing;
+  const keys = concat([mac!.slice(0, 32), macKeys(mac!.slice(32), exitId)]);
+  const answer = byBigInt.online.answerWithMac(exit.answering.records.slice(0, 128), z);
+  const [s2, answerMac] = [answer.slice(0, 32), answer.slice(32)];
+  for (const { online } of [byBigInt, byLimbs]) {
+    if (!online.isAuthentic(keys, z, s2, answerMac)) throw new Error("an honest answer is not authentic");
+  }
+  completeVerified(exit.completing.records.slice(0, 96), s2, z, gateway.joint);
   noble.hashes.sha256 = sha256;
   noble.hashes.hmacSha256 = (key, message) => hmac(sha256, key, message);
   const key = secp256k1.utils.randomSecretKey();
   const nobleSignUs = microseconds(() => noble.sign(z, key, { prehash: false }), 60);
   const onlineUs = microseconds(() => byBigInt.online.answer(record, z), 5_000);
   const onlineLimbsUs = microseconds(() => byLimbs.online.answer(record, z), 5_000);
+  const authenticateUs = microseconds(() => byBigInt.online.isAuthentic(keys, z, s2, answerMac), 5_000);
+  const authenticateLimbsUs = microseconds(() => byLimbs.online.isAuthentic(keys, z, s2, answerMac), 5_000);
 
   const figures = {
     keygenMs: median(keygen.map(({ ms }) => ms)),
@@ -164,8 +222,18 @@ export async function benchThreshold(): Promise<Record<string, number>> {
     presignMsP2Batch64: median(of64.map(({ p2Ms }) => p2Ms)),
     presignBytes: of16[0]!.bytes,
     presignBytesBatch64: of64[0]!.bytes,
+    presignMsP1KindB: median(ofB16.map(({ p1Ms }) => p1Ms)),
+    presignMsP2KindB: median(ofB16.map(({ p2Ms }) => p2Ms)),
+    presignMsP1KindBBatch64: median(ofB64.map(({ p1Ms }) => p1Ms)),
+    presignMsP2KindBBatch64: median(ofB64.map(({ p2Ms }) => p2Ms)),
+    presignBytesKindB: ofB16[0]!.bytes,
+    presignBytesKindBBatch64: ofB64[0]!.bytes,
+    macRunMs: median(runs.map(({ ms }) => ms)),
+    macRunBytes: runBytes,
     onlineDeviceUs: onlineUs,
     onlineDeviceUsLimbs: onlineLimbsUs,
+    authenticateUs,
+    authenticateUsLimbs: authenticateLimbsUs,
     nobleSignUs,
     onlineToNobleSign: onlineUs / nobleSignUs,
     onlineToNobleSignLimbs: onlineLimbsUs / nobleSignUs,

@@ -262,6 +262,25 @@ function decode(text: string, curve: PublicCurve | null): Invoice {
   };
 }
 
+/**
+ * The payment hash of a packed invoice that need not be valid: its signature, a feature or a field may be wrong. So that
+ * whoever refuses an invoice can say which. Null where there is none to be found.
+ */
+export function paymentHashIn(packed: Uint8Array): Uint8Array | null {
+  try {
+    const { words } = decodeBech32(unpackInvoice(packed), BECH32, MAX_INVOICE_LENGTH);
+    let length: number;
+    for (let at = TIMESTAMP_WORDS; at + 3 <= words.length - SIGNATURE_WORDS; at += 3 + length) {
+      length = words[at + 1]! * 32 + words[at + 2]!;
+      if (words[at] === FIELD_P && length === 52) return bytesOfWords(words.slice(at + 3, at + 3 + length));
+    }
+    return null;
+  } catch (error) {
+    if (codeOf(error) === undefined) throw error;
+    return null;
+  }
+}
+
 function hintOf(words: Uint8Array): Uint8Array {
   const hint = bytesOfWords(words);
   if (hint.length === 0 || hint.length % HOP_LENGTH !== 0) malformed("a route hint has no whole hops");

@@ -138,6 +138,15 @@ const hello = message(1, "hello", {
   curveless: optional([7, bool()]),
   /** The device's clock, Unix seconds: its owner wants to know if it is wrong. */
   clock: optional([8, uint(UINT53)]),
+  /** What the owner's policy says of commitments and fundings: the gateway is to lead to none that would be refused. */
+  bounds: optional([
+    9,
+    record({
+      minFeeratePerKw: [1, uint(UINT32)],
+      maxFeeratePerKw: [2, uint(UINT32)],
+      maxCloseFeeSat: [3, uint(UINT53)],
+    }),
+  ]),
 });
 
 /** Asks for a channel to be funded from the deposit, with the first commitment points of channel `index`. */
@@ -149,6 +158,8 @@ const pay = message(3, "pay", {
   maxFeeMsat: [2, uint(UINT53)],
   /** How often this invoice was authorised before, and failed; absent: never. The same number is the same payment. */
   attempt: optional([3, uint(UINT32)]),
+  /** Highest expiry that an HTLC of this payment may have, block height: reckoned by the device's own clock. */
+  maxCltvExpiry: optional([4, uint(UINT32)]),
 });
 
 /** Answers a `step`. */
@@ -172,6 +183,8 @@ const close = message(5, "close", {});
 const settling = message(6, "settling", {
   paymentHash: [1, hash],
   refused: optional([2, refusalKind]),
+  /** As in `pay`. */
+  maxCltvExpiry: optional([3, uint(UINT32)]),
 });
 
 /** A payment has arrived. */
@@ -248,6 +261,8 @@ const failed = message(18, "failed", {
   paymentHash: optional([1, hash]),
   code: [2, text(64)],
   sentence: [3, text(200)],
+  /** Number of the channel that was to be opened or closed. */
+  index: optional([4, uint(UINT32)]),
 });
 
 /** How the channel stands, after `hello` and whenever it changes. */

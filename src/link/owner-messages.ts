@@ -157,7 +157,10 @@ const standing = message(16, "standing", {
   records: [7, recordCounts],
   fundingTxid: optional([8, bytes(32)]),
   closeTxid: optional([9, bytes(32)]),
-  /** `awaiting-owner` or `locked` after a failed check while presigning, `rolled-back` for an old image of the flash. */
+  /**
+   * `awaiting-owner` or `locked` after a failed check while presigning, `rolled-back` for an old image of the flash,
+   * `stuck` for a channel that can do nothing any more but be closed.
+   */
   trouble: optional([10, text(32)]),
   /** The device's last `hello`: when (Unix seconds), how often its flash had been written, what its clock said. */
   seen: optional([

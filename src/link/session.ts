@@ -59,6 +59,11 @@ const LONGEST_WAIT_MS = 30000;
 const BYTES_PER_MS = 64;
 /** A session is given up when so many repetitions in a row were not acknowledged (after about two minutes). */
 const MAX_RESENDS = 6;
+/**
+ * After so long without a frame of the client's the server sends an empty message, which has to be acknowledged like any
+ * other: so a session with somebody who is gone ends, and one that is used costs nothing for it.
+ */
+export const QUIET_MS = 120000;
 /** First waiting time before a hello is sent again; a hint brings about no new one earlier than this after the last. */
 export const HELLO_MS = 1000;
 
@@ -92,6 +97,8 @@ interface Channel {
   readonly session: number;
   /** When `tick` is due; Infinity when nothing is awaited. */
   nextTick(): number;
+  /** Nothing is on the way to the other side. */
+  isIdle(): boolean;
   /** Throws `link-busy` when window and queue are full. */
   send(message: Uint8Array, nowMs: number, effects: LinkEffect[]): void;
   /** Judges a data or ack frame of this session. Throws the reason when its message is not taken. */
@@ -172,6 +179,8 @@ function openChannel(
 
     nextTick: () => (exhausted() ? 0 : Math.min(ackAt, resendAt)),
 
+    isIdle: () => flight.length === 0,
+
     send(message, nowMs, effects) {
       if (queue.length >= QUEUE) {
         throw lngateError("link-busy", `${QUEUE} messages already wait for the other side`);
@@ -193,7 +202,7 @@ function openChannel(
       fillWindow(nowMs, effects);
       if (takenSinceAck >= ACK_AT_ONCE) sendAck(effects);
       if (next) {
-        // The empty message is the one that a session begins with.
+        // An empty message is the one that a session begins with, or asks whether somebody is still there.
         if (message.length === 0) return;
         effects.push({ kind: "deliver", message: decrypt(crypto, incoming, counter, message) });
       } else if (message !== undefined) {
@@ -333,6 +342,8 @@ export class LinkServer {
   private readonly options: LinkOptions;
   private readonly handshakeKey: Uint8Array;
   private channel: Channel | undefined = undefined;
+  /** When a frame of the session last came. */
+  private heardAt = 0;
   /** Answered, but the client has not shown yet that its hello was fresh. */
   private pending:
     | { readonly nonceD: Uint8Array; readonly welcome: Uint8Array; readonly channel: Channel }
@@ -348,9 +359,10 @@ export class LinkServer {
     return this.channel !== undefined;
   }
 
-  /** When `tick` is due; Infinity when nothing is awaited. */
+  /** When `tick` is due; Infinity while there is no session. */
   nextTick(): number {
-    return this.channel ? this.channel.nextTick() : NEVER;
+    if (!this.channel) return NEVER;
+    return Math.min(this.channel.nextTick(), this.channel.isIdle() ? this.heardAt + QUIET_MS : NEVER);
   }
 
   /** The client's transport came up, or this gateway started. */
@@ -385,6 +397,8 @@ export class LinkServer {
     if (reason !== undefined) {
       effects.push({ kind: "send", bytes: noSession(this.channel!.session) }, { kind: "lost", code: reason });
       this.channel = undefined;
+    } else if (this.channel?.isIdle() && nowMs >= this.heardAt + QUIET_MS) {
+      this.channel.send(new Uint8Array(0), nowMs, effects);
     }
     return effects;
   }
@@ -407,11 +421,13 @@ export class LinkServer {
     const session = frameSession(frame);
     if (this.channel && session === this.channel.session) {
       this.channel.receive(frame, nowMs, effects);
+      this.heardAt = nowMs;
     } else if (this.pending && session === this.pending.channel.session) {
       const consequences: LinkEffect[] = [];
       this.pending.channel.receive(frame, nowMs, consequences);
       // Nobody could have made this frame before: the client is there.
       this.channel = this.pending.channel;
+      this.heardAt = nowMs;
       this.pending = undefined;
       effects.push({ kind: "up", session });
       for (const effect of consequences) effects.push(effect);

@@ -1,30 +1,100 @@
-/** Blocks that are gone before the gateway has read them. Making enough of them to be pruned takes its time. */
+/** What becomes of clients of the chain whose blocks bitcoind has pruned. */
 import { expect, test } from "@jest/globals";
-import { createFollower } from "../../gateway/chain/follower.ts";
+import { headerHash } from "../../gateway/chain/block.ts";
+import {
+  type BlockPoint,
+  type ChainClient,
+  type ConfirmedTransaction,
+  createFollower,
+} from "../../gateway/chain/follower.ts";
+import { connectRpc } from "../../gateway/chain/rpc.ts";
 import { startRegtest } from "../../scripts/bitcoind.ts";
-import { fromHex } from "../../src/bytes/bytes.ts";
+import { fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { codeOf } from "../../src/errors.ts";
+import { until } from "../link/until.ts";
+import { PRUNABLE, pruneAll } from "./prune.ts";
 
-test("a block that was pruned before it was read is named, with what brings it back", async () => {
-  const pruning = await startRegtest({ extraArgs: ["-prune=1", "-fastprune"], blocks: 300 });
-  const pruned = createFollower({ rpc: { call: pruning.rpc, close() {} } });
-  try {
-    await pruning.mine(290);
-    const hash = await pruning.rpc<string>("getblockhash", [10]);
-    const at = { hash: fromHex(hash).reverse(), height: 10 };
-    pruned.join({
-      tip: () => at,
-      confirmed: () => [],
-      transactionsConfirmed() {},
-      transactionUnconfirmed() {},
-      bestBlock() {},
-    });
-    await pruning.rpc("pruneblockchain", [300]);
-    await expect(pruned.sync()).rejects.toMatchObject({
-      code: "block-pruned",
-      message: expect.stringMatching(/pruned block 11, .*getblockfrompeer [0-9a-f]{64}/),
-    });
-  } finally {
-    await pruned.stop();
-    await pruning.stop();
+const shown = (hash: Uint8Array) => toHex(hash.slice().reverse());
+const internal = (hash: string) => fromHex(hash).reverse();
+const troubles: (string | null | undefined)[] = [];
+
+/** A client that knows only where it is. */
+class Witness implements ChainClient {
+  at: BlockPoint;
+  constructor(at: BlockPoint) {
+    this.at = at;
   }
-}, 240_000);
+  tip = () => this.at;
+  confirmed = (): readonly ConfirmedTransaction[] => [];
+  transactionsConfirmed() {}
+  transactionUnconfirmed() {}
+  bestBlock(header: Uint8Array, height: number) {
+    this.at = { hash: headerHash(header), height };
+  }
+}
+
+test("blocks that are pruned: who has missed nothing goes on, who may have is named, and holds up nobody", async () => {
+  const pruned = await startRegtest({ extraArgs: PRUNABLE });
+  const itsRpc = connectRpc(pruned.rpcOptions);
+  const passed: number[] = [];
+  const its = createFollower({
+    rpc: itsRpc,
+    onTrouble: error => troubles.push(error === null ? null : codeOf(error)),
+    onPassedOver: (_from, to) => passed.push(to),
+  });
+  try {
+    const point = async () => {
+      const { blocks, bestblockhash } = await pruned.rpc<{ blocks: number; bestblockhash: string }>(
+        "getblockchaininfo",
+      );
+      return { hash: internal(bestblockhash), height: blocks };
+    };
+    const kept = internal(await pruned.fund(await pruned.rpc("getnewaddress", ["", "bech32"]), 50_000));
+    await pruned.mine(1);
+    const spent = internal(await pruned.fund(await pruned.rpc("getnewaddress", ["", "bech32"]), 60_000));
+    await pruned.mine(1);
+    const before = await point();
+    const [atRest, lost] = [new Witness(before), new Witness(before)];
+    const coins = await pruned.rpc<{ txid: string; vout: number; amount: number }[]>("listunspent");
+    const coinOf = (txid: Uint8Array, sat: number) =>
+      coins.find(each => each.txid === shown(txid) && Math.round(each.amount * 1e8) === sat)!;
+    await pruned.rpc("lockunspent", [false, [{ txid: shown(kept), vout: coinOf(kept, 50_000).vout }]]);
+    const { vout } = coinOf(spent, 60_000);
+    const raw = await pruned.rpc<string>("createrawtransaction", [
+      [{ txid: shown(spent), vout }],
+      { [await pruned.rpc<string>("getnewaddress", ["", "bech32"])]: 0.0005 },
+    ]);
+    const { hex } = await pruned.rpc<{ hex: string }>("signrawtransactionwithwallet", [raw]);
+    await pruned.rpc("sendrawtransaction", [hex]);
+    await pruned.mine(1);
+    await pruneAll(pruned);
+
+    const watching = [its.join(atRest), its.join(lost)] as const;
+    watching[0].spendOf(kept, coinOf(kept, 50_000).vout);
+    watching[0].transaction(kept);
+    watching[1].spendOf(spent, vout);
+    const present = new Witness(await point());
+    const third = its.join(present);
+    await pruned.mine(2);
+    await expect(its.sync()).rejects.toMatchObject({
+      code: "block-pruned",
+      message: expect.stringMatching(/pruned block \d+, .*getblockfrompeer [0-9a-f]{64}/),
+    });
+    const now = await point();
+    expect([atRest.at, present.at, lost.at]).toEqual([now, now, before]);
+    expect(passed).toEqual([now.height]);
+    expect(watching.map(each => codeOf(each.trouble()))).toEqual([undefined, "block-pruned"]);
+    let hasWaited = false;
+    const waiting = its.patientSync([watching[1]], () => {
+      hasWaited = true;
+    });
+    waiting.catch(() => {});
+    await its.patientSync([watching[0], third]);
+    await until(() => hasWaited);
+    expect(troubles).toEqual(["block-pruned"]);
+  } finally {
+    await its.stop();
+    itsRpc.close();
+    await pruned.stop();
+  }
+});

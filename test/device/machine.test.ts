@@ -16,9 +16,10 @@ describe("a session begins", () => {
   const connected = { type: "connected", generation: 7 } as const;
 
   test("with what the device is and has", () => {
-    const hello = { type: "hello", generation: 7, phase: "none", index: 0, clock: NOW_MS / 1000 };
     const recordsLeft = [CHARGE.A, CHARGE.B, CHARGE.H];
     const rig = new Rig();
+    const bounds = rig.box.context.identity.policy;
+    const hello = { type: "hello", generation: 7, phase: "none", index: 0, clock: NOW_MS / 1000, bounds };
     expect(effectsOf(rig, connected)).toEqual([{ type: "send", message: { ...hello, recordsLeft } }]);
 
     rig.open();
@@ -39,6 +40,7 @@ describe("a session begins", () => {
           recordsLeft: [CHARGE.A - 3, CHARGE.B - 2, CHARGE.H - 1],
           holderNumber: 0,
           counterpartyNumber: 1,
+          bounds,
         },
       },
     ]);

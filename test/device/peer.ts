@@ -171,6 +171,7 @@ export class Peer {
       },
       answer: (_, answers) => this.answered(answers),
       problem: (code, sentence) => this.problems.push(`${code}: ${sentence}`),
+      wrongAnswer: error => this.problems.push(`wrong answer: ${error.message}`),
     });
   }
 

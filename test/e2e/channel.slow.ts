@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { askClose, askStatus, type DeviceReport } from "../../owner/channel.ts";
+import { askClose, askDeposit, askStatus, type DeviceReport } from "../../owner/channel.ts";
 import { type Car, untilAtRest, World, waitFor } from "./world.ts";
 
 const BRIDGE_FEE_MSAT = 1000;
@@ -84,6 +84,19 @@ describe("a channel opens by itself from a deposit, and a mutual close pays the 
     await world.mineUntil(opened);
     expect((await status()).channel).toBe("ready");
     await world.mineUntil(car.device.close());
+  });
+
+  test("dust on the deposit address keeps no channel from opening, and is not spent", async () => {
+    const { address } = await askDeposit({ folder: world.ownerFolder, deviceId: car.deviceId });
+    for (let i = 0; i < 22; i++) await world.bitcoind.fund(address, 400);
+    await openAndPay();
+    const report = await status();
+    expect(report.depositSat).toBe(22 * 400);
+    const funding = await world.minedTransaction(report.fundingTxid!);
+    expect(funding.outputs.map(({ sat }) => sat)).toEqual([200_000 - funding.feeSat]);
+    expect(funding.feeSat).toBeLessThan(1_000);
+    await world.mineUntil(car.device.close());
+    await expectRightAmounts(await untilClosed());
   });
 
   test("asked for by the device", async () => {

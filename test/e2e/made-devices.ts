@@ -10,6 +10,7 @@ import { openFileFlash } from "../../device/boards/node/flash.ts";
 import { lockPath } from "../../device/boards/node/lock.ts";
 import { DEFAULT_POLICY, type SpendingPolicy } from "../../device/identity.ts";
 import { openVaultToCharge } from "../../device/vault/charging.ts";
+import { recordBytes } from "../../device/vault/records.ts";
 import { formatVault, openVault, type Vault } from "../../device/vault/vault.ts";
 import { openRecordStore } from "../../gateway/records.ts";
 import { openRegistry, openStore } from "../../gateway/registry.ts";
@@ -23,7 +24,7 @@ import {
   takeDeviceIndex,
 } from "../../owner/folder.ts";
 import { pairDevice } from "../../owner/pair.ts";
-import { concat } from "../../src/bytes/bytes.ts";
+import { concat, equal } from "../../src/bytes/bytes.ts";
 import type { ServiceFee } from "../../src/link/service-fee.ts";
 import type { Batch, RecordKind } from "../../src/threshold/records.ts";
 import { startGatewayHalf, WORDS } from "../owner/gateway-half.ts";
@@ -114,7 +115,7 @@ function copyToOwner(from: string, deviceId: string, to: DeviceCopy): void {
   while (takeDeviceIndex(to.ownerFolder) < info.index);
   const { identity, batches } = withVault(made, vault => ({
     identity: vault.identity,
-    batches: KINDS.map(kind => firstRecords(vault, kind, share.epoch, countOf(kind, to.payments))),
+    batches: KINDS.flatMap(kind => firstRecords(vault, kind, share.epoch, countOf(kind, to.payments))),
   }));
   const flash = openFileFlash(folder, to.flashPages === undefined ? {} : { pageCount: to.flashPages });
   try {
@@ -127,7 +128,7 @@ function copyToOwner(from: string, deviceId: string, to: DeviceCopy): void {
       ...(to.serviceFee ? { serviceFee: to.serviceFee } : {}),
     });
     const { records } = openVaultToCharge(flash);
-    for (const batch of batches) if (batch.count > 0) records.append(batch);
+    for (const batch of batches) records.append(batch);
   } finally {
     flash.close();
   }
@@ -140,14 +141,25 @@ function countOf(kind: RecordKind, payments: number): number {
   return kind === "H" ? count : 4 * Math.ceil(count / 4);
 }
 
-function firstRecords({ records }: Vault, kind: RecordKind, epoch: number, count: number): Batch {
-  const found: Uint8Array[] = [];
+/** In batches whose records have the keys of their MACs in common, as they were made. */
+function firstRecords({ records }: Vault, kind: RecordKind, epoch: number, count: number): Batch[] {
+  const batches: { firstId: number; mac: Uint8Array; found: Uint8Array[] }[] = [];
   for (let id = 0; id < count; id++) {
     const record = records.read(kind, id);
     if (record?.id !== id) throw new Error(`record ${id} of kind ${kind} is missing`);
-    found.push(record.bytes.slice());
+    const [bytes, mac] = [record.bytes.slice(0, recordBytes(kind)), record.bytes.slice(recordBytes(kind))];
+    const last = batches[batches.length - 1];
+    if (last && equal(last.mac, mac)) last.found.push(bytes);
+    else batches.push({ firstId: id, mac, found: [bytes] });
   }
-  return { kind, epoch, firstId: 0, count, records: concat(found) };
+  return batches.map(({ firstId, mac, found }) => ({
+    kind,
+    epoch,
+    firstId,
+    count: found.length,
+    records: concat(found),
+    ...(mac.length > 0 ? { mac } : {}),
+  }));
 }
 
 function withVault<T>(folder: string, work: (vault: Vault) => T): T {

@@ -134,6 +134,16 @@ describe("parts of the path go away and come back", () => {
       await expectNothingPaid(invoice);
     });
 
+    test("is told apart from one that is away, as soon as it has gone and again when it is back", async () => {
+      const online = async () =>
+        (await askStatus({ folder: world.ownerFolder, deviceId: car.deviceId })).online;
+      await waitFor("the device to be called connected", online);
+      car.stop();
+      await waitFor("the device to be called away", async () => !(await online()));
+      car = await world.startCar(car.deviceId);
+      await waitFor("the device to be called connected", online);
+    });
+
     test("does not wait for ever: the payment is pending, and asking again tells how it ended", async () => {
       const invoice = world.toll.invoice(TOLL_MSAT);
       const held = world.toll.hold();

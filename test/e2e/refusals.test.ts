@@ -1,8 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { type EventEmitter, once } from "node:events";
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
 import mqtt from "mqtt";
-import type { PayOptions, Receipt } from "../../device/device.ts";
+import { contextOf } from "../../device/context.ts";
+import { openDevice, type PayOptions, type Receipt } from "../../device/device.ts";
+import { LightningNode } from "../../gateway/lightning/node.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
 import { codeOf } from "../../src/errors.ts";
 import { encodeInvoice, type InvoiceFields } from "../../src/lightning/bolt11-write.ts";
@@ -12,7 +14,7 @@ const BRIDGE_FEE_MSAT = 1000;
 const random32 = () => new Uint8Array(randomBytes(32));
 
 /** An invoice of somebody whom nobody knows. */
-function strangersInvoice(fields: Partial<InvoiceFields> = {}): string {
+function strangersInvoice(fields: Partial<InvoiceFields> = {}, curve = nobleCurve): string {
   return encodeInvoice(
     {
       network: "regtest",
@@ -25,7 +27,7 @@ function strangersInvoice(fields: Partial<InvoiceFields> = {}): string {
       ...fields,
     },
     random32(),
-    nobleCurve,
+    curve,
   );
 }
 
@@ -144,6 +146,74 @@ describe("what cannot be paid is refused with a stable code, and costs nothing",
   });
 });
 
+describe("what the gateway alone can see to be wrong it refuses by its name, and the device goes on", () => {
+  let world: World;
+  let car: Car;
+  let channelSat: number;
+
+  beforeAll(async () => {
+    world = await World.start();
+    await world.startGateway();
+    car = await world.makeCar("no curve", 300_000, { payments: 20, policy: { perHourMsat: 1e12 } });
+    channelSat = car.device.balance().balanceSat;
+    car = withoutCurve(car);
+    await car.device.connect();
+  });
+
+  afterAll(async () => {
+    car?.stop();
+    await world?.stop();
+  });
+
+  /** The same device on a board that can check no signature. */
+  function withoutCurve(car: Car): Car {
+    car.device.disconnect();
+    const { board } = car;
+    const device = openDevice({ ...board, curve: null, preparedKeys: contextOf(board) });
+    const stop = () => {
+      device.disconnect();
+      car.stop();
+    };
+    return { ...car, device, stop };
+  }
+
+  const somebody = nobleCurve.publicKey(random32());
+  const forged = () =>
+    strangersInvoice(
+      { nameThePayee: true },
+      { ...nobleCurve, publicKey: () => somebody, recover: () => somebody },
+    );
+
+  test("an invoice that is signed by another key than it names: more of them than may be in flight, and then a good one", async () => {
+    const before = car.device.balance();
+    for (let i = 0; i < 10; i++)
+      await expect(car.device.pay(forged())).rejects.toMatchObject({ code: "invoice-malformed" });
+    expect(car.device.balance()).toEqual(before);
+    expect(car.device.isAtRest()).toBe(true);
+    await car.device.pay(world.toll.invoice(50_000));
+    await untilAtRest(car);
+  });
+
+  test("an invoice on which the gateway fails itself; asked again, it pays", async () => {
+    const invoice = world.toll.invoice(50_000);
+    const failing = jest.spyOn(LightningNode.prototype, "pay").mockImplementationOnce(() => {
+      throw new TypeError("a fault of the program");
+    });
+    await expect(car.device.pay(invoice)).rejects.toMatchObject({ code: "gateway-failed" });
+    failing.mockRestore();
+    await car.device.pay(invoice);
+    await untilAtRest(car);
+  });
+
+  test("and after all of them the channel closes, and pays all but the tolls and the fees", async () => {
+    const { txid } = await world.mineUntil(car.device.close());
+    const { outputs, feeSat } = await world.minedTransaction(txid);
+    // The bridge's tolls are too small for an output.
+    expect(outputs).toEqual([{ script: world.closeScript(car.deviceId), sat: channelSat - feeSat }]);
+    expect(feeSat).toBeLessThan(2_500);
+  });
+});
+
 describe("who is refused at the broker", () => {
   test("is one warning in the gateway's log, and then a count", async () => {
     const world = await World.start();
@@ -170,5 +240,5 @@ describe("who is refused at the broker", () => {
     } finally {
       await world.stop();
     }
-  }, 120_000);
+  });
 });

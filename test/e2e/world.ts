@@ -191,15 +191,17 @@ export class World {
     brokerPort,
     serviceFee,
     bridgeDepth = 1,
+    bitcoindArgs = [],
   }: {
     brokerPort?: number;
     serviceFee?: GatewayConfig["serviceFee"];
     bridgeDepth?: number;
+    bitcoindArgs?: readonly string[];
   } = {}): Promise<World> {
     const folder = mkdtempSync(join(tmpdir(), "lngate-e2e-"));
     const lines = new Lines();
     const { log } = lines;
-    const bitcoind = await startRegtest();
+    const bitcoind = await startRegtest({ extraArgs: bitcoindArgs });
     const rpc = bitcoind.rpcOptions;
     const chain = createChain({ rpc, network: "regtest", log: log.part("peers") });
     await chain.start();

@@ -60,7 +60,6 @@ describe("What the gateway keeps of payments", () => {
       network: "regtest",
       table,
       fees,
-      refused: code => void told.push(code),
       failed: (_, code) => void told.push(code),
       paid: () => void told.push("paid"),
       start: () => {
@@ -90,7 +89,7 @@ describe("What the gateway keeps of payments", () => {
       preimageOf("payee"),
       nobleCurve,
     );
-    payments.asked(packInvoice(text), 1000, 0);
+    payments.asked(packInvoice(text), { maxFeeMsat: 1000 }, 0);
   }
   function pay(name: string, options = {}): void {
     ask(name, options);

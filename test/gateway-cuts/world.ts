@@ -380,6 +380,9 @@ export class World {
           runtime,
           store,
           bridge: { nodeId: street.bridge.node.nodeId, host: "127.0.0.1", port },
+          wrongAnswer: error => {
+            if (power.isOn) this.violations.push(`a half of a signature is wrong: ${error.message}`);
+          },
           onFatal: error => {
             if (power.isOn) this.violations.push(`LDK is broken: ${(error as Error).stack}`);
           },

@@ -209,4 +209,4 @@ test("a contact that takes the call and breaks off the handshake is told as one 
   expect(told).toEqual([expect.stringMatching(/warn .*caller: .*code=peer-unreachable/)]);
   await world.end(caller);
   stranger.close();
-}, 90_000);
+});

@@ -1,6 +1,17 @@
-import { createServer, type Server, type Socket } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import { afterEach, describe, expect, test } from "@jest/globals";
 import { Aedes } from "aedes";
+import {
+  CONNACK,
+  connectPacket,
+  PUBLISH,
+  packetReader,
+  payloadOf,
+  publishPacket,
+  SUBACK,
+  subscribePacket,
+} from "../../device/boards/espruino/mqtt-packets.ts";
+import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
 import { type OpenLink, type OpenLinkOptions, openLink } from "../../device/boards/node/link.ts";
 import { dialMqtt, nodeMqtt } from "../../device/boards/node/mqtt.ts";
 import { GatewayLinks, type GatewayLinksOptions, type LinkAccount } from "../../gateway/link-server.ts";
@@ -9,6 +20,7 @@ import { ascii, u32be } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
 import { codeOf } from "../../src/errors.ts";
 import { noSession } from "../../src/link/envelope.ts";
+import { type LinkEffect, linkClient } from "../../src/link/session.ts";
 import { linkTopic } from "../../src/link/topics.ts";
 import { until } from "./until.ts";
 
@@ -195,6 +207,44 @@ describe("a link over MQTT and TCP", () => {
     ]);
   });
 
+  test("a device that has hung up is not connected any more, and its session waits for it", async () => {
+    const at = await gateway();
+    const proxy = await breakingProxy(at.port);
+    client(proxy.port, DEVICE);
+    await until(() => at.links.isConnected(DEVICE));
+    proxy.breakAll();
+    await until(() => !at.links.isConnected(DEVICE));
+    expect(at.links.isUp(DEVICE)).toBe(true);
+    await until(() => at.links.isConnected(DEVICE));
+    expect(at.sessions).toEqual([[DEVICE, "up"]]);
+  });
+
+  test("nor is one that is silent for longer than the keep-alive time that it has promised", async () => {
+    const at = await gateway();
+    const session = linkClient({
+      crypto: nodeLinkCrypto,
+      linkKey: keyOf(DEVICE),
+      maxMessageBytes: MAX,
+    });
+    const socket = connect(at.port, "127.0.0.1");
+    toClose.push(() => socket.destroy());
+    const publish = (effects: readonly LinkEffect[]) => {
+      for (const effect of effects)
+        if (effect.kind === "send") socket.write(publishPacket(linkTopic(DEVICE, "up"), effect.bytes));
+    };
+    socket.on(
+      "data",
+      packetReader(MAX, (type, body) => {
+        if (type === CONNACK) socket.write(subscribePacket(linkTopic(DEVICE, "down")));
+        else if (type === SUBACK) publish(session.connected(0));
+        else if (type === PUBLISH) publish(session.receive(payloadOf(body)!, 0));
+      }),
+    );
+    socket.write(connectPacket(DEVICE, DEVICE, 1));
+    await until(() => at.links.isConnected(DEVICE));
+    await until(() => !at.links.isConnected(DEVICE));
+  });
+
   test("does not come up with another link key, and comes up when the account is corrected", async () => {
     let key = keyOf(OTHER);
     const at = await gateway({
@@ -352,7 +402,6 @@ async function foreignBroker(port: number): Promise<{ port: number; close(): Pro
 
 /** TCP to the gateway that can be cut. */
 async function breakingProxy(target: number): Promise<{ port: number; breakAll(): void }> {
-  const { connect } = await import("node:net");
   const sockets = new Set<Socket>();
   const server = createServer(near => {
     const far = connect(target, "127.0.0.1");

@@ -12,6 +12,7 @@ import {
   LinkServer,
   linkClient,
   QUEUE,
+  QUIET_MS,
   RESEND_MS,
   WINDOW,
 } from "../../src/link/session.ts";
@@ -270,6 +271,47 @@ describe("inside a session", () => {
     }
     expect(times).toEqual([2, 6, 14, 30, 60, 90, 120]);
     expectRecovery(world);
+  });
+
+  test("with a client that is gone it ends, although the server has nothing to say", () => {
+    const world = settled();
+    const start = world.now;
+    while (world.session.server !== undefined && world.now < start + 10 * QUIET_MS) {
+      world.wait(world.ends.server.nextTick() - world.now);
+      world.travelling.client.length = 0;
+    }
+    expect(world.lost).toEqual(["link-unanswered"]);
+    expect(world.now - start).toBeLessThanOrEqual(2.1 * QUIET_MS);
+    expectRecovery(world);
+  });
+
+  test("with a client that is there and says nothing it goes on, for two frames in two minutes", () => {
+    const world = settled();
+    const { session } = world;
+    const before = world.framesSent;
+    const idle = 10;
+    for (let i = 0; i < idle; i++) {
+      world.wait(world.ends.server.nextTick() - world.now);
+      world.settle();
+    }
+    expect(world.framesSent - before).toBe(2 * idle);
+    expect([world.session, world.lost, world.deliveries]).toEqual([session, [], 0]);
+    world.send("server", 10);
+    world.settle();
+    expectNothingMissing(world);
+  });
+
+  test("that is used is never asked whether it is there", () => {
+    const world = settled();
+    const before = world.framesSent;
+    const messages = 20;
+    for (let i = 0; i < messages; i++) {
+      world.wait(QUIET_MS - 2 * ACK_DELAY_MS);
+      world.send("client", 10);
+      world.settle();
+    }
+    // Each message, and its acknowledgement.
+    expect(world.framesSent - before).toBe(2 * messages);
   });
 
   test("recorded acknowledgements do not put off that a lost frame is sent again", () => {

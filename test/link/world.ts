@@ -7,7 +7,13 @@ import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
 import { equal } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
 import type { LinkCrypto } from "../../src/link/envelope.ts";
-import { type LinkClient, type LinkEffect, LinkServer, linkClient } from "../../src/link/session.ts";
+import {
+  type LinkClient,
+  type LinkEffect,
+  LinkServer,
+  linkClient,
+  QUIET_MS,
+} from "../../src/link/session.ts";
 
 export type Side = "client" | "server";
 export const otherSide = (side: Side): Side => (side === "client" ? "server" : "client");
@@ -126,7 +132,10 @@ export class World {
     }
   }
 
-  /** Honest transport: hands over everything in order and lets timers run until nothing is left to happen. */
+  /**
+   * Honest transport: hands over everything in order and lets timers run until nothing is left to happen, but that the
+   * server asks from time to time whether the client is there.
+   */
   settle(): void {
     for (let steps = 0; steps < 2000; steps++) {
       const side = this.travelling.client.length > 0 ? "client" : "server";
@@ -136,7 +145,7 @@ export class World {
         continue;
       }
       const due = Math.min(this.ends.client.nextTick(), this.ends.server.nextTick());
-      if (due === Number.POSITIVE_INFINITY) return;
+      if (due > this.now + QUIET_MS / 2) return;
       this.now = Math.max(this.now, due);
       for (const each of ["client", "server"] as const) this.tickIfDue(each);
     }

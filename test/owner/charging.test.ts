@@ -361,6 +361,7 @@ describe("the owner asks", () => {
     gateway.status = {
       online: true,
       rolledBack: false,
+      stuck: false,
       time: 1_700_000_000,
       blockTime: 1_700_000_000,
       channel: "ready",

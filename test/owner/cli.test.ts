@@ -318,6 +318,7 @@ describe("an owner", () => {
     gateway.status = {
       online: true,
       rolledBack: false,
+      stuck: false,
       time: 1_700_000_000,
       blockTime: 1_700_000_000,
       channel: "ready",

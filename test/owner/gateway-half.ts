@@ -78,6 +78,7 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
     status: {
       online: false,
       rolledBack: false,
+      stuck: false,
       channel: "none",
       depositSat: 0,
       depositUnconfirmedSat: 0,

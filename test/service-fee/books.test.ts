@@ -13,6 +13,7 @@ import { sha256 } from "../../src/bytes/hash.ts";
 import { packInvoice } from "../../src/lightning/bolt11.ts";
 import { encodeInvoice } from "../../src/lightning/bolt11-write.ts";
 import type { ToDevice } from "../../src/link/messages.ts";
+import { codeThrownBy } from "../thrown.ts";
 
 const TERMS = { ratePpm: 50_000, baseMsat: 0, settleFromMsat: 1_000_000, creditMsat: 2_000_000 };
 const ROUTING_MSAT = 1_000;
@@ -77,7 +78,6 @@ class Desk {
       table,
       fees: this.fees,
       log: createLog("info", line => void this.lines.push(line.slice(24).trim())),
-      refused: () => {},
       failed: (paymentHash, code, sentence) => void say({ type: "failed", paymentHash, code, sentence }),
       paid: (preimage, feeMsat) => void say({ type: "paid", preimage, feeMsat }),
       start: invoice => void this.started.push(toHex(invoice.paymentHash)),
@@ -101,7 +101,7 @@ class Desk {
   }
 
   ask(name: string, amountMsat: number): void {
-    this.payments.asked(packInvoice(this.invoice(name, amountMsat)), 1_000, 0);
+    this.payments.asked(packInvoice(this.invoice(name, amountMsat)), { maxFeeMsat: 1_000 }, 0);
   }
 
   /** A payment that arrives. */
@@ -160,7 +160,9 @@ describe("the gateway's log", () => {
     desk.payments.failed(sha256(preimageOf("fails")), id, "no-route");
     desk.payments.failed(sha256(preimageOf("fails")), id, "no-route");
     desk.ask("fails", 3_000_000);
-    desk.payments.asked(new Uint8Array(40), 1_000, 0);
+    expect(codeThrownBy(() => desk.payments.asked(new Uint8Array(40), { maxFeeMsat: 1_000 }, 0))).toBe(
+      "invoice-malformed",
+    );
     expect(desk.lines).toEqual([
       `info  gateway: paid amountMsat=1000000 feeMsat=1000 ms=412 hash=${hash("arrives")}`,
       `info  gateway: payment failed amountMsat=3000000 code=no-route ms=77 hash=${hash("fails")}`,

@@ -111,7 +111,6 @@ class FeeWorld {
       table,
       fees: this.fees,
       log: createLog("error", () => {}),
-      refused: code => void this.codes.push(code),
       failed: (paymentHash, code, sentence) => {
         this.codes.push(code);
         this.send({ type: "failed", paymentHash, code, sentence });
@@ -132,8 +131,7 @@ class FeeWorld {
   }
 
   private received(message: Extract<ToGateway, { type: "pay" | "settling" }>): void {
-    if (message.type === "pay")
-      this.payments.asked(message.invoice, message.maxFeeMsat, message.attempt ?? 0);
+    if (message.type === "pay") this.payments.asked(message.invoice, message, message.attempt ?? 0);
     else if (message.refused) this.fees.refused(message.refused.code, message.refused.sentence);
     else this.payments.settling(message.paymentHash);
   }

@@ -1,0 +1,52 @@
+import { describe, expect, test } from "@jest/globals";
+import { areEnoughFor, blocksAllowed, clockBehind, commitmentFeerate } from "../../gateway/device-bounds.ts";
+
+const AMPLE = { A: 100, B: 100, H: 100 };
+const bounds = { minFeeratePerKw: 300, maxFeeratePerKw: 1_500, maxCloseFeeSat: 25_000 };
+
+describe("the feerate that LDK may give a channel", () => {
+  test("is the one of the day, within what the device signs", () => {
+    expect(commitmentFeerate(1_000, bounds, undefined, 0, AMPLE)).toBe(1_000);
+    expect(commitmentFeerate(4_000, bounds, undefined, 0, AMPLE)).toBe(1_500);
+    expect(commitmentFeerate(253, bounds, undefined, 0, AMPLE)).toBe(300);
+    expect(commitmentFeerate(4_000, bounds, 1_000, 3, AMPLE)).toBe(1_500);
+    expect(commitmentFeerate(4_000, undefined, 1_000, 0, AMPLE)).toBe(4_000);
+  });
+
+  test("stays as it is while the device has not the records to undo a change", () => {
+    const enough = { A: 6, B: 6, H: 2 };
+    expect(commitmentFeerate(1_500, bounds, 1_000, 0, enough)).toBe(1_500);
+    for (const kind of ["A", "B", "H"] as const) {
+      const few = { ...enough, [kind]: enough[kind] - 1 };
+      expect(commitmentFeerate(1_500, bounds, 1_000, 0, few)).toBe(1_000);
+      expect(commitmentFeerate(1_500, bounds, undefined, 0, few)).toBe(1_500);
+    }
+    expect(commitmentFeerate(1_500, bounds, 1_000, 1, enough)).toBe(1_000);
+  });
+});
+
+test("records are enough for payments as the device reckons: two of A and four of B each, and three for a close", () => {
+  expect(areEnoughFor(1, { A: 5, B: 4, H: 2 })).toBe(true);
+  for (const few of [
+    { A: 4, B: 4, H: 2 },
+    { A: 5, B: 3, H: 2 },
+    { A: 5, B: 4, H: 1 },
+  ])
+    expect(areEnoughFor(1, few)).toBe(false);
+});
+
+test("the blocks that a payment may lock money for end before what the device allows", () => {
+  expect(blocksAllowed(1_000, 900)).toBeLessThan(100);
+  expect(blocksAllowed(1_000, 900)).toBeGreaterThan(90);
+  expect(blocksAllowed(1_000, 1_000)).toBe(0);
+  expect(blocksAllowed(1_000, 5_000)).toBe(0);
+});
+
+test("a clock is called behind from an hour on, and one that says nothing is not", () => {
+  const now = 1_800_000_000;
+  expect(clockBehind(now - 3600, now)).toBeUndefined();
+  expect(clockBehind(now + 86_400, now)).toBeUndefined();
+  expect(clockBehind(undefined, now)).toBeUndefined();
+  expect(clockBehind(now - 7_200, now)).toBe("2 h");
+  expect(clockBehind(now - 30 * 86_400, now)).toBe("30 days");
+});
