@@ -7,6 +7,8 @@ import { build } from "esbuild";
 /** Program in dist/ -> its entry point. */
 const programs = {
   lngate: "gateway/cli/main.ts",
+  "gateway-thread": "gateway/gateway-thread.ts",
+  "store-check": "gateway/store-check.ts",
   "threshold-worker": "gateway/charging-worker.ts",
   demo: "scripts/demo.ts",
   bench: "scripts/bench.ts",

@@ -13,6 +13,7 @@ import { equal } from "../src/bytes/bytes.ts";
 import { sha256 } from "../src/bytes/hash.ts";
 import { lngateError } from "../src/errors.ts";
 import { isIdentity, linkTopic } from "../src/link/topics.ts";
+import { Budget } from "./budget.ts";
 
 /** What a transport tells the gateway's links. */
 export interface TransportEvents {
@@ -20,8 +21,8 @@ export interface TransportEvents {
   received(identity: string, bytes: Uint8Array): void;
   /** The identity can be reached now (it may have been reachable before). */
   connected(identity: string): void;
-  /** Something was refused; `subject` is an identity or a network address. */
-  refused(code: string, subject: string): void;
+  /** Something was refused; `subject` is an identity or a network address, `count` of how many packets, where it says so. */
+  refused(code: string, subject: string, count?: number): void;
   /** A broker elsewhere can't be used, for this reason, or can be (null). */
   trouble?(reason: string | null): void;
 }
@@ -76,7 +77,10 @@ export async function startBroker(options: BrokerOptions, events: TransportEvent
   /** Clients that have subscribed to their topic: what is sent reaches them. */
   const listening = new WeakSet<Client>();
   const sockets = new Set<LimitedSocket>();
-  const loginsByAddress = new Map<string, number>();
+  /** Those that have not logged in, by address, the oldest first. */
+  const silent = new Map<string, Set<LimitedSocket>>();
+  /** What an identity has left to say, whichever its connection. */
+  const budgets = new Map<string, Budget>();
 
   const aedes = await Aedes.createBroker({
     connectTimeout: LOGIN_TIMEOUT_MS,
@@ -103,7 +107,11 @@ export async function startBroker(options: BrokerOptions, events: TransportEvent
         const error = refuse("broker-login", isIdentity(identity) ? identity : addressOf(client));
         return done(Object.assign(error, { returnCode: 5 }) as AuthenticateError, false);
       }
-      limitedSocket(client).maxPacketBytes = account.maxMessageBytes + PACKET_OVERHEAD;
+      const socket = limitedSocket(client);
+      socket.maxPacketBytes = account.maxMessageBytes + PACKET_OVERHEAD;
+      const budget = budgets.get(identity) ?? new Budget(socket.maxPacketBytes);
+      budgets.set(identity, budget);
+      socket.budget = budget;
       done(null, true);
     },
 
@@ -137,6 +145,8 @@ export async function startBroker(options: BrokerOptions, events: TransportEvent
   });
   aedes.on("clientDisconnect", client => {
     if (clients.get(client.id) === client) clients.delete(client.id);
+    for (const [identity, budget] of budgets)
+      if (!clients.has(identity) && budget.isWhole) budgets.delete(identity);
   });
   aedes.on("subscribe", (subscriptions, client) => {
     if (!subscriptions.some(({ topic, qos }) => qos <= 2 && topic === linkTopic(client.id, "down"))) return;
@@ -144,7 +154,10 @@ export async function startBroker(options: BrokerOptions, events: TransportEvent
     events.connected(client.id);
   });
   aedes.on("clientError", (client, error) => {
-    if ("code" in error && error.code === "packet-too-large") refuse("broker-packet-too-large", client.id);
+    if (!("code" in error)) return;
+    if (error.code === "packet-too-large") refuse("broker-packet-too-large", client.id);
+    if (error.code === "packet-flood")
+      events.refused("broker-flood", client.id, (error as { packets?: number }).packets);
   });
   aedes.on("connectionError", (client, error) => {
     if ("code" in error && error.code === "packet-too-large") {
@@ -152,25 +165,36 @@ export async function startBroker(options: BrokerOptions, events: TransportEvent
     }
   });
 
+  /** Whoever has been silent for the longest goes first: an address that is full of them must not be locked out. */
+  function makeRoom(address: string): void {
+    const [oldest] = silent.get(address)!;
+    refuse("broker-too-many-connections", address);
+    silent.get(address)!.delete(oldest!);
+    sockets.delete(oldest!);
+    oldest!.destroy();
+  }
+
   function accept(tcp: Socket): void {
     const address = tcp.remoteAddress ?? "";
-    const logins = loginsByAddress.get(address) ?? 0;
-    if (logins >= MAX_LOGINS_PER_ADDRESS || sockets.size >= (options.maxConnections ?? 2048)) {
-      refuse("broker-too-many-connections", address);
-      tcp.destroy();
-      return;
+    const neighbours = silent.get(address) ?? new Set<LimitedSocket>();
+    if (neighbours.size >= MAX_LOGINS_PER_ADDRESS) makeRoom(address);
+    else if (sockets.size >= (options.maxConnections ?? 2048)) {
+      const [crowded, { size }] = [...silent].sort(([, a], [, b]) => b.size - a.size)[0] ?? ["", new Set()];
+      if (size === 0) {
+        refuse("broker-too-many-connections", address);
+        tcp.destroy();
+        return;
+      }
+      makeRoom(crowded);
     }
     tcp.setKeepAlive(true, 60_000);
     const socket = new LimitedSocket(tcp, MAX_PACKET_BEFORE_LOGIN);
     sockets.add(socket);
-    loginsByAddress.set(address, logins + 1);
-    let counted = true;
+    neighbours.add(socket);
+    silent.set(address, neighbours);
     function loginIsOver(): void {
-      if (!counted) return;
-      counted = false;
-      const left = loginsByAddress.get(address)! - 1;
-      if (left > 0) loginsByAddress.set(address, left);
-      else loginsByAddress.delete(address);
+      neighbours.delete(socket);
+      if (neighbours.size === 0 && silent.get(address) === neighbours) silent.delete(address);
     }
     socket.on("close", () => {
       sockets.delete(socket);

@@ -290,7 +290,7 @@ function section(value: unknown, name: string, file: string): Section {
 export function writeExampleConfig(file: string, network: Network, bridge?: string): void {
   if (existsSync(file))
     throw lngateError("config-exists", `${file} is there already; change it with an editor, or name another`);
-  mkdirSync(dirname(file), { recursive: true });
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   writeFileSync(file, exampleConfig(network, bridge), { mode: 0o600, flag: "wx" });
   chmodSync(file, 0o600);
 }

@@ -66,6 +66,10 @@ const BRIDGE_WAIT_MS = 3_000;
 const FEE_AFTER_MS = 1_000;
 /** Records of kind B that a payment takes on one way, there and back. */
 const RECORDS_PER_WAY = 4;
+/** How often the rows of its payments are looked through, at most. */
+const PRUNE_MS = 24 * 3600 * 1000;
+/** …but after so many payments at the latest. */
+const PRUNE_PAYMENTS = 200;
 /** How soon a mutual close is tried again that LDK cannot begin now. */
 const CLOSE_AGAIN_MS = 1_000;
 
@@ -124,6 +128,11 @@ export class DeviceGateway {
   private stuckSaid: string | undefined;
   private closeTimer: NodeJS.Timeout | undefined;
   private feeTimer: NodeJS.Timeout | undefined;
+  /** By performance.now(). */
+  private prunedAt: number | undefined;
+  private askedSince = 0;
+  /** Payments that wait for the bridge wait together. */
+  private bridgeWait: Promise<void> | undefined;
 
   constructor(options: DeviceGatewayOptions, nodeSeed: Uint8Array) {
     this.id = options.deviceId;
@@ -164,7 +173,7 @@ export class DeviceGateway {
       soon: work => {
         clearTimeout(this.feeTimer);
         this.feeTimer = setTimeout(() => {
-          if (this.isOnline && this.row?.stage === "ready") work();
+          if (this.isOnline && this.row?.stage === "ready") this.guarded(work);
         }, FEE_AFTER_MS);
       },
       now: () => Date.now(),
@@ -284,6 +293,16 @@ export class DeviceGateway {
     this.problems.flush();
   }
 
+  /** For what no caller waits for: one device's fault is not to become another's. */
+  private guarded(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      if (codeOf(error) === undefined) this.options.onFatal(error);
+      else this.options.log.error((error as Error).message, { code: codeOf(error) });
+    }
+  }
+
   get isOnline(): boolean {
     return this.online && this.greeting;
   }
@@ -325,7 +344,7 @@ export class DeviceGateway {
 
   /** There is a new block: a deposit may have been confirmed. What was asked in vain is asked again. */
   newBlock(): void {
-    void this.openIfPossible(false);
+    this.openSoon(false);
     if (this.isOnline && this.row?.stage === "closing") this.signer.askAgain(this.row.keysId);
     if (this.isOnline && this.row?.stage === "ready") this.fees.askSoon();
   }
@@ -366,10 +385,12 @@ export class DeviceGateway {
       case "open":
         this.needNewest();
         this.wish = { index: message.index, points: message.points };
-        void this.openIfPossible(true);
+        this.openSoon(true);
         return;
       case "pay":
         this.payments.asked(message.invoice, message, message.attempt ?? 0);
+        // Also in a session that lasts for months.
+        this.pruneSometimes(this.seen?.at ?? 0);
         return;
       case "settling":
         if (message.refused) this.fees.refused(message.refused.code, message.refused.sentence);
@@ -390,6 +411,7 @@ export class DeviceGateway {
     const { log, sightings } = this.options;
     const { generation, clock, bounds } = hello;
     const at = Math.floor(Date.now() / 1000);
+    const before = lastSighting(sightings, this.id);
     this.rolledBack =
       this.knowsMoreThan(hello) ||
       !noteSighting(sightings, this.id, {
@@ -415,12 +437,25 @@ export class DeviceGateway {
       recordsH: h,
     });
     this.greeting = true;
+    this.pruneSometimes(before?.at ?? 0);
     // Also for channels that have ended: their money may still be on its way home.
     for (const { keysId } of this.rows()) {
       this.signer.askAgain(keysId);
       this.signer.tell(keysId);
     }
     if (this.row?.stage === "ready") this.fees.askSoon();
+  }
+
+  /** `seenAt`: when the device could ask for what it misses, Unix seconds. */
+  private pruneSometimes(seenAt: number): void {
+    const isRecent = this.prunedAt !== undefined && performance.now() - this.prunedAt < PRUNE_MS;
+    if (isRecent && ++this.askedSince < PRUNE_PAYMENTS) return;
+    this.prunedAt = performance.now();
+    this.askedSince = 0;
+    this.payments.prune(seenAt * 1000).then(
+      rows => rows > 0 && this.options.log.debug("payments of long ago are forgotten", { rows }),
+      error => this.options.log.warn(`payments of long ago are kept: ${(error as Error).message}`),
+    );
   }
 
   /** The device has answered for a later state of its channel than it remembers. */
@@ -521,6 +556,10 @@ export class DeviceGateway {
   state(): string {
     const stage = this.row?.stage ?? "none";
     return stage === "funded" ? "opening" : stage;
+  }
+
+  private openSoon(asked: boolean): void {
+    this.openIfPossible(asked).catch(error => this.options.onFatal(error));
   }
 
   /** Opens the channel that the device wishes for, if its deposit is confirmed. */
@@ -805,7 +844,9 @@ export class DeviceGateway {
     const { row } = this;
     if (!row?.proposal || row.stage === "opening") return;
     const { txid } = fundingOf(this.options.keys, row.proposal);
-    this.options.deposits.onSpent({ txid, vout: FUNDING_VOUT }, spend => this.ended(row.keysId, spend));
+    this.options.deposits.onSpent({ txid, vout: FUNDING_VOUT }, spend =>
+      this.guarded(() => this.ended(row.keysId, spend)),
+    );
   }
 
   private ended(keysId: Uint8Array, spend: Transaction): void {
@@ -899,7 +940,7 @@ export class DeviceGateway {
       if (codeOf(error) !== "close-refused") throw error;
       this.options.log.debug((error as Error).message);
       clearTimeout(this.closeTimer);
-      this.closeTimer = setTimeout(() => this.closeSoon(), CLOSE_AGAIN_MS);
+      this.closeTimer = setTimeout(() => this.guarded(() => this.closeSoon()), CLOSE_AGAIN_MS);
     }
   }
 
@@ -959,8 +1000,10 @@ export class DeviceGateway {
       return;
     }
     // The bridge is away, or was a moment ago.
-    node
-      .until("bridge-unreachable", isUsable, BRIDGE_WAIT_MS)
+    this.bridgeWait ??= node.until("bridge-unreachable", isUsable, BRIDGE_WAIT_MS).finally(() => {
+      this.bridgeWait = undefined;
+    });
+    this.bridgeWait
       .then(pay)
       .catch(error => this.payments.gaveUp(invoice.paymentHash, paymentId, error))
       // What is no error of ours has come out of LDK: nothing else is called here.

@@ -3,6 +3,7 @@
  * them is in a file of its own.
  */
 import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Database } from "lmdb";
 import { scriptAddress } from "../src/bitcoin/address.ts";
@@ -11,24 +12,25 @@ import { fromHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { depositScriptOf } from "../src/link/transactions.ts";
 import { afterAbort } from "../src/threshold/abort.ts";
-import type { RecordStore } from "../src/threshold/records.ts";
+import { RecordBook, type RecordStore } from "../src/threshold/records.ts";
 import { createChain } from "./chain/chain.ts";
 import { openCeremonies } from "./charging-ceremonies.ts";
 import type { GatewayConfig } from "./config.ts";
 import { Deposits } from "./deposits.ts";
 import { DEPOSIT_CONFIRMATIONS, DeviceGateway, MIN_DEPOSIT_SAT } from "./device-gateway.ts";
-import { startRuntime } from "./lightning/runtime.ts";
-import { openNodeStore } from "./lightning/store.ts";
+import { type LightningRuntime, startRuntime } from "./lightning/runtime.ts";
+import { type NodeStore, openNodeStore } from "./lightning/store.ts";
 import { GatewayLinks } from "./link-server.ts";
 import { counted, createLog, type Log, lastingTrouble } from "./log.ts";
 import { OwnNode } from "./own-node.ts";
 import { forgetPayout, payoutIsWished, rememberOwnNode } from "./own-node-wishes.ts";
 import { type Closing, type DeviceStatus, type OwnerApi, OwnerService } from "./owner-service.ts";
 import { type DiskRecordStore, openRecordStore } from "./records.ts";
-import { openRegistry, openStore } from "./registry.ts";
+import { openRegistry, openStore, type Pairing } from "./registry.ts";
 import { claimDataFolder } from "./registry-lock.ts";
 import type { Till } from "./service-fees.ts";
 import { lastSighting } from "./sightings.ts";
+import { closeToOthers } from "./store-file.ts";
 
 export interface RunningGateway {
   /** Of the embedded broker. */
@@ -50,28 +52,46 @@ const EVERYDAY: ReadonlySet<string> = new Set([
 /** Longest message of any account, for an external broker. */
 const LONGEST_MESSAGE = 65_536;
 
+/** The gateway's own node, where a device's id would stand. */
+export const OWN_NODE = "own";
+
+export interface GatewayOptions {
+  /** Nodes (a device's id, or `OWN_NODE`) that are not to be started, and why: LDK broke at them before. */
+  readonly leftOut?: ReadonlyMap<string, string>;
+  /**
+   * LDK is broken for all: its locks are held, and only a new process or thread helps. `culprit`: the node at which it
+   * broke, if it was one. What is stored is consistent. Does not return; ends the process unless given.
+   */
+  onBroken?(culprit: string | undefined, why: string): void;
+}
+
 /**
- * Runs the gateway. It waits for bitcoind as long as that takes. Throws `gateway-in-use`, `wrong-network`,
- * `broker-address`, `store-damaged`.
+ * Runs the gateway. It waits for bitcoind as long as that takes. What is wrong with one device keeps that device alone
+ * from being served. Throws `gateway-in-use`, `wrong-network`, `broker-address`, `store-damaged`.
  */
 export async function runGateway(
   config: GatewayConfig,
   log: Log = createLog(config.logLevel),
+  options: GatewayOptions = {},
 ): Promise<RunningGateway> {
-  const store = openStore(config.dataDir);
-  const release = await claim(store, config.dataDir);
+  const release = claimDataFolder(config.dataDir);
+  const store = openClaimed(config.dataDir, release, log);
   const table = (name: string): Database<Uint8Array, string> => store.openDB({ name, encoding: "binary" });
   const registry = openRegistry(store);
   const devices = new Map<string, DeviceGateway>();
+  /** Devices that cannot be served, and why. */
+  const notServed = new Map<string, string>();
   const records = new Map<string, DiskRecordStore>();
   const chain = createChain({
     rpc: config.bitcoind,
     network: config.network,
     log: log.part("chain"),
     onTip: () => {
-      for (const device of devices.values()) device.newBlock();
-      ownNode?.newBlock();
-      if (ownNode && payoutIsWished(store) && ownNode.payOut()) forgetPayout(store);
+      for (const device of devices.values()) guarded(device.id, () => device.newBlock());
+      guarded(OWN_NODE, () => {
+        ownNode?.newBlock();
+        if (ownNode && payoutIsWished(store) && ownNode.payOut()) forgetPayout(store);
+      });
     },
   });
   const ceremonies = openCeremonies();
@@ -82,27 +102,81 @@ export async function runGateway(
     port: config.bridge.port,
   };
 
-  /** LDK is broken: its locks are held, and only a new process helps. What is stored is consistent. */
-  function fatal(error: unknown): void {
-    log.error(`LDK has failed; the gateway must be started again: ${(error as Error).message}`);
-    process.exitCode = 1;
-    setImmediate(() => process.exit(1));
+  let isBroken = false;
+  /** `culprit`: whose node it was. A store that can't be written is nobody's fault. */
+  function fatal(culprit: string, error: unknown): void {
+    if (isBroken) return;
+    isBroken = true;
+    const why = (error as Error).message;
+    // lmdb's own errors have numbers.
+    if (codeOf(error) === "store-write-failed" || typeof (error as { code?: unknown }).code === "number") {
+      log.error(`${why}; the gateway must be started again`);
+      broken(undefined, why);
+    } else {
+      log.error(`LDK has failed at the node of ${titleOf(culprit)}: ${why}`);
+      broken(culprit, why);
+    }
+  }
+
+  function broken(culprit: string | undefined, why: string): void {
+    if (options.onBroken) options.onBroken(culprit, why);
+    else {
+      process.exitCode = 1;
+      setImmediate(() => process.exit(1));
+    }
+  }
+
+  /** A device, as the log names it. */
+  function titleOf(deviceId: string): string {
+    if (deviceId === OWN_NODE) return "the gateway itself";
+    const name = registry.devices().find(({ id }) => id === deviceId)?.name ?? deviceId;
+    return `the device "${name}" (${deviceId})`;
+  }
+
+  /** What has no code has come out of LDK, and may have left its locks held. */
+  function guarded(deviceId: string, work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      if (codeOf(error) === undefined) fatal(deviceId, error);
+      else throw error;
+    }
+  }
+
+  function leaveOut(deviceId: string, error: unknown): void {
+    const why = (error as Error).message;
+    notServed.set(deviceId, why);
+    log.error(
+      `${titleOf(deviceId)} is not served, the others are: ${why}. What it has is in ${config.dataDir}; its owner can close the channel alone, with \`lngate device exit\` (docs/recovery.md)`,
+      { code: codeOf(error) },
+    );
+  }
+
+  function journalOf(deviceId: string): string {
+    return join(config.dataDir, "records", deviceId);
   }
 
   function recordsOf(deviceId: string): RecordStore {
+    needServable(deviceId);
     let open = records.get(deviceId);
     if (!open) {
       const { pairing } = registry.device(deviceId);
       if (!pairing) throw lngateError("device-unknown", `the device ${deviceId} is not paired`);
       const { sid, epoch } = pairing.share;
-      open = openRecordStore(join(config.dataDir, "records", deviceId), sid, epoch);
+      open = openRecordStore(journalOf(deviceId), sid, epoch);
       records.set(deviceId, open);
     }
     return open;
   }
 
+  function needServable(deviceId: string): void {
+    const why = notServed.get(deviceId);
+    if (why) throw lngateError("device-not-served", `the gateway can't serve this device: ${why}`);
+  }
+
   function deviceOf(deviceId: string): DeviceGateway {
     const device = devices.get(deviceId);
+    needServable(deviceId);
     if (!device)
       throw lngateError(
         "device-not-ready",
@@ -200,15 +274,20 @@ export async function runGateway(
     identities: () => registry.identities(),
     onMessage: (identity, message) => {
       if (OwnerService.serves(identity)) owners.onMessage(identity, message);
-      else devices.get(identity)?.received(message);
+      else guarded(identity, () => devices.get(identity)?.received(message));
     },
     onSession: (identity, state) => {
       log.debug("session", { identity, state });
       if (OwnerService.serves(identity)) owners.onSession(identity, state);
-      else devices.get(identity)?.session(state);
+      else guarded(identity, () => devices.get(identity)?.session(state));
     },
-    onRefused: (code, subject) => {
-      if (EVERYDAY.has(code)) log.debug("refused", { code, subject });
+    onRefused: (code, subject, count) => {
+      if (code === "broker-flood")
+        log.warn("one client floods the broker: it is not heard for some seconds", {
+          identity: subject,
+          packets: count,
+        });
+      else if (EVERYDAY.has(code)) log.debug("refused", { code, subject });
       else refusals.note("refused", { code, subject });
     },
     onTrouble: lastingTrouble(error => {
@@ -220,8 +299,8 @@ export async function runGateway(
       log.debug(error.stack ?? "", { identity });
     },
   }).catch(async error => {
-    release();
     await store.close();
+    release();
     throw error;
   });
   if (links.port !== undefined) log.info("the broker is open", { port: links.port });
@@ -230,21 +309,23 @@ export async function runGateway(
   async function close(): Promise<void> {
     if (closing) return;
     closing = true;
+    // First of all: what waits for an answer of bitcoind's would be waited for below.
+    const chainEnd = chain.stop();
     await Promise.all([...devices.values()].map(device => device.stop()));
     await ownNode?.stop();
     await runtime?.stop();
     await links.close();
-    await chain.stop();
+    await chainEnd;
     await Promise.all(arrivals);
     await ceremonies.close();
     refusals.flush();
     for (const open of records.values()) open.close();
-    release();
     await store.close();
+    release();
   }
 
   let deposits: Deposits;
-  let runtime: Awaited<ReturnType<typeof startRuntime>> | undefined;
+  let runtime: LightningRuntime | undefined;
   let ownNode: OwnNode | undefined;
   const starting = new Set<string>();
   /** Devices that were paired just now and whose nodes are being started. */
@@ -256,13 +337,57 @@ export async function runGateway(
     invoice: (...asked) => ownNode!.invoice(...asked),
   };
 
-  /** Undefined if it is there already, or not to be there yet. Its money is watched from now on. */
+  /**
+   * Undefined if it is there already, or not to be there yet, or can't be served. Its money is watched from now on, also
+   * in the last case: blocks come once.
+   */
   async function makeDevice(deviceId: string): Promise<DeviceGateway | undefined> {
-    const { pairing, name } = registry.device(deviceId);
     // Who is paired before the chain is there is started with all others.
-    if (!pairing || starting.has(deviceId) || !runtime) return undefined;
+    if (starting.has(deviceId) || !runtime) return undefined;
     starting.add(deviceId);
-    const nodeStore = openNodeStore(table("lightning"), deviceId);
+    try {
+      const { pairing, name } = registry.device(deviceId);
+      if (!pairing) return undefined;
+      const nodeStore = openNodeStore(table("lightning"), deviceId);
+      const { records, trouble } = usableRecords(deviceId, pairing, nodeStore.get("seed") !== undefined);
+      const device = await newDevice(deviceId, name, pairing, nodeStore, records, runtime);
+      if (!trouble) return device;
+      leaveOut(deviceId, trouble);
+    } catch (error) {
+      leaveOut(deviceId, error);
+    }
+    return undefined;
+  }
+
+  /** The records of a device, or what stands for them in one that can't be served, and why it can't. */
+  function usableRecords(
+    deviceId: string,
+    { share }: Pairing,
+    wasHere: boolean,
+  ): { readonly records: RecordStore; readonly trouble?: unknown } {
+    try {
+      const brokeLdk = options.leftOut?.get(deviceId);
+      if (brokeLdk !== undefined) throw breaksLdk(brokeLdk);
+      // A journal that is gone would begin anew: records would be missing, and nobody told why.
+      if (wasHere && !existsSync(journalOf(deviceId)))
+        throw lngateError(
+          "record-store-damaged",
+          `the journal of its records is gone (${journalOf(deviceId)})`,
+        );
+      return { records: recordsOf(deviceId) };
+    } catch (trouble) {
+      return { records: new RecordBook(share.sid, share.epoch), trouble };
+    }
+  }
+
+  async function newDevice(
+    deviceId: string,
+    name: string,
+    pairing: Pairing,
+    nodeStore: NodeStore,
+    records: RecordStore,
+    runtime: LightningRuntime,
+  ): Promise<DeviceGateway> {
     let seed = nodeStore.get("seed");
     if (!seed) {
       seed = new Uint8Array(randomBytes(32));
@@ -273,7 +398,7 @@ export async function runGateway(
         deviceId,
         network: config.network,
         keys: pairing.keys,
-        records: recordsOf(deviceId),
+        records,
         deposits,
         channels: table("channels"),
         payments: table("payments"),
@@ -296,7 +421,7 @@ export async function runGateway(
             );
           if (standing.locked && !before.locked) locked(deviceId);
         },
-        onFatal: fatal,
+        onFatal: error => fatal(deviceId, error),
         send: message => {
           try {
             links.send(deviceId, message);
@@ -314,17 +439,30 @@ export async function runGateway(
   /** Resolves when the device is served, or when it is clear that this will take its time: then the others go first. */
   async function startDevice(device: DeviceGateway | undefined): Promise<void> {
     if (!device) return;
-    await untilWaiting(async onWaiting => {
-      await device.start(onWaiting);
-      // Who closes the gateway has not seen this one.
-      if (closing) return device.stop();
-      devices.set(device.id, device);
-      links.greet(device.id);
-    }, `the device ${device.id}`);
+    await untilWaiting(
+      async onWaiting => {
+        await device.start(onWaiting);
+        // Who closes the gateway has not seen this one.
+        if (closing) return device.stop();
+        devices.set(device.id, device);
+        links.greet(device.id);
+      },
+      titleOf(device.id),
+      async error => {
+        await device.stop();
+        if (codeOf(error) === undefined) fatal(device.id, error);
+        // A gateway that ends has taken away what this one was waiting for.
+        else if (!closing) leaveOut(device.id, error);
+      },
+    );
   }
 
   /** Starts a node. One that waits for the chain goes on starting beside the others, and one that fails stops none of them. */
-  function untilWaiting(start: (onWaiting: () => void) => Promise<void>, what: string): Promise<void> {
+  function untilWaiting(
+    start: (onWaiting: () => void) => Promise<void>,
+    what: string,
+    failed: (error: unknown) => Promise<void>,
+  ): Promise<void> {
     return new Promise((resolve, reject) => {
       let isWaiting = false;
       const onWaiting = () => {
@@ -333,23 +471,40 @@ export async function runGateway(
         isWaiting = true;
         resolve();
       };
-      start(onWaiting).then(
-        () => {
+      start(onWaiting)
+        .then(() => {
           if (isWaiting) log.info(`${what} is served again`);
-          resolve();
-        },
-        error => {
-          if (codeOf(error) === undefined) {
-            if (isWaiting) fatal(error);
-            reject(error);
-            return;
-          }
-          if (!closing)
-            log.error(`${(error as Error).message}: ${what} can't be served`, { code: codeOf(error) });
-          resolve();
-        },
-      );
+        }, failed)
+        .then(resolve, reject);
     });
+  }
+
+  function startOwnNode(runtime: LightningRuntime): Promise<void> {
+    return untilWaiting(
+      async onWaiting => {
+        const brokeLdk = options.leftOut?.get(OWN_NODE);
+        if (brokeLdk !== undefined) throw breaksLdk(brokeLdk);
+        ownNode = await OwnNode.start({
+          runtime,
+          store: openNodeStore(table("lightning"), OWN_NODE),
+          bridge,
+          ...(config.serviceFee?.payoutScript ? { payoutScript: config.serviceFee.payoutScript } : {}),
+          log: log.part("own node"),
+          onFatal: error => fatal(OWN_NODE, error),
+          onWaiting,
+        });
+        rememberOwnNode(store, ownNode.nodeId);
+      },
+      "the gateway's own node",
+      async error => {
+        if (codeOf(error) === undefined) fatal(OWN_NODE, error);
+        else if (!closing)
+          log.error(
+            `the gateway's own node can't run, devices are served without settling their fees: ${(error as Error).message}`,
+            { code: codeOf(error) },
+          );
+      },
+    );
   }
 
   try {
@@ -357,22 +512,9 @@ export async function runGateway(
     runtime = await startRuntime(chain, log.part("ldk"), openNodeStore(table("lightning"), "shared"));
     deposits = await Deposits.open(table("deposits"), chain);
     const owing = registry.devices().some(({ pairing }) => pairing?.serviceFee);
-    if (config.serviceFee || owing) {
-      const options = {
-        runtime,
-        store: openNodeStore(table("lightning"), "own"),
-        bridge,
-        ...(config.serviceFee?.payoutScript ? { payoutScript: config.serviceFee.payoutScript } : {}),
-        log: log.part("own node"),
-        onFatal: fatal,
-      };
-      await untilWaiting(async onWaiting => {
-        ownNode = await OwnNode.start({ ...options, onWaiting });
-        rememberOwnNode(store, ownNode.nodeId);
-      }, "the gateway's own node");
-    }
+    if (config.serviceFee || owing) await startOwnNode(runtime);
     const made: (DeviceGateway | undefined)[] = [];
-    for (const { id, state } of registry.devices()) if (state === "paired") made.push(await makeDevice(id));
+    for (const { id, state } of registry.devices()) if (state !== "invited") made.push(await makeDevice(id));
     deposits.follow();
     for (const device of made) await startDevice(device);
     log.info("the gateway is running", { devices: devices.size, network: config.network });
@@ -383,13 +525,20 @@ export async function runGateway(
   return { mqttPort: links.port, traffic: deviceId => links.traffic(deviceId), close };
 }
 
-async function claim(store: ReturnType<typeof openStore>, dataDir: string): Promise<() => void> {
+function openClaimed(dataDir: string, release: () => void, log: Log): ReturnType<typeof openStore> {
   try {
-    return claimDataFolder(store, dataDir);
+    const store = openStore(dataDir);
+    for (const path of closeToOthers(dataDir))
+      log.warn("others could have read this, with the keys in it; now they can't any more", { path });
+    return store;
   } catch (error) {
-    await store.close();
+    release();
     throw error;
   }
+}
+
+function breaksLdk(why: string): Error {
+  return lngateError("store-damaged", `LDK breaks at the state that is stored of it (${why})`);
 }
 
 function closingOf(device: DeviceGateway): Closing {

@@ -9,6 +9,7 @@ import { LinkServer } from "../src/link/session.ts";
 import { linkTopic, publishBytes } from "../src/link/topics.ts";
 import { type BrokerAccount, startBroker, type Transport, type TransportEvents } from "./broker.ts";
 import { connectBroker } from "./broker-external.ts";
+import { Budget } from "./budget.ts";
 
 /** What the gateway knows of an identity. */
 export interface LinkAccount extends BrokerAccount {
@@ -36,16 +37,23 @@ export interface GatewayLinksOptions {
   /** `up`: a new session, repeat what matters. `lost`: the session was given up. */
   onSession(identity: string, state: "up" | "lost"): void;
   /** Something was refused, with its stable code: for the log. `subject`: an identity or an address. */
-  onRefused(code: string, subject: string): void;
+  onRefused(code: string, subject: string, count?: number): void;
   /** `broker-unreachable`: a broker elsewhere can't be used; null: it can again. */
   onTrouble?(error: Error | null): void;
   /** A fault of this program's, met while it handled a message of this identity. */
   onFault?(identity: string, error: Error): void;
 }
 
+interface Link {
+  readonly runner: LinkRunner;
+  readonly traffic: Traffic;
+  /** Over a broker elsewhere; the one inside the gateway keeps it itself. */
+  readonly budget?: Budget;
+}
+
 export class GatewayLinks {
   private readonly options: GatewayLinksOptions;
-  private readonly links = new Map<string, { readonly runner: LinkRunner; readonly traffic: Traffic }>();
+  private readonly links = new Map<string, Link>();
   private transport: (Transport & { readonly port?: number }) | undefined;
 
   private constructor(options: GatewayLinksOptions) {
@@ -59,7 +67,7 @@ export class GatewayLinks {
     const events: TransportEvents = {
       received: (identity, bytes) => links.received(identity, bytes),
       connected: identity => links.linkOf(identity)?.runner.connected(),
-      refused: (code, subject) => options.onRefused(code, subject),
+      refused: (code, subject, count) => options.onRefused(code, subject, count),
       trouble: reason => {
         const broker = mqtt.kind === "external" ? mqtt.url : "";
         const sentence = `the MQTT broker at ${broker} can't be used: ${reason}`;
@@ -123,12 +131,25 @@ export class GatewayLinks {
       this.options.onRefused("link-unknown-identity", identity);
       return;
     }
+    if (!this.mayBeHeard(identity, link.budget, bytes.length)) return;
     link.traffic.messagesUp++;
     link.traffic.bytesUp += publishBytes(linkTopic(identity, "up"), bytes.length);
     link.runner.received(bytes);
   }
 
-  private linkOf(identity: string): { readonly runner: LinkRunner; readonly traffic: Traffic } | undefined {
+  /** Another broker can't be told to read less of one client: what is too much of it is not heard. */
+  private mayBeHeard(identity: string, budget: Budget | undefined, bytes: number): boolean {
+    if (!budget) return true;
+    if (budget.waitMs === 0) {
+      budget.take(1, bytes);
+      return true;
+    }
+    const flood = budget.flood();
+    if (flood !== undefined) this.options.onRefused("broker-flood", identity, flood);
+    return false;
+  }
+
+  private linkOf(identity: string): Link | undefined {
     const known = this.links.get(identity);
     if (known) return known;
     const account = this.options.account(identity);
@@ -146,7 +167,8 @@ export class GatewayLinks {
       onLost: () => this.handle(identity, () => this.options.onSession(identity, "lost")),
       onRejected: code => this.options.onRefused(code, identity),
     });
-    const link = { runner, traffic };
+    const isExternal = this.options.mqtt.kind === "external";
+    const link = { runner, traffic, ...(isExternal ? { budget: new Budget(maxMessageBytes) } : {}) };
     this.links.set(identity, link);
     return link;
   }

@@ -3,6 +3,8 @@
  * to a command's result). Never a secret, an invoice or a preimage in it.
  */
 
+import { writeText } from "./streams.ts";
+
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
 /** Values that may follow the text, printed as `name=value`. */
@@ -25,7 +27,7 @@ const AGAIN_MS = 60_000;
 /** Prints what is at least `level`; `write` takes whole lines (standard error unless given). */
 export function createLog(
   level: LogLevel,
-  write: (line: string) => void = line => void process.stderr.write(line),
+  write: (line: string) => void = writeToStandardError,
   name = "gateway",
 ): Log {
   const lowest = LEVELS.indexOf(level);
@@ -47,6 +49,15 @@ export function createLog(
     error: at(3),
     part: part => createLog(level, write, name === "gateway" ? part : `${name}/${part}`),
   };
+}
+
+let lost = 0;
+
+/** A line that can't be written is lost and counted; the first that can says so. */
+function writeToStandardError(line: string): void {
+  const before = lost === 0 ? "" : `(${lost} lines of the log could not be written)\n`;
+  if (writeText(2, before + line)) lost = 0;
+  else lost++;
 }
 
 /** What comes from outside can't forge a line of its own or command the terminal. */

@@ -219,7 +219,7 @@ export class OwnNode implements Till {
 
   /** Sends what the chain holds for us to the operator's address; a row goes when its output is spent in a block. */
   private async sweep(): Promise<void> {
-    const { payoutScript, runtime, log } = this.options;
+    const { payoutScript, runtime, log, onFatal } = this.options;
     const { rpc, broadcaster, fees } = runtime.chain;
     try {
       for (const [key, descriptor] of [...this.spendable]) {
@@ -256,7 +256,8 @@ export class OwnNode implements Till {
         this.trouble(null);
       }
     } catch (error) {
-      this.trouble(error);
+      if (codeOf(error) === undefined) onFatal(error);
+      else this.trouble(error);
     }
   }
 }

@@ -4,7 +4,7 @@
  */
 import type { Database } from "lmdb";
 import type { Network } from "../device/identity.ts";
-import { equal, toHex } from "../src/bytes/bytes.ts";
+import { equal, fromHex, toHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/bytes/curve.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { checkPayable, decodeInvoice, type Invoice, unpackInvoice } from "../src/lightning/bolt11.ts";
@@ -39,6 +39,8 @@ const rowKind = record({
   failure: optional([8, text(64)]),
   /** Settles the device's service fee. */
   settlement: optional([9, bool()]),
+  /** When it has arrived or failed, Unix milliseconds. */
+  decidedAt: optional([10, uint(UINT53)]),
 });
 export type PaymentRow = ValueOf<typeof rowKind>;
 
@@ -66,6 +68,12 @@ export interface PaymentsOptions {
   /** Unix milliseconds. */
   now(): number;
 }
+
+/** How long the row of a payment is kept after it was decided. */
+const KEPT_MS = 30 * 24 * 3600 * 1000;
+/** Payments of a device that have failed, of which the rows are kept. */
+export const KEPT_FAILURES = 100;
+const PRUNED_AT_ONCE = 100;
 
 export class Payments {
   private readonly options: PaymentsOptions;
@@ -122,6 +130,20 @@ export class Payments {
     const paymentId = paymentIdOf(paymentHash, attempt);
     if (row && this.options.underWay(paymentId)) return;
     const isNew = row?.attempt !== attempt;
+    if (isNew && !settlement) {
+      // What can never be paid leaves no row: asked again, it is refused again.
+      try {
+        checkPayable(invoice, network, Math.floor(now() / 1000));
+      } catch (error) {
+        const code = codeOf(error);
+        if (code === undefined) throw error;
+        const { amountMsat } = invoice;
+        const hash = toHex(paymentHash);
+        this.options.log.info("payment failed", { amountMsat: amountMsat ?? undefined, code, ms: 0, hash });
+        this.options.failed(paymentHash, code, (error as Error).message);
+        return;
+      }
+    }
     if (isNew) {
       const amountMsat = invoice.amountMsat ?? 0;
       const { maxFeeMsat } = limits;
@@ -152,7 +174,7 @@ export class Payments {
     const row = this.row(paymentHash);
     if (!row || row.preimage) return;
     const { failure: _, ...rest } = row;
-    const paid = { ...rest, preimage, feeMsat };
+    const paid = { ...rest, preimage, feeMsat, decidedAt: this.options.now() };
     // The device waits for this: what LDK has stored already can be stored here afterwards.
     this.report(paymentHash, paid);
     this.tell("paid", paymentHash, row, { feeMsat });
@@ -169,7 +191,7 @@ export class Payments {
   failed(paymentHash: Uint8Array, paymentId: Uint8Array, code: string, sentence?: string): void {
     const row = this.row(paymentHash);
     if (!row || row.preimage || !equal(paymentId, paymentIdOf(paymentHash, row.attempt))) return;
-    const failed = { ...row, failure: code };
+    const failed = { ...row, failure: code, decidedAt: this.options.now() };
     const { table, fees } = this.options;
     table.transactionSync(() => {
       this.put(paymentHash, failed);
@@ -178,6 +200,56 @@ export class Payments {
     // LDK may say again after a restart what it said before.
     if (row.failure === undefined) this.tell("payment failed", paymentHash, row, { code });
     this.report(paymentHash, failed, sentence);
+  }
+
+  /**
+   * Forgets what nobody can ask for again (docs/operating.md, "What is kept"): rows whose invoice has expired and that were
+   * decided long ago, before a session in which the device could have asked for it; what failed, beyond the latest. `seenAt`:
+   * that session, Unix milliseconds. A few rows at a time, so that nobody waits; resolves with their number.
+   */
+  async prune(seenAt: number): Promise<number> {
+    const { table, deviceId } = this.options;
+    const before = this.options.now() - KEPT_MS;
+    const failed: { readonly key: string; readonly at: number }[] = [];
+    let pruned = 0;
+    const remove = (keys: readonly string[]) => {
+      table.transactionSync(() => {
+        for (const key of keys) table.removeSync(key);
+      });
+      pruned += keys.length;
+    };
+    let from = `${deviceId}/`;
+    for (;;) {
+      const rows = [...table.getRange({ start: from, end: `${deviceId}/~`, limit: PRUNED_AT_ONCE })];
+      const done: string[] = [];
+      for (const { key, value } of rows) {
+        const row = decodeValue(rowKind, new Uint8Array(value));
+        const at = row.decidedAt ?? row.askedAt;
+        if (at < before && at < seenAt && this.isOver(key, row)) done.push(key);
+        else if (row.failure) failed.push({ key, at });
+      }
+      remove(done);
+      const last = rows.at(-1)?.key;
+      if (last === undefined || rows.length < PRUNED_AT_ONCE) break;
+      from = `${last}\0`;
+      await new Promise(resolve => setImmediate(resolve));
+    }
+    failed.sort((a, b) => b.at - a.at);
+    for (let at = KEPT_FAILURES; at < failed.length; at += PRUNED_AT_ONCE) {
+      remove(failed.slice(at, at + PRUNED_AT_ONCE).map(({ key }) => key));
+      await new Promise(resolve => setImmediate(resolve));
+    }
+    return pruned;
+  }
+
+  /** Nobody can ask for it again, and LDK has nothing to say of it. */
+  private isOver(key: string, row: PaymentRow): boolean {
+    const { timestamp, expirySeconds } = decodeInvoice(unpackInvoice(row.invoice), null);
+    if (this.options.now() / 1000 < timestamp + expirySeconds) return false;
+    const paymentHash = fromHex(key.slice(-64));
+    return (
+      Boolean(row.preimage ?? row.failure) || !this.options.underWay(paymentIdOf(paymentHash, row.attempt))
+    );
   }
 
   /** One line for each payment. */

@@ -17,11 +17,10 @@ import {
   openSync,
   readFileSync,
   renameSync,
-  rmSync,
-  writeFileSync,
   writeSync,
 } from "node:fs";
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
+import { lockPath } from "../device/boards/node/lock.ts";
 import { concat, equal, u32be } from "../src/bytes/bytes.ts";
 import { sha256 } from "../src/bytes/hash.ts";
 import { lngateError } from "../src/errors.ts";
@@ -29,7 +28,7 @@ import { type Journal, RecordBook, type RecordStore } from "../src/threshold/rec
 
 /** The few things asked of a disk, each of which may be the last one before the power goes. */
 export interface Disk {
-  /** Keeps other processes from opening what the lock stands for; creates its folder. Returns the unlocking. */
+  /** Keeps others from opening this file; creates its folder. Returns the unlocking. */
   lock(path: string): () => void;
   /** The whole file, or undefined if there is none. */
   read(path: string): Uint8Array | undefined;
@@ -93,7 +92,7 @@ export function openRecordStore(
   epoch: number,
   disk: Disk = nodeDisk,
 ): DiskRecordStore {
-  const unlock = disk.lock(`${path}.lock`);
+  const unlock = disk.lock(path);
   try {
     return new JournaledStore(path, sid, epoch, disk, unlock);
   } catch (error) {
@@ -144,7 +143,7 @@ class JournalFile implements Journal {
   /** The events of the past. The file is not written on again: compact() puts a whole new one in its place. */
   past(): Uint8Array[] {
     const content = this.disk.read(this.path);
-    return content === undefined ? [] : parseJournal(content);
+    return content === undefined ? [] : parseJournal(content, this.path);
   }
 
   /** Begins a new file with the state that the past has led to. */
@@ -220,8 +219,9 @@ function lengthCheck(length: Uint8Array, before: Uint8Array): Uint8Array {
  * The events of a journal. An unfinished frame at its end is what a crash leaves of an append that nobody was told
  * of; anything else that does not fit could be a use of a record that is lost, and throws `record-store-damaged`.
  */
-function parseJournal(content: Uint8Array): Uint8Array[] {
-  const damaged = () => lngateError("record-store-damaged", "the record journal is damaged");
+function parseJournal(content: Uint8Array, path: string): Uint8Array[] {
+  const damaged = () =>
+    lngateError("record-store-damaged", `the journal of its records is damaged (${path})`);
   if (!equal(content.subarray(0, MAGIC.length), MAGIC)) throw damaged();
   const events: Uint8Array[] = [];
   let check: Uint8Array = new Uint8Array(CHECK_BYTES);
@@ -243,53 +243,21 @@ function parseJournal(content: Uint8Array): Uint8Array[] {
   return events;
 }
 
-const openHere = new Set<string>();
+/** The folders whose journals this process has, each with one lock for all of them. */
+const foldersHere = new Map<string, { readonly open: Set<string>; readonly unlock: () => void }>();
 
-/**
- * Keeps a second process out: two of them would each use the same records. The lock names its process; that of a
- * process which is gone is taken over. Returns the unlocking.
- */
+/** Keeps a second process out of a journal's folder, and this one from opening a journal twice. */
 function lock(path: string): () => void {
+  const folder = resolve(dirname(path));
   const busy = () => lngateError("record-store-busy", `another process has the record store open (${path})`);
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  if (openHere.has(path)) throw busy();
-  const token = `${process.pid}\n`;
-  if (!createExclusively(path, token)) {
-    const holder = readFileSync(path, "utf8");
-    if (Number(holder) !== process.pid && isAlive(Number(holder))) throw busy();
-    // Moved aside first: if somebody else was quicker to take it over, it is theirs that has been moved.
-    const aside = `${path}.${process.pid}`;
-    renameSync(path, aside);
-    if (readFileSync(aside, "utf8") !== holder) {
-      renameSync(aside, path);
-      throw busy();
-    }
-    rmSync(aside);
-    if (!createExclusively(path, token)) throw busy();
-  }
-  openHere.add(path);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const here = foldersHere.get(folder) ?? { open: new Set<string>(), unlock: lockPath(folder, busy) };
+  if (here.open.has(path)) throw busy();
+  here.open.add(path);
+  foldersHere.set(folder, here);
   return () => {
-    openHere.delete(path);
-    rmSync(path, { force: true });
+    if (!here.open.delete(path) || here.open.size > 0) return;
+    foldersHere.delete(folder);
+    here.unlock();
   };
-}
-
-function createExclusively(path: string, content: string): boolean {
-  try {
-    writeFileSync(path, content, { flag: "wx", mode: 0o600 });
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
-    throw error;
-  }
-}
-
-function isAlive(pid: number): boolean {
-  if (!Number.isInteger(pid) || pid <= 0) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
 }

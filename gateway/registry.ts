@@ -4,12 +4,11 @@
  * runs: nothing is cached.
  */
 import { mkdirSync } from "node:fs";
-import { join } from "node:path";
 import { type Database, open, type RootDatabase } from "lmdb";
 import { MAX_MESSAGE_BYTES } from "../device/device.ts";
 import { ascii, concat } from "../src/bytes/bytes.ts";
 import { sha256 } from "../src/bytes/hash.ts";
-import { lngateError } from "../src/errors.ts";
+import { codeOf, lngateError } from "../src/errors.ts";
 import { OWNER_MAX_MESSAGE_BYTES } from "../src/link/owner-messages.ts";
 import { deviceIdFrom } from "../src/link/pairing-code.ts";
 import { pairingKeys } from "../src/link/pairing-keys.ts";
@@ -37,6 +36,7 @@ import { MacRun } from "../src/threshold/mac.ts";
 import { type Batch, decodeBatch, encodeBatch } from "../src/threshold/records.ts";
 import { OtSetup, type Kind as PresignKind } from "../src/threshold/setup.ts";
 import type { LinkAccount } from "./link-server.ts";
+import { needStoreFile, storeFolder } from "./store-file.ts";
 
 const hash = bytes(32);
 const point = bytes(33);
@@ -108,7 +108,8 @@ export interface RegisteredDevice {
   readonly name: string;
   /** Unix seconds. */
   readonly createdAt: number;
-  readonly state: "invited" | "paired";
+  /** `damaged`: what is stored of it can't be read; its name is not known. */
+  readonly state: "invited" | "paired" | "damaged";
   readonly invitation?: Invitation;
   readonly pairing?: Pairing;
 }
@@ -135,8 +136,9 @@ export interface NewPairing {
 export interface Registry {
   /** Every device, by name. */
   devices(): RegisteredDevice[];
-  /** Throws `device-unknown`. */
+  /** Throws `device-unknown`, `store-damaged`. */
   device(id: string): RegisteredDevice;
+  /** Throws `store-damaged`. */
   find(id: string): RegisteredDevice | undefined;
   /**
    * A new device. One with this name that was never paired gives way to it, and its code with it. Throws
@@ -174,12 +176,15 @@ export interface Registry {
   dropPreparedBatch(id: string): void;
 }
 
-/** The one lmdb environment of a data folder. Every transaction is on disk when it returns. */
+/** The one lmdb environment of a data folder. Every transaction is on disk when it returns. Throws `store-damaged`. */
 export function openStore(dataDir: string): RootDatabase<unknown, string> {
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  needStoreFile(dataDir);
+  mkdirSync(storeFolder(dataDir), { recursive: true, mode: 0o700 });
   return open({
-    path: join(dataDir, "store"),
+    path: storeFolder(dataDir),
     maxDbs: 64,
+    // lmdb's own, which its types do not have: its files are for their owner alone.
+    ...{ permissionsMode: 0o600 },
     // A commit that an fsync has not confirmed may be lost with the power, and with it money.
     overlappingSync: false,
   });
@@ -218,22 +223,51 @@ export function openRegistry(
   function putSetup(id: string, { setup, fingerprint }: StoredSetup): void {
     setups.putSync(`${id}/${setup.kind}`, concat([fingerprint, setup.toBytes()]));
   }
+  /** Throws `store-damaged`. */
   function find(id: string): RegisteredDevice | undefined {
-    const found = row(id);
-    return found && toDevice(id, found);
+    return readable(id, () => {
+      const found = row(id);
+      return found && toDevice(id, found);
+    });
+  }
+  function readable<T>(id: string, work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      if (codeOf(error) === undefined) throw error;
+      const why = (error as Error).message;
+      throw lngateError("store-damaged", `what is stored of the device ${id} can't be read (${why})`);
+    }
+  }
+  /** Undefined also for what can't be read: the damage of one device is not to become another's. */
+  function rowIfReadable(id: string): DeviceRow | undefined {
+    try {
+      return readable(id, () => row(id));
+    } catch (error) {
+      if (codeOf(error) !== "store-damaged") throw error;
+      return undefined;
+    }
   }
   function rows(): { id: string; row: DeviceRow }[] {
-    return [...devices.getKeys()].map(id => ({ id, row: row(id)! }));
+    return [...devices.getKeys()].flatMap(id => {
+      const found = rowIfReadable(id);
+      return found ? [{ id, row: found }] : [];
+    });
+  }
+  function deviceOrDamage(id: string): RegisteredDevice {
+    try {
+      return find(id)!;
+    } catch (error) {
+      if (codeOf(error) !== "store-damaged") throw error;
+      return { id, name: id, createdAt: 0, state: "damaged" };
+    }
   }
   function unknown(id: string): Error {
     return lngateError("device-unknown", `there is no device "${id}"; \`lngate gateway devices\` lists them`);
   }
 
   return {
-    devices: () =>
-      rows()
-        .map(({ id, row }) => toDevice(id, row))
-        .sort((a, b) => (a.name < b.name ? -1 : 1)),
+    devices: () => [...devices.getKeys()].map(deviceOrDamage).sort((a, b) => (a.name < b.name ? -1 : 1)),
     find,
     device(id) {
       const found = find(id);
@@ -278,7 +312,7 @@ export function openRegistry(
 
     account(identity) {
       const [, id, role] = /^([a-z2-7]{8})(?:\.(owner|pair))?$/.exec(identity) ?? [];
-      const { invitation, pairing } = (id !== undefined && row(id)) || {};
+      const { invitation, pairing } = (id !== undefined && rowIfReadable(id)) || {};
       if (role === "pair") {
         if (!invitation) return undefined;
         const { passwordHash, linkKey } = invitation;

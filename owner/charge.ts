@@ -3,8 +3,10 @@
  * device's flash. It may be stopped between any two batches, and killed anywhere: what is not in the flash is
  * forgotten on both sides when charging begins the next time.
  */
+import { join } from "node:path";
 import { nodeLinkCrypto } from "../device/boards/node/crypto.ts";
-import { lockFolder, openFileFlash } from "../device/boards/node/flash.ts";
+import { openFileFlash } from "../device/boards/node/flash.ts";
+import { lockPath } from "../device/boards/node/lock.ts";
 import { readState } from "../device/channel/state.ts";
 import { type ChargingBank, openVaultToCharge } from "../device/vault/charging.ts";
 import { recordsPerPage } from "../device/vault/records.ts";
@@ -425,10 +427,10 @@ export async function connectToDevice(
   info: DeviceInfo,
   timeouts: { readonly connectTimeoutMs?: number; readonly answerTimeoutMs?: number } = {},
 ): Promise<OwnerConnection> {
-  const unlock = lockFolder(folder, "owner-link", pid =>
+  const unlock = lockPath(join(folder, "owner-link.lock"), () =>
     lngateError(
       "owner-busy",
-      `another lngate (process ${pid}) is talking to the gateway about this device; wait until it is done`,
+      "another lngate is talking to the gateway about this device; wait until it is done",
     ),
   );
   try {

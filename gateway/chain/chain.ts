@@ -37,7 +37,17 @@ export const CHAIN_NAMES: { readonly [network in BitcoinNetwork]: readonly strin
 
 export function createChain(options: ChainOptions): Chain {
   const { network, log } = options;
-  const rpc = connectRpc(options.rpc);
+  const connection = connectRpc(options.rpc);
+  let stopped = false;
+  const rpc: BitcoinRpc = {
+    async call<Result>(method: string, params?: readonly unknown[], timeoutMs?: number) {
+      // Of a bitcoind that hangs, one answer after the other would be waited for.
+      if (stopped)
+        throw lngateError("bitcoind-unreachable", "bitcoind is not asked any more: the gateway ends");
+      return connection.call<Result>(method, params, timeoutMs);
+    },
+    close: () => connection.close(),
+  };
   const trouble = lastingTrouble(error => {
     if (error) log.error(error.message, { code: codeOf(error) });
     else {
@@ -81,7 +91,6 @@ export function createChain(options: ChainOptions): Chain {
         },
       ),
   });
-  let stopped = false;
 
   async function rightNetwork(): Promise<void> {
     const { chain } = await rpc.call<{ chain: string }>("getblockchaininfo");

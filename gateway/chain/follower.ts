@@ -21,7 +21,7 @@ export interface ConfirmedTransaction {
   readonly blockHash?: Uint8Array;
 }
 
-/** Someone who is to be brought along the chain: a Lightning node, say. None of these may throw. */
+/** Someone who is to be brought along the chain: a Lightning node, say. */
 export interface ChainClient {
   /** Where it is, asked when it joins. */
   tip(): BlockPoint;
@@ -35,6 +35,8 @@ export interface ChainClient {
   ): void;
   transactionUnconfirmed(txid: Uint8Array): void;
   bestBlock(header: Uint8Array, height: number): void;
+  /** One of the others has thrown: it is brought along no further, and keeps nobody else waiting. Without this, it does. */
+  failed?(error: unknown): void;
   /** Every block on its way, whole, before it is the best one. */
   block?(block: Block, height: number): void;
   /**
@@ -179,7 +181,7 @@ export function createFollower(options: FollowerOptions): Follower {
     if (!mayPass) return false;
     const { header } = await readHeader(best.hash);
     options.onPassedOver?.(entry.tip.height, best.height);
-    client.bestBlock(header, best.height);
+    show(entry, () => client.bestBlock(header, best.height));
     entry.tip = best;
     return true;
   }
@@ -234,16 +236,39 @@ export function createFollower(options: FollowerOptions): Follower {
     }
   }
 
+  /** Shows a client something. */
+  function show<T>(entry: Entry, work: () => T): T | undefined {
+    if (!entries.has(entry)) return undefined;
+    try {
+      return work();
+    } catch (error) {
+      if (!entry.client.failed) throw error;
+      remove(entry);
+      entry.client.failed(error);
+      return undefined;
+    }
+  }
+
+  function remove(entry: Entry): void {
+    entries.delete(entry);
+    for (const index of [byTxid, byOutpoint, byScript]) {
+      for (const [key, watchers] of index) {
+        watchers.delete(entry);
+        if (watchers.size === 0) index.delete(key);
+      }
+    }
+  }
+
   /** Takes a client back to the best chain, if it is on a branch that was left. It may leave us meanwhile. */
   async function rewind(entry: Entry): Promise<void> {
     const fork = await forkPoint(entry.tip);
     if (equal(fork.hash, entry.tip.hash) || !entries.has(entry)) return;
-    for (const { txid, height, blockHash } of entry.client.confirmed()) {
+    for (const { txid, height, blockHash } of show(entry, () => entry.client.confirmed()) ?? []) {
       const isGone = height > fork.height || (blockHash && !(await isOnBestChain(blockHash)));
       if (!entries.has(entry)) return;
-      if (isGone) entry.client.transactionUnconfirmed(txid);
+      if (isGone) show(entry, () => entry.client.transactionUnconfirmed(txid));
     }
-    entry.client.bestBlock(fork.header, fork.height);
+    show(entry, () => entry.client.bestBlock(fork.header, fork.height));
     entry.tip = { hash: fork.hash, height: fork.height };
   }
 
@@ -288,16 +313,18 @@ export function createFollower(options: FollowerOptions): Follower {
         anythingNew = true;
         for (const index of fresh) already.add(index);
         shown.set(entry, already);
-        entry.client.transactionsConfirmed(
-          block.header,
-          fresh.map(index => ({ index, transaction: block.transactions[index]! })),
-          height,
+        show(entry, () =>
+          entry.client.transactionsConfirmed(
+            block.header,
+            fresh.map(index => ({ index, transaction: block.transactions[index]! })),
+            height,
+          ),
         );
       }
     }
     for (const entry of behind) {
-      entry.client.block?.(block, height);
-      entry.client.bestBlock(block.header, height);
+      show(entry, () => entry.client.block?.(block, height));
+      show(entry, () => entry.client.bestBlock(block.header, height));
       entry.tip = { hash: block.hash, height };
     }
   }
@@ -477,15 +504,7 @@ export function createFollower(options: FollowerOptions): Follower {
         spendOf: (txid, vout) => add(byOutpoint, outpointKey(txid, vout), entry),
         paymentTo: script => add(byScript, keyOf(script), entry),
         trouble: () => entry.trouble,
-        leave() {
-          entries.delete(entry);
-          for (const index of [byTxid, byOutpoint, byScript]) {
-            for (const [key, watchers] of index) {
-              watchers.delete(entry);
-              if (watchers.size === 0) index.delete(key);
-            }
-          }
-        },
+        leave: () => remove(entry),
       };
     },
     sync,

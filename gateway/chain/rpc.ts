@@ -25,7 +25,7 @@ export interface BitcoinRpc {
    * may not call it), `bitcoind-refused` (it answered with an error; then `rpcCode` is its number, see {@link rpcCodeOf}).
    */
   call<Result>(method: string, params?: readonly unknown[], timeoutMs?: number): Promise<Result>;
-  /** Ends the idle connections. */
+  /** Ends every call that is under way. */
   close(): void;
 }
 

@@ -12,6 +12,7 @@ import { bridgeOf, readChannelRow } from "../channel-row.ts";
 import { bridgeText, type GatewayConfig, loadConfig } from "../config.ts";
 import { Deposits } from "../deposits.ts";
 import type { Peer } from "../lightning/node.ts";
+import { gatewayRuns } from "../registry-lock.ts";
 import type { Command } from "./command.ts";
 import { brokerAddress, CONFIG, configFile, withStore } from "./gateway-target.ts";
 import { loginFails } from "./mqtt-login.ts";
@@ -32,7 +33,7 @@ Run it as the user that runs the gateway. It ends with 1 unless everything is in
   async run(given, terminal) {
     const config = loadConfig(configFile(given));
     const checks: { what: string; ok: boolean; detail: string; notes?: readonly string[] }[] = [];
-    for (const [what, work] of checksOf(config)) {
+    for await (const [what, work] of checksOf(config)) {
       terminal.progress(`${what} …`);
       try {
         checks.push({ what, ok: true, ...(await work(config)) });
@@ -59,13 +60,15 @@ Run it as the user that runs the gateway. It ends with 1 unless everything is in
   },
 };
 
-function* checksOf(config: GatewayConfig): Generator<[string, (config: GatewayConfig) => Promise<Found>]> {
+async function* checksOf(
+  config: GatewayConfig,
+): AsyncGenerator<[string, (config: GatewayConfig) => Promise<Found>]> {
   yield ["configuration", checkFile];
   yield ["data folder", checkFolder];
   yield ["bitcoind", checkBitcoind];
   yield ["MQTT broker", checkBroker];
   yield ["bridge", checkBridge];
-  for (const [name, bridge] of formerBridges(config))
+  for (const [name, bridge] of await formerBridges(config))
     yield [`bridge of "${name}"`, () => checkFormerBridge(bridge)];
 }
 
@@ -162,7 +165,7 @@ async function checkBitcoind(config: GatewayConfig): Promise<Found> {
     const ageSeconds = Date.now() / 1000 - (info.time ?? Number.POSITIVE_INFINITY);
     if (network !== "regtest" && ageSeconds > OLD_BLOCK_SECONDS)
       notes.push(`its newest block is ${Math.round(ageSeconds / 3600)} hours old: has it peers?`);
-    const seen = withStore(config, (_registry, _pid, store) =>
+    const seen = await withStore(config, (_registry, store) =>
       Deposits.lastBlock(store.openDB({ name: "deposits", encoding: "binary" })),
     );
     const kept = checkPruning(seen, info, notes);
@@ -236,14 +239,14 @@ async function checkMethods(rpc: BitcoinRpc, notes: string[]): Promise<void> {
 
 async function checkBroker(config: GatewayConfig): Promise<Found> {
   const { mqtt } = config;
-  const running = withStore(config, (_registry, pid) => pid);
+  const isRunning = gatewayRuns(config.dataDir);
   if (mqtt.kind === "external") {
     const { hostname, port } = new URL(mqtt.url);
     await reach(hostname.replace(/^\[|\]$/g, ""), Number(port || 1883));
     // A second login under the same name would throw the gateway out.
-    if (running !== undefined)
+    if (isRunning)
       return {
-        detail: `${mqtt.url} is reached; the gateway that runs (process ${running}) says in its log whether it is let in`,
+        detail: `${mqtt.url} is reached; the gateway that runs says in its log whether it is let in`,
       };
     const why = await loginFails({
       url: mqtt.url,
@@ -259,9 +262,9 @@ async function checkBroker(config: GatewayConfig): Promise<Found> {
   }
   const address = brokerAddress(config);
   const where = `devices connect to ${address.host}:${address.port}`;
-  if (running !== undefined) {
+  if (isRunning) {
     await reach(mqtt.host === "0.0.0.0" || mqtt.host === "::" ? "localhost" : mqtt.host, mqtt.port);
-    return { detail: `port ${mqtt.port} belongs to the gateway that runs (process ${running}); ${where}` };
+    return { detail: `port ${mqtt.port} belongs to the gateway that runs; ${where}` };
   }
   await new Promise<void>((resolve, reject) => {
     const server = createServer();
@@ -296,10 +299,10 @@ function reach(host: string, port: number): Promise<void> {
 }
 
 /** By the names of devices, the nodes that their channels are with, where that is not the bridge in the configuration. */
-function formerBridges(config: GatewayConfig): [name: string, bridge: Peer][] {
+async function formerBridges(config: GatewayConfig): Promise<[name: string, bridge: Peer][]> {
   if (!existsSync(join(config.dataDir, "store"))) return [];
   const configured = { ...config.bridge, nodeId: fromHex(config.bridge.nodeId) };
-  return withStore(config, (registry, _pid, store) => {
+  return withStore(config, (registry, store) => {
     const channels = store.openDB<Uint8Array, string>({ name: "channels", encoding: "binary" });
     return registry.devices().flatMap(({ id, name }): [string, Peer][] => {
       const row = readChannelRow(channels, id);

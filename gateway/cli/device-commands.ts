@@ -12,6 +12,7 @@ import { DEFAULT_DEPOSIT_DELAY, DEFAULT_MAX_SERVICE_FEE, pairDevice } from "../.
 import { toHex } from "../../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { MAX_RATE_PPM, type ServiceFee, serviceFeeText } from "../../src/link/service-fee.ts";
+import { writeText } from "../streams.ts";
 import { boardOf, flash, image } from "./board-commands.ts";
 import { type Command, type Given, usage } from "./command.ts";
 import { DEVICE, target } from "./device-target.ts";
@@ -372,7 +373,7 @@ const run: Command = {
     await runDevice({
       folder: deviceFolder(folder, deviceId),
       input: process.stdin,
-      print: line => void process.stdout.write(`${line}\n`),
+      print: line => void writeText(1, `${line}\n`),
     });
   },
 };

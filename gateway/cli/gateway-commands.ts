@@ -8,7 +8,9 @@ import { encodePairingCode } from "../../src/link/pairing-code.ts";
 import { serviceFeeText } from "../../src/link/service-fee.ts";
 import { loadConfig, writeExampleConfig } from "../config.ts";
 import { ownNodeId, wishPayout } from "../own-node-wishes.ts";
+import { gatewayRuns } from "../registry-lock.ts";
 import { readFeeBooks } from "../service-fees.ts";
+import { superviseGateway } from "../supervisor.ts";
 import { check } from "./check.ts";
 import { type Command, type Given, usage } from "./command.ts";
 import { brokerAddress, CONFIG, configFile, withStore } from "./gateway-target.ts";
@@ -57,15 +59,12 @@ To start it with the machine, let systemd run this command as a user of its own;
   options: CONFIG,
   async run(given, terminal) {
     const config = loadConfig(configFile(given));
-    // Loaded here alone: Lightning takes its time to start, and no other command needs it.
-    const { runGateway } = await import("../gateway.ts");
-    const gateway = await runGateway(config);
-    terminal.result({ running: true, pid: process.pid, dataDir: config.dataDir });
-    await new Promise<void>(resolve => {
-      process.once("SIGINT", resolve);
-      process.once("SIGTERM", resolve);
-    });
-    await gateway.close();
+    const gateway = superviseGateway(config, () =>
+      terminal.result({ running: true, pid: process.pid, dataDir: config.dataDir }),
+    );
+    process.once("SIGINT", gateway.stop);
+    process.once("SIGTERM", gateway.stop);
+    await gateway.ended;
   },
 };
 
@@ -81,10 +80,9 @@ Whoever has the code first can pair a device under this name, so give it to the 
     const config = loadConfig(configFile(given));
     const minutes = given.number("minutes", 1, 60 * 24 * 30) ?? 60;
     const address = brokerAddress(config);
-    const { made, running } = withStore(config, (registry, running) => ({
-      made: registry.invite(given.text("NAME")!, minutes * 60, length => new Uint8Array(randomBytes(length))),
-      running,
-    }));
+    const made = await withStore(config, registry =>
+      registry.invite(given.text("NAME")!, minutes * 60, length => new Uint8Array(randomBytes(length))),
+    );
     const code = encodePairingCode({ deviceId: made.deviceId, secret: made.secret, ...address });
     terminal.say(
       `Pairing code for "${given.text("NAME")}" (device ${made.deviceId}), good for ${minutes} minutes:`,
@@ -95,7 +93,8 @@ Whoever has the code first can pair a device under this name, so give it to the 
     terminal.say(renderUnicodeCompact(code.replaceAll(" ", "").toUpperCase(), { border: 2 }));
     terminal.say("On the owner's computer:  lngate device pair CODE");
     terminal.say(`The device and that computer must be able to reach ${address.host}:${address.port}.`);
-    if (running === undefined) terminal.note("The gateway is not running: start it before the code is used.");
+    if (!gatewayRuns(config.dataDir))
+      terminal.note("The gateway is not running: start it before the code is used.");
     if (isLoopback(address.host))
       terminal.note(
         'Only this machine reaches that address. Set "publicAddress" in the configuration for others.',
@@ -117,7 +116,7 @@ const devices: Command = {
   options: CONFIG,
   async run(given, terminal) {
     const config = loadConfig(configFile(given));
-    const list = withStore(config, registry =>
+    const list = await withStore(config, registry =>
       registry.devices().map(({ id, name, state, invitation, pairing }) => ({
         deviceId: id,
         name,
@@ -129,7 +128,9 @@ const devices: Command = {
     const explained = { paired: "paired on", invited: "code good until", expired: "code expired at" };
     for (const { deviceId, name, state, since } of list)
       terminal.say(
-        `${name.padEnd(24)} ${deviceId}   ${explained[state as keyof typeof explained]} ${since.slice(0, 16).replace("T", " ")} UTC`,
+        state === "damaged"
+          ? `${name.padEnd(24)} ${deviceId}   can't be read: the store is damaged here, it is not served`
+          : `${name.padEnd(24)} ${deviceId}   ${explained[state as keyof typeof explained]} ${since.slice(0, 16).replace("T", " ")} UTC`,
       );
     terminal.result({ devices: list });
   },
@@ -143,7 +144,7 @@ const removeDevice: Command = {
   options: CONFIG,
   async run(given, terminal) {
     const config = loadConfig(configFile(given));
-    withStore(config, registry => registry.cancelInvitation(given.text("ID")!));
+    await withStore(config, registry => registry.cancelInvitation(given.text("ID")!));
     terminal.say(`The code of ${given.text("ID")} can't be used any more.`);
     terminal.result({ removed: given.text("ID") });
   },
@@ -157,7 +158,7 @@ const fees: Command = {
 Devices settle over Lightning, to a node of the gateway's own; the bridge has to open a channel to its public key, large enough for what you expect to earn before the next \`lngate gateway payout\`.`,
   options: { ...CONFIG, csv: { help: "a table for a spreadsheet, amounts in msat" } },
   async run(given, terminal) {
-    const { list, nodeId } = withStore(loadConfig(configFile(given)), (registry, _running, store) => {
+    const { list, nodeId } = await withStore(loadConfig(configFile(given)), (registry, store) => {
       const payments = store.openDB<Uint8Array, string>({ name: "payments", encoding: "binary" });
       const paired = registry.devices().filter(({ pairing }) => pairing);
       return {
@@ -249,12 +250,10 @@ const payout: Command = {
         "config-invalid",
         `${config.file}: "serviceFee.address" is missing: your own address, to which the earnings are to go`,
       );
-    const running = withStore(config, (_registry, pid, store) => {
-      wishPayout(store);
-      return pid;
-    });
+    await withStore(config, (_registry, store) => wishPayout(store));
     terminal.say("The gateway closes its own channel at the next block; its log says how that goes on.");
-    if (running === undefined) terminal.note("The gateway is not running: it will do so when it does.");
+    if (!gatewayRuns(config.dataDir))
+      terminal.note("The gateway is not running: it will do so when it does.");
     terminal.result({ payout: "wished" });
   },
 };

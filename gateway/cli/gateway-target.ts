@@ -3,7 +3,8 @@ import { networkInterfaces } from "node:os";
 import { lngateError } from "../../src/errors.ts";
 import { defaultConfigFile, type GatewayConfig, splitHostPort } from "../config.ts";
 import { openRegistry, openStore, type Registry } from "../registry.ts";
-import { runningGateway } from "../registry-lock.ts";
+import { gatewayRuns } from "../registry-lock.ts";
+import { needReadableStore } from "../store-file.ts";
 import type { Given } from "./command.ts";
 
 export const CONFIG = {
@@ -14,16 +15,17 @@ export function configFile(given: Given): string {
   return given.text("config") ?? defaultConfigFile();
 }
 
-/** Opens the registry beside a gateway that may be running, and closes it again. */
-export function withStore<T>(
+/** Opens the registry beside a gateway that may be running (and has looked at the store), and closes it again. */
+export async function withStore<T>(
   config: GatewayConfig,
-  work: (registry: Registry, running: number | undefined, store: ReturnType<typeof openStore>) => T,
-): T {
+  work: (registry: Registry, store: ReturnType<typeof openStore>) => T,
+): Promise<T> {
+  if (!gatewayRuns(config.dataDir)) await needReadableStore(config.dataDir);
   const store = openStore(config.dataDir);
   try {
-    return work(openRegistry(store), runningGateway(store), store);
+    return work(openRegistry(store), store);
   } finally {
-    void store.close();
+    await store.close();
   }
 }
 

@@ -1,4 +1,6 @@
 #!/usr/bin/env node
+import { isatty } from "node:tty";
+import { writeText } from "../streams.ts";
 import { described, runCommandLine } from "./command.ts";
 /** The program `lngate`: for the operator of a gateway and for owners of devices. */
 import { deviceCommands } from "./device-commands.ts";
@@ -12,7 +14,7 @@ runs the node; neither a stolen device nor a hacked gateway can move the money.`
 
 // What fails outside of the command's own course ends it just the same.
 process.on("uncaughtException", error => {
-  process.stderr.write(`${described(error)}\n`);
+  writeText(2, `${described(error)}\n`);
   process.exit(1);
 });
 
@@ -21,8 +23,8 @@ process.exitCode = await runCommandLine(
   INTRO,
   process.argv.slice(2),
   {
-    out: text => void process.stdout.write(text),
-    err: text => void process.stderr.write(text),
-    interactive: process.stderr.isTTY === true,
+    out: text => void writeText(1, text),
+    err: text => void writeText(2, text),
+    interactive: isatty(2),
   },
 );

@@ -147,7 +147,12 @@ export class LightningNode {
   /** Starts a node, from its store if there is one. Throws `store-damaged`. */
   static async start(options: NodeOptions): Promise<LightningNode> {
     const node = new LightningNode(options);
-    await node.build();
+    try {
+      await node.build();
+    } catch (error) {
+      await node.stop();
+      throw error;
+    }
     return node;
   }
 
@@ -303,9 +308,18 @@ export class LightningNode {
 
     this.watching = follower.join(this.chainClient());
     for (const watch of this.early.splice(0)) watch(this.watching);
-    const catchingUp = monitors.map(monitor => this.catchUp(monitor));
-    await follower.patientSync([this.watching, ...catchingUp], this.options.onWaiting);
-    for (const watching of catchingUp) watching.leave();
+    let failure: unknown;
+    const catchingUp = monitors.map(monitor =>
+      this.catchUp(monitor, error => {
+        failure ??= error;
+      }),
+    );
+    try {
+      await follower.patientSync([this.watching, ...catchingUp], this.options.onWaiting);
+    } finally {
+      for (const watching of catchingUp) watching.leave();
+    }
+    if (failure !== undefined) throw failure;
     for (const monitor of monitors) {
       const watched = this.monitor.as_Watch().watch_channel(monitor.get_funding_txo().get_a(), monitor);
       if (!watched.is_ok()) throw lngateError("store-damaged", "a channel in the store can't be watched");
@@ -384,7 +398,7 @@ export class LightningNode {
   }
 
   /** A stored monitor may be some blocks behind its manager: it is brought forward alone, before LDK watches by it. */
-  private catchUp(monitor: ldk.ChannelMonitor): Watching {
+  private catchUp(monitor: ldk.ChannelMonitor, failed: (error: unknown) => void): Watching {
     const { broadcaster, feeEstimator, logger, chain } = this.options.runtime;
     const tools = [broadcaster, feeEstimator, logger] as const;
     const watching = chain.follower.join({
@@ -397,6 +411,7 @@ export class LightningNode {
       },
       transactionUnconfirmed: txid => monitor.transaction_unconfirmed(txid, ...tools),
       bestBlock: (header, height) => void monitor.best_block_updated(header, height, ...tools),
+      failed,
     });
     for (const each of monitor.get_outputs_to_watch()) {
       watching.transaction(each.get_a());
@@ -506,7 +521,10 @@ export class LightningNode {
           this.turn(false);
         });
       },
-      error => this.fail(error),
+      error =>
+        this.fail(
+          lngateError("store-write-failed", `the store can't be written: ${(error as Error).message}`),
+        ),
     );
   }
 
@@ -630,6 +648,7 @@ export class LightningNode {
         });
         this.wake();
       },
+      failed: error => this.fail(error),
     };
   }
 
@@ -694,7 +713,7 @@ export class LightningNode {
     return this.peers.list_peers().some(peer => equal(peer.get_counterparty_node_id(), nodeId));
   }
 
-  /** Resolves when the test holds after some turn. Throws `code` if it takes too long. */
+  /** Resolves when the test holds after some turn (whatever changes it has to lead to one). Throws `code` if it takes too long. */
   async until(code: string, test: () => boolean, ms = 15_000): Promise<void> {
     if (test()) return;
     await new Promise<void>((resolve, reject) => {
@@ -702,17 +721,13 @@ export class LightningNode {
         test,
         resolve: () => {
           clearTimeout(timer);
-          clearInterval(poll);
           resolve();
         },
       };
-      const poll = setInterval(() => this.wake(), 20);
       const timer = setTimeout(() => {
-        clearInterval(poll);
         this.waiting.splice(this.waiting.indexOf(entry), 1);
         reject(lngateError(code, "the Lightning peer did not answer in time"));
       }, ms);
-      poll.unref();
       timer.unref();
       this.waiting.push(entry);
     });
@@ -864,7 +879,8 @@ export class LightningNode {
     clearTimeout(this.storeTimer);
     this.options.runtime.leaveGossip(this);
     this.watching?.leave();
-    this.sockets.close();
+    // Undefined if building it has failed.
+    (this.sockets as PeerSockets | undefined)?.close();
     await this.writing;
   }
 }

@@ -61,15 +61,17 @@ export class PeerSockets {
         socket.setTimeout(0);
         if (this.closed) return fail("the node has stopped");
         const descriptor = this.adopt(socket);
-        const begun = this.peers.new_outbound_connection(
-          nodeId,
-          descriptor,
-          ldk.Option_SocketAddressZ.constructor_none(),
-        );
-        if (!(begun instanceof ldk.Result_CVec_u8ZPeerHandleErrorZ_OK))
-          return fail("LDK refuses the connection");
-        socket.write(begun.res);
-        resolve(socket);
+        this.run(() => {
+          const begun = this.peers.new_outbound_connection(
+            nodeId,
+            descriptor,
+            ldk.Option_SocketAddressZ.constructor_none(),
+          );
+          if (!(begun instanceof ldk.Result_CVec_u8ZPeerHandleErrorZ_OK))
+            return fail("LDK refuses the connection");
+          socket.write(begun.res);
+          resolve(socket);
+        });
       });
     });
   }

@@ -135,6 +135,13 @@ interface Entry {
   answer: Uint8Array | undefined;
 }
 
+/**
+ * Answers that are kept for repetitions, of each kind. Asked again can be what the last two states of a channel need; an
+ * older one that is asked for again is unknown (`use`), or costs another record (`take`), and gives nothing away: its
+ * record is gone, and no other message can get it.
+ */
+const KEPT_ANSWERS = 1024;
+
 interface Shelf {
   nextId: number;
   readonly entries: Map<number, Entry>;
@@ -142,6 +149,8 @@ interface Shelf {
   readonly order: number[];
   head: number;
   remaining: number;
+  /** Ids in the order in which they were answered. */
+  readonly answered: number[];
   /** Message (hex) to the id it is bound to. */
   readonly bound: Map<string, number>;
 }
@@ -338,6 +347,7 @@ function emptyShelves(): Record<RecordKind, Shelf> {
     order: [],
     head: 0,
     remaining: 0,
+    answered: [],
     bound: new Map(),
   });
   return { A: empty(), B: empty(), H: empty() };
@@ -381,6 +391,18 @@ function applyAnswer(shelf: Shelf, id: number, answer: Uint8Array): void {
   entry.record?.fill(0);
   entry.record = undefined;
   entry.answer = answer;
+  shelf.answered.push(id);
+  if (shelf.answered.length < 2 * KEPT_ANSWERS) return;
+  for (const old of shelf.answered.splice(0, KEPT_ANSWERS)) {
+    const message = shelf.entries.get(old)?.message;
+    if (message !== undefined) shelf.bound.delete(toHex(message));
+    shelf.entries.delete(old);
+  }
+  // The last of them says which ids a further batch may have.
+  const { order } = shelf;
+  while (shelf.head < order.length - 1 && !isUnused(shelf, order[shelf.head]!)) shelf.head++;
+  order.splice(0, shelf.head);
+  shelf.head = 0;
 }
 
 function applyBurn(shelf: Shelf, firstId: number, count: number): void {

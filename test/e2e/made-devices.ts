@@ -6,7 +6,8 @@ import { createHash } from "node:crypto";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { base32nopad } from "@scure/base";
-import { lockFolder, openFileFlash } from "../../device/boards/node/flash.ts";
+import { openFileFlash } from "../../device/boards/node/flash.ts";
+import { lockPath } from "../../device/boards/node/lock.ts";
 import { DEFAULT_POLICY, type SpendingPolicy } from "../../device/identity.ts";
 import { openVaultToCharge } from "../../device/vault/charging.ts";
 import { recordBytes } from "../../device/vault/records.ts";
@@ -180,7 +181,7 @@ async function madeDevice(number: number): Promise<string> {
   while (!existsSync(folder)) {
     let unlock: () => void;
     try {
-      unlock = lockFolder(cache, "making", () => new Error("somebody makes one"));
+      unlock = lockPath(join(cache, "making.lock"), () => new Error("somebody makes one"));
     } catch {
       await new Promise(resolve => setTimeout(resolve, 50 + Math.random() * 100));
       continue;

@@ -225,6 +225,60 @@ describe("the broker inside the gateway", () => {
     await login(ALICE);
   });
 
+  test("an address that is full of silent strangers lets its own clients in: who was silent longest goes", async () => {
+    const silent: Socket[] = [];
+    const gone: number[] = [];
+    for (let i = 0; i < 32; i++) {
+      const socket = connectTcp(broker.port, "127.0.0.1");
+      raw.push(socket);
+      silent.push(socket);
+      socket.on("error", () => {});
+      socket.on("close", () => gone.push(i));
+      await new Promise(resolve => socket.once("connect", resolve));
+    }
+    const alice = await login(ALICE);
+    expect(await subscribe(alice, linkTopic(ALICE, "down"))).toBe(0);
+    expect(gone).toEqual([0]);
+    await login(BOB);
+    expect([gone, refused]).toEqual([[0], ["broker-too-many-connections"]]);
+  });
+
+  test("a client that floods is read no faster than its budget allows, and then dropped, which is said once", async () => {
+    const frame = Buffer.concat([
+      Buffer.from([0x30, linkTopic(ALICE, "up").length + 3, 0, linkTopic(ALICE, "up").length]),
+      Buffer.from(`${linkTopic(ALICE, "up")}x`),
+    ]);
+    const thousand = Buffer.concat(Array(1000).fill(frame));
+    const alice = await login(ALICE);
+    const bob = await login(BOB);
+    const stream = alice.stream as unknown as Socket;
+    alice.on("error", () => {});
+    stream.on("error", () => {});
+    let isOver = false;
+    let sent = 0;
+    alice.once("close", () => {
+      isOver = true;
+    });
+    const flood = setInterval(() => {
+      // What waits in the kernel's buffers is enough of it.
+      if (isOver || stream.writableLength > 0) return;
+      stream.write(thousand);
+      sent += 1000;
+    }, 5);
+    await until(() => sent > 5000);
+    bob.publish(linkTopic(BOB, "up"), "y");
+    await until(() => received.some(([from]) => from === BOB));
+    await until(() => isOver);
+    clearInterval(flood);
+    const heard = received.filter(([from]) => from === ALICE).length;
+    // A burst, some seconds' worth, and not what has come.
+    expect(heard).toBeLessThan(sent / 2);
+    expect(heard).toBeGreaterThan(400);
+    expect(refused).toEqual(["broker-flood"]);
+    bob.publish(linkTopic(BOB, "up"), "z");
+    await until(() => received.filter(([from]) => from === BOB).length === 2);
+  }, 60_000);
+
   test("many clients that are logged in do not count as strangers", async () => {
     for (let i = 0; i < 40; i++) await login([ALICE, BOB, OWNER][i % 3]!);
     expect(refused).toEqual([]);

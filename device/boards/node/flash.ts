@@ -4,8 +4,6 @@
  *
  * One process at a time: two that sign from one flash would use its records twice.
  */
-import { execFileSync } from "node:child_process";
-import { randomBytes } from "node:crypto";
 import {
   closeSync,
   fdatasyncSync,
@@ -13,18 +11,15 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
-  readdirSync,
-  readFileSync,
   readSync,
   renameSync,
-  rmSync,
-  writeFileSync,
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { lngateError } from "../../../src/errors.ts";
 import type { Flash } from "../../vault/flash.ts";
 import { notErased } from "../../vault/memory-flash.ts";
+import { lockPath } from "./lock.ts";
 
 export interface FileFlash extends Flash {
   /** Gives the folder free for another process. */
@@ -47,8 +42,8 @@ const FILE = "flash.bin";
  */
 export function openFileFlash(folder: string, options: FileFlashOptions = {}): FileFlash {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const unlock = lockFolder(folder, "in-use", pid =>
-    lngateError("device-in-use", `process ${pid} has the device in ${folder} open`),
+  const unlock = lockPath(folder, () =>
+    lngateError("device-in-use", `another process has the device in ${folder} open: end it first`),
   );
   try {
     const file = openOrCreate(folder, options.pageCount ?? 256);
@@ -131,63 +126,4 @@ function flashOver(file: number, sync: boolean, unlock: () => void): FileFlash {
       unlock();
     },
   };
-}
-
-/**
- * Takes a folder for this process and one purpose, until the function it returns is called or the process ends,
- * however it ends. Throws what `busy` makes of the process that has it.
- *
- * Every process leaves a file that names it, and only then looks for the others': of two that start together
- * at least one sees the other. A file whose process is gone counts for nothing and is removed; no name occurs
- * twice, so nobody can remove another's by mistake.
- */
-export function lockFolder(folder: string, what: string, busy: (pid: string) => Error): () => void {
-  const mine = `${what}.${process.pid}.${startOf(process.pid)}.${randomBytes(8).toString("hex")}`;
-  const release = () => rmSync(join(folder, mine), { force: true });
-  writeFileSync(join(folder, mine), "", { flag: "wx", mode: 0o600 });
-  for (const name of readdirSync(folder)) {
-    const [, lock, pid, start] = /^([a-z-]+)\.(\d+)\.([\w-]+)\.[0-9a-f]+$/.exec(name) ?? [];
-    if (lock !== what || pid === undefined || name === mine) continue;
-    if (startOf(Number(pid)) === start) {
-      release();
-      throw busy(pid);
-    }
-    rmSync(join(folder, name), { force: true });
-  }
-  return release;
-}
-
-/** When a living process started, so that its number in another process's hands is not mistaken for it. */
-function startOf(pid: number): string | null {
-  return process.platform === "linux" ? linuxStartOf(pid) : otherStartOf(pid);
-}
-
-function linuxStartOf(pid: number): string | null {
-  try {
-    const boot = readFileSync("/proc/sys/kernel/random/boot_id", "latin1").slice(0, 8);
-    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    // After the name in parentheses: state is the first field, the start in clock ticks since boot the 20th.
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return "ZX".includes(fields[0]!) ? null : `${boot}-${fields[19]}`;
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === "ENOENT" || code === "ESRCH") return null;
-    throw error;
-  }
-}
-
-function otherStartOf(pid: number): string | null {
-  try {
-    const line = execFileSync("ps", ["-o", "stat=", "-o", "lstart=", "-p", String(pid)], {
-      encoding: "latin1",
-      env: { ...process.env, LC_ALL: "C", TZ: "UTC" },
-      stdio: ["ignore", "pipe", "ignore"],
-    }).trim();
-    const [state, ...start] = line.split(/\s+/);
-    return line === "" || state!.startsWith("Z") ? null : start.join("-").replaceAll(":", "-");
-  } catch (error) {
-    // ps ends with 1 if there is no such process.
-    if ((error as { status?: number }).status === 1) return null;
-    throw error;
-  }
 }
