@@ -207,6 +207,11 @@ export interface CheckedExit {
   readonly secrets: SecretStore | null;
 }
 
+/** Throws `exit-invalid` unless this exit could be published: before it is written down, and before a channel ends for it. */
+export function needPublishable(source: ExitSource, exit: Exit): void {
+  checkExit(readExit("the device's exit", writeExit(source, exit, true), () => source.commitmentMaster));
+}
+
 /**
  * Rebuilds an exit and verifies every signature in it. Throws `exit-invalid`: then it can't be published, whoever
  * made it so.

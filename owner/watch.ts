@@ -28,7 +28,7 @@ import { decodeValue, type ValueOf } from "../src/link/schema.ts";
 import { readDeviceInfo } from "./device-files.ts";
 import { chooseDevice, deviceFolder, FLASH_FILE, type Owner, readJson, writeJson } from "./folder.ts";
 import { needVaultHere } from "./image.ts";
-import type { ExitSource } from "./recover-exit.ts";
+import { type ExitSource, needPublishable } from "./recover-exit.ts";
 import { deviceSecrets } from "./seed.ts";
 
 const PAGE_BYTES = 4096;
@@ -65,7 +65,7 @@ export function lookAtExits(path: string, image = join(path, FLASH_FILE)): HeldE
 /**
  * Reads the exit out of the node board in this folder and ends the channel's life on the device: nothing is signed or
  * revoked any more. Again and again it gives the same. Throws `device-in-use`, `exit-none`, `vault-rolled-back`,
- * `exit-not-newest`.
+ * `exit-not-newest`, `exit-invalid` (the channel then goes on).
  */
 export function takeExitOut(path: string, index?: number): HeldExit {
   needVaultHere(path);
@@ -73,8 +73,9 @@ export function takeExitOut(path: string, index?: number): HeldExit {
   try {
     const { vault } = board;
     const { exit, changes } = exitIn(path, vault, index);
+    const held = publishable(sourceOf(vault), exit);
     if (changes.length > 0) vault.journal.commit(changes);
-    return { source: sourceOf(vault), exit };
+    return held;
   } finally {
     board.close();
   }
@@ -118,7 +119,7 @@ export function takeExitFromImage(path: string, image: string, erased: boolean, 
       "exit-not-ended",
       `in this image the channel is still open: whatever the board signs from now on makes this exit poison. Have the board print its exit instead (device.exit(), then --from FILE); if it can't run any more, erase it, and say --erased. If it has run since the image was read out, erasing does not help: then only the bridge can close`,
     );
-  return { source: sourceOf(vault), exit };
+  return publishable(sourceOf(vault), exit);
 }
 
 /**
@@ -160,7 +161,13 @@ export function takeExitFromText({ folder, keys }: Owner, printed: string, index
   noteSeen(path, state);
   const secrets = commitmentSecrets(commitmentMaster);
   const exit = exitOf(state, { identity, ...derivedKeys(identity, nobleCurve, secrets) }, chosen);
-  return { source: { network, deviceId, keys: identity, commitmentMaster }, exit };
+  return publishable({ network, deviceId, keys: identity, commitmentMaster }, exit);
+}
+
+/** Throws `exit-invalid` for an exit that nobody can publish: before a channel is ended for it. */
+function publishable(source: ExitSource, exit: Exit): HeldExit {
+  needPublishable(source, exit);
+  return { source, exit };
 }
 
 function sourceOf({ identity }: Vault): ExitSource {
