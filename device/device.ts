@@ -377,7 +377,7 @@ export function openDevice(board: Board): Device {
     while (inbox.length > 0 && !resting) {
       const message = inbox.shift()!;
       if (message.type === "step" && message.paid !== undefined) {
-        for (const receipt of message.paid) run({ type: "message", message: { type: "paid", ...receipt } });
+        for (const preimage of message.paid) run({ type: "message", message: { type: "paid", preimage } });
         resting = true;
         cancelRest = board.after(0, () => {
           resting = false;

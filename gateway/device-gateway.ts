@@ -193,7 +193,7 @@ export class DeviceGateway {
         // With that the device can believe that a closed channel has ended.
         if (this.row?.stage === "closed") this.tellChannel();
       },
-      paid: (preimage, feeMsat) => this.deviceSigner.paid({ preimage, feeMsat }),
+      paid: preimage => this.deviceSigner.paid(preimage),
       start: (invoice, text, paymentId, limits) => this.startPayment(invoice, text, paymentId, limits),
       underWay: paymentId => this.node?.hasPayment(paymentId) ?? false,
       now: () => Date.now(),

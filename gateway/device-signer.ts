@@ -48,8 +48,6 @@ export interface DeviceSignerOptions {
   wrongAnswer(error: Error): void;
 }
 
-type Receipt = NonNullable<Step["paid"]>[number];
-
 /**
  * The bridge reveals the preimage and signs the state without the HTLC in one go, so the step for that state follows
  * within a store's write: one message less on the air is worth that.
@@ -86,7 +84,7 @@ interface Views {
 
 export class DeviceSigner {
   private readonly options: DeviceSignerOptions;
-  private readonly receipts: Receipt[] = [];
+  private readonly receipts: Uint8Array[] = [];
   /** Preimages (hex) that went out in this session. */
   private readonly told = new Set<string>();
   private readonly keysMade = new Map<string, CommitmentKeys>();
@@ -125,12 +123,12 @@ export class DeviceSigner {
   }
 
   /** A payment has arrived: the device is told with the next step, or alone if none comes at once. */
-  paid(receipt: Receipt): void {
-    this.receipts.push(receipt);
+  paid(preimage: Uint8Array): void {
+    this.receipts.push(preimage);
     setTimeout(() => {
-      for (const { preimage, feeMsat } of this.receipts.splice(0)) {
+      for (const preimage of this.receipts.splice(0)) {
         this.told.add(toHex(preimage));
-        this.options.send({ type: "paid", preimage, feeMsat });
+        this.options.send({ type: "paid", preimage });
       }
     }, RECEIPT_WAIT_MS);
   }
@@ -276,8 +274,8 @@ export class DeviceSigner {
           views.holder = viewKey(view);
           // A receipt that got lost would make the device refuse a state in which its HTLC is gone.
           for (const preimage of (part.kind === "holder" && part.preimages) || []) {
-            const queued = this.receipts.some(receipt => equal(receipt.preimage, preimage));
-            if (!queued && !this.told.has(toHex(preimage))) this.receipts.push({ preimage, feeMsat: 0 });
+            const queued = this.receipts.some(receipt => equal(receipt, preimage));
+            if (!queued && !this.told.has(toHex(preimage))) this.receipts.push(preimage);
           }
           break;
         }
@@ -342,7 +340,7 @@ export class DeviceSigner {
     }
     if (chosen.length === 0) return null;
     if (this.receipts.length > 0) step.paid = this.receipts.splice(0, MAX_HTLCS);
-    for (const { preimage } of step.paid ?? []) this.told.add(toHex(preimage));
+    for (const preimage of step.paid ?? []) this.told.add(toHex(preimage));
     this.nextId++;
     return { id: step.id, keysId, step, parts: chosen, sighashes, views };
   }

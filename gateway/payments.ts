@@ -58,7 +58,7 @@ export interface PaymentsOptions {
   readonly fees: ServiceFees;
   readonly log: Log;
   /** Tells the device that a payment has arrived. */
-  paid(preimage: Uint8Array, feeMsat: number): void;
+  paid(preimage: Uint8Array): void;
   /** Tells the device that a payment has failed. */
   failed(paymentHash: Uint8Array, code: string, sentence: string): void;
   /** Asks LDK to pay; asked twice for one id, it pays once. Throws a stable code if it does not even try. */
@@ -277,12 +277,8 @@ export class Payments {
     return row !== undefined && this.options.underWay(paymentIdOf(paymentHash, row.attempt));
   }
 
-  private report(
-    paymentHash: Uint8Array,
-    { preimage, feeMsat, failure }: PaymentRow,
-    sentence?: string,
-  ): void {
-    if (preimage) this.options.paid(preimage, feeMsat ?? 0);
+  private report(paymentHash: Uint8Array, { preimage, failure }: PaymentRow, sentence?: string): void {
+    if (preimage) this.options.paid(preimage);
     else if (failure) this.options.failed(paymentHash, failure, sentence ?? SENTENCES[failure] ?? failure);
   }
 

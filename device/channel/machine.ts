@@ -87,7 +87,7 @@ function receive(work: Work, message: ToDevice): Transition {
       if (fitsIn(context, taken)) return taken;
       // Nothing of it is kept, and nothing of it is told.
       const full: Work = { context, state: backTo(before, work.state), answer: {}, decided: [] };
-      for (const { preimage } of message.paid || []) takePreimage(full, preimage);
+      for (const preimage of message.paid || []) takePreimage(full, preimage);
       noteRefusal(
         full,
         lngateError("vault-full", "the device's flash has no room for this state of the channel"),
@@ -145,7 +145,7 @@ function takeStep(work: Work, step: Step): void {
     if (value !== undefined) wholly(work, attempt => taken(attempt, value));
   }
   // A receipt is welcome in every phase.
-  for (const { preimage } of paid || []) takePreimage(work, preimage);
+  for (const preimage of paid || []) takePreimage(work, preimage);
   try {
     // What ends the channel or follows its end is answered after it too, and then alone.
     const alone = ended && (spend !== undefined || toLeave !== undefined);

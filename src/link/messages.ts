@@ -187,10 +187,6 @@ const settling = message(6, "settling", {
   maxCltvExpiry: optional([3, uint(UINT32)]),
 });
 
-/** A payment has arrived. */
-const receiptFields = { preimage: [1, hash], feeMsat: [2, uint(UINT53)] } as const;
-const receiptKind = record(receiptFields);
-
 // ── gateway → device ─────────────────────────────────────────────────────────────────────────────────────
 
 /**
@@ -242,7 +238,7 @@ const step = message(16, "step", {
     record({ ourSat: [1, uint(UINT53)], theirSat: [2, uint(UINT53)], theirScript: [3, bytesUpTo(80)] }),
   ]),
   /** What `paid` says, where it would go out at the same moment: taken before everything else. */
-  paid: optional([8, list(receiptKind, MAX_HTLCS)]),
+  paid: optional([8, list(hash, MAX_HTLCS)]),
   /** Hand out the finished signature of our commitment `number`, which has to be the newest: a forced close. */
   leave: optional([9, uint(UINT53)]),
   /** Sign one input of a transaction that collects from a commitment of the bridge's on the chain. */
@@ -253,7 +249,7 @@ const step = message(16, "step", {
  * A payment has arrived: the receipt. Not answered; it is sent again when the device asks for the payment again.
  * It comes before the step that takes the HTLC out of the commitments, so that nobody waits for that.
  */
-const paid = message(17, "paid", receiptFields);
+const paid = message(17, "paid", { preimage: [1, hash] });
 
 /** A payment has failed for good, or a request can't be served: the code says why. */
 const failed = message(18, "failed", {

@@ -2,6 +2,7 @@ import { describe, expect, test } from "@jest/globals";
 import { sighash } from "../../src/bitcoin/sighash.ts";
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
+import { sha256 } from "../../src/bytes/hash.ts";
 import { htlcScript, toLocalScript } from "../../src/lightning/channel.ts";
 import { signedAnchorBump, signedCommitment } from "../../src/lightning/commitment.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
@@ -99,7 +100,9 @@ describe("the exit that the owner reads out", () => {
       { number: 1, point: bridgePoint(1), view: after },
       { number: 0, point: bridgePoint(0), view: before },
     ];
-    expect(rig.box.exits).toEqual([{ ...exit, theirs, secrets: { count: 0, secrets: [] } }]);
+    expect(rig.box.exits).toEqual([
+      { ...exit, theirs, secrets: { count: 0, secrets: [] }, paymentHashes: [sha256(rig.preimage("toll"))] },
+    ]);
   });
 
   test("has no anchor while an HTLC is pending, and of the bridge's commitments none that is revoked", () => {
@@ -110,7 +113,8 @@ describe("the exit that the owner reads out", () => {
     rig.box.run({ type: "exit", index: 1 });
     const theirs = [{ number: 1, point: bridgePoint(1), view: exit.view }];
     const secrets = { count: 1, secrets: [bridgeSecret(0)] };
-    expect(rig.box.exits).toEqual([{ ...exit, theirs, secrets }]);
+    const paymentHashes = [sha256(rig.preimage("toll"))];
+    expect(rig.box.exits).toEqual([{ ...exit, theirs, secrets, paymentHashes }]);
   });
 
   test("tells every secret of the bridge's, after hundreds of states and a power cut", () => {
@@ -143,7 +147,7 @@ describe("the exit that the owner reads out", () => {
     rig.box.run({ type: "exit", index: 1 });
     const theirs = [{ number: 1, point: bridgePoint(1), view: exit.view }];
     const secrets = { count: 1, secrets: [bridgeSecret(0)] };
-    expect(rig.box.exits).toEqual([{ ...exit, theirs, secrets }]);
+    expect(rig.box.exits).toEqual([{ ...exit, theirs, secrets, paymentHashes: [] }]);
   });
 
   test("is not there where there is no channel", () => {

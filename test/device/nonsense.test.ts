@@ -83,15 +83,13 @@ function nonsense(random: () => number, rig: Rig): ToDevice {
           },
         }
       : {}),
-    ...maybe("paid", () =>
-      many(3, () => ({ preimage: pick(rig.preimage("toll"), bytes(32)), feeMsat: number() })),
-    ),
+    ...maybe("paid", () => many(3, () => pick(rig.preimage("toll"), bytes(32)))),
   });
   return pick<() => ToDevice>(
     step,
     step,
     step,
-    () => ({ type: "paid", preimage: pick(rig.preimage("toll"), bytes(32)), feeMsat: number() }),
+    () => ({ type: "paid", preimage: pick(rig.preimage("toll"), bytes(32)) }),
     () => ({
       type: "failed",
       code: "x".repeat(below(65)),

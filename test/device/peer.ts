@@ -319,7 +319,7 @@ export class Peer {
       return;
     }
     if (known === "paid") {
-      this.send({ type: "paid", preimage: fate.preimage, feeMsat: fate.feeMsat });
+      this.send({ type: "paid", preimage: fate.preimage });
     } else if (known === "failed") {
       this.send({
         type: "failed",

@@ -172,7 +172,7 @@ export class Rig {
   }
 
   paid(name: string): void {
-    this.say({ type: "paid", preimage: this.preimage(name), feeMsat: 0 });
+    this.say({ type: "paid", preimage: this.preimage(name) });
   }
 
   failed(name: string): void {

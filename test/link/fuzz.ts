@@ -103,7 +103,7 @@ export function messagesToDevice(runs: number, seed: number): Uint8Array[] {
   const hash = new Uint8Array(32);
   const examples: ToDevice[] = [
     { type: "step", id: 1, revoked: { number: 1, secret: hash } },
-    { type: "paid", preimage: hash, feeMsat: 1 },
+    { type: "paid", preimage: hash },
     { type: "failed", paymentHash: hash, code: "no-route", sentence: "there is no way" },
     { type: "channel", index: 1, state: "ready" },
     { type: "settle", paymentHash: hash, amountMsat: 1_000_000, maxFeeMsat: 1_000 },

@@ -79,7 +79,7 @@ class Desk {
       fees: this.fees,
       log: createLog("info", line => void this.lines.push(line.slice(24).trim())),
       failed: (paymentHash, code, sentence) => void say({ type: "failed", paymentHash, code, sentence }),
-      paid: (preimage, feeMsat) => void say({ type: "paid", preimage, feeMsat }),
+      paid: preimage => void say({ type: "paid", preimage }),
       start: invoice => void this.started.push(toHex(invoice.paymentHash)),
       underWay: () => false,
       now,

@@ -115,7 +115,7 @@ class FeeWorld {
         this.codes.push(code);
         this.send({ type: "failed", paymentHash, code, sentence });
       },
-      paid: (preimage, feeMsat) => void this.send({ type: "paid", preimage, feeMsat }),
+      paid: preimage => void this.send({ type: "paid", preimage }),
       start: invoice => this.peer.offer(this.fateOf(invoice.paymentHash)),
       underWay: paymentId => this.fates.some(fate => isIdOf(fate, paymentId) && this.peer.outcomeOf(fate)),
       now: () => NOW_MS,
