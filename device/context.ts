@@ -43,7 +43,7 @@ export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" 
       (proposal: Proposal) => channelOf(identity, proposal),
     ),
     roomBytes: vault.journal.capacity,
-    fits: changes => vault.journal.fits(changes),
+    fits: (changes, spareBytes) => vault.journal.fits(changes, spareBytes),
     get nowMs() {
       return board.now();
     },

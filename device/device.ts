@@ -8,14 +8,15 @@
 import { equal, toHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { checkPayable, decodeInvoice } from "../src/lightning/bolt11.ts";
-import { type Step, type ToDevice, toDevice, toGateway } from "../src/link/messages.ts";
+import { type Step, type ToDevice, type ToGateway, toDevice, toGateway } from "../src/link/messages.ts";
 import { serviceFeeMsat } from "../src/link/service-fee.ts";
 import { type LinkEffect, linkClient } from "../src/link/session.ts";
 import { linkTopic } from "../src/link/topics.ts";
 import type { Board, MqttConnection } from "./board.ts";
 import type { Effect } from "./channel/context.ts";
+import { latestChannel } from "./channel/exiting.ts";
 import { type Input, transition } from "./channel/machine.ts";
-import { POINTS_AHEAD } from "./channel/normal.ts";
+import { CHANNEL_ENDED, POINTS_AHEAD } from "./channel/normal.ts";
 import { highestExpiry, knownPayment, spendableMsat } from "./channel/paying.ts";
 import { type ChannelState, type Payment, readState } from "./channel/state.ts";
 import { contextOf } from "./context.ts";
@@ -262,11 +263,14 @@ export function openDevice(board: Board): Device {
 
   function exit(): string {
     const { journal, identity } = board.vault;
-    run({ type: "exit", index: channel.books.index });
+    run({ type: "exit", index: latestChannel(channel) });
     return exitText(journal, identity);
   }
 
   function forget(index: number): void {
+    if (!(index >= 1 && Math.floor(index) === index)) {
+      throw lngateError("bad-argument", "forget() takes the number of a channel");
+    }
     run({ type: "forget", index });
   }
 
@@ -422,8 +426,8 @@ export function openDevice(board: Board): Device {
         vault.records.erase(effect.kind, effect.below);
         return;
       case "send":
-        // What cannot be sent now is sent again when a session begins.
-        if (link.isUp()) linked(link.send(toGateway.encode(effect.message), board.ticks()));
+        // What cannot be sent now is sent again when a session begins, or asked for again.
+        if (link.isUp()) tell(effect.message);
         return;
       case "decided":
         decided(effect.payment);
@@ -434,6 +438,18 @@ export function openDevice(board: Board): Device {
     }
   }
 
+  /** A gateway that acknowledges nothing is told no more: what it wants to know it asks again. */
+  function tell(message: ToGateway): void {
+    let effects: readonly LinkEffect[];
+    try {
+      effects = link.send(toGateway.encode(message), board.ticks());
+    } catch (error) {
+      if (codeOf(error) !== "link-busy") throw error;
+      return;
+    }
+    linked(effects);
+  }
+
   function decided(payment: Payment): void {
     const mine = paying.filter(entry => equal(entry.hash, payment.paymentHash));
     paying = paying.filter(entry => mine.indexOf(entry) < 0);
@@ -441,7 +457,12 @@ export function openDevice(board: Board): Device {
       if (payment.preimage) waiter.resolve(receiptOf(payment));
       else
         waiter.reject(
-          lngateError(payment.failure || "payment-failed", "the payment failed; nothing was paid"),
+          payment.failure === CHANNEL_ENDED
+            ? lngateError(
+                CHANNEL_ENDED,
+                "its channel has ended, and it may have been paid: the invoice is not paid again",
+              )
+            : lngateError(payment.failure || "payment-failed", "the payment failed; nothing was paid"),
         );
     }
   }
@@ -489,7 +510,12 @@ export function openDevice(board: Board): Device {
       context.keysFor(parameters.proposal, true, context.pointOf(books.index, holder.number + 1));
     }
     const next = channel.counterparty?.nextPoint;
-    if (step.revoked && next) context.keysFor(parameters.proposal, false, next);
+    try {
+      if (step.revoked && next) context.keysFor(parameters.proposal, false, next);
+    } catch (error) {
+      // A point of the bridge's that is none: the commitment that it is for will be refused.
+      if (codeOf(error) === undefined) throw error;
+    }
   }
 
   return {

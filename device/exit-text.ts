@@ -19,7 +19,7 @@ export const exitTextKind = record({
   deviceId: [1, text(8)],
   values: [
     2,
-    list(record({ key: [1, uint(UINT16)], value: [2, bytesUpTo(8192)] }), KEY.payments + MAX_SECRETS),
+    list(record({ key: [1, uint(UINT16)], value: [2, bytesUpTo(32768)] }), KEY.payments + MAX_SECRETS),
   ],
 });
 

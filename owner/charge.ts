@@ -60,6 +60,9 @@ export function paymentsFor(records: Counts): number {
   return Math.max(0, Math.min(of("A"), of("B"), of("H")));
 }
 
+/** Ids that a gateway may have given to batches of which nothing is known here. */
+const MOST_LOST_IDS = 65_536;
+
 export interface ChargeProgress {
   readonly payments: number;
   readonly target: number;
@@ -284,7 +287,16 @@ class Charger {
     );
     this.needSetup = needSetup;
     this.needRun = needRun;
-    const next = (kind: Kind) => Math.max(nextId[kind], end(kind), ends[kind]);
+    const next = (kind: Kind) => {
+      const own = Math.max(end(kind), ends[kind]);
+      // What it has begun and lost; not more, or one word of its would use up all ids that there are.
+      if (nextId[kind] > own + MOST_LOST_IDS)
+        throw lngateError(
+          "threshold-wrong-batch",
+          `the gateway says that ${nextId[kind] - own} presignatures of kind ${kind} were begun that this computer knows nothing of`,
+        );
+      return Math.max(nextId[kind], own);
+    };
     return { A: next("A"), B: next("B") };
   }
 
@@ -398,7 +410,8 @@ class Charger {
       if (consequence === "reset" || consequence === "lock") {
         const { run: _ended, ...kept } = this.state;
         const { [kind]: _destroyed, ...setups } = kept.setups;
-        this.save({ ...kept, setups, standing });
+        // What the gateway says that it has seen makes new transfers necessary, but it counts and locks on its side only.
+        this.save({ ...kept, setups, standing: wasRefused(error) ? kept.standing : standing });
       }
       const code = codeOf(error);
       if (code?.startsWith("threshold-") && !wasRefused(error))

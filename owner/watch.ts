@@ -197,7 +197,7 @@ function exitIn(path: string, vault: Vault, index?: number) {
  */
 function channelIn({ books, parameters, holder, former }: ChannelState, index?: number): number {
   const present = holder !== null && parameters?.funding ? [books.index] : [];
-  const held = [...(former ?? []).map(each => each.index), ...present];
+  const held = [...(former ?? []).map(each => each.index).reverse(), ...present];
   const chosen = index ?? held[held.length - 1];
   if (chosen === undefined) throw lngateError("exit-none", "the device holds no channel that could be left");
   if (!held.includes(chosen))

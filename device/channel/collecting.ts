@@ -5,6 +5,7 @@
  * is given in every phase; it costs a nonce, so what payments in flight need is kept back, and an answer is kept.
  */
 import { sighash } from "../../src/bitcoin/sighash.ts";
+import { txidOf } from "../../src/bitcoin/transaction.ts";
 import { equal } from "../../src/bytes/bytes.ts";
 import { isValidScalar } from "../../src/bytes/scalar.ts";
 import { lngateError } from "../../src/errors.ts";
@@ -17,7 +18,7 @@ import { demand } from "./demand.ts";
 import { endChannel } from "./exiting.ts";
 import { recordsFor } from "./paying.ts";
 import { inFlight } from "./rules.ts";
-import { MAX_COLLECTED, type Proposal } from "./state.ts";
+import { MAX_COLLECTED, MAX_SUMS, type Proposal } from "./state.ts";
 
 /** The finished signature of our newest commitment, for the gateway to publish it: the channel ends with this. */
 export function leave(work: Work, number: number): void {
@@ -39,11 +40,6 @@ export function collect(work: Work, spend: NonNullable<Step["spend"]>): void {
   const { identity, keysFor, curve } = work.context;
   const { point, secret, htlc, inputs, input, amountSat, valueSat, locktime } = spend;
   const proposal = proposalOf(work, spend.index);
-  demand(
-    "close-balance",
-    input < inputs.length && valueSat >= amountSat - identity.policy.maxCloseFeeSat && valueSat > 0,
-    "collecting an output would cost more than the highest fee allowed",
-  );
   const keys = keysFor(proposal, false, point);
   const script =
     htlc === undefined
@@ -66,13 +62,22 @@ export function collect(work: Work, spend: NonNullable<Step["spend"]>): void {
     outputs: [{ valueSat, script: identity.shutdownScript }],
     locktime,
   };
-  const hash = sighash(transaction, input, script, amountSat);
-  const { answers, count } = work.state.collected || { answers: [], count: 0 };
-  const known = answers.filter(answer => equal(answer.sighash, hash))[0];
+  const hash = input < inputs.length ? sighash(transaction, input, script, amountSat) : null;
+  const { answers, sums, count } = work.state.collected || { answers: [], sums: [], count: 0 };
+  const known = answers.filter(answer => hash !== null && equal(answer.sighash, hash))[0];
   if (known !== undefined) {
     work.answer.own = known.own;
     return;
   }
+  // A signature commits to the value of its own input only: what was signed of the same transaction counts.
+  const id = txidOf(transaction).subarray(0, 8);
+  let sumSat = amountSat;
+  for (const sum of sums) if (equal(sum.transaction, id)) sumSat += sum.sat;
+  demand(
+    "close-balance",
+    hash !== null && valueSat >= sumSat - identity.policy.maxCloseFeeSat && valueSat > 0,
+    "collecting would cost more than the highest fee allowed",
+  );
   demand("close-state", count < MAX_QUESTIONS, "too much was asked to be collected from one channel");
   const { H } = recordsFor(inFlight(work.state).length);
   needRecords(work, { H: H + 1 });
@@ -86,12 +91,18 @@ export function collect(work: Work, spend: NonNullable<Step["spend"]>): void {
           point,
         );
   const record = takeRecord(work, "H");
-  const own = signWithNonce(record.bytes, key, hash);
+  const own = signWithNonce(record.bytes, key, hash!);
   record.bytes.fill(0);
   key.fill(0);
   work.answer.own = own;
-  const kept = [{ sighash: hash, own }].concat(answers.slice(0, MAX_COLLECTED - 1));
-  work.state = { ...work.state, collected: { count: count + 1, answers: kept } };
+  const collected = {
+    count: count + 1,
+    answers: [{ sighash: hash!, own }].concat(answers.slice(0, MAX_COLLECTED - 1)),
+    sums: [{ transaction: id, sat: sumSat }].concat(
+      sums.filter(sum => !equal(sum.transaction, id)).slice(0, MAX_SUMS - 1),
+    ),
+  };
+  work.state = { ...work.state, collected };
 }
 
 /** The present channel, or one before it. */

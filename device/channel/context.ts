@@ -32,8 +32,8 @@ export interface Context extends KeySource {
   secretOf(index: number, number: number): Uint8Array;
   /** Bytes of values that fit into the journal. */
   readonly roomBytes: number;
-  /** Whether a commit of these changes fits into it, and what lives after it. */
-  fits(changes: readonly Change[]): boolean;
+  /** Whether a commit of these changes fits into it, and what lives after it with so much to spare. */
+  fits(changes: readonly Change[], spareBytes: number): boolean;
   /** Unix milliseconds. The clock may lie: whoever serves the board its time may be the gateway. */
   readonly nowMs: number;
   /** Milliseconds of a clock that nobody sets, since some moment of this boot; and how often the board has booted. */

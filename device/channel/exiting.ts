@@ -52,6 +52,12 @@ export function takeExit(work: Work, index: number): void {
   endChannel(work);
 }
 
+/** The newest channel that the owner could leave: one that is not funded yet has no money in it. */
+export function latestChannel({ books, parameters, former }: ChannelState): number {
+  const last = parameters?.funding ? undefined : (former || [])[0];
+  return last ? last.index : books.index;
+}
+
 /** From here on nothing of the channel is signed or revoked. (One that was closed has ended already.) */
 export function endChannel(work: Work): void {
   const { books } = work.state;

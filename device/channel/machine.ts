@@ -68,7 +68,7 @@ export function transition(state: ChannelState, context: Context, input: Input):
       takeExit(work, input.index);
       return done(work, state, []);
     case "forget": {
-      const kept = (state.former || []).filter(each => each.index > input.index);
+      const kept = (state.former || []).filter(each => !(each.index <= input.index));
       work.state = { ...state, former: kept.length > 0 ? kept : null };
       return done(work, state, []);
     }
@@ -130,9 +130,16 @@ function answered(work: Work, before: ChannelState, id: number): Transition {
   return done(work, before, [send({ type: "stepped", id, ...work.answer })]);
 }
 
+/** What must always find room beside a state: that the channel ends or is locked, and the receipts of payments in flight. */
+function spareBytes(state: ChannelState): number {
+  return 64 + 64 * inFlight(state).length;
+}
+
 /** What does not fit into the flash is refused before it is written: a commit never fails for it. */
-function fitsIn(context: Context, { effects }: Transition): boolean {
-  for (const effect of effects) if (effect.type === "persist" && !context.fits(effect.changes)) return false;
+function fitsIn(context: Context, { state, effects }: Transition): boolean {
+  for (const effect of effects) {
+    if (effect.type === "persist" && !context.fits(effect.changes, spareBytes(state))) return false;
+  }
   return true;
 }
 

@@ -24,7 +24,7 @@ import {
   paidSat,
   visibleMsat,
 } from "./rules.ts";
-import { finishOwn, htlcSignature, partialFor } from "./signing.ts";
+import { finishOwn, htlcSignature, needOwn, partialFor } from "./signing.ts";
 import {
   type ChannelState,
   type Counterparty,
@@ -35,6 +35,9 @@ import {
   secretStore,
   type View,
 } from "./state.ts";
+
+/** The channel has ended while nobody could say what became of the payment. */
+export const CHANNEL_ENDED = "payment-channel-ended";
 
 /** How many commitment points the gateway is given in advance. */
 export const POINTS_AHEAD = 6;
@@ -64,8 +67,12 @@ function keepRecords(work: Work, view: View, ours: boolean): void {
   if (holder === null || counterparty === null) return;
   const newest = ours ? holder.view : counterparty.view;
   const live = liveViews(work.state);
+  const payments = inFlight(work.state);
+  // A payment in pieces brings a state for each that goes: every further piece counts as a payment.
+  const pieces = payments.map(({ paymentHash }) => piecesOf(view, paymentHash));
   const isUnheard =
     live.every(each => each.feeratePerKw !== view.feeratePerKw) ||
+    pieces.some(count => count > 1) ||
     view.htlcs.some(htlc => htlc.incoming && live.every(each => !holds(each, htlc)));
   const isLess = view.htlcs.length < newest.htlcs.length && view.htlcs.every(htlc => holds(newest, htlc));
   if (isLess && view.feeratePerKw === newest.feeratePerKw) return;
@@ -74,14 +81,19 @@ function keepRecords(work: Work, view: View, ours: boolean): void {
   if (due[side] > 0 && !isUnheard) {
     due[side]--;
   } else {
-    const payments = inFlight(work.state);
-    needRecords(work, recordsFor(payments.length + 1));
+    let count = 1;
+    for (const each of pieces) count += Math.max(1, each);
+    needRecords(work, recordsFor(count));
     due[other] = Math.min(due[other] + 1, mostDue(payments, work.state.parameters!.proposal));
   }
   work.state = { ...work.state, books: { ...books, due } };
 }
 
 type Htlc = View["htlcs"][number];
+
+function piecesOf(view: View, paymentHash: Uint8Array): number {
+  return view.htlcs.filter(htlc => !htlc.incoming && equal(htlc.paymentHash, paymentHash)).length;
+}
 
 function holds(view: View, { paymentHash, incoming }: Htlc): boolean {
   return view.htlcs.some(each => each.incoming === incoming && equal(each.paymentHash, paymentHash));
@@ -195,13 +207,15 @@ function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
     isValid(htlcSignatures[i]!, commitment.htlcs[i]!.sighash, keys.countersignatoryHtlc);
   }
   const { anchorPartial } = part;
-  const ownSignature = finishOwn(work, part.partial, commitment.sighash);
   const anchor = view.htlcs.length > 0 ? null : anchorSighash(identity, commitment);
   demand(
     "exit-before-revoke",
     anchor === null || anchorPartial !== undefined,
     "a state without HTLCs needs the signature of its anchor",
   );
+  // All that can be wrong but the answers themselves, before a record is read: what is read is used up.
+  needOwn(work, anchor && anchorPartial ? [part.partial, anchorPartial] : [part.partial]);
+  const ownSignature = finishOwn(work, part.partial, commitment.sighash);
   const kept: Holder = {
     number: part.number,
     view,
@@ -286,7 +300,8 @@ function noteHtlcs(work: Work, view: View): void {
 
 /**
  * Closes the books on payments that are over: paid and gone from both newest commitments, or said to have
- * failed, gone from every commitment that is not revoked, and the balance whole without it. `ended`: or on all of them.
+ * failed, gone from every commitment that is not revoked, and the balance whole without it. `ended`: on all others too,
+ * as the channel that they are in is said to have ended.
  */
 export function settleBooks(work: Work, ended = false): void {
   const { holder, counterparty, parameters } = work.state;
@@ -295,28 +310,35 @@ export function settleBooks(work: Work, ended = false): void {
   const newest = [holder.view, counterparty.view];
   const live = liveViews(work.state);
   const { serviceFee } = work.context.identity;
-  let { baseSat, hour, day, owedMsat } = work.state.books;
+  let { baseSat, hour, day, owedMsat, forgotten } = work.state.books;
   let payments = work.state.payments;
 
   for (let i = 0; i < payments.length; i++) {
     const payment = payments[i];
     if (!payment || payment.settled) continue;
-    const gone = (views: readonly View[]) => ended || views.every(view => visibleMsat(view, payment) === 0);
+    const gone = (views: readonly View[]) => views.every(view => visibleMsat(view, payment) === 0);
     const others = inFlight({ ...work.state, payments }).filter(other => other !== payment);
     const whole = (view: View) =>
-      ended ||
       balanceIsWhole(view, baseSat, others, view === holder.view ? ourDustLimitSat : theirDustLimitSat);
     if (payment.preimage) {
-      if (!gone(newest)) continue;
+      if (!ended && !gone(newest)) continue;
       baseSat -= paidSat(payment);
       // What no commitment has shown is taken to be all that was allowed: only so much could have left us.
       if (payment.settlement) owedMsat = Math.max(0, owedMsat - (payment.htlcMsat || payment.limitMsat));
-    } else if (!payment.failure || !gone(live) || !live.every(whole)) continue;
+    }
+    const isFailed = payment.failure !== undefined && gone(live) && live.every(whole);
+    if (!payment.preimage && !isFailed && !ended) continue;
     const { invoice: _, ...rest } = payment;
-    const closed: Payment = { ...rest, settled: true };
+    let closed: Payment = { ...rest, settled: true };
+    // It may yet be taken on the chain: its invoice is not paid again, and what it may have cost counts.
+    const isLost = !payment.preimage && !isFailed;
+    if (isLost) {
+      closed = { ...closed, failure: CHANNEL_ENDED };
+      forgotten = Math.max(forgotten, payment.expiresAt);
+    }
     if (!payment.preimage) work.decided = work.decided.concat(closed);
     payments = payments.map((other, j) => (j === i ? closed : other));
-    if (payment.settlement) continue;
+    if (payment.settlement || isLost) continue;
     const unspentMsat = payment.preimage
       ? payment.limitMsat - spentMsat(work.state, payment)
       : payment.limitMsat + serviceFeeMsat(serviceFee, payment.amountMsat);
@@ -328,7 +350,11 @@ export function settleBooks(work: Work, ended = false): void {
   // Rounding to whole satoshis is undone, and what came in counts.
   baseSat = Math.max(baseSat, Math.min(...newest.map(ourBalanceSat)));
   if (payments !== work.state.payments || baseSat !== work.state.books.baseSat) {
-    work.state = { ...work.state, payments, books: { ...work.state.books, baseSat, hour, day, owedMsat } };
+    work.state = {
+      ...work.state,
+      payments,
+      books: { ...work.state.books, baseSat, hour, day, owedMsat, forgotten },
+    };
   }
 }
 
@@ -338,10 +364,14 @@ function giveBack(window: SpendingWindow, serial: number | undefined, unspentMsa
   return { ...window, spentMsat: Math.max(0, window.spentMsat - unspentMsat) };
 }
 
-/** Records the gateway's word that a payment has failed; `settleBooks` decides when to believe it. */
+/** Records the gateway's first word that a payment has failed; `settleBooks` decides when to believe it. */
 export function takeFailure(work: Work, paymentHash: Uint8Array, code: string): void {
   const payments = work.state.payments.map(payment =>
-    payment && !payment.settled && !payment.preimage && equal(payment.paymentHash, paymentHash)
+    payment &&
+    !payment.settled &&
+    !payment.failure &&
+    !payment.preimage &&
+    equal(payment.paymentHash, paymentHash)
       ? { ...payment, failure: code }
       : payment,
   );

@@ -8,6 +8,7 @@ import { encodeValue } from "../../src/link/schema.ts";
 import { fundingOf } from "../../src/link/transactions.ts";
 import { needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
+import { recordsFor } from "./paying.ts";
 import { checkProposal } from "./rules.ts";
 import { partialFor } from "./signing.ts";
 import type { ChannelState, Former, Proposal } from "./state.ts";
@@ -36,6 +37,9 @@ export function propose(work: Work, proposal: Proposal): void {
   );
   const former = formerAfter(state);
   checkProposal(context, proposal, former);
+  // Each try costs some of them, and is asked for again as long as somebody waits: enough for a payment are kept.
+  const { A, B } = recordsFor(1);
+  needRecords(work, { A: A + 1 + proposal.deposits.length, B: B + 2 });
   work.state = {
     ...state,
     books: { ...books, phase: "opening", index: proposal.index, baseSat: proposal.channelSat },

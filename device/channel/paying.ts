@@ -11,7 +11,15 @@ import type { DeviceIdentity } from "../identity.ts";
 import { type Context, needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { dustSat, inFlight, paidSat } from "./rules.ts";
-import type { ChannelState, Cursors, Former, Payment, Proposal, SpendingWindow } from "./state.ts";
+import {
+  type ChannelState,
+  type Cursors,
+  type Former,
+  MAX_PAID,
+  type Payment,
+  type Proposal,
+  type SpendingWindow,
+} from "./state.ts";
 
 /** A decoded, checked invoice and what the owner's application is ready to pay for routing. */
 export interface PaymentOrder {
@@ -60,7 +68,7 @@ export function mostDue(payments: readonly Payment[], proposal: Proposal): numbe
  * Bytes of the journal: what the channel takes at most, without HTLCs and with one deposit; what each deposit adds;
  * what each HTLC adds in all commitments; a former channel's exit; a secret of the bridge's; a payment beside its invoice.
  */
-const CHANNEL_BYTES = 1450;
+const CHANNEL_BYTES = 1514;
 const DEPOSIT_BYTES = 100;
 const HTLC_BYTES = 310;
 const FORMER_BYTES = 1400;
@@ -327,7 +335,8 @@ function fits(state: ChannelState, roomBytes: number): boolean {
     bytes += PAYMENT_BYTES + (payment.invoice ? payment.invoice.length : 0);
     count++;
   }
-  return flying <= MAX_IN_FLIGHT && count <= MAX_PAYMENTS && bytes <= roomBytes;
+  const isFew = state.paid === null || state.paid.length <= MAX_PAID;
+  return flying <= MAX_IN_FLIGHT && count <= MAX_PAYMENTS && isFew && bytes <= roomBytes;
 }
 
 /** The payment of this hash that the device remembers, or null. */
@@ -354,5 +363,7 @@ function windowAt(
       ? tick - window.ticks >= lengthSeconds * 1000
       : now - window.startedAt >= lengthSeconds;
   if (isOver) return { serial: window.serial + 1, startedAt: now, boot, ticks: tick, spentMsat: 0 };
-  return window.boot === boot && window.ticks <= tick ? window : { ...window, boot, ticks: tick };
+  if (window.boot === boot && window.ticks <= tick) return window;
+  // A clock that was ahead when it began does not keep it open for ever.
+  return { ...window, startedAt: Math.min(window.startedAt, now), boot, ticks: tick };
 }

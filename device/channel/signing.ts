@@ -21,24 +21,29 @@ export function partialFor(work: Work, sighash: Uint8Array): Partial2pe {
   return { id: record.id, scalar };
 }
 
+/** Throws unless these records of kind B, in this order, can be used: the gateway names them. */
+export function needOwn(work: Work, partials: readonly Partial2pe[]): void {
+  const { records } = work.context;
+  let next = work.state.books.cursors.B;
+  for (const { id } of partials) {
+    demand("record-reuse", id >= next, `record ${id} has been used already`);
+    skipTo(work, next, id);
+    const record = records.read("B", id);
+    if (record === null || record.id !== id) {
+      throw lngateError("record-missing", `the device has no record ${id} of kind B`);
+    }
+    record.bytes.fill(0);
+    next = id + 1;
+  }
+}
+
 /**
- * Completes a signature by the funding key that stays here (kind B). The gateway names the record; those
+ * Completes a signature by the funding key that stays here (kind B). The record is there (`needOwn`); those
  * before it are given up. Its answer's MAC proves, without a curve, that the signature is one of this sighash:
  * whoever could choose an answer that is not checked chose what Q signs. A wrong answer costs its record, and is counted.
  */
 export function finishOwn(work: Work, partial: AuthenticatedPartial, sighash: Uint8Array): Uint8Array {
-  const { records } = work.context;
-  demand(
-    "record-reuse",
-    partial.id >= work.state.books.cursors.B,
-    `record ${partial.id} has been used already`,
-  );
-  skipTo(work, partial.id);
-  const record = records.read("B", partial.id);
-  if (record === null || record.id !== partial.id) {
-    throw lngateError("record-missing", `the device has no record ${partial.id} of kind B`);
-  }
-  const { bytes } = record;
+  const { bytes } = work.context.records.read("B", partial.id)!;
   // r ‖ κ ‖ c ‖ α ‖ key
   const keys = concat([bytes.subarray(96, 128), macKeys(bytes.subarray(128), partial.id)]);
   const isRight = isAuthentic(keys, sighash, partial.scalar, partial.mac);
@@ -53,9 +58,9 @@ export function finishOwn(work: Work, partial: AuthenticatedPartial, sighash: Ui
 }
 
 /** Records before the one that the gateway names are given up: few, and not those that payments in flight need. */
-function skipTo(work: Work, id: number): void {
+function skipTo(work: Work, next: number, id: number): void {
   const { records } = work.context;
-  const skipped = records.left("B", work.state.books.cursors.B) - records.left("B", id);
+  const skipped = records.left("B", next) - records.left("B", id);
   const needed = recordsFor(inFlight(work.state).length + 1).B;
   demand(
     "record-skip",

@@ -168,6 +168,11 @@ export type Parameters = ValueOf<typeof parametersKind>;
 export const MAX_SECRETS = 49;
 /** The newest answers of `collectedKind` that are kept. */
 export const MAX_COLLECTED = 8;
+/** The newest transactions that collect something of which the sums are kept. */
+export const MAX_SUMS = 16;
+
+/** Most paid invoices that are remembered without their receipts. */
+export const MAX_PAID = 256;
 
 /** Most closed channels whose exits are kept, until the owner forgets them: that a close is on the chain is only the gateway's word. */
 export const MAX_FORMER = 3;
@@ -190,6 +195,8 @@ const collectedKind = record({
   /** How many different questions were answered since the present channel was opened. */
   count: [1, uint(UINT32)],
   answers: [2, list(record({ sighash: [1, bytes(32)], own: [2, bytes(64)] }), MAX_COLLECTED)],
+  /** By the first bytes of a transaction's id, the values of its inputs that are signed, sat. */
+  sums: [3, list(record({ transaction: [1, bytes(8)], sat: [2, uint(UINT53)] }), MAX_SUMS)],
 });
 export type Collected = ValueOf<typeof collectedKind>;
 
@@ -197,7 +204,7 @@ export type Collected = ValueOf<typeof collectedKind>;
  * Invoices that were paid, may still be payable and whose receipts had to make room: 8 bytes of the payment hash, and four
  * of the Unix second in which the invoice expires.
  */
-const paidKind = list(bytes(12), 256);
+const paidKind = list(bytes(12), MAX_PAID);
 
 export interface ChannelState {
   readonly books: Books;

@@ -48,8 +48,8 @@ export interface Journal {
    * two every further commit throws `vault-stopped` until the journal is opened again.
    */
   commit(changes: readonly Change[]): void;
-  /** Whether such a commit fits, or would throw `vault-full`. */
-  fits(changes: readonly Change[]): boolean;
+  /** Whether such a commit fits, and so many bytes beside what then lives; or would throw `vault-full`. */
+  fits(changes: readonly Change[], spareBytes: number): boolean;
   /** Number of commits since the journal was made: it only ever grows, unless an old image is put back. */
   readonly generation: number;
   /** Bytes that all living values together may take, each with 16 more of its own. */
@@ -306,9 +306,9 @@ export function openJournal(flash: Flash, place: JournalPlace): Journal {
   }
 
   /** Throws `vault-full` if the commit, or what lives after it, does not fit. Returns the entry's bytes. */
-  function fitting(changes: readonly Change[]): number {
+  function fitting(changes: readonly Change[], spareBytes = 0): number {
     let items = slots.length;
-    let valueBytes = 0;
+    let valueBytes = spareBytes;
     let newBytes = 0;
     for (const slot of slots) valueBytes += slot.length;
     for (const { key, value } of changes) {
@@ -365,9 +365,9 @@ export function openJournal(flash: Flash, place: JournalPlace): Journal {
       append(wanted, size);
       stopped = false;
     },
-    fits: changes => {
+    fits: (changes, spareBytes) => {
       try {
-        fitting(checked(changes));
+        fitting(checked(changes), spareBytes);
         return true;
       } catch (error) {
         if (codeOf(error) !== "vault-full") throw error;

@@ -181,7 +181,7 @@ function withoutReserved(journal: Journal, reservedBytes: number): Journal {
       }
       journal.commit(changes);
     },
-    fits: changes => journal.fits(changes),
+    fits: (changes, spareBytes) => journal.fits(changes, spareBytes),
     get generation() {
       return journal.generation;
     },

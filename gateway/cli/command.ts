@@ -92,7 +92,7 @@ export async function runCommandLine(
     await command.run(given, {
       say(line = "") {
         endProgress();
-        if (!json) io.out(`${line}\n`);
+        if (!json) io.out(`${printable(line)}\n`);
       },
       result(value) {
         endProgress();
@@ -101,11 +101,11 @@ export async function runCommandLine(
       progress(line) {
         if (!io.interactive) return;
         progressShown = true;
-        io.err(`\r\u001b[K${line}`);
+        io.err(`\r\u001b[K${printable(line)}`);
       },
       note(line) {
         endProgress();
-        io.err(`${line}\n`);
+        io.err(`${printable(line)}\n`);
       },
       interactive: io.interactive,
     });
@@ -125,12 +125,19 @@ export async function runCommandLine(
  */
 export function described(error: unknown): string {
   const code = codeOf(error);
-  const sentence = (error instanceof Error ? error.message : String(error)).replace(/\s*\n\s*/g, " ");
+  const sentence = printable(
+    (error instanceof Error ? error.message : String(error)).replace(/\s*\n\s*/g, " "),
+  );
   if (code !== undefined && /^[a-z0-9-]+$/.test(code)) return `${code}: ${sentence}`;
   const isSystem = typeof (error as { syscall?: unknown } | null)?.syscall === "string";
   const shown = lngateError(isSystem ? "system-refused" : "internal-error", sentence);
   const trace = process.env["LNGATE_TRACE"] && error instanceof Error ? `\n${error.stack}` : "";
   return `${shown.code}: ${sentence}${trace}`;
+}
+
+/** What others have written, without what would move the cursor, colour the terminal or turn the text around. */
+function printable(text: string): string {
+  return text.replace(/[^\P{Cc}\n\t]|\p{Bidi_Control}/gu, "?");
 }
 
 function readArguments(command: Command, args: readonly string[]): Given {

@@ -116,7 +116,7 @@ describe("a device that is told that its channel was closed without it", () => {
     rig.box.nowMs += 1000;
     closed(rig);
     expect(rig.state.books.phase).toBe("none");
-    expect(rig.box.decided).toMatchObject([{ settled: true, failure: "payment-failed" }]);
+    expect(rig.box.decided).toMatchObject([{ settled: true, failure: "payment-channel-ended" }]);
     openAnother(rig);
     expect(rig.refusals).toEqual([]);
     // What the old channel left open lowers nothing in the new one.

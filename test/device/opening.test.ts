@@ -69,11 +69,11 @@ describe("a device that opens a channel", () => {
     expect(new Rig().step({ fund: true }).refused?.code).toBe("policy-funding");
   });
 
-  test("signs for all of the deposits or for none, and keeps its records", () => {
+  test("opens where enough records are there for all deposits and a payment, and otherwise keeps them", () => {
     const deposits = [0, 1, 2, 3].map(vout => ({ txid: derived("deposits"), vout, valueSat: 50_250 }));
     for (const [A, code] of [
-      [5, undefined],
-      [4, "records-used-up"],
+      [10, undefined],
+      [9, "policy-funding"],
     ] as const) {
       const rig = asked(new Rig({ charge: { A, B: 10, H: 10 } }));
       rig.proposal = proposalWith({ deposits });

@@ -63,9 +63,9 @@ describe("a state that the flash has no room for", () => {
       charge: { A: 250, B: 300, H: 250 },
       contextWith: (context, box) =>
         Object.defineProperty(context, "fits", {
-          value: (changes: Parameters<typeof context.fits>[0]) => {
+          value: (changes: Parameters<typeof context.fits>[0], spareBytes: number) => {
             const bytes = changes.reduce((sum, change) => sum + (change.value?.length ?? 0), 0);
-            return bytes <= room && box.vault.journal.fits(changes);
+            return bytes <= room && box.vault.journal.fits(changes, spareBytes);
           },
         }),
     });

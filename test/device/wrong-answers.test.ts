@@ -18,7 +18,11 @@ describe.each([
   /** A step with an answer that `change` has made wrong. */
   function wrong(rig: Rig, change: (partial: AuthenticatedPartial) => AuthenticatedPartial) {
     const holder = rig.holder(rig.view());
-    return rig.step({ holder: { ...holder, partial: change(holder.partial) } });
+    const partial = change(holder.partial);
+    // The anchor's record comes after that of the commitment.
+    const isLater = holder.anchorPartial && partial.id > holder.anchorPartial.id;
+    const anchor = isLater ? { anchorPartial: rig.half(derived("the anchor's")) } : {};
+    return rig.step({ holder: { ...holder, partial, ...anchor } });
   }
   const books = (rig: Rig) => ({
     B: rig.state.books.cursors.B,

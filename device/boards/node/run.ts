@@ -67,7 +67,7 @@ async function run(device: Device, board: NodeBoard, command: string, args: stri
     case "close":
       return device.close();
     case "forget":
-      device.forget(Number(args[0]));
+      device.forget(Number(args[0] ?? Number.NaN));
       return device.balance();
     case "exit":
       return { exit: device.exit() };
