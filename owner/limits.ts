@@ -1,6 +1,8 @@
 /** What the owner tells a device that is paired: other limits, and where the chain is. Only here, on the owner's computer. */
 
 import { openFileFlash } from "../device/boards/node/flash.ts";
+import { MAX_INVOICE_SECONDS } from "../device/channel/paying.ts";
+import { changesBetween, readState } from "../device/channel/state.ts";
 import type { SpendingPolicy } from "../device/identity.ts";
 import { writeOwnersWord } from "../device/vault/charging.ts";
 import type { Flash } from "../device/vault/flash.ts";
@@ -31,10 +33,18 @@ export function changeLimits(path: string, changed: Partial<SpendingPolicy>): Sp
   }
 }
 
-/** Tells the device in this flash where the chain is now: from here it reckons how far ahead a payment may be locked. */
+/**
+ * Tells the device in this flash where the chain is now: from here it reckons how far ahead a payment may be locked. And
+ * what it remembers of invoices that expire in a time which is far from now, a wrong clock has made it remember.
+ */
 export function tellHeight(flash: Flash, height: number): void {
-  const { policy } = openVault(flash).identity;
-  writeOwnersWord(flash, { policy, height, time: Math.floor(Date.now() / 1000) });
+  const { identity, journal } = openVault(flash);
+  const time = Math.floor(Date.now() / 1000);
+  const state = readState(journal);
+  const forgotten = Math.min(state.books.forgotten, time + MAX_INVOICE_SECONDS);
+  if (forgotten < state.books.forgotten)
+    journal.commit(changesBetween(state, { ...state, books: { ...state.books, forgotten } }));
+  writeOwnersWord(flash, { policy: identity.policy, height, time });
 }
 
 /** Node ids as they are written, separated by commas. Throws `limits-malformed`. */

@@ -98,7 +98,7 @@ function receive(work: Work, message: ToDevice): Transition {
     case "paid":
       takePreimage(work, message.preimage);
       settleBooks(work);
-      return done(work, before, []);
+      return written(context, before, done(work, before, []));
     case "failed": {
       if (message.paymentHash === undefined) {
         const failure = { code: message.code, sentence: message.sentence };
@@ -106,7 +106,7 @@ function receive(work: Work, message: ToDevice): Transition {
       }
       takeFailure(work, message.paymentHash, message.code);
       settleBooks(work);
-      return done(work, before, []);
+      return written(context, before, done(work, before, []));
     }
     case "channel": {
       if (message.index === before.books.index && message.state === "closed") takeEnd(work);
@@ -128,6 +128,14 @@ function receive(work: Work, message: ToDevice): Transition {
 
 function answered(work: Work, before: ChannelState, id: number): Transition {
   return done(work, before, [send({ type: "stepped", id, ...work.answer })]);
+}
+
+/** News for which the flash has no room is no news yet: it is told again. (Every state leaves room for it.) */
+function written(context: Context, state: ChannelState, news: Transition): Transition {
+  for (const effect of news.effects) {
+    if (effect.type === "persist" && !context.fits(effect.changes, 0)) return { state, effects: [] };
+  }
+  return news;
 }
 
 /** What must always find room beside a state: that the channel ends or is locked, and the receipts of payments in flight. */

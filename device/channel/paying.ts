@@ -37,7 +37,7 @@ export interface PaymentOrder {
 /** Most payments that are remembered: so that an invoice is paid once, and its receipt can be had again. */
 export const MAX_PAYMENTS = 64;
 /** An invoice is remembered until it has expired, so it must not be payable for longer: 30 days. */
-const MAX_INVOICE_SECONDS = 2592000;
+export const MAX_INVOICE_SECONDS = 2592000;
 /** Payments in flight: the bridge's HTLCs need room beside theirs. */
 const MAX_IN_FLIGHT = MAX_HTLCS - MAX_INCOMING;
 

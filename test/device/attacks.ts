@@ -737,7 +737,7 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       name: "all records of kind B given up by naming the last",
       act: openRig(rig => {
         rig.nextB = 68;
-        rig.step({ holder: { ...rig.holder(rig.view(), 1), anchorPartial: rig.half(derived("none")) } });
+        rig.step({ holder: rig.holder(rig.view(), 1) });
       }),
       harm: rig => when(leftOf(rig, "B") === 0, "no payment can be settled any more"),
     },

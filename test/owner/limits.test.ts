@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "@jest/globals";
 import { openFileFlash } from "../../device/boards/node/flash.ts";
+import { changesBetween, readState } from "../../device/channel/state.ts";
 import { formatVault, openVault } from "../../device/vault/vault.ts";
 import { changeLimits, payeesOf, tellHeight } from "../../owner/limits.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
@@ -52,6 +53,20 @@ describe("a device's limits", () => {
     expect(policy).toMatchObject({ payees: [toll], perDayMsat: 1000 });
     expect(birthHeight).toBe(4711);
     expect(Math.abs(birthTime - Date.now() / 1000)).toBeLessThan(3600);
+  });
+
+  test("and with the height goes what a wrong clock has made the device remember of invoices", () => {
+    const folder = paired("clock");
+    const flash = openFileFlash(folder);
+    const { journal } = openVault(flash);
+    const state = readState(journal);
+    const year2100 = 4_102_444_800;
+    journal.commit(changesBetween(state, { ...state, books: { ...state.books, forgotten: year2100 } }));
+    tellHeight(flash, 4711);
+    const { forgotten } = readState(openVault(flash).journal).books;
+    flash.close();
+    expect(forgotten).toBeLessThan(Date.now() / 1000 + 31 * 86_400);
+    expect(forgotten).toBeGreaterThan(Date.now() / 1000);
   });
 
   test("are not touched while the device runs", () => {
