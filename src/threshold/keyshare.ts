@@ -1,6 +1,6 @@
 /** One party's half of a channel's funding key. */
 import { concat, equal, u32be } from "../bytes/bytes.ts";
-import { fromBigInt, isValidScalar, N, toBigInt } from "../bytes/scalar-bigint.ts";
+import { fromBigInt, isValidScalar, toBigInt } from "../bytes/scalar-bigint.ts";
 import { lngateError } from "../errors.ts";
 import { decodePoint, encodePoints, G, POINT_BYTES, type Point } from "./points.ts";
 import { Fields } from "./steps.ts";
@@ -12,7 +12,10 @@ export interface KeyShare {
   readonly role: Role;
   /** Names the key generation, 32 bytes; the same on both sides. */
   readonly sid: Uint8Array;
-  /** Rises with every refresh and every restored backup. Presignatures and OT setups belong to one epoch. */
+  /**
+   * 0, as key generation makes it: nothing begins a later one today. Presignatures, OT setups and runs of MACs belong to
+   * one epoch, and what is of another is refused.
+   */
   readonly epoch: number;
   /** 32 bytes, secret. */
   readonly secret: Uint8Array;
@@ -83,28 +86,6 @@ export function decodeKeyShare(bytes: Uint8Array): KeyShare {
     throw lngateError("bad-key-share", "a point of a key share is not on the curve");
   }
   return makeKeyShare(role, sid, epoch, toBigInt(secret), ...points);
-}
-
-/**
- * The same share in a later epoch, for a restored backup: both sides take an epoch that neither has used, and
- * start with new OT setups and no presignatures. Throws `threshold-old-epoch` unless `epoch` is later.
- */
-export function enterEpoch(share: KeyShare, epoch: number): KeyShare {
-  if (!(Number.isInteger(epoch) && epoch > share.epoch && epoch <= 0xffffffff)) {
-    throw lngateError("threshold-old-epoch", `epoch ${epoch} does not come after epoch ${share.epoch}`);
-  }
-  return { ...share, epoch };
-}
-
-/** Moves `tweak` between the shares (gateway + tweak, device − tweak): the key stays, the halves change. */
-export function shiftShare(share: KeyShare, tweak: bigint): KeyShare {
-  const own = share.role === "gateway" ? tweak : N - tweak;
-  const secret = (toBigInt(share.secret) + own) % N;
-  const peer = decodePoint(share.peer).subtract(G.multiply(own));
-  if (secret === 0n || peer.is0()) {
-    throw lngateError("threshold-bad-message", "a refreshed share would be zero");
-  }
-  return makeKeyShare(share.role, share.sid, share.epoch + 1, secret, peer, decodePoint(share.joint));
 }
 
 /** True if these are the two halves of one key in one epoch. */

@@ -121,7 +121,7 @@ describe("a record used for two messages", () => {
       toHex(wholeKey(pair)),
     );
 
-    // The rule for restored backups: a later epoch, in which the image has no records.
+    // In a later epoch the image has no records.
     const inNextEpoch = new RecordBook(pair.device.sid, 1, undefined, image);
     expect(codeThrownBy(() => inNextEpoch.take("A", otherZ, record => answer(record, otherZ)))).toBe(
       "records-exhausted",

@@ -4,18 +4,10 @@ import { fromBigInt, N, toBigInt } from "../../src/bytes/scalar-bigint.ts";
 import { codeOf } from "../../src/errors.ts";
 import { tagged } from "../../src/threshold/hash.ts";
 import { keygenDevice, keygenGateway } from "../../src/threshold/keygen.ts";
-import {
-  decodeKeyShare,
-  encodeKeyShare,
-  enterEpoch,
-  KEY_SHARE_BYTES,
-  samePair,
-} from "../../src/threshold/keyshare.ts";
+import { decodeKeyShare, encodeKeyShare, KEY_SHARE_BYTES, samePair } from "../../src/threshold/keyshare.ts";
 import { decodePoint, encodePoint, G, prove } from "../../src/threshold/points.ts";
 import { presignP1, presignP2 } from "../../src/threshold/presign.ts";
-import { refreshDevice, refreshGateway } from "../../src/threshold/refresh.ts";
 import { OtSetup, setupP1, setupP2 } from "../../src/threshold/setup.ts";
-import { codeThrownBy } from "../thrown.ts";
 import {
   copyOf,
   generateKey,
@@ -26,7 +18,6 @@ import {
   setUp,
   shareOf,
   type Tamper,
-  wholeKey,
 } from "./parties.ts";
 
 const random = seededRandom("ceremonies");
@@ -65,7 +56,7 @@ beforeAll(() => {
   otherPair = generateKey(random);
   setups = setUp(pair, "A", random);
   setupsB = setUp(pair, "B", random);
-  laterPair = { gateway: enterEpoch(pair.gateway, 1), device: enterEpoch(pair.device, 1) };
+  laterPair = { gateway: { ...pair.gateway, epoch: 1 }, device: { ...pair.device, epoch: 1 } };
   laterSetups = setUp(laterPair, "A", random);
 });
 
@@ -209,13 +200,6 @@ describe("key shares in storage", () => {
     }
     expect(refusal(() => decodeKeyShare(bytes.subarray(1)))).toBe("bad-key-share");
     expect(refusal(() => decodeKeyShare(concat([bytes, new Uint8Array(1)])))).toBe("bad-key-share");
-  });
-
-  test("enter later epochs only", () => {
-    expect(enterEpoch(pair.device, 5)).toEqual({ ...pair.device, epoch: 5 });
-    for (const epoch of [pair.device.epoch, -1, 1.5, 2 ** 32]) {
-      expect(refusal(() => enterEpoch(pair.device, epoch))).toBe("threshold-old-epoch");
-    }
   });
 });
 
@@ -450,61 +434,5 @@ describe("presigning", () => {
     const oldSetup = () => presignP1({ share: laterPair.gateway, setup: copyOf(setups).p1, random }, 0, 4);
     expect(refusal(oldSetup)).toBe("threshold-old-epoch");
     expect(shareOf(pair, "B", "P1")).toBe(pair.device);
-  });
-});
-
-describe("refresh", () => {
-  function run(tamper: (name: string, message: Uint8Array) => Uint8Array = (_, message) => message) {
-    const g0 = refreshGateway(pair.gateway, random);
-    const d1 = refreshDevice(pair.device, random).receive(tamper("F0", g0.send));
-    const g2 = g0.next.receive(tamper("F1", d1.send));
-    const d3 = d1.next.receive(tamper("F2", g2.send));
-    const g4 = g2.next.receive(tamper("F3", d3.send));
-    const device = d3.next.receive(tamper("F4", g4.send)).share;
-    expect(d3.pending).toEqual(device);
-    return { gateway: g4.share, device };
-  }
-
-  test("keeps the key, changes both halves, and raises the epoch", () => {
-    const refreshed = run();
-    expect(samePair(refreshed.gateway, refreshed.device)).toBe(true);
-    expect(refreshed.gateway.joint).toEqual(pair.gateway.joint);
-    expect(toHex(wholeKey(refreshed))).toBe(toHex(wholeKey(pair)));
-    expect(refreshed.gateway.epoch).toBe(pair.gateway.epoch + 1);
-    expect(toHex(refreshed.device.secret)).not.toBe(toHex(pair.device.secret));
-    // An old half and a new half are not a key.
-    expect(toHex(wholeKey({ ...refreshed, device: pair.device }))).not.toBe(toHex(wholeKey(pair)));
-  });
-
-  test.each([
-    ["F0", 3, "threshold-bad-commitment"],
-    ["F1", 31, "threshold-bad-confirmation"],
-    ["F2", 31, "threshold-bad-commitment"],
-    ["F2", 63, "threshold-bad-commitment"],
-    ["F3", 0, "threshold-bad-confirmation"],
-    ["F4", 0, "threshold-bad-confirmation"],
-  ])("%s altered at %i is refused", (name, at, code) => {
-    expect(refusal(() => run((each, message) => (each === name ? flip(message, at) : message)))).toBe(code);
-    expect(refusal(() => run((each, message) => (each === name ? message.subarray(1) : message)))).toBe(
-      "threshold-bad-message",
-    );
-  });
-
-  test("a coin toss that cancels the other's, or a share of the wrong side, is refused", () => {
-    expect(codeThrownBy(() => refreshGateway(pair.device, random))).toBe("bad-key-share");
-    expect(codeThrownBy(() => refreshDevice(pair.gateway, random))).toBe("bad-key-share");
-    const constant = () => new Uint8Array(32).fill(9);
-    const gateway = refreshGateway(pair.gateway, constant);
-    expect(refusal(() => gateway.next.receive(fromBigInt(N - toBigInt(constant()))))).toBe(
-      "threshold-bad-message",
-    );
-  });
-
-  test("setups and presignatures of the old epoch are not taken any more", () => {
-    const refreshed = run();
-    const old = copyOf(setups);
-    expect(refusal(() => presign(refreshed, old, 4, random))).toBe("threshold-old-epoch");
-    const fresh = copyOf(laterSetups);
-    expect(presign(refreshed, fresh, 4, random).answering.epoch).toBe(1);
   });
 });

@@ -8,7 +8,6 @@ import { concat, equal, toHex } from "../../src/bytes/bytes.ts";
 import { fromBigInt, N, toBigInt } from "../../src/bytes/scalar-bigint.ts";
 import { codeOf } from "../../src/errors.ts";
 import { afterAbort, consequenceOf, GOOD_STANDING } from "../../src/threshold/abort.ts";
-import { enterEpoch } from "../../src/threshold/keyshare.ts";
 import {
   asNumbers,
   type Both,
@@ -204,8 +203,8 @@ describe("a run", () => {
     expect(p1(device, foreign)).toBe("bad-mac-run");
     expect(p1(device, own.gateway)).toBe("bad-mac-run");
     expect(p2(gateway, own.device)).toBe("bad-mac-run");
-    expect(p1(enterEpoch(device, 1))).toBe("threshold-old-epoch");
-    expect(p2(enterEpoch(gateway, 1))).toBe("threshold-old-epoch");
+    expect(p1({ ...device, epoch: 1 })).toBe("threshold-old-epoch");
+    expect(p2({ ...gateway, epoch: 1 })).toBe("threshold-old-epoch");
     expect(p1(device, own.device, copyOf(ofKindA).p1)).toBe("bad-ot-setup");
     // And kind B is never made without.
     expect(codeThrownBy(() => presignP1({ share: device, setup: on.p1, random }, 0, COUNT))).toBe(
