@@ -1,13 +1,19 @@
 /**
- * What the tests of the group `rules` use of @jest/globals, for tests that are called again and again in one process
+ * What the tests of the groups use of @jest/globals, for tests that are called again and again in one process
  * (runner.mjs).
  */
 export { expect } from "expect";
 
 /** The tests that were described since the modules were loaded, in their order. */
 export const tests = [];
-export const cleanups = [];
 const titles = [];
+/** What goes before and after the tests of the file that is loaded now. */
+let file = { before: [], after: [] };
+
+/** Begins another file. */
+export function beginFile() {
+  file = { before: [], after: [] };
+}
 
 export function describe(name, body) {
   titles.push(name);
@@ -16,13 +22,27 @@ export function describe(name, body) {
 }
 
 export function test(name, run) {
-  tests.push({ id: [...titles, name].join(" "), run });
+  tests.push({ id: [...titles, name].join(" "), run, file });
 }
 
-test.skip = () => {};
+/** One test, or group of tests, for each row; the ids need only differ. */
+const each = of => rows => (name, body) => {
+  rows.forEach((row, i) => {
+    const cells = Array.isArray(row) ? row : [row];
+    of(`${name} (${i})`, () => body(...cells));
+  });
+};
 
-export function afterEach(cleanup) {
-  cleanups.push(cleanup);
+test.skip = () => {};
+test.each = each(test);
+describe.each = each(describe);
+
+export function beforeAll(setUp) {
+  file.before.push(setUp);
+}
+
+export function afterEach(cleanUp) {
+  file.after.push(cleanUp);
 }
 
 /** The one module that a test puts another in the place of: where rules are demanded. */

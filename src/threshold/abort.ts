@@ -43,9 +43,9 @@ const RULES: Readonly<Record<string, Rule>> = {
 const OTHERWISE: Rule = { consequence: "burn-batch", alarm: false };
 
 /** The channel is closed after this many resets. */
-export const RESETS_TO_LOCK = 3;
+const RESETS_TO_LOCK = 3;
 /** Spoilt online messages of which the owner hears. */
-export const SPOILT_TO_ALARM = 3;
+const SPOILT_TO_ALARM = 3;
 
 /** What has happened so far; plain numbers and booleans, to be stored as they are. */
 export interface Standing {

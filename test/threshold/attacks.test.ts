@@ -9,7 +9,6 @@ import {
   GOOD_STANDING,
   needGoodStanding,
   ownerConfirms,
-  RESETS_TO_LOCK,
   type Standing,
 } from "../../src/threshold/abort.ts";
 import { extendP2, rowBytesFor } from "../../src/threshold/extension.ts";
@@ -226,7 +225,7 @@ describe("selective abort against the OT extension", () => {
 
   test("with RESET, the first failed check ends that setup, and the third all of them", () => {
     let standing: Standing = GOOD_STANDING;
-    for (let reset = 1; reset <= RESETS_TO_LOCK; reset++) {
+    for (let reset = 1; reset <= 3; reset++) {
       needGoodStanding(standing);
       const victim = OtSetup.fromBytes(setups.p1.toBytes());
       const firstOne = Array.from({ length: 128 }, (_, i) => i).find(i => probe(victim, i) === 1);
@@ -237,9 +236,9 @@ describe("selective abort against the OT extension", () => {
       expect(toHex(victim.delta)).toBe("00".repeat(16));
       const outcome = afterAbort(standing, Object.assign(new Error(), { code: "threshold-extension-check" }));
       expect(outcome.alarm).toBe(true);
-      expect(outcome.consequence).toBe(reset < RESETS_TO_LOCK ? "reset" : "lock");
+      expect(outcome.consequence).toBe(reset < 3 ? "reset" : "lock");
       standing = outcome.standing;
-      const waiting = reset < RESETS_TO_LOCK ? "threshold-awaiting-owner" : "threshold-locked";
+      const waiting = reset < 3 ? "threshold-awaiting-owner" : "threshold-locked";
       expect(codeThrownBy(() => needGoodStanding(standing))).toBe(waiting);
       standing = ownerConfirms(standing);
     }

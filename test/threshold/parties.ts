@@ -39,15 +39,20 @@ export interface Pair {
 
 const names = { gateway: new Uint8Array([1, 2, 3]), device: new Uint8Array([4, 5]) };
 
-export function generateKey(random: Random): Pair {
+type KeygenMessage = "K0" | "K0'" | "K1" | "K2" | "K3" | "K4 of the device" | "K4 of the gateway";
+
+export function generateKey(
+  random: Random,
+  tamper: (name: KeygenMessage, message: Uint8Array) => Uint8Array = (_, message) => message,
+): Pair {
   const begun = keygenGateway(names, random);
-  const d0 = keygenDevice(names, random).receive(begun.send);
-  const g1 = begun.next.receive(d0.send);
-  const d2 = d0.next.receive(g1.send);
-  const g3 = g1.next.receive(d2.send);
-  const d4 = d2.next.receive(g3.send);
-  const g4 = g3.next.receive(d4.send);
-  return { gateway: g4.share, device: d4.next.receive(g4.send).share };
+  const d0 = keygenDevice(names, random).receive(tamper("K0", begun.send));
+  const g1 = begun.next.receive(tamper("K0'", d0.send));
+  const d2 = d0.next.receive(tamper("K1", g1.send));
+  const g3 = g1.next.receive(tamper("K2", d2.send));
+  const d4 = d2.next.receive(tamper("K3", g3.send));
+  const g4 = g3.next.receive(tamper("K4 of the device", d4.send));
+  return { gateway: g4.share, device: d4.next.receive(tamper("K4 of the gateway", g4.send)).share };
 }
 
 /** A private key that is known, split in two as nobody should ever have to. */
