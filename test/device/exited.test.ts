@@ -1,6 +1,7 @@
 import { describe, expect, test } from "@jest/globals";
 import { sighash } from "../../src/bitcoin/sighash.ts";
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
+import { toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
 import { sha256 } from "../../src/bytes/hash.ts";
 import { htlcScript, toLocalScript } from "../../src/lightning/channel.ts";
@@ -203,6 +204,19 @@ describe("a device that collects", () => {
     const keys = keysOf(rig);
     const { own } = rig.step({ spend: rest });
     expect(isFor(rig, own!, toLocalScript(keys, rig.proposal.theirDelay), keys.revocation, rest)).toBe(true);
+  });
+
+  test("takes another nonce for each question: two signatures with one would give the key away", () => {
+    const rig = pendingRig();
+    const before = rig.state.books.cursors.H;
+    const answers = [700, 701, 702].map(valueSat => rig.step({ spend: spendOf(rig, { valueSat }) }).own!);
+    expect(new Set(answers.map(own => toHex(own.subarray(0, 32)))).size).toBe(3);
+    expect(rig.state.books.cursors.H).toBe(before + 3);
+    rig.box.restart();
+    // The same question is the same signature, whatever else was asked between.
+    expect(rig.step({ spend: spendOf(rig, { valueSat: 700 }) }).own).toEqual(answers[0]);
+    expect(rig.state.books.cursors.H).toBe(before + 3);
+    expect(rig.harm()).toBeNull();
   });
 
   test("knows only its own channels", () => {

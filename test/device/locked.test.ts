@@ -52,5 +52,9 @@ describe("a device whose flash was put back to an old image", () => {
     expect(rig.step({ counterparty: rig.counterparty(rig.view()) }).refused?.code).toBe("vault-rolled-back");
     expect(rig.step({ holder: rig.holder(rig.view()) }).refused?.code).toBe("vault-rolled-back");
     expect(rig.close(199_000, 0).refused?.code).toBe("vault-rolled-back");
+    // Nor to the gateway, which could publish it.
+    const left = rig.step({ leave: 0 });
+    expect([left.refused?.code, left.own]).toEqual(["vault-rolled-back", undefined]);
+    expect(rig.state.books.phase).toBe("open");
   });
 });

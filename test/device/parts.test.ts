@@ -4,15 +4,23 @@ import { holderKind } from "../../device/channel/state.ts";
 import { KEY_ENTRY, KEY_TABLE_HEAD, preparedKeys } from "../../device/prepared-keys.ts";
 import { makeKeyTable } from "../../owner/key-table.ts";
 import { encodeValue } from "../../src/link/schema.ts";
+import { codeThrownBy } from "../thrown.ts";
+import { keyPair, proposalWith } from "./parties.ts";
 import { Rig } from "./rig.ts";
 
-/** The rig's device takes its keys from a table, as a board without a curve does. */
-function withTable(rig: Rig, change: (table: Uint8Array) => void): Rig {
-  const table = makeKeyTable(rig.box.vault);
-  change(table);
-  const keys = preparedKeys((offset, length) =>
+const keysIn = (table: Uint8Array) =>
+  preparedKeys((offset, length) =>
     offset + length > table.length ? null : table.slice(offset, offset + length),
   );
+
+/** The rig's device takes its keys from a table, as a board without a curve does. */
+function withTable(
+  rig: Rig,
+  change: (table: Uint8Array) => void = () => {},
+  table = makeKeyTable(rig.box.vault),
+): Rig {
+  change(table);
+  const keys = keysIn(table);
   Object.defineProperties(rig.box.context, {
     pointOf: { value: keys.pointOf },
     keysFor: { value: keys.keysFor },
@@ -50,6 +58,32 @@ describe("a part that is refused", () => {
     expect(stepped.own).toBeUndefined();
     expect(rig.state.holder!.number).toBe(1);
     expect(rig.state.books.phase).toBe("open");
+  });
+});
+
+describe("a table of another channel", () => {
+  const ownersOf = (changed: Parameters<typeof proposalWith>[0]) => {
+    const rig = new Rig();
+    rig.proposal = proposalWith(changed);
+    return makeKeyTable(rig.open().box.vault);
+  };
+
+  test("under the same number is not taken: its to_local is under another revocation key", () => {
+    const other = ownersOf({ revocationBasepoint: keyPair("another bridge").point });
+    const rig = withTable(new Rig().open(), undefined, other);
+    const held = rig.state.holder;
+    const stepped = rig.step({ holder: rig.holder(rig.view()) });
+    expect([stepped.refused?.code, stepped.secret]).toEqual(["keys-used-up", undefined]);
+    expect(rig.state.holder).toBe(held);
+    // The same question with the table of the channel itself.
+    expect(withTable(rig).step({ holder: rig.holder(rig.view()) }).refused).toBeUndefined();
+  });
+
+  test("under another number has none of our points", () => {
+    const table = ownersOf({});
+    const { pointOf } = keysIn(table);
+    expect(pointOf(1, 0)).toEqual(new Rig().ourPoint(0));
+    for (const index of [0, 2]) expect(codeThrownBy(() => pointOf(index, 0))).toBe("keys-used-up");
   });
 });
 

@@ -92,6 +92,8 @@ export class Rig {
   /** Every payment there was, as it was last seen: the device may forget one. */
   private readonly authorised = new Map<string, Payment>();
   private readonly messages = new Map<number, bigint>();
+  /** The one s of each nonce of a signature that left the device finished. */
+  private readonly nonces = new Map<string, string>();
   private reused = false;
   nextB = 0;
   /** What payments are about, by name, sat. */
@@ -198,8 +200,16 @@ export class Rig {
     this.nextB = Math.max(this.nextB, this.state.books.cursors.B);
     if (stepped.refused) this.refusals.push(stepped.refused.code);
     if (stepped.secret) this.secrets.add(toHex(stepped.secret));
+    if (stepped.own) this.learnSignature(stepped.own);
     if (stepped.signed) this.learn(parts, stepped.signed);
     return stepped;
+  }
+
+  /** Two signatures with one nonce give the key away. */
+  private learnSignature(signature: Uint8Array): void {
+    const [nonce, s] = [toHex(signature.subarray(0, 32)), toHex(signature.subarray(32))];
+    if (this.nonces.has(nonce) && this.nonces.get(nonce) !== s) this.reused = true;
+    this.nonces.set(nonce, s);
   }
 
   /** What the bridge has now. */
@@ -209,6 +219,7 @@ export class Rig {
       if (this.messages.has(id) && this.messages.get(id) !== message) this.reused = true;
       this.messages.set(id, message);
     }
+    for (const signature of signed.htlcSignatures ?? []) this.learnSignature(signature);
     const isFor = (hash: Uint8Array, i = 0): boolean => {
       const partial = signed.partials[i];
       return (

@@ -2,8 +2,10 @@
 import { describe, expect, test } from "@jest/globals";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { sighash } from "../../src/bitcoin/sighash.ts";
+import { ascii } from "../../src/bytes/bytes.ts";
 import { type Cbor, type CborMap, decodeCbor, encodeCbor } from "../../src/bytes/cbor.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
+import { sha256 } from "../../src/bytes/hash.ts";
 import { buildClosing } from "../../src/lightning/closing.ts";
 import { type Step, type Stepped, toDevice } from "../../src/link/messages.ts";
 import { channelOf, closingSighash, depositScriptOf, fundingOf } from "../../src/link/transactions.ts";
@@ -64,6 +66,36 @@ describe("a gateway cannot say", () => {
     expect(signs(answer, sighashes[0]!, rig)).toBe(true);
     const bytes = doctored({ proposal: rig.proposal }, PROPOSAL, 99, THIEF);
     expect(codeThrownBy(() => rig.box.receive(bytes))).toBe("message-malformed");
+  });
+
+  test("that two channels' funding transactions are one, with each one's true value of an input, and the rest for the miners", () => {
+    const rig = new Rig();
+    const deposits = ["first", "second"].map(name => ({ txid: sha256(ascii(name)), vout: 0 }));
+    const TRUE_SAT = 150_000;
+    // Of each channel the value of one deposit is said to be lower than it is.
+    const answers = [0, 1].map(truth => {
+      rig.proposal = {
+        ...rig.proposal,
+        index: truth + 1,
+        deposits: deposits.map((each, i) => ({ ...each, valueSat: i === truth ? TRUE_SAT : 51_000 })),
+      };
+      rig.app("open");
+      rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
+      rig.step({ holder: rig.holder(rig.view(), 0) });
+      const answer = rig.step({ fund: true });
+      const { transaction } = fundingOf(rig.identity, rig.proposal);
+      rig.close(199_000, 0);
+      rig.say({ type: "channel", index: truth + 1, state: "closed" });
+      return { answer, transaction };
+    });
+    expect(rig.refusals).toEqual([]);
+    const script = depositScriptOf(rig.identity);
+    for (const { transaction } of answers) {
+      const signed = answers.map(({ answer }, i) =>
+        signs(answer, sighash(transaction, i, script, TRUE_SAT), rig, i),
+      );
+      expect(signed.sort()).toEqual([false, true]);
+    }
   });
 
   test("that a state of ours needs no signature of the bridge's, and no half of our own", () => {
