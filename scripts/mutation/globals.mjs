@@ -8,11 +8,12 @@ export { expect } from "expect";
 export const tests = [];
 const titles = [];
 /** What goes before and after the tests of the file that is loaded now. */
-let file = { before: [], after: [] };
+let file;
+let files = 0;
 
 /** Begins another file. */
 export function beginFile() {
-  file = { before: [], after: [] };
+  file = { name: `before file ${files++}`, before: [], after: [] };
 }
 
 export function describe(name, body) {
@@ -22,7 +23,7 @@ export function describe(name, body) {
 }
 
 export function test(name, run) {
-  tests.push({ id: [...titles, name].join(" "), run, file });
+  tests.push({ id: `${file.name.slice(7)} ${[...titles, name].join(" ")}`, run, file });
 }
 
 /** One test, or group of tests, for each row; the ids need only differ. */

@@ -1,5 +1,5 @@
 /**
- * npm run test:mutation [-- scalars|rules|<file> …]: installs Stryker apart from the project, once, and runs it.
+ * npm run test:mutation [-- <group>|<file> …]: installs Stryker apart from the project, once, and runs it.
  * docs/mutation.md explains what survives.
  */
 import { spawnSync } from "node:child_process";
@@ -15,18 +15,20 @@ function run(command, args, options) {
   if (status !== 0) process.exit(status ?? 1);
 }
 
+const everything = Object.values(GROUPS).flatMap(({ mutated }) => mutated);
 const wanted = process.argv.slice(2);
-const unknown = wanted.filter(name => !(name in GROUPS) && !Object.values(GROUPS).flat().includes(name));
+const unknown = wanted.filter(name => !(name in GROUPS) && !everything.includes(name));
 if (unknown.length > 0) {
-  console.error(`usage: npm run test:mutation [-- scalars|rules|<file> …], not ${unknown.join(", ")}`);
+  const groups = Object.keys(GROUPS).join("|");
+  console.error(`usage: npm run test:mutation [-- ${groups}|<file> …], not ${unknown.join(", ")}`);
   process.exit(2);
 }
 if (!existsSync(`${here}/node_modules/@stryker-mutator/core`)) {
   run("npm", ["ci", "--no-audit", "--no-fund"], { cwd: here });
 }
-for (const [group, all] of Object.entries(GROUPS)) {
+for (const [group, { mutated }] of Object.entries(GROUPS)) {
   const files =
-    wanted.length === 0 || wanted.includes(group) ? all : all.filter(file => wanted.includes(file));
+    wanted.length === 0 || wanted.includes(group) ? mutated : mutated.filter(file => wanted.includes(file));
   if (files.length === 0) continue;
   const stryker = `${here}/node_modules/@stryker-mutator/core/bin/stryker.js`;
   run(process.execPath, [stryker, "run", `${here}/stryker.config.mjs`], {

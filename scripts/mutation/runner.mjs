@@ -1,6 +1,6 @@
 /**
  * A test runner for Stryker that loads the tests once, as one bundle, and calls them for one mutant after the other: some
- * hundredths of a second for a mutant instead of seconds. It can what the group `rules` needs (globals.mjs) and no more.
+ * hundredths of a second for a mutant instead of seconds. It can what the tests of the groups need (globals.mjs) and no more.
  */
 import { pathToFileURL } from "node:url";
 import { declareClassPlugin, PluginKind } from "@stryker-mutator/api/plugin";
@@ -11,6 +11,9 @@ import {
   toMutantRunResult,
 } from "@stryker-mutator/api/test-runner";
 import { build } from "esbuild";
+import { GROUPS } from "./groups.mjs";
+
+const { tests: files } = GROUPS[process.env["MUTANTS"]];
 
 /** Stryker's instrumented code finds the active mutant in here, and counts in here. */
 const stryker = {};
@@ -52,7 +55,11 @@ class Runner {
     this.path = `${process.cwd()}/mutants.mjs`;
     await build({
       stdin: {
-        contents: `import "./scripts/mutation/rules.ts"; export * from "@jest/globals";`,
+        contents: `
+          import { beginFile } from "@jest/globals";
+          ${files.map(file => `beginFile(); await import("./${file}");`).join("\n")}
+          export * from "@jest/globals";
+        `,
         resolveDir: process.cwd(),
       },
       bundle: true,
@@ -73,21 +80,24 @@ class Runner {
   }
 
   async run({ testFilter, firstOnly }) {
-    const { tests, cleanups } = this.bundle;
     const chosen = testFilter && new Set(testFilter);
     const results = [];
-    for (const { id, run } of tests) {
+    const prepared = new Set();
+    for (const { id, run, file } of this.bundle.tests) {
       if (chosen && !chosen.has(id)) continue;
-      stryker.currentTestId = id;
       const begun = performance.now();
       const result = { id, name: id, status: TestStatus.Success };
       try {
+        stryker.currentTestId = file.name;
+        if (!prepared.has(file)) for (const prepare of file.before) await prepare();
+        prepared.add(file);
+        stryker.currentTestId = id;
         await run();
       } catch (error) {
         result.status = TestStatus.Failed;
         result.failureMessage = `${error?.message ?? error}`;
       }
-      for (const cleanup of cleanups) cleanup();
+      for (const cleanUp of file.after) cleanUp();
       stryker.currentTestId = undefined;
       results.push({ ...result, timeSpentMs: performance.now() - begun });
       if (firstOnly && result.status === TestStatus.Failed) break;
@@ -98,6 +108,10 @@ class Runner {
   async dryRun() {
     await this.load();
     const result = await this.run({});
+    // What is made for all tests of a file is noticed by any of them.
+    const { perTest } = stryker.mutantCoverage;
+    for (const { id, file } of this.bundle.tests) perTest[id] = { ...perTest[file.name], ...perTest[id] };
+    for (const { file } of this.bundle.tests) delete perTest[file.name];
     return { ...result, mutantCoverage: stryker.mutantCoverage };
   }
 

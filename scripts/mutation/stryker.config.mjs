@@ -4,6 +4,7 @@
  */
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { GROUPS } from "./groups.mjs";
 
 const group = process.env["MUTANTS"];
 
@@ -11,9 +12,9 @@ export default {
   plugins: [
     import.meta.resolve("@stryker-mutator/jest-runner"),
     new URL("sentences.mjs", import.meta.url).href,
-    new URL("runner.mjs", import.meta.url).href,
+    ...(GROUPS[group].tests ? [new URL("runner.mjs", import.meta.url).href] : []),
   ],
-  testRunner: group === "rules" ? "repeated" : "jest",
+  testRunner: GROUPS[group].tests ? "repeated" : "jest",
   testRunnerNodeArgs: ["--experimental-vm-modules", "--disable-warning=ExperimentalWarning"],
   jest: {
     projectType: "custom",

@@ -24,6 +24,7 @@ import { transpose128 } from "../../src/threshold/transpose.ts";
 import { codeThrownBy } from "../thrown.ts";
 import {
   copyOf,
+  dealSetups,
   generateKey,
   type Pair,
   type Presigned,
@@ -31,7 +32,6 @@ import {
   recordAt,
   type Setups,
   seededRandom,
-  setUp,
   wholeKey,
 } from "./parties.ts";
 
@@ -45,7 +45,7 @@ let presigned: Presigned;
 
 beforeAll(() => {
   pair = generateKey(random);
-  setups = setUp(pair, "A", random);
+  setups = dealSetups(pair, "A", random);
   presigned = presign(pair, copyOf(setups), 8, random);
 });
 
@@ -278,27 +278,4 @@ test("a presignature signs under the untweaked key only", () => {
   const under = (key: Uint8Array) => () => completeVerified(recordAt(presigned.completing, 7), s2, z, key);
   expect(codeThrownBy(under(tweaked))).toBe("threshold-bad-signature");
   expect(under(pair.gateway.joint)()).toHaveLength(64);
-});
-
-test("every abort has one consequence, and what is unknown burns the batch without blame", () => {
-  const error = (code: string) => Object.assign(new Error(), { code });
-  const outcome = (code: string, standing = GOOD_STANDING) => afterAbort(standing, error(code));
-  expect(outcome("threshold-bad-proof")).toEqual({
-    standing: GOOD_STANDING,
-    consequence: "burn-batch",
-    alarm: true,
-  });
-  expect(outcome("ECONNRESET")).toEqual({ standing: GOOD_STANDING, consequence: "burn-batch", alarm: false });
-  expect(afterAbort(GOOD_STANDING, "no error at all").consequence).toBe("burn-batch");
-  for (const name of ["toString", "constructor", "__proto__"])
-    expect(outcome(name).consequence).toBe("burn-batch");
-  let standing = GOOD_STANDING;
-  const alarms = ["bad-answer", "threshold-bad-signature", "bad-answer"].map(code => {
-    const next = outcome(code, standing);
-    expect(next.consequence).toBe("burn-record");
-    standing = next.standing;
-    return next.alarm;
-  });
-  expect(alarms).toEqual([false, false, true]);
-  needGoodStanding(standing);
 });

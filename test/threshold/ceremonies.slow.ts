@@ -10,12 +10,12 @@ import { presignP1, presignP2 } from "../../src/threshold/presign.ts";
 import { OtSetup, setupP1, setupP2 } from "../../src/threshold/setup.ts";
 import {
   copyOf,
+  dealSetups,
   generateKey,
   type Pair,
   presign,
   type Setups,
   seededRandom,
-  setUp,
   shareOf,
   type Tamper,
 } from "./parties.ts";
@@ -54,10 +54,10 @@ let laterSetups: Setups;
 beforeAll(() => {
   pair = generateKey(random);
   otherPair = generateKey(random);
-  setups = setUp(pair, "A", random);
-  setupsB = setUp(pair, "B", random);
+  setups = dealSetups(pair, "A", random);
+  setupsB = dealSetups(pair, "B", random);
   laterPair = { gateway: { ...pair.gateway, epoch: 1 }, device: { ...pair.device, epoch: 1 } };
-  laterSetups = setUp(laterPair, "A", random);
+  laterSetups = dealSetups(laterPair, "A", random);
 });
 
 describe("key generation", () => {
@@ -358,7 +358,7 @@ describe("presigning", () => {
     const sources: [string, Map<Name, Uint8Array>][] = [
       ["another batch", record(pair, setups)],
       ["the other kind", record(pair, setupsB)],
-      ["another key", record(otherPair, setUp(otherPair, "A", random))],
+      ["another key", record(otherPair, dealSetups(otherPair, "A", random))],
       ["another epoch", record(laterPair, laterSetups)],
     ];
     const allowed: Record<Name, RegExp> = {

@@ -31,6 +31,7 @@ import {
   answerBy,
   copyOf,
   copyOfRuns,
+  dealSetups,
   generateKey,
   macKeysAt,
   makeRuns,
@@ -41,7 +42,6 @@ import {
   recordAt,
   type Setups,
   seededRandom,
-  setUp,
   type Tamper,
   wholeKey,
 } from "./parties.ts";
@@ -59,8 +59,8 @@ let presigned: Presigned;
 
 beforeAll(() => {
   pair = generateKey(random);
-  ofKindA = setUp(pair, "A", random);
-  setups = setUp(pair, "B", random);
+  ofKindA = dealSetups(pair, "A", random);
+  setups = dealSetups(pair, "B", random);
   runs = setups.runs!;
   presigned = presign(pair, copyOf(setups), 8, random);
 });

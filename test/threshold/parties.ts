@@ -17,6 +17,8 @@ import type { Batch, Run } from "../../src/threshold/records.ts";
 import { type Kind, OtSetup, setupP1, setupP2, sideOf } from "../../src/threshold/setup.ts";
 import type { Random } from "../../src/threshold/steps.ts";
 
+import { dealTransfers } from "./second.ts";
+
 const { Fn } = secp256k1.Point;
 
 /** Reproducible random bytes: a failing run fails again. */
@@ -99,6 +101,17 @@ function transfers(pair: Pair, kind: Kind, random: Random): Setups {
 export function setUp(pair: Pair, kind: Kind, random: Random): Setups {
   const made = transfers(pair, kind, random);
   return kind === "A" ? made : { ...made, runs: makeRuns(pair, transfers(pair, "A", random), random) };
+}
+
+/** The same as a dealer makes them, at a hundredth of the price, for ceremonies that come after them; the run is a real one. */
+export function dealSetups(pair: Pair, kind: Kind, random: Random): Setups {
+  const { sid, epoch } = pair.gateway;
+  const { chooser, sender } = dealTransfers({ sid, epoch }, kind, random);
+  const made = {
+    p1: new OtSetup(kind, "P1", epoch, chooser.sid, concat([chooser.delta, ...chooser.seeds])),
+    p2: new OtSetup(kind, "P2", epoch, sender.sid, concat(sender.seeds.flat())),
+  };
+  return kind === "A" ? made : { ...made, runs: makeRuns(pair, dealSetups(pair, "A", random), random) };
 }
 
 /** A new run of MACs on kind A's transfers. */

@@ -222,7 +222,7 @@ export interface Sender {
   readonly seeds: readonly (readonly [Bytes, Bytes])[];
 }
 
-export function setupSession({ sid, epoch }: Share, kind: Kind): Bytes {
+export function setupSession({ sid, epoch }: Pick<Share, "sid" | "epoch">, kind: Kind): Bytes {
   return hash("ot", sid, word(epoch), text(kind));
 }
 
@@ -278,7 +278,7 @@ export function sendTransfers(share: Share, kind: Kind, e1: Bytes, random: Rando
 
 /** Transfers as a dealer who knows everything would make them, for ceremonies that begin after them. */
 export function dealTransfers(
-  share: Share,
+  share: Pick<Share, "sid" | "epoch">,
   kind: Kind,
   random: Random,
 ): { chooser: Chooser; sender: Sender } {
