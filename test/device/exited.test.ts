@@ -60,8 +60,8 @@ describe("a device that leaves", () => {
 });
 
 describe("the exit that the owner reads out", () => {
-  /** What must be in it, rebuilt here. */
-  function expected(rig: Rig) {
+  /** What must be in it, rebuilt here; payments by their names. */
+  function expected(rig: Rig, ...payments: string[]) {
     const { holder, parameters } = rig.state;
     const { number, view, ownSignature, bridgeSignature, anchorSignature } = holder!;
     const { proposal } = parameters!;
@@ -86,6 +86,7 @@ describe("the exit that the owner reads out", () => {
       anchor: bump ? transactionBytes(bump) : null,
       anchorSignature: anchorSignature ?? null,
       htlcSignatures: holder!.htlcSignatures,
+      paymentHashes: payments.map(name => sha256(rig.preimage(name))),
     };
   }
 
@@ -94,7 +95,7 @@ describe("the exit that the owner reads out", () => {
     rig.pay("toll", 1000);
     const [before, after] = [rig.view(), rig.view(0, [rig.htlc("toll", 1000)])];
     rig.step({ counterparty: rig.counterparty(after) });
-    const exit = expected(rig);
+    const exit = expected(rig, "toll");
     expect(exit.anchor).not.toBeNull();
     rig.box.run({ type: "exit", index: 1 });
     const theirs = [
@@ -108,7 +109,7 @@ describe("the exit that the owner reads out", () => {
 
   test("has no anchor while an HTLC is pending, and of the bridge's commitments none that is revoked", () => {
     const rig = pendingRig();
-    const exit = expected(rig);
+    const exit = expected(rig, "toll");
     expect(exit.htlcSignatures).toHaveLength(1);
     expect(exit.anchor).toBeNull();
     rig.box.run({ type: "exit", index: 1 });
