@@ -80,6 +80,10 @@ export const GROUPS = {
     mutated: under("device/vault", ["records", "charging", "vault", "journal", "flash", "identity", "drbg"]),
     tests: tests("vault", ["records", "vault", "journal", "identity", "drbg"]),
   },
+  exit: {
+    mutated: ["owner/recover-exit.ts"],
+    tests: tests("owner", ["exit-file"]),
+  },
   transactions: {
     mutated: ["src/link/transactions.ts"],
     tests: tests("device", ["unsayable", "exited", "closing"]),
