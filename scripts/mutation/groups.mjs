@@ -86,6 +86,6 @@ export const GROUPS = {
   },
   transactions: {
     mutated: ["src/link/transactions.ts"],
-    tests: tests("device", ["unsayable", "exited", "closing"]),
+    tests: tests("link", ["transactions"]),
   },
 };

@@ -27,8 +27,8 @@ export default {
   ignorePatterns: ["dist", "coverage"],
   tsconfigFile: "none",
   concurrency: 1,
-  // Endless loops are found by counting; a busy machine must not pass for one.
-  timeoutMS: 120_000,
+  // Endless loops are found by counting, or by this beside what the tests take; a busy machine must not pass for one.
+  timeoutMS: 30_000,
   // Not in the tree: other tools would find a second project there.
   tempDirName: join(tmpdir(), `lngate-mutation-${group}`),
   reporters: ["clear-text", "json", "progress-append-only"],
