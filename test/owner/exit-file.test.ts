@@ -1,5 +1,7 @@
 /** The exit as a file: what is in it comes back whole, nothing in it can be changed, and what could not be published is refused. */
+import { createHmac } from "node:crypto";
 import { describe, expect, test } from "@jest/globals";
+import { MAX_PAYMENTS } from "../../device/channel/paying.ts";
 import { checkExit, type ExitFile, type ExitSource, readExit, writeExit } from "../../owner/recover-exit.ts";
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
@@ -110,6 +112,19 @@ describe("an exit file", () => {
     }
     expect(codeOf(thrown)).toBe("exit-damaged");
     expect(String(thrown)).toContain("exit.json");
+  });
+
+  test("is sealed with a key of its own, which follows from the device's secret", () => {
+    const { exit, mac } = JSON.parse(rest.text) as { exit: string; mac: string };
+    const hmac = (key: Uint8Array, bytes: Uint8Array) => createHmac("sha256", key).update(bytes).digest();
+    const key = hmac(rest.source.commitmentMaster, Buffer.from("lngate/1/exit"));
+    expect(mac).toBe(toHex(hmac(key, fromHex(exit))));
+  });
+
+  test("has room for as many payments as a device remembers, and drops the first of more", () => {
+    const paymentHashes = Array.from({ length: MAX_PAYMENTS + 1 }, (_, i) => derived(`payment ${i}`));
+    const file = read(writeExit(rest.source, { ...rest.exit, paymentHashes }, true));
+    expect(file.paymentHashes).toEqual(paymentHashes.slice(1));
   });
 
   test("passes on why there is no secret for its device", () => {
