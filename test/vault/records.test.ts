@@ -404,3 +404,38 @@ test("Random flash holds no records", () => {
     { numRuns: 100 },
   );
 });
+
+describe("The head of a page", () => {
+  test("that is whole and says what cannot be is none", () => {
+    const flash = freshFlash();
+    open(flash).append(batchOf("A", 0, 3));
+    const image = flash.image();
+    const headWith = (change: (head: DataView) => void) => {
+      const changed = image.slice();
+      const head = new DataView(changed.buffer, FIRST * PAGE, 24);
+      change(head);
+      const at = FIRST * PAGE;
+      changed.set(sha256(changed.subarray(at, at + 24)).subarray(0, 8), at + 24);
+      return pageHead(memoryFlash(PAGE, FIRST + PAGES + 1, changed), FIRST);
+    };
+    expect(headWith(() => {})).toMatchObject({ kind: "A", count: 3, epoch: 1, first: 0, spent: false });
+    expect(headWith(head => head.setUint32(0, 0x4c475299))).toBeNull();
+    for (const kind of [0, 4]) expect(headWith(head => head.setUint8(4, kind))).toBeNull();
+    const most = recordsPerPage("A", PAGE);
+    expect(headWith(head => head.setUint16(6, most))).toMatchObject({ count: most });
+    expect(headWith(head => head.setUint16(6, most + 1))).toBeNull();
+  });
+});
+
+test("A bank that is opened counts no page that was spent before, and writes nothing where nothing is left to destroy", () => {
+  const flash = freshFlash();
+  const most = recordsPerPage("A", PAGE);
+  open(flash).append(batchOf("A", 0, 2 * most));
+  open(flash).erase("A", most);
+  const again = powerOn(flash);
+  const before = again.operations();
+  const bank = open(again);
+  expect(bank.left("A", 0)).toBe(most);
+  expect(again.operations()).toBe(before);
+  expect(again.image()).toEqual(flash.image());
+});

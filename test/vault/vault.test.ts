@@ -1,11 +1,22 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { openVaultToCharge, writeOwnersWord } from "../../device/vault/charging.ts";
+import { hmacDrbg } from "../../device/vault/drbg.ts";
 import { metered } from "../../device/vault/flash.ts";
 import { encodeIdentity } from "../../device/vault/identity.ts";
+import { openJournal } from "../../device/vault/journal.ts";
 import { type MemoryFlash, memoryFlash } from "../../device/vault/memory-flash.ts";
-import { formatVault, openVault, RESERVED_KEYS, wipeVault } from "../../device/vault/vault.ts";
-import { concat, toHex } from "../../src/bytes/bytes.ts";
+import {
+  formatVault,
+  OWNERS_KEY,
+  openVault,
+  pairedIdentity,
+  RESERVED_KEYS,
+  recordArea,
+  wipeVault,
+} from "../../device/vault/vault.ts";
+import { ascii, concat, toHex } from "../../src/bytes/bytes.ts";
+import { hmacSha256, sha256 } from "../../src/bytes/hash.ts";
 import { codeOf } from "../../src/errors.ts";
 import { codeFrom, contains, powerFails, powerOn, randomBytes, seeded, someIdentity } from "./tools.ts";
 
@@ -69,6 +80,61 @@ describe("A vault", () => {
     const flash = memoryFlash(4096, 64, image);
     expect(codeFrom(() => openVault(flash))).toBe("vault-outdated");
     expect(flash.image()).toEqual(image);
+  });
+
+  test("is not found where a head that is whole says what cannot be", () => {
+    const image = freshVault().image();
+    /** A head with the hash that belongs to it. */
+    const code = (change: (head: DataView) => void) => {
+      const changed = image.slice();
+      const head = new DataView(changed.buffer, 0, 24);
+      change(head);
+      const identityBytes = changed.subarray(24, 24 + head.getUint16(6));
+      changed.set(sha256(concat([changed.subarray(0, 16), identityBytes])).subarray(0, 8), 16);
+      return codeFrom(() => openVault(memoryFlash(4096, 64, changed)));
+    };
+    expect(code(head => head.setUint32(0, 0x4c475699))).toBe("vault-corrupt");
+    expect(code(head => head.setUint16(6, 3521))).toBe("vault-corrupt");
+    expect(code(head => head.setUint32(8, 2048))).toBe("vault-corrupt");
+    expect(code(head => head.setUint32(12, 65))).toBe("vault-corrupt");
+    // One page of identity and the journal's two areas leave none for records.
+    expect(code(head => head.setUint32(12, 1 + 2 * head.getUint16(4)))).toBe("vault-corrupt");
+    expect(code(head => head.setUint16(4, 32))).toBe("vault-corrupt");
+  });
+
+  test("has room in one page of identity, the journal's six and three for records, and not in less", () => {
+    expect(openVault(freshVault(10)).identity).toEqual(identity);
+    expect(codeFrom(() => freshVault(9))).toBe("vault-too-small");
+  });
+
+  test("draws and checks its records with keys of their own, of the identity's seed", () => {
+    const flash = freshVault();
+    const entropy = Uint8Array.of(7, 7);
+    const label = concat([ascii("lngate/vault/1"), entropy]);
+    const first = hmacDrbg(identity.drbgSeed, Uint8Array.of(0, 0, 0, 1), label);
+    expect(openVault(flash, entropy).drbg.generate(32)).toEqual(first.generate(32));
+    expect(recordArea(flash).key).toEqual(hmacSha256(identity.drbgSeed, ascii("lngate/vault/records")));
+  });
+
+  test("tells how much room the owner's word has left, and what fits into it", () => {
+    const flash = freshVault();
+    const { capacity } = openVault(flash).journal;
+    writeOwnersWord(flash, { policy: identity.policy, height: 900_000, time: 1_800_000_000 });
+    const { journal } = openVault(flash);
+    const word = openJournal(flash, pairedIdentity(flash).place).get(OWNERS_KEY)!;
+    expect(capacity - journal.capacity).toBe(word.length + 16);
+    const change = (length: number) => [{ key: 1, value: new Uint8Array(length) }];
+    expect([journal.fits(change(100)), journal.fits(change(capacity + 100))]).toEqual([true, false]);
+  });
+
+  test("tidies its journal in idle time", () => {
+    const flash = freshVault();
+    const { journal } = openVault(flash);
+    for (let i = 0; i < 12; i++) journal.commit([{ key: 1, value: new Uint8Array(1000).fill(i) }]);
+    const before = flash.image();
+    journal.tidy();
+    expect(flash.image()).not.toEqual(before);
+    expect(openVault(powerOn(flash)).journal.get(1)).toEqual(new Uint8Array(1000).fill(11));
   });
 
   test("takes no word that is none", () => {
