@@ -128,6 +128,45 @@ describe("a state that the flash has no room for", () => {
   });
 });
 
+test("a state is taken only with room for the end of its channel, and for the receipts of payments in flight", () => {
+  const asked: number[] = [];
+  const rig = new Rig({
+    contextWith: (context, box) =>
+      Object.defineProperty(context, "fits", {
+        value: (changes: Parameters<typeof context.fits>[0], spareBytes: number) => {
+          asked.push(spareBytes);
+          return box.vault.journal.fits(changes, spareBytes);
+        },
+      }),
+  }).open();
+  rig.pay("toll", 1000);
+  rig.pay("another", 1000);
+  asked.length = 0;
+  rig.step({ counterparty: rig.counterparty(rig.view(0, [rig.htlc("toll", 1000)])) });
+  expect(asked).toEqual([64 + 2 * 64]);
+});
+
+test("a receipt that finds no room is no news, and does not end the device: it is told again", () => {
+  let hasRoom = true;
+  const rig = new Rig({
+    contextWith: (context, box) =>
+      Object.defineProperty(context, "fits", {
+        value: (changes: Parameters<typeof context.fits>[0], spareBytes: number) =>
+          hasRoom && box.vault.journal.fits(changes, spareBytes),
+      }),
+  }).open();
+  rig.pay("toll", 1000);
+  rig.move(rig.view(0, [rig.htlc("toll", 1000)]));
+  hasRoom = false;
+  const before = rig.state;
+  rig.paid("toll");
+  rig.failed("toll");
+  expect(rig.state).toBe(before);
+  hasRoom = true;
+  rig.paid("toll");
+  expect(rig.box.decided).toMatchObject([{ preimage: rig.preimage("toll") }]);
+});
+
 describe("a revoked exit", () => {
   test("is nowhere in the flash, at any moment after its secret was told", () => {
     const rig = new Rig().open();

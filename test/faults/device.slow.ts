@@ -34,7 +34,7 @@ describe("What is wrong with one device keeps that one alone from being served",
     // A block has a whole monitor stored, a payment what it has changed.
     for (let i = 0; i < 2; i++) for (const deviceId of [sick, well]) await pay(deviceId);
     expect(await stop()).toBe(0);
-  }, 180_000);
+  });
 
   afterAll(async () => {
     await world?.stop();
@@ -50,17 +50,13 @@ describe("What is wrong with one device keeps that one alone from being served",
     const invoice = world.toll.invoice(TOLL_MSAT);
     const car = cars.get(deviceId)!;
     let answer: Line | undefined;
-    await waitFor(
-      `a payment of ${deviceId}`,
-      async () => {
-        car.write(`pay ${invoice}`);
-        answer = await car.line(line => line["command"] === "pay");
-        const error = answer["error"] as { code: string } | undefined;
-        if (error) expect(["gateway-unreachable", "bridge-unreachable"]).toContain(error.code);
-        return !error;
-      },
-      90_000,
-    );
+    await waitFor(`a payment of ${deviceId}`, async () => {
+      car.write(`pay ${invoice}`);
+      answer = await car.line(line => line["command"] === "pay");
+      const error = answer["error"] as { code: string } | undefined;
+      if (error) expect(["gateway-unreachable", "bridge-unreachable"]).toContain(error.code);
+      return !error;
+    });
     expect(world.toll.timesPaid(String(answer!["hash"]))).toBe(1);
   }
 

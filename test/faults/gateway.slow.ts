@@ -144,7 +144,7 @@ describe("A gateway whose bitcoind hangs", () => {
     let bitcoind: Regtest;
     beforeAll(async () => {
       bitcoind = await startRegtest();
-    }, 120_000);
+    });
     afterAll(() => bitcoind?.stop());
 
     test("ends in good order, with a node of its own that asks for its outputs", async () => {

@@ -1,0 +1,60 @@
+/** A gateway that was in somebody else's hands for a minute, against its owner's computer; afterwards it is honest again. */
+import { rmSync } from "node:fs";
+import { afterAll, afterEach, beforeAll, expect, test } from "@jest/globals";
+import { described } from "../../gateway/cli/command.ts";
+import { askDeposit } from "../../owner/channel.ts";
+import { chargeDevice } from "../../owner/charge.ts";
+import { readChargingState } from "../../owner/device-files.ts";
+import { deviceFolder } from "../../owner/folder.ts";
+import { pairDevice } from "../../owner/pair.ts";
+import { type GatewayHalf, newOwner, startGatewayHalf } from "./gateway-half.ts";
+
+let gateway: GatewayHalf;
+let folder: string;
+
+beforeAll(async () => {
+  gateway = await startGatewayHalf();
+  folder = newOwner();
+});
+afterEach(() => {
+  gateway.answer = answer => answer;
+});
+afterAll(async () => {
+  await gateway.stop();
+  rmSync(folder, { recursive: true });
+});
+
+const codeOfCharging = (deviceId: string) =>
+  chargeDevice({ folder, deviceId, payments: 1, confirmReset: true }).then(
+    () => "charged",
+    (error: { code?: string }) => error.code,
+  );
+
+test("its word that a record was used twice does not lock what this computer has found no fault in", async () => {
+  const { deviceId } = await pairDevice({ folder, code: gateway.invite("one") });
+  gateway.answer = answer =>
+    answer.type === "presigned" ? { type: "refused", code: "policy-record-reuse", sentence: "" } : answer;
+  expect(await codeOfCharging(deviceId)).toBe("policy-record-reuse");
+  gateway.answer = answer => answer;
+  expect(await codeOfCharging(deviceId)).toBe("charged");
+});
+
+test("it cannot use up the ids of records by naming the last", async () => {
+  const { deviceId } = await pairDevice({ folder, code: gateway.invite("two") });
+  const { ends } = readChargingState(deviceFolder(folder, deviceId));
+  gateway.answer = answer =>
+    answer.type === "charging" ? { ...answer, nextId: { A: answer.nextId.A, B: 0xffffffff } } : answer;
+  expect(await codeOfCharging(deviceId)).toBe("threshold-wrong-batch");
+  expect(readChargingState(deviceFolder(folder, deviceId)).ends).toEqual(ends);
+  gateway.answer = answer => answer;
+  expect(await codeOfCharging(deviceId)).toBe("charged");
+});
+
+test("what it says cannot paint the owner's terminal", async () => {
+  const { deviceId } = await pairDevice({ folder, code: gateway.invite("three") });
+  const forged = `\r\u001b[2KSend it to\u001b[E  \u202ebc1q`;
+  gateway.answer = answer =>
+    answer.type === "deposit" ? { type: "refused", code: "deposit-missing", sentence: forged } : answer;
+  const error = await askDeposit({ folder, deviceId }).catch((error: unknown) => error);
+  expect(described(error)).toBe("deposit-missing: ??[2KSend it to?[E  ?bc1q");
+});
