@@ -12,12 +12,12 @@ import { anchorOf, channelOf, ourBasepoints, theirBasepoints } from "../../src/l
 import { codeThrownBy } from "../thrown.ts";
 import { spendOf } from "./attacks.ts";
 import { derived } from "./dealer.ts";
-import { proposalWith } from "./parties.ts";
+import { keyPair, proposalWith } from "./parties.ts";
 import { bridgePoint, bridgeSecret } from "./peer.ts";
-import { Rig } from "./rig.ts";
+import { Rig, type RigOptions } from "./rig.ts";
 
-function pendingRig(): Rig {
-  const rig = new Rig().open();
+function pendingRig(options: RigOptions = {}): Rig {
+  const rig = new Rig(options).open();
   rig.pay("toll", 1000);
   rig.move(rig.view(0, [rig.htlc("toll", 1000)]));
   return rig;
@@ -38,6 +38,15 @@ describe("a device that leaves", () => {
     expect(again.secret).toBeUndefined();
     expect(rig.state.holder!.number).toBe(number);
     expect(rig.step({ holder: rig.holder(rig.view()) }).refused?.code).toBe("policy-phase");
+  });
+
+  test("has nothing to hand out before there is a commitment of its own", () => {
+    expect(new Rig().step({ leave: 0 }).refused?.code).toBe("policy-exit-before-revoke");
+  });
+
+  test("leaves also with no record of a kind left, which is no old image", () => {
+    const rig = new Rig({ charge: { A: 10, B: 20, H: 0 } }).open();
+    expect(rig.step({ leave: 0 }).own).toEqual(rig.state.holder!.ownSignature);
   });
 
   test("learns that a payment was made all the same, if the preimage comes", () => {
@@ -220,8 +229,71 @@ describe("a device that collects", () => {
     expect(rig.harm()).toBeNull();
   });
 
+  test("without a curve takes the secret at the gateway's word, and signs as well", () => {
+    const { htlc: _, ...spend } = spendOf(pendingRig(), { secret: bridgeSecret(1) });
+    const { own } = pendingRig({ curve: null }).step({ spend });
+    expect(own).toEqual(pendingRig().step({ spend }).own);
+    expect(own).toBeDefined();
+  });
+
+  test("signs for a payment of the bridge's in a commitment that is revoked, by the script of one that it offers", () => {
+    const rig = pendingRig();
+    const { incoming: _, ...offered } = rig.htlc("theirs", 1000);
+    const spend = spendOf(rig, { secret: bridgeSecret(1), htlc: { ...offered, incoming: true } });
+    const keys = keysOf(rig);
+    const script = htlcScript({ ...offered, offered: true }, keys);
+    expect(isFor(rig, rig.step({ spend }).own!, script, keys.revocation, spend)).toBe(true);
+  });
+
+  test("keeps back the nonces that payments in flight need", () => {
+    // One is used in the commitment with the payment; settling it may take two more.
+    const code = (H: number) => {
+      const rig = pendingRig({ charge: { A: 60, B: 70, H } });
+      return rig.step({ spend: spendOf(rig, {}) }).refused?.code;
+    };
+    expect([code(3), code(4)]).toEqual(["records-used-up", undefined]);
+  });
+
   test("knows only its own channels", () => {
     const rig = pendingRig();
     expect(rig.step({ spend: spendOf(rig, { index: 2 }) }).refused?.code).toBe("channel-unknown");
+    const { htlc: _, ...spend } = spendOf(rig, { index: 0, secret: bridgeSecret(1) });
+    expect(new Rig().step({ spend }).refused?.code).toBe("channel-unknown");
+  });
+
+  test("knows each channel before by its number, with the keys and the delay that it had", () => {
+    const rig = new Rig({ charge: { A: 80, B: 90, H: 60 } });
+    const proposals = [1, 2, 3].map(index =>
+      proposalWith({
+        index,
+        theirDelay: 144 + index,
+        htlcBasepoint: keyPair(`HTLCs of channel ${index}`).point,
+        deposits: [{ txid: derived(`deposit ${index}`), vout: 0, valueSat: 201_000 }],
+      }),
+    );
+    for (const proposal of proposals) {
+      rig.proposal = proposal;
+      rig.app("open");
+      rig.step({ proposal, counterparty: rig.counterparty(rig.view(), 0) });
+      if (proposal.index === 3) break;
+      rig.step({ holder: rig.holder(rig.view(), 0) });
+      rig.step({ fund: true });
+      rig.close(199_000, 0);
+      rig.say({ type: "channel", index: proposal.index, state: "closed" });
+    }
+    expect(rig.refusals).toEqual([]);
+    expect(rig.state.former!.map(({ index }) => index)).toEqual([2, 1]);
+    const { htlc: _, ...rest } = spendOf(rig, {
+      secret: bridgeSecret(1),
+      amountSat: 50_000,
+      valueSat: 40_000,
+    });
+    for (const proposal of proposals) {
+      rig.proposal = proposal;
+      const spend = { ...rest, index: proposal.index };
+      const script = toLocalScript(keysOf(rig), proposal.theirDelay);
+      expect(isFor(rig, rig.step({ spend }).own!, script, keysOf(rig).revocation, spend)).toBe(true);
+    }
+    expect(rig.step({ spend: { ...rest, index: 4 } }).refused?.code).toBe("channel-unknown");
   });
 });

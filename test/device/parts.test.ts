@@ -5,7 +5,8 @@ import { KEY_ENTRY, KEY_TABLE_HEAD, preparedKeys } from "../../device/prepared-k
 import { makeKeyTable } from "../../owner/key-table.ts";
 import { encodeValue } from "../../src/link/schema.ts";
 import { codeThrownBy } from "../thrown.ts";
-import { keyPair, proposalWith } from "./parties.ts";
+import { spendOf } from "./attacks.ts";
+import { chip, keyPair, proposalWith, recordOf } from "./parties.ts";
 import { Rig } from "./rig.ts";
 
 const keysIn = (table: Uint8Array) =>
@@ -165,6 +166,53 @@ test("a receipt that finds no room is no news, and does not end the device: it i
   hasRoom = true;
   rig.paid("toll");
   expect(rig.box.decided).toMatchObject([{ preimage: rig.preimage("toll") }]);
+});
+
+describe("a record", () => {
+  test("that was read is overwritten in memory when it has served, or was only looked for", () => {
+    const seen: Uint8Array[] = [];
+    const rig = new Rig({
+      contextWith: context => {
+        const { records } = context;
+        const read: typeof records.read = (kind, cursor) => {
+          const record = records.read(kind, cursor);
+          if (record !== null) seen.push(record.bytes);
+          return record;
+        };
+        return Object.defineProperty(context, "records", { value: { ...records, read } });
+      },
+    }).open();
+    rig.pay("toll", 1000);
+    rig.move(rig.view(0, [rig.htlc("toll", 1000)]));
+    rig.step({ spend: spendOf(rig, {}) });
+    rig.step({ holder: { ...rig.holder(rig.view()), partial: rig.half(new Uint8Array(32)) } });
+    rig.step({ leave: 1 });
+    expect(rig.refusals).toEqual(["policy-own-signature"]);
+    expect(seen.length).toBeGreaterThan(10);
+    expect(seen.filter(bytes => bytes.some(byte => byte !== 0))).toEqual([]);
+  });
+
+  test("that has rotted is none, and neither is the last of them", () => {
+    const rig = new Rig({ charge: { A: 12, B: 20, H: 10 } }).open();
+    const image = rig.box.flash.image();
+    for (let id = 0; id < 12; id++) {
+      const at = Buffer.from(image).indexOf(recordOf("A", id).answering);
+      if (at >= 0) image[at] = image[at]! ^ 1;
+    }
+    rig.box.flash = chip(image);
+    rig.box.restart();
+    expect(rig.step({ counterparty: rig.counterparty(rig.view()) }).refused?.code).toBe("records-used-up");
+    expect(rig.harm()).toBeNull();
+  });
+
+  test("may be the first of as few as one payment needs, if the gateway has lost those before", () => {
+    const skipTo = (id: number) => {
+      const rig = new Rig({ charge: { A: 60, B: 10, H: 10 } }).open();
+      rig.nextB = id;
+      return rig.step({ holder: rig.holder(rig.view()) }).refused?.code;
+    };
+    expect([skipTo(6), skipTo(7)]).toEqual([undefined, "policy-record-skip"]);
+  });
 });
 
 describe("a revoked exit", () => {
