@@ -33,11 +33,7 @@ export const GROUPS = {
       "signature",
       "records",
     ]),
-    tests: [
-      ...tests("threshold", ["abort", "transcript", "records", "extension", "adversary"]),
-      "test/threshold/ceremonies.slow.ts",
-      ...tests("threshold", ["mac", "attacks", "curve"]),
-    ],
+    tests: tests("threshold", ["abort", "transcript", "records", "extension", "adversary", "curve"]),
   },
   /** The tests put another module in the place of the one where rules are demanded, and the first must be the first. */
   channel: {

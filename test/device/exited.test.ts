@@ -1,4 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
+import { exitOf } from "../../device/channel/exiting.ts";
 import { sighash } from "../../src/bitcoin/sighash.ts";
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
@@ -159,6 +160,13 @@ describe("the exit that the owner reads out", () => {
     const theirs = [{ number: 1, point: bridgePoint(1), view: exit.view }];
     const secrets = { count: 1, secrets: [bridgeSecret(0)] };
     expect(rig.box.exits).toEqual([{ ...exit, theirs, secrets, paymentHashes: [] }]);
+  });
+
+  test("tells the payments that there are, whatever slots are free between them", () => {
+    const { state, box } = pendingRig();
+    const [toll] = state.payments;
+    const exit = exitOf({ ...state, payments: [null, toll!, null] }, box.context, 1);
+    expect(exit.paymentHashes).toEqual([toll!.paymentHash]);
   });
 
   test("is not there where there is no channel", () => {
