@@ -298,7 +298,8 @@ describe("a device that collects", () => {
     });
     for (const proposal of proposals) {
       rig.proposal = proposal;
-      const spend = { ...rest, index: proposal.index };
+      const inputs = [{ ...rest.inputs[0]!, txid: derived(`commitment of channel ${proposal.index}`) }];
+      const spend = { ...rest, inputs, index: proposal.index };
       const script = toLocalScript(keysOf(rig), proposal.theirDelay);
       expect(isFor(rig, rig.step({ spend }).own!, script, keysOf(rig).revocation, spend)).toBe(true);
     }

@@ -185,7 +185,8 @@ describe("a record", () => {
     rig.pay("toll", 1000);
     rig.move(rig.view(0, [rig.htlc("toll", 1000)]));
     rig.step({ spend: spendOf(rig, {}) });
-    rig.step({ holder: { ...rig.holder(rig.view()), partial: rig.half(new Uint8Array(32)) } });
+    const partial = rig.half(new Uint8Array(32));
+    rig.step({ holder: { ...rig.holder(rig.view()), partial } });
     rig.step({ leave: 1 });
     expect(rig.refusals).toEqual(["policy-own-signature"]);
     expect(seen.length).toBeGreaterThan(10);
