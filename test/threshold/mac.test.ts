@@ -211,6 +211,9 @@ describe("a run", () => {
       "bad-ot-setup",
     );
     expect(codeThrownBy(() => presignP2({ share: gateway, setup: on.p2, random }, 0))).toBe("bad-ot-setup");
+    // Nor with kind A's transfers by their sides, and either one's own half of the run.
+    expect(p1(gateway, own.gateway, copyOf(ofKindA).p1)).toBe("bad-ot-setup");
+    expect(p2(device, own.device, copyOf(ofKindA).p2)).toBe("bad-ot-setup");
     own.device.destroy();
     expect(p1()).toBe("threshold-setup-destroyed");
     expect(codeThrownBy(() => own.device.toBytes())).toBe("threshold-setup-destroyed");
