@@ -2,7 +2,14 @@
 import { createHmac } from "node:crypto";
 import { describe, expect, test } from "@jest/globals";
 import { MAX_PAYMENTS } from "../../device/channel/paying.ts";
-import { checkExit, type ExitFile, type ExitSource, readExit, writeExit } from "../../owner/recover-exit.ts";
+import {
+  checkExit,
+  type ExitFile,
+  type ExitSource,
+  needPublishable,
+  readExit,
+  writeExit,
+} from "../../owner/recover-exit.ts";
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
@@ -176,6 +183,13 @@ describe("an exit that is checked", () => {
     expect(refused(rest, { htlcSignatures: [wrong] })).toBe("exit-invalid");
     expect(refused(pending, { htlcSignatures: [] })).toBe("exit-invalid");
     expect(refused(pending, { htlcSignatures: [wrong] })).toBe("exit-invalid");
+  });
+
+  test("is checked before a device's channel is ended by it", () => {
+    needPublishable(rest.source, rest.exit);
+    const wrong = nobleCurve.sign(derived("something else"), BRIDGE.funding.secret);
+    const refused = () => needPublishable(rest.source, { ...rest.exit, bridgeSignature: wrong });
+    expect(codeThrownBy(refused)).toBe("exit-invalid");
   });
 
   test("without a signature of its anchor can be published all the same", () => {
