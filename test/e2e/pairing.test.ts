@@ -1,6 +1,6 @@
 /** From the pairing code to a payment, all of it for once; other tests copy devices that were made before. */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { World } from "./world.ts";
+import { untilAtRest, World } from "./world.ts";
 
 let world: World;
 
@@ -18,6 +18,7 @@ test("a device is paired and charged while the gateway runs, gets a channel, pay
     await world.mineUntil(car.device.openChannel());
     const { hash } = await car.device.pay(world.toll.invoice(1_000_000), { maxFeeMsat: 5_000 });
     expect(world.toll.timesPaid(hash)).toBe(1);
+    await untilAtRest(car);
     const { txid } = await world.mineUntil(car.device.close());
     const { outputs } = await world.minedTransaction(txid);
     expect(outputs.map(({ script }) => script)).toContain(world.closeScript(deviceId));
