@@ -223,7 +223,7 @@ test("a flash that fails can be repeated; meanwhile this computer neither runs n
   );
   const invoice = world.toll.invoice(400_000);
   const refusal = copy.device.pay(invoice, { timeoutMs: 1_000 });
-  await expect(refusal).rejects.toMatchObject({ code: "payment-pending" });
+  await expect(refusal).rejects.toMatchObject({ code: "vault-rolled-back" });
   const sick = await lngate(["doctor"]);
   expect(sick.code).toBe(1);
   expect(sick.out).toMatch(/✗ device +an older flash than the newest one has turned up/);

@@ -229,10 +229,12 @@ describe("what a gateway is told that makes no sense", () => {
       toGateway.encode({ type: "open", index: 7, points: [] }),
     ];
     for (const message of nonsense) link.send(message);
-    // The last one asks for a channel that is there: the gateway says how it stands, after all the others.
+    // The last one asks for a channel that is there: the gateway says how it stands.
     await waitFor(
       "the gateway's answers",
-      () => answers.filter(each => each.type === "channel").length === 2,
+      () =>
+        answers.filter(each => each.type === "channel").length === 2 &&
+        answers.some(each => each.type === "failed"),
     );
     link.close();
     expect(answers.find(each => each.type === "failed")).toMatchObject({ code: "invoice-malformed" });
