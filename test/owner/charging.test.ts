@@ -1,28 +1,10 @@
-import { rmSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
-import { openFileFlash } from "../../device/boards/node/flash.ts";
 import { openLink } from "../../device/boards/node/link.ts";
-import { openVault } from "../../device/vault/vault.ts";
 import { askClose, askDeposit, askStatus, depositAddress } from "../../owner/channel.ts";
-import {
-  type ChargeProgress,
-  chargeDevice,
-  paymentsFor,
-  recordsFor,
-  recordsInFlash,
-} from "../../owner/charge.ts";
-import {
-  type DeviceInfo,
-  readChargingState,
-  readShare,
-  writeChargingState,
-} from "../../owner/device-files.ts";
-import { deviceFolder } from "../../owner/folder.ts";
-import { pairDevice } from "../../owner/pair.ts";
+import { type ChargeProgress, paymentsFor, recordsFor, recordsInFlash } from "../../owner/charge.ts";
+import { type DeviceInfo, readChargingState, readShare } from "../../owner/device-files.ts";
 import { concat } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
 import {
   type FromOwner,
   fromOwner,
@@ -31,52 +13,28 @@ import {
   type ToOwner,
   toOwner,
 } from "../../src/link/owner-messages.ts";
-import { macKeys } from "../../src/threshold/mac-keys.ts";
-import { answer as answerA, answerWithMac, complete, isAuthentic } from "../../src/threshold/online.ts";
-import { cutOnce, type GatewayHalf, newOwner, startGatewayHalf } from "./gateway-half.ts";
+import { Charged } from "./charged.ts";
+import { cutOnce, type GatewayHalf } from "./gateway-half.ts";
 
+let charged: Charged;
 let gateway: GatewayHalf;
 let folder: string;
 let info: DeviceInfo;
 let path: string;
 
 beforeAll(async () => {
-  gateway = await startGatewayHalf();
-  folder = newOwner();
-  info = await pairDevice({ folder, code: gateway.invite() });
-  path = deviceFolder(folder, info.deviceId);
+  charged = await Charged.start();
+  ({ gateway, folder, info, path } = charged);
 });
 afterEach(() => {
   gateway.question = question => question;
   gateway.answer = answer => answer;
 });
-afterAll(async () => {
-  await gateway.stop();
-  rmSync(folder, { recursive: true });
-});
+afterAll(() => charged.stop());
 
 const refusal = (code: string) => expect.objectContaining({ code });
 /** Its last character is another one. */
 const mistyped = (address: string) => address.slice(0, -1) + (address.endsWith("q") ? "p" : "q");
-const charge = (payments: number, more: Partial<Parameters<typeof chargeDevice>[0]> = {}) =>
-  chargeDevice({ folder, deviceId: info.deviceId, payments, ...more });
-
-/** The records of a kind in the flash, by id. */
-function inFlash(kind: "A" | "B" | "H"): Map<number, Uint8Array> {
-  const flash = openFileFlash(path);
-  try {
-    const { records } = openVault(flash);
-    const found = new Map<number, Uint8Array>();
-    for (let at = 0; ; ) {
-      const record = records.read(kind, at);
-      if (!record) return found;
-      found.set(record.id, record.bytes);
-      at = record.id + 1;
-    }
-  } finally {
-    flash.close();
-  }
-}
 
 /** The id of the first record that an S0 names. */
 function idIn(s0: Uint8Array): number {
@@ -89,31 +47,18 @@ function withId(s0: Uint8Array, id: number): Uint8Array {
   return changed;
 }
 
-/** The gateway's unused ids. */
-function onGateway(kind: "A" | "B"): number[] {
-  return gateway
-    .records(info.deviceId)
-    .unused(kind)
-    .flatMap(({ firstId, count }) => Array.from({ length: count }, (_, i) => firstId + i));
-}
-
-/** So many payments more than the flash is charged for that records of both kinds are missing. */
-function further(): number {
-  return paymentsFor(recordsInFlash(path)) + 2;
-}
-
 describe("charging", () => {
   test("fills the flash with records of which the gateway has the other halves", async () => {
     const steps: ChargeProgress[] = [];
-    const result = await charge(2, { onProgress: step => steps.push(step) });
+    const result = await charged.charge(2, { onProgress: step => steps.push(step) });
     expect(result).toMatchObject({ payments: 2, interrupted: false, records: { A: 24, B: 28, H: 8 } });
     expect(steps[0]).toMatchObject({ made: 0, total: 52, target: 2, payments: 0 });
     expect(steps[steps.length - 1]).toMatchObject({ made: 52, total: 52, payments: 2 });
-    expect([...inFlash("A").keys()]).toEqual(onGateway("A"));
-    expect([...inFlash("B").keys()]).toEqual(onGateway("B"));
-    expect(inFlash("H").size).toBe(8);
+    expect([...charged.inFlash("A").keys()]).toEqual(charged.onGateway("A"));
+    expect([...charged.inFlash("B").keys()]).toEqual(charged.onGateway("B"));
+    expect(charged.inFlash("H").size).toBe(8);
     // A device that is charged enough is left alone.
-    expect(await charge(2)).toMatchObject({ payments: 2, added: { A: 0, B: 0, H: 0 } });
+    expect(await charged.charge(2)).toMatchObject({ payments: 2, added: { A: 0, B: 0, H: 0 } });
   });
 
   test("counts what a payment needs, and keeps the reserve out of it", () => {
@@ -122,139 +67,8 @@ describe("charging", () => {
     expect(paymentsFor({ ...recordsFor(9), B: 0 })).toBe(0);
   });
 
-  describe("interrupted", () => {
-    const isStep = (step: string) => (question: FromOwner) =>
-      question.type === "presign-step" && question.step === step;
-    const isAnswer = (step: string) => (answer: ToOwner) =>
-      answer.type === "presigned" && answer.step === step;
-    const questions: [string, (question: FromOwner) => boolean][] = [
-      ["before S0 of kind A", question => question.type === "presign" && question.kind === "A"],
-      ["before S1 of kind A", isStep("S1")],
-      ["before S3 of kind A", isStep("S3")],
-      ["before the word that kind A is in the flash", q => q.type === "installed" && q.kind === "A"],
-      ["before S0 of kind B", question => question.type === "presign" && question.kind === "B"],
-      ["before S2 of kind B", isStep("S2")],
-      ["before S4 of kind B", isStep("S4")],
-      ["before the word that kind B is in the flash", q => q.type === "installed" && q.kind === "B"],
-    ];
-    let last: ToOwner["type"] | undefined;
-    let asked: string | undefined;
-    const answers: [string, (answer: ToOwner) => boolean][] = [
-      ["after S0 of kind A", isAnswer("S0")],
-      ["after S2 of kind A", isAnswer("S2")],
-      ["after S4 of kind A, which the gateway has activated", isAnswer("S4")],
-      ["after S1 of kind B", isAnswer("S1")],
-      ["after S3 of kind B", isAnswer("S3")],
-      ["after S5 of kind B, which the gateway has prepared", isAnswer("S5")],
-      ["after the word that a batch is in the flash", a => a.type === "done" && last === "presigned"],
-    ];
-
-    /** Whatever happened: the gateway names no record that the device has not, and lacks none that the device names. */
-    function expectConsistent(): void {
-      expect(onGateway("A")).toEqual(expect.arrayContaining([...inFlash("A").keys()]));
-      expect([...inFlash("B").keys()]).toEqual(expect.arrayContaining(onGateway("B")));
-    }
-
-    test.each(questions)("%s, it goes on and both sides have the same", async (_name, matches) => {
-      gateway.question = cutOnce(matches);
-      const target = further();
-      await expect(charge(target)).rejects.toEqual(refusal("gateway-unreachable"));
-      expectConsistent();
-      await charge(target);
-      expect(onGateway("A")).toEqual([...inFlash("A").keys()]);
-      expect(onGateway("B")).toEqual([...inFlash("B").keys()]);
-    });
-
-    test.each(answers)("%s, it goes on and both sides have the same", async (_name, matches) => {
-      const cut = cutOnce(matches);
-      gateway.answer = answer => {
-        const outcome = cut(answer);
-        last = answer.type;
-        return outcome;
-      };
-      const target = further();
-      await expect(charge(target)).rejects.toEqual(refusal("gateway-unreachable"));
-      expectConsistent();
-      await charge(target);
-      expect(onGateway("A")).toEqual([...inFlash("A").keys()]);
-      expect(onGateway("B")).toEqual([...inFlash("B").keys()]);
-    });
-
-    const never = () => false;
-    test.each([
-      ["before it begins", (q: FromOwner) => q.type === "mac-run", never],
-      ["after M0", never, isAnswer("M0")],
-      ["before M1", isStep("M1"), never],
-      ["after M1, which the gateway has stored", never, a => a.type === "done" && asked === "M1"],
-    ] as [string, (q: FromOwner) => boolean, (a: ToOwner) => boolean][])(
-      "while a run of MACs is made, %s, it makes one that both sides have",
-      async (_name, question, answer) => {
-        const { run: before, ...state } = readChargingState(path);
-        writeChargingState(path, state);
-        const cut = cutOnce(question);
-        gateway.question = each => {
-          asked = each.type === "presign-step" ? each.step : each.type;
-          return cut(each);
-        };
-        gateway.answer = cutOnce(answer);
-        const target = further();
-        await expect(charge(target)).rejects.toEqual(refusal("gateway-unreachable"));
-        await charge(target);
-        const { run } = readChargingState(path);
-        expect(run!.id).toEqual(gateway.registry.run(info.deviceId)!.id);
-        expect(run!.id).not.toEqual(before!.id);
-        expect(run!.alpha).not.toBe(before!.alpha);
-        expect(onGateway("B")).toEqual([...inFlash("B").keys()]);
-      },
-    );
-
-    test("by the end of the gateway while a batch waits for the flash, it goes on", async () => {
-      gateway.question = cutOnce(question => question.type === "installed" && question.kind === "B");
-      await expect(charge(further())).rejects.toEqual(refusal("gateway-unreachable"));
-      const ids = [...inFlash("B").keys()];
-      expect(onGateway("B")).not.toEqual(ids);
-      await gateway.restart();
-      await charge(further());
-      expect(onGateway("B")).toEqual([...inFlash("B").keys()]);
-      expect([...inFlash("B").keys()]).toEqual(expect.arrayContaining(ids));
-    });
-
-    test("by the owner between two batches, it stops there and goes on", async () => {
-      const stop = new AbortController();
-      const target = further();
-      const first = await charge(target, {
-        signal: stop.signal,
-        onProgress: ({ made }) => made > 0 && stop.abort(),
-      });
-      expect(first).toMatchObject({ interrupted: true });
-      expect(first.added.A + first.added.B).toBeGreaterThan(0);
-      expect(await charge(target)).toMatchObject({ interrupted: false, payments: target });
-    });
-  });
-
-  test("in the end every pair of records signs under the shared key, in both directions", () => {
-    const { fundingKey } = info.keys;
-    const store = gateway.records(info.deviceId);
-    const message = (kind: string, id: number) => sha256(new TextEncoder().encode(`${kind} ${id}`));
-    const [a, b] = [inFlash("A"), inFlash("B")];
-    expect(a.size).toBeGreaterThan(24);
-    for (const [id, record] of a) {
-      const z = message("A", id);
-      const s2 = answerA(record, z);
-      const { answer: signature } = store.use("A", id, z, half => complete(half, s2));
-      expect(nobleCurve.verify(signature, z, fundingKey)).toBe(true);
-    }
-    for (const [id, record] of b) {
-      const z = message("B", id);
-      const { id: named, answer } = store.take("B", z, half => answerWithMac(half, z));
-      expect(named).toBe(id);
-      const [s2, mac] = [answer.slice(0, 32), answer.slice(32)];
-      const keys = concat([record.slice(96, 128), macKeys(record.slice(128), id)]);
-      expect(isAuthentic(keys, z, s2, mac)).toBe(true);
-      expect(isAuthentic(keys, message("B", id + 1), s2, mac)).toBe(false);
-      expect(nobleCurve.verify(complete(record.slice(0, 96), s2), z, fundingKey)).toBe(true);
-    }
-    expect([store.remaining("A"), store.remaining("B")]).toEqual([0, 0]);
+  test("every pair of records signs under the shared key, in both directions", () => {
+    charged.expectAllToSign();
   });
 });
 
@@ -266,18 +80,18 @@ describe("ids of records that were begun with", () => {
       if (question.type === "presign" && question.firstId !== undefined) named.push(question.firstId);
       return question;
     };
-    const target = further();
+    const target = charged.further();
     let s0: number | undefined;
     const cutS2 = cutOnce<FromOwner>(q => q.type === "presign-step" && q.step === "S2");
     gateway.question = question => cutS2(note(question));
-    await expect(charge(target)).rejects.toEqual(refusal("gateway-unreachable"));
+    await expect(charged.charge(target)).rejects.toEqual(refusal("gateway-unreachable"));
     gateway.question = cutOnce(q => q.type === "presign-step" && q.step === "S3");
     gateway.answer = answer => {
       if (answer.type === "presigned" && answer.step === "S0") s0 = idIn(answer.body);
       return answer;
     };
     const more = target + 4;
-    await expect(charge(more)).rejects.toEqual(refusal("gateway-unreachable"));
+    await expect(charged.charge(more)).rejects.toEqual(refusal("gateway-unreachable"));
     const { ends } = readChargingState(path);
     expect(ends.A).toBeGreaterThan(s0!);
 
@@ -288,14 +102,14 @@ describe("ids of records that were begun with", () => {
       if (answer.type !== "presigned" || answer.step !== "S0") return answer;
       return { ...answer, body: withId(answer.body, s0!) };
     };
-    await expect(charge(more)).rejects.toEqual(refusal("threshold-wrong-batch"));
+    await expect(charged.charge(more)).rejects.toEqual(refusal("threshold-wrong-batch"));
     gateway.answer = answer =>
       answer.type === "charging" ? { ...answer, nextId: { ...answer.nextId, B: 0 } } : answer;
     const before = named.length;
-    await charge(more + 4);
+    await charged.charge(more + 4);
     expect(named.length).toBeGreaterThan(before);
     for (let i = 1; i < named.length; i++) expect(named[i]!).toBeGreaterThan(named[i - 1]!);
-    expect(readChargingState(path).ends.B).toBe(Math.max(...inFlash("B").keys()) + 1);
+    expect(readChargingState(path).ends.B).toBe(Math.max(...charged.inFlash("B").keys()) + 1);
   });
 });
 
@@ -303,7 +117,7 @@ describe("charging is refused", () => {
   test("while the device is running", async () => {
     const board = openNodeBoard(path);
     try {
-      await expect(charge(50)).rejects.toEqual(refusal("device-in-use"));
+      await expect(charged.charge(50)).rejects.toEqual(refusal("device-in-use"));
     } finally {
       board.close();
     }
@@ -316,7 +130,7 @@ describe("charging is refused", () => {
         return question;
       };
     });
-    const first = charge(further());
+    const first = charged.charge(charged.further());
     await asked;
     await expect(askStatus({ folder, deviceId: info.deviceId })).rejects.toEqual(refusal("owner-busy"));
     expect(await first).toMatchObject({ interrupted: false });
@@ -324,13 +138,13 @@ describe("charging is refused", () => {
 
   test("for more payments than the flash has room for, before anything is made", async () => {
     const before = recordsInFlash(path);
-    await expect(charge(100_000)).rejects.toEqual(refusal("records-full"));
+    await expect(charged.charge(100_000)).rejects.toEqual(refusal("records-full"));
     expect(recordsInFlash(path)).toEqual(before);
   });
 
   test("when the gateway has another epoch of the key", async () => {
     gateway.question = question => (question.type === "charge" ? { ...question, epoch: 7 } : question);
-    await expect(charge(40)).rejects.toEqual(refusal("threshold-old-epoch"));
+    await expect(charged.charge(40)).rejects.toEqual(refusal("threshold-old-epoch"));
   });
 });
 
@@ -444,8 +258,8 @@ describe("a check that fails while presigning", () => {
       answer.type === "presigned" && answer.step === "S2"
         ? { ...answer, body: flip(answer.body, 100) }
         : answer;
-    const target = further();
-    await expect(charge(target)).rejects.toEqual(refusal("threshold-multiplication-check"));
+    const target = charged.further();
+    await expect(charged.charge(target)).rejects.toEqual(refusal("threshold-multiplication-check"));
     gateway.answer = answer => answer;
     for (const standing of standings()) expect(standing).toMatchObject({ resets: 1, awaitingOwner: true });
     expect(readChargingState(path).setups.A).toBeUndefined();
@@ -453,21 +267,23 @@ describe("a check that fails while presigning", () => {
     expect(readChargingState(path).setups.B).toBeDefined();
     expect((await askStatus({ folder, deviceId: info.deviceId })).trouble).toBe("awaiting-owner");
 
-    await expect(charge(target)).rejects.toEqual(refusal("threshold-awaiting-owner"));
-    expect(await charge(target, { confirmReset: true })).toMatchObject({ interrupted: false });
-    expect(onGateway("A")).toEqual(expect.arrayContaining([...inFlash("A").keys()].slice(before.A)));
+    await expect(charged.charge(target)).rejects.toEqual(refusal("threshold-awaiting-owner"));
+    expect(await charged.charge(target, { confirmReset: true })).toMatchObject({ interrupted: false });
+    expect(charged.onGateway("A")).toEqual(
+      expect.arrayContaining([...charged.inFlash("A").keys()].slice(before.A)),
+    );
     for (const standing of standings()) expect(standing).toMatchObject({ resets: 1, awaitingOwner: false });
   });
 
   test("of the MACs ends the run and kind B's transfers on both, and nothing of the batch is installed", async () => {
-    const [ids, held] = [[...inFlash("B").keys()], onGateway("B")];
+    const [ids, held] = [[...charged.inFlash("B").keys()], charged.onGateway("B")];
     const { alpha } = readChargingState(path).run!;
     gateway.answer = answer =>
       answer.type === "presigned" && answer.step === "S5"
         ? { ...answer, body: flip(answer.body, 33) }
         : answer;
-    const target = further();
-    await expect(charge(target)).rejects.toEqual(refusal("threshold-mac-check"));
+    const target = charged.further();
+    await expect(charged.charge(target)).rejects.toEqual(refusal("threshold-mac-check"));
     gateway.answer = answer => answer;
     for (const standing of standings()) expect(standing).toMatchObject({ resets: 2, awaitingOwner: true });
     expect(readChargingState(path).run).toBeUndefined();
@@ -475,15 +291,15 @@ describe("a check that fails while presigning", () => {
     expect(readChargingState(path).setups.B).toBeUndefined();
     expect(gateway.registry.setup(info.deviceId, "B")).toBeUndefined();
     expect(readChargingState(path).setups.A).toBeDefined();
-    expect([...inFlash("B").keys()]).toEqual(ids);
-    expect(onGateway("B")).toEqual(held);
+    expect([...charged.inFlash("B").keys()]).toEqual(ids);
+    expect(charged.onGateway("B")).toEqual(held);
 
-    await expect(charge(target)).rejects.toEqual(refusal("threshold-awaiting-owner"));
-    expect(await charge(target, { confirmReset: true })).toMatchObject({ interrupted: false });
+    await expect(charged.charge(target)).rejects.toEqual(refusal("threshold-awaiting-owner"));
+    expect(await charged.charge(target, { confirmReset: true })).toMatchObject({ interrupted: false });
     expect(readChargingState(path).run!.alpha).not.toBe(alpha);
-    const added = [...inFlash("B").keys()].slice(ids.length);
+    const added = [...charged.inFlash("B").keys()].slice(ids.length);
     expect(added.length).toBeGreaterThan(0);
-    expect(onGateway("B")).toEqual([...held, ...added]);
+    expect(charged.onGateway("B")).toEqual([...held, ...added]);
   });
 
   test("on the gateway's side does the same, and the third time the key is locked", async () => {
@@ -493,13 +309,13 @@ describe("a check that fails while presigning", () => {
       question.type === "presign-step" && question.step === "S1"
         ? { ...question, body: flip(question.body, 100) }
         : question;
-    const target = further();
-    await expect(charge(target)).rejects.toEqual(refusal("threshold-extension-check"));
+    const target = charged.further();
+    await expect(charged.charge(target)).rejects.toEqual(refusal("threshold-extension-check"));
     gateway.question = question => question;
     expect(gateway.registry.standing(info.deviceId)).toMatchObject({ resets: 3, locked: true });
     expect(gateway.locked).toEqual([info.deviceId]);
     expect(readChargingState(path).setups.A).toBeUndefined();
-    await expect(charge(target, { confirmReset: true })).rejects.toEqual(refusal("threshold-locked"));
+    await expect(charged.charge(target, { confirmReset: true })).rejects.toEqual(refusal("threshold-locked"));
     expect((await askStatus({ folder, deviceId: info.deviceId })).trouble).toBe("locked");
     expect(readShare(path).epoch).toBe(0);
   });

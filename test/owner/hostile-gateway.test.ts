@@ -11,10 +11,12 @@ import { type GatewayHalf, newOwner, startGatewayHalf } from "./gateway-half.ts"
 
 let gateway: GatewayHalf;
 let folder: string;
+let deviceId: string;
 
 beforeAll(async () => {
   gateway = await startGatewayHalf();
   folder = newOwner();
+  ({ deviceId } = await pairDevice({ folder, code: gateway.invite() }));
 });
 afterEach(() => {
   gateway.answer = answer => answer;
@@ -24,34 +26,31 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-const codeOfCharging = (deviceId: string) =>
-  chargeDevice({ folder, deviceId, payments: 1, confirmReset: true }).then(
+const codeOfCharging = (payments: number) =>
+  chargeDevice({ folder, deviceId, payments, confirmReset: true }).then(
     () => "charged",
     (error: { code?: string }) => error.code,
   );
 
 test("its word that a record was used twice does not lock what this computer has found no fault in", async () => {
-  const { deviceId } = await pairDevice({ folder, code: gateway.invite("one") });
   gateway.answer = answer =>
     answer.type === "presigned" ? { type: "refused", code: "policy-record-reuse", sentence: "" } : answer;
-  expect(await codeOfCharging(deviceId)).toBe("policy-record-reuse");
+  expect(await codeOfCharging(1)).toBe("policy-record-reuse");
   gateway.answer = answer => answer;
-  expect(await codeOfCharging(deviceId)).toBe("charged");
+  expect(await codeOfCharging(1)).toBe("charged");
 });
 
 test("it cannot use up the ids of records by naming the last", async () => {
-  const { deviceId } = await pairDevice({ folder, code: gateway.invite("two") });
   const { ends } = readChargingState(deviceFolder(folder, deviceId));
   gateway.answer = answer =>
     answer.type === "charging" ? { ...answer, nextId: { A: answer.nextId.A, B: 0xffffffff } } : answer;
-  expect(await codeOfCharging(deviceId)).toBe("threshold-wrong-batch");
+  expect(await codeOfCharging(2)).toBe("threshold-wrong-batch");
   expect(readChargingState(deviceFolder(folder, deviceId)).ends).toEqual(ends);
   gateway.answer = answer => answer;
-  expect(await codeOfCharging(deviceId)).toBe("charged");
+  expect(await codeOfCharging(2)).toBe("charged");
 });
 
 test("what it says cannot paint the owner's terminal", async () => {
-  const { deviceId } = await pairDevice({ folder, code: gateway.invite("three") });
   const forged = `\r\u001b[2KSend it to\u001b[E  \u202ebc1q`;
   gateway.answer = answer =>
     answer.type === "deposit" ? { type: "refused", code: "deposit-missing", sentence: forged } : answer;

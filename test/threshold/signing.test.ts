@@ -31,7 +31,7 @@ const RULES = { prehash: false, lowS: true } as const;
 
 describe.each(kinds)("kind %s, both parties, from key generation to signatures", kind => {
   const BATCHES = 2;
-  const EACH = 64;
+  const EACH = 16;
   let pair: Pair;
   let setups: Setups;
 
