@@ -487,8 +487,9 @@ export function openDevice(board: Board): Device {
     // What will pass is waited for.
     if (WILL_PASS.indexOf(failure.code) >= 0) return;
     const { phase } = channel.books;
-    const waiters: { reject(error: Error): void }[] =
-      phase === "none" || phase === "opening" ? readying.splice(0) : closing.splice(0);
+    // A channel that is signed and not yet usable can be dropped, too: then nobody has asked for its close.
+    const isOpening = phase === "none" || phase === "opening" || closing.length === 0;
+    const waiters: { reject(error: Error): void }[] = (isOpening ? readying : closing).splice(0);
     settleAll(waiters, waiter => waiter.reject(error));
   }
 

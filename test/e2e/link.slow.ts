@@ -132,6 +132,7 @@ describe("a live link in the hands of a hostile broker", () => {
 describe("what a gateway is told that makes no sense", () => {
   let world: World;
   let car: Car;
+  const links: OpenLink[] = [];
 
   beforeAll(async () => {
     world = await World.start();
@@ -140,6 +141,7 @@ describe("what a gateway is told that makes no sense", () => {
   });
 
   afterAll(async () => {
+    for (const link of links) link.close();
     car?.stop();
     await world?.stop();
   });
@@ -185,6 +187,7 @@ describe("what a gateway is told that makes no sense", () => {
       onMessage: message => answers.push(toDevice.decode(message)),
       onState: state => state === "up" && up(),
     });
+    links.push(link);
     await connected;
     return { link, answers };
   }

@@ -173,7 +173,7 @@ describe("a channel ends without the device", () => {
     const dropped = world.bridge.channels().find(({ channelId }) => !before.includes(channelId))!;
     world.bridge.close(dropped.channelId, true);
     await expect(opened).rejects.toMatchObject({ code: "channel-refused" });
-    expect(device.balance().phase).toBe("none");
+    await waitFor("the device to give it up", () => device.balance().phase === "none");
     isMute = false;
     await world.mineUntil(device.openChannel());
     const funding = await fundingOf(car);
