@@ -559,7 +559,8 @@ export class LightningNode {
     for (const [object, length] of this.lengths) argumentsOf(object).length = length;
   }
 
-  private tick(): void {
+  /** What LDK does once a minute. */
+  tick(): void {
     if (this.options.holdTicks?.()) return;
     this.chooseFeerate();
     this.manager.timer_tick_occurred();

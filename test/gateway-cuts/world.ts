@@ -336,15 +336,18 @@ export class World {
     });
     const broadcast = (transactions: readonly Uint8Array[]) =>
       power.effect("broadcast", () => broadcaster.broadcast(transactions));
-    const chain: Chain = { ...street.chain, follower, broadcaster: { ...broadcaster, broadcast } };
+    const { fees } = street.chain;
+    const chain: Chain = {
+      ...street.chain,
+      follower,
+      broadcaster: { ...broadcaster, broadcast },
+      fees: {
+        ...fees,
+        feerate: purpose => (purpose === "commitment" ? this.commitmentFeerate : fees.feerate(purpose)),
+      },
+    };
     const ldkBroadcaster = ldk.BroadcasterInterface.new_impl({ broadcast_transactions: broadcast });
-    const feeEstimator = ldk.FeeEstimator.new_impl({
-      get_est_sat_per_1000_weight: target =>
-        target === ldk.ConfirmationTarget.LDKConfirmationTarget_AnchorChannelFee
-          ? this.commitmentFeerate
-          : street.runtime.feeEstimator.get_est_sat_per_1000_weight(target),
-    });
-    const runtime: LightningRuntime = { ...street.runtime, chain, broadcaster: ldkBroadcaster, feeEstimator };
+    const runtime: LightningRuntime = { ...street.runtime, chain, broadcaster: ldkBroadcaster };
     const { linkKey } = car.identity;
     const runner = new LinkRunner(
       new LinkServer({ crypto: nodeLinkCrypto, linkKey, maxMessageBytes: MAX_MESSAGE_BYTES }),
@@ -421,7 +424,7 @@ export class World {
       records,
       started: false,
       broadcaster,
-      kept: [ldkBroadcaster, feeEstimator],
+      kept: [ldkBroadcaster],
     });
     power.onFailure(() => this.powerFailed(life));
     const plan = this.plans.find(each => each.of === "gateway");
@@ -619,7 +622,7 @@ export class World {
   /** From now on LDK finds this feerate right for commitments, and acts on it. */
   changeFeerate(feeratePerKw: number): void {
     this.commitmentFeerate = feeratePerKw;
-    this.node?.manager.timer_tick_occurred();
+    this.node?.tick();
     this.node?.wake();
   }
 
