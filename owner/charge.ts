@@ -365,6 +365,9 @@ class Charger {
     const start = presignP2(presigner, nextId);
     const s0 = await connection.ask({ type: "presign", kind: "A", size: count }, "presigned");
     const s1 = start.receive(s0.body);
+    if (s1.end > nextId + MOST_LOST_IDS) {
+      throw lngateError("threshold-wrong-batch", "the gateway began a batch far above the id that it named");
+    }
     this.begin("A", s1.end);
     const s2 = await connection.ask({ type: "presign-step", step: "S1", body: s1.send }, "presigned");
     const s3 = s1.next.receive(s2.body);

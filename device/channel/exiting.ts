@@ -58,10 +58,11 @@ export function latestChannel({ books, parameters, former }: ChannelState): numb
   return last ? last.index : books.index;
 }
 
-/** From here on nothing of the channel is signed or revoked. (One that was closed has ended already.) */
+/** From here on nothing of the channel is signed or revoked. (One that was closed has ended already; a lock is for ever.) */
 export function endChannel(work: Work): void {
   const { books } = work.state;
-  if (books.phase !== "none") work.state = { ...work.state, books: { ...books, phase: "exited" } };
+  if (books.phase !== "none" && books.phase !== "locked")
+    work.state = { ...work.state, books: { ...books, phase: "exited" } };
 }
 
 /** The exit of a channel of which `takeExit` lets one take it: made where the owner needs it, and not on a board. */

@@ -14,7 +14,7 @@ import { serviceFeeMsat } from "../../src/link/service-fee.ts";
 import { anchorSighash, commitmentOf } from "../../src/link/transactions.ts";
 import { needPresent, needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import { CLOSING_RECORDS, mostDue, recordsFor } from "./paying.ts";
+import { CHANNEL_ENDED, CLOSING_RECORDS, mostDue, recordsFor } from "./paying.ts";
 import {
   balanceIsWhole,
   checkView,
@@ -35,9 +35,6 @@ import {
   secretStore,
   type View,
 } from "./state.ts";
-
-/** The channel has ended while nobody could say what became of the payment. */
-export const CHANNEL_ENDED = "payment-channel-ended";
 
 /** How many commitment points the gateway is given in advance. */
 export const POINTS_AHEAD = 6;
@@ -335,6 +332,7 @@ export function settleBooks(work: Work, ended = false): void {
     if (isLost) {
       closed = { ...closed, failure: CHANNEL_ENDED };
       forgotten = Math.max(forgotten, payment.expiresAt);
+      if (payment.settlement) owedMsat = Math.max(0, owedMsat - payment.limitMsat);
     }
     if (!payment.preimage) work.decided = work.decided.concat(closed);
     payments = payments.map((other, j) => (j === i ? closed : other));

@@ -57,6 +57,11 @@ function statesOf({ amountMsat }: Payment, { ourDustLimitSat, theirDustLimitSat 
   return amountMsat < 1000 * Math.max(ourDustLimitSat, theirDustLimitSat) ? 2 : 1;
 }
 
+/** The channel has ended while nobody could say what became of the payment. */
+export const CHANNEL_ENDED = "payment-channel-ended";
+/** No invoice's expiry is later, unix seconds. */
+const NEVER = 0xffffffff;
+
 /** The most states that are due on a side: those of payments in flight, and what is left of the one before. */
 export function mostDue(payments: readonly Payment[], proposal: Proposal): number {
   let states = 2;
@@ -273,7 +278,7 @@ function withPayment(state: ChannelState, payment: Payment, { nowMs, roomBytes }
   const isRemembered = paid.some(each => equal(each.subarray(0, 8), payment.paymentHash.subarray(0, 8)));
   if (
     isRemembered ||
-    (known && (!known.settled || known.preimage || known.settlement !== payment.settlement))
+    (known && (!known.settled || isTaken(known) || known.settlement !== payment.settlement))
   ) {
     throw lngateError("already-paying", "this invoice is being paid, or has been");
   }
@@ -292,11 +297,15 @@ function withPayment(state: ChannelState, payment: Payment, { nowMs, roomBytes }
       );
     }
     payments[payments.indexOf(oldest)] = null;
-    if (!oldest.preimage || oldest.expiresAt === 0) continue;
+    if (!isTaken(oldest) || oldest.expiresAt === 0) continue;
     // What can still be paid is remembered, and of what has expired, when: the clock may be wrong.
     const living: Uint8Array[] = [];
     for (const each of paid.concat(
-      concat([oldest.paymentHash.subarray(0, 8), u32be(Math.min(oldest.expiresAt, 0xffffffff))]),
+      concat([
+        oldest.paymentHash.subarray(0, 8),
+        // Whoever can take a lost payment on the chain could take it again with another invoice, at any time.
+        u32be(isLost(oldest) ? NEVER : Math.min(oldest.expiresAt, NEVER)),
+      ]),
     )) {
       const expiresAt = readBE(each, 8, 4);
       if (expiresAt >= nowSeconds) living.push(each);
@@ -338,6 +347,10 @@ function fits(state: ChannelState, roomBytes: number): boolean {
   const isFew = state.paid === null || state.paid.length <= MAX_PAID;
   return flying <= MAX_IN_FLIGHT && count <= MAX_PAYMENTS && isFew && bytes <= roomBytes;
 }
+
+/** Whether it was paid, or may have been: the hash is not paid again. */
+const isTaken = (payment: Payment) => !!payment.preimage || isLost(payment);
+const isLost = (payment: Payment) => payment.failure === CHANNEL_ENDED;
 
 /** The payment of this hash that the device remembers, or null. */
 export function knownPayment(state: ChannelState, paymentHash: Uint8Array): Payment | null {

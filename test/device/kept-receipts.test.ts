@@ -1,8 +1,54 @@
 /** What is remembered of paid invoices has its bounds, and at them further payments are refused. */
 import { expect, test } from "@jest/globals";
+import { knownPayment } from "../../device/channel/paying.ts";
 import { MAX_PAID } from "../../device/channel/state.ts";
-import { NOW_MS, SERVICE_FEE } from "./parties.ts";
+import { sha256 } from "../../src/bytes/hash.ts";
+import { derived } from "./dealer.ts";
+import { NOW_MS, proposalWith, SERVICE_FEE } from "./parties.ts";
 import { Rig } from "./rig.ts";
+
+/** A channel's end left its payment undecided; another channel is open. */
+function lost(rig: Rig): Rig {
+  const now = NOW_MS / 1000;
+  rig.open();
+  rig.pay("toll", 4000, { expiresAt: now + 60 });
+  rig.step({ counterparty: rig.counterparty(rig.view(0, [rig.htlc("toll", 4000)])) });
+  rig.failed("toll");
+  rig.box.nowMs += 61_000;
+  rig.say({ type: "channel", index: 1, state: "closed" });
+  expect(knownPayment(rig.state, sha256(rig.preimage("toll")))?.failure).toBe("payment-channel-ended");
+  rig.app("open");
+  const deposits = [{ txid: derived("more"), vout: 0, valueSat: 201_000 }];
+  rig.proposal = proposalWith({ index: 2, deposits });
+  rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
+  rig.step({ holder: rig.holder(rig.view(), 0) });
+  rig.step({ fund: true });
+  return rig;
+}
+
+test("what its channel's end left undecided is not paid again, by no invoice with the same payment hash", () => {
+  const rig = lost(new Rig());
+  rig.pay("toll", 4000, { expiresAt: NOW_MS / 1000 + 86_400 });
+  expect(rig.refusals).toEqual(["already-paying"]);
+  const again = rig.step({ counterparty: rig.counterparty(rig.view(0, [rig.htlc("toll", 4000)])) });
+  expect(again.signed).toBeUndefined();
+});
+
+test("also when others have needed its place, and after that invoice had expired for long", () => {
+  const rig = lost(new Rig());
+  const hash = sha256(rig.preimage("toll"));
+  let expiresAt = NOW_MS / 1000 + 86_400;
+  for (let i = 0; knownPayment(rig.state, hash) !== null && i < 200; i++) {
+    rig.pay(`tiny ${i}`, 1, { expiresAt, maxFeeMsat: 0 });
+    rig.failed(`tiny ${i}`);
+  }
+  expect(knownPayment(rig.state, hash)).toBeNull();
+  expect(rig.refusals).toEqual([]);
+  rig.box.nowMs += 10 * 86_400_000;
+  expiresAt += 20 * 86_400;
+  rig.pay("toll", 4000, { expiresAt });
+  expect(rig.refusals).toEqual(["already-paying"]);
+});
 
 test("so many paid invoices are remembered that had to make room, and then no more is paid: by a code of its own", () => {
   const serviceFee = { ...SERVICE_FEE, baseMsat: 10_000, settleFromMsat: 1_000_000 };

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 import { derived } from "./dealer.ts";
-import { AREA_PAGES, PAGE_BYTES } from "./parties.ts";
+import { AREA_PAGES, PAGE_BYTES, proposalWith } from "./parties.ts";
 import { Rig } from "./rig.ts";
 import { LIFE, World } from "./world.ts";
 
@@ -32,6 +32,22 @@ describe("a device that was asked for a used record again", () => {
     const rig = locked();
     rig.box.run({ type: "exit", index: 1 });
     expect(rig.box.exits[0]).toMatchObject({ index: 1, number: 0 });
+  });
+
+  test.each([
+    ["by the gateway's word", (rig: Rig) => rig.step({ leave: 0 })],
+    ["by its owner's", (rig: Rig) => rig.box.run({ type: "exit", index: 1 })],
+  ])("signs no other channel once it was left %s and has ended", (_, leave) => {
+    const rig = locked();
+    leave(rig);
+    rig.say({ type: "channel", index: 1, state: "closed" });
+    rig.app("open");
+    const deposits = [{ txid: derived("more"), vout: 0, valueSat: 201_000 }];
+    rig.proposal = proposalWith({ index: 2, deposits });
+    const counterparty = rig.counterparty(rig.view(), 0);
+    expect(rig.step({ proposal: rig.proposal, counterparty }).refused?.code).toBe("policy-phase");
+    expect(rig.step({ fund: true }).refused?.code).toBe("policy-phase");
+    expect(rig.state.books.phase).toBe("locked");
   });
 });
 

@@ -9,6 +9,9 @@ import { deviceFolder } from "../../owner/folder.ts";
 import { pairDevice } from "../../owner/pair.ts";
 import { type GatewayHalf, newOwner, startGatewayHalf } from "./gateway-half.ts";
 
+/** Of kind A: after nonce and epoch. */
+const FIRST_ID_IN_S0 = 36;
+
 let gateway: GatewayHalf;
 let folder: string;
 let deviceId: string;
@@ -48,6 +51,20 @@ test("it cannot use up the ids of records by naming the last", async () => {
   expect(readChargingState(deviceFolder(folder, deviceId)).ends).toEqual(ends);
   gateway.answer = answer => answer;
   expect(await codeOfCharging(2)).toBe("charged");
+});
+
+test("nor by beginning a batch with the last", async () => {
+  const { ends } = readChargingState(deviceFolder(folder, deviceId));
+  gateway.answer = answer => {
+    if (answer.type !== "presigned" || answer.step !== "S0") return answer;
+    const body = answer.body.slice();
+    new DataView(body.buffer).setUint32(FIRST_ID_IN_S0, 0xffffff80);
+    return { ...answer, body };
+  };
+  expect(await codeOfCharging(3)).toBe("threshold-wrong-batch");
+  expect(readChargingState(deviceFolder(folder, deviceId)).ends).toEqual(ends);
+  gateway.answer = answer => answer;
+  expect(await codeOfCharging(3)).toBe("charged");
 });
 
 test("what it says cannot paint the owner's terminal", async () => {

@@ -138,6 +138,15 @@ describe("a settlement", () => {
     expect(rig.refusals).toHaveLength(1);
   });
 
+  test("that its channel's end left undecided may be taken on the chain, and is not asked for again", () => {
+    const rig = owing();
+    rig.settle("fee", 1_000_000);
+    rig.step({ counterparty: rig.counterparty(rig.view(20_000, [rig.htlc("fee", 1000)])) });
+    rig.failed("fee");
+    rig.say({ type: "channel", index: 1, state: "closed" });
+    expect(rig.state.books).toMatchObject({ phase: "none", owedMsat: 0 });
+  });
+
   test("asked for twice is one payment, also after a restart", () => {
     const rig = owing();
     rig.settle("fee", 1_000_000);
