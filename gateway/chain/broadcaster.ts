@@ -9,7 +9,8 @@ export interface Broadcaster {
   send(transaction: Uint8Array): Promise<string>;
   /**
    * Transactions that must get into the chain, a package of parents and child if there are several. Sent now, and
-   * again with every block for a day: a reorg may take them out, and bitcoind forget them. Never throws.
+   * again with every block for a day: a reorg may take them out, and bitcoind forget them. Of the same transactions the
+   * latest witnesses count; one that lacks a signature is not sent. Never throws.
    */
   broadcast(transactions: readonly Uint8Array[]): void;
   /** There is a new block, or bitcoind is back: what is pending is sent again. */
@@ -29,7 +30,7 @@ const RPC_ALREADY_IN_CHAIN = -27;
 const MAX_BLOCKS = 144;
 
 interface Pending {
-  readonly transactions: readonly Uint8Array[];
+  transactions: readonly Uint8Array[];
   blocks: number;
   /** All of it has been in blocks: what bitcoind says against it now is that it is spent. */
   mined: boolean;
@@ -99,12 +100,12 @@ export function createBroadcaster(options: BroadcasterOptions): Broadcaster {
   return {
     send,
     broadcast(transactions) {
-      const key = transactions.map(shownTxid).join("+");
-      const entry = pending.get(key) ?? {
-        transactions: transactions.map(each => each.slice()),
-        blocks: 0,
-        mined: false,
-      };
+      const parsed = transactions.map(each => parseTransaction(each));
+      // LDK hands out a commitment before its signer has signed, and again with every block.
+      if (!parsed.every(isSigned)) return;
+      const key = parsed.map(shownTxid).join("+");
+      const entry = pending.get(key) ?? { transactions, blocks: 0, mined: false };
+      entry.transactions = transactions.map(each => each.slice());
       pending.set(key, entry);
       void queue(() => attempt(key, entry));
     },
@@ -112,7 +113,10 @@ export function createBroadcaster(options: BroadcasterOptions): Broadcaster {
   };
 }
 
-function shownTxid(bytes: Uint8Array): string {
-  const transaction: Transaction = parseTransaction(bytes);
+function isSigned({ inputs }: Transaction): boolean {
+  return inputs.every(({ witness, scriptSig }) => witness !== undefined || scriptSig !== undefined);
+}
+
+function shownTxid(transaction: Transaction): string {
   return toHex(txidOf(transaction).reverse());
 }

@@ -10,7 +10,7 @@ import { createBroadcaster } from "../../gateway/chain/broadcaster.ts";
 import { createFeeEstimator, MIN_FEERATE } from "../../gateway/chain/fees.ts";
 import { type BitcoinRpc, connectRpc, passes, rpcCodeOf } from "../../gateway/chain/rpc.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
-import { parseTransaction, txidOf } from "../../src/bitcoin/transaction.ts";
+import { parseTransaction, strippedBytes, transactionBytes, txidOf } from "../../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
 
@@ -289,6 +289,29 @@ describe("broadcasting", () => {
     await rpc.call("reconsiderblock", [block]);
     await broadcaster.resend();
     expect(refused).toEqual([]);
+  });
+
+  test("one without its signature is not sent, and the signed one of the same id is, also if another was tried before", async () => {
+    const refused: string[] = [];
+    const broadcaster = createBroadcaster({ rpc, onRefused: (_txid, reason) => refused.push(reason) });
+    const transaction = await signedTransaction(90_000);
+    const { inputs, ...rest } = parseTransaction(transaction);
+    const txid = shown(txidOf(parseTransaction(transaction)));
+    broadcaster.broadcast([strippedBytes({ inputs, ...rest })]);
+    await broadcaster.resend();
+    expect(refused).toEqual([]);
+    const wrongly = inputs.map(input => ({ ...input, witness: [new Uint8Array(64), new Uint8Array(33)] }));
+    broadcaster.broadcast([transactionBytes({ inputs: wrongly, ...rest })]);
+    await broadcaster.resend();
+    expect(refused).toHaveLength(1);
+    broadcaster.broadcast([transaction]);
+    await broadcaster.resend();
+    expect(await rpc.call<string[]>("getrawmempool")).toContain(txid);
+    // What LDK repeats without a signature takes the place of nothing.
+    await chain.mine(1);
+    broadcaster.broadcast([strippedBytes({ inputs, ...rest })]);
+    await broadcaster.resend();
+    expect(refused).toHaveLength(1);
   });
 
   test("transactions that the user may not send stay pending and are told, until they may be sent", async () => {
