@@ -76,6 +76,8 @@ interface Waiter<T> {
 const LONGEST_TICK_MS = 60000;
 /** How long `pay()` waits for its outcome if not told otherwise. */
 const PAY_TIMEOUT_MS = 60000;
+/** How long `disconnect()` waits for what a receipt has begun. */
+const LEAVE_MS = 2000;
 /** How often `open` is asked for again while one of these is in the way. */
 const OPEN_AGAIN_MS = 20000;
 const WILL_PASS = ["deposit-missing", "bridge-unreachable", "bitcoind-unreachable"];
@@ -86,6 +88,11 @@ export interface Device {
   /** Connects to the gateway and stays connected. Resolves with the first session. */
   connect(): Promise<void>;
   isConnected(): boolean;
+  /**
+   * Resolves when all that was paid is settled and the gateway has confirmed it (half a second after the receipt, if nothing
+   * is slow): from then on the power may be cut. Without it the bridge closes the channel before the payment expires.
+   */
+  settled(): Promise<void>;
   /**
    * Asks for a channel funded from the deposit, and waits until it can be used. Asks again until the deposit is
    * there. Errors: `gateway-unreachable`, `records-used-up`, `exits-kept`.
@@ -117,10 +124,11 @@ export interface Device {
    */
   forget(index: number): void;
   /**
-   * Ends the connection. What is under way goes on at the next `connect()`; who waits for it here is told that it is
-   * not decided (`payment-pending`), or `gateway-unreachable`.
+   * Ends the connection, and resolves when it has ended: as soon as what was paid is settled, after two seconds at the latest,
+   * and at once if it is called again. What is under way goes on at the next `connect()`; who waits for it here is told that
+   * it is not decided (`payment-pending`), or `gateway-unreachable`.
    */
-  disconnect(): void;
+  disconnect(): Promise<void>;
 }
 
 /** Opens the device that lives in the board's vault. */
@@ -151,9 +159,13 @@ export function openDevice(board: Board): Device {
   let paying: { hash: Uint8Array; waiter: Waiter<Receipt> }[] = [];
   const readying: Waiter<void>[] = [];
   const closing: Waiter<{ txid: string }>[] = [];
+  const settling: Waiter<void>[] = [];
+  const leaving: (() => void)[] = [];
+  let cancelLeave: () => void = () => {};
   let cancelOpen: () => void = () => {};
 
   function connect(): Promise<void> {
+    if (leaving.length > 0) leave();
     if (mqtt === null) {
       const { identity } = board.vault;
       mqtt = board.mqtt({
@@ -178,7 +190,29 @@ export function openDevice(board: Board): Device {
   }
 
   function isConnected(): boolean {
-    return online && link.isUp();
+    return online && link.isUp() && leaving.length === 0;
+  }
+
+  /** Nothing that was paid is still in a commitment. */
+  function isSettled(): boolean {
+    return (
+      inbox.length === 0 && !resting && channel.payments.every(p => !p || !p.preimage || p.settled === true)
+    );
+  }
+
+  function settled(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      settling.push({ resolve, reject });
+      ended();
+    });
+  }
+
+  /** A step may have ended, and the gateway may have confirmed what it was told of it. */
+  function ended(): void {
+    if (!isSettled()) return;
+    if (mqtt !== null && link.nextTick() !== Number.POSITIVE_INFINITY) return;
+    settleAll(settling.splice(0), waiter => waiter.resolve());
+    if (leaving.length > 0) leave();
   }
 
   function openChannel(): Promise<void> {
@@ -274,7 +308,16 @@ export function openDevice(board: Board): Device {
     run({ type: "forget", index });
   }
 
-  function disconnect(): void {
+  function disconnect(): Promise<void> {
+    return new Promise(resolve => {
+      leaving.push(resolve);
+      if (mqtt === null || isSettled() || leaving.length > 1) leave();
+      else cancelLeave = board.after(LEAVE_MS, () => leave());
+    });
+  }
+
+  function leave(): void {
+    cancelLeave();
     cancelTick();
     cancelOpen();
     cancelRest();
@@ -287,7 +330,9 @@ export function openDevice(board: Board): Device {
     settleAll(connecting.splice(0), waiter => waiter.reject(gone));
     settleAll(readying.splice(0), waiter => waiter.reject(gone));
     settleAll(closing.splice(0), waiter => waiter.reject(gone));
+    settleAll(settling.splice(0), waiter => waiter.reject(gone));
     settleAll(paying.splice(0), ({ waiter }) => waiter.reject(undecided()));
+    settleAll(leaving.splice(0), resolve => resolve());
   }
 
   function orderOf(invoice: string, options: PayOptions) {
@@ -357,6 +402,7 @@ export function openDevice(board: Board): Device {
       }
     }
     cancelTick();
+    ended();
     const due = link.nextTick();
     if (due === Number.POSITIVE_INFINITY || mqtt === null) return;
     const wait = Math.max(0, Math.min(due - board.ticks(), LONGEST_TICK_MS));
@@ -394,6 +440,7 @@ export function openDevice(board: Board): Device {
         finish(message);
       }
     }
+    ended();
   }
 
   function finish(message: ToDevice): void {
@@ -523,6 +570,7 @@ export function openDevice(board: Board): Device {
     id: board.vault.identity.deviceId,
     connect,
     isConnected,
+    settled,
     openChannel,
     pay,
     quote,

@@ -363,6 +363,7 @@ const run: Command = {
     pay INVOICE [MAX_FEE_MSAT]
     quote INVOICE [MAX_FEE_MSAT]
     balance
+    settled                     (answered when what was paid is settled: then the power may be cut)
     close
     exit
     forget CHANNEL`,

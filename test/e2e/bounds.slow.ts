@@ -31,7 +31,7 @@ describe("how long a payment may be locked", () => {
 
   /** The same device, whose clock is off by so much. */
   async function withClock(offMs: number): Promise<void> {
-    car.device.disconnect();
+    await car.device.disconnect();
     const { board } = car;
     const device = openDevice({ ...board, now: () => Date.now() + offMs });
     const stop = () => {

@@ -418,7 +418,9 @@ export class World {
       stop() {
         if (stopped) return;
         stopped = true;
-        device.disconnect();
+        // As when the power is cut: the second one does not wait.
+        void device.disconnect();
+        void device.disconnect();
         board.close();
       },
     };

@@ -155,7 +155,10 @@ export class Car {
     this.image = this.flash.image();
     const { device } = this;
     // Lets go of timers; what it says does not get out any more. It may be in the middle of something.
-    setImmediate(() => device.disconnect());
+    setImmediate(() => {
+      void device.disconnect();
+      void device.disconnect();
+    });
     this.died();
   }
 

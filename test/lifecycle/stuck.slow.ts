@@ -43,7 +43,8 @@ function withBitError(car: Car): Car {
   };
   const device = openDevice({ ...car.board, vault: { ...vault, records } });
   const stop = () => {
-    device.disconnect();
+    void device.disconnect();
+    void device.disconnect();
     car.stop();
   };
   const broken = { ...car, device, stop };

@@ -6,6 +6,7 @@
  *     quote <invoice> [maxFeeMsat]  what it would cost at most
  *     balance                       what there is
  *     traffic                       messages and bytes over the air so far, and whether all is at rest
+ *     settled                       answered when what was paid is settled: then the power may be cut
  *     close                         a mutual close to the owner
  *     forget <channel>              the exits up to this channel, which the owner has seen closed on the chain
  *     exit                          ends the channel, for the owner to leave alone (`lngate device exit --from`)
@@ -21,7 +22,7 @@ export interface RunOptions {
   print(line: string): void;
 }
 
-/** Resolves when the input ends. Throws what `openNodeBoard` throws. */
+/** Resolves when the input ends, or on SIGINT and SIGTERM (the second one ends at once). Throws what `openNodeBoard` throws. */
 export async function runDevice(options: RunOptions): Promise<void> {
   const board = openNodeBoard(options.folder);
   const device = openDevice(board);
@@ -39,7 +40,10 @@ export async function runDevice(options: RunOptions): Promise<void> {
       error => tell("error", described(error)),
     );
   }
-  for await (const line of createInterface({ input: options.input })) {
+  const lines = createInterface({ input: options.input });
+  const end = () => lines.close();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, end);
+  for await (const line of lines) {
     const [command, ...args] = line.trim().split(/\s+/);
     if (!command) continue;
     // Commands run side by side: a payment does not wait for the one before.
@@ -48,7 +52,8 @@ export async function runDevice(options: RunOptions): Promise<void> {
       error => say({ command, error: described(error) }),
     );
   }
-  device.disconnect();
+  await device.disconnect();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, end);
   board.close();
 }
 
@@ -64,6 +69,9 @@ async function run(device: Device, board: NodeBoard, command: string, args: stri
       return device.balance();
     case "traffic":
       return { ...board.traffic, atRest: device.isAtRest() };
+    case "settled":
+      await device.settled();
+      return { settled: true };
     case "close":
       return device.close();
     case "forget":
@@ -75,7 +83,7 @@ async function run(device: Device, board: NodeBoard, command: string, args: stri
       return {
         error: {
           code: "unknown-command",
-          sentence: "the commands are: pay, quote, balance, traffic, close, exit, forget",
+          sentence: "the commands are: pay, quote, balance, traffic, settled, close, exit, forget",
         },
       };
   }
