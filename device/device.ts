@@ -196,7 +196,7 @@ export function openDevice(board: Board): Device {
   /** Nothing that was paid is still in a commitment. */
   function isSettled(): boolean {
     return (
-      inbox.length === 0 && !resting && channel.payments.every(p => !p || !p.preimage || p.settled === true)
+      inbox.length === 0 && !resting && channel.payments.every(p => !p?.preimage || p.settled === true)
     );
   }
 

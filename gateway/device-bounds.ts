@@ -5,6 +5,7 @@
  */
 import { recordsFor } from "../device/channel/paying.ts";
 import type { ToGateway } from "../src/link/messages.ts";
+import { FEERATE_TAKEN_BY_ALL } from "./chain/fees.ts";
 
 export type DeviceBounds = NonNullable<Extract<ToGateway, { type: "hello" }>["bounds"]>;
 
@@ -23,8 +24,8 @@ export function areEnoughFor(payments: number, left: RecordsLeft): boolean {
 
 /**
  * The feerate that the channel's commitments are to have, sat per 1000 weight units: the one of the day within the device's
- * bounds. Another than the present one costs signatures that nobody asked for, and a device without enough of them to undo
- * it would refuse it: then it stays as it is.
+ * bounds, reached in steps, since a peer that is surprised by one closes by force. Another than the present one costs
+ * signatures that nobody asked for, and a device without enough of them to undo it would refuse it: then it stays as it is.
  */
 export function commitmentFeerate(
   wanted: number,
@@ -33,12 +34,28 @@ export function commitmentFeerate(
   present: number | undefined,
   payments: number,
   left: RecordsLeft,
+  /** It may rise above what every peer takes: it has not done so for a while. */
+  mayRise = true,
 ): number {
   const within = bounds ? Math.min(Math.max(wanted, bounds.minFeeratePerKw), bounds.maxFeeratePerKw) : wanted;
-  if (present === undefined || present === within) return within;
+  if (present === undefined) return within;
+  const next = within > present ? Math.min(within, 2 * present) : within;
+  const isTooSoon = next > present && next > FEERATE_TAKEN_BY_ALL && !mayRise;
+  const step = isTooSoon ? Math.max(present, FEERATE_TAKEN_BY_ALL) : next;
+  // What is less than twice too much is left: it harms nobody.
+  const isAmple = step < present && 2 * step > present && present <= (bounds?.maxFeeratePerKw ?? present);
+  if (step === present || isAmple) return present;
   // One record for the bridge's commitment and two for ours, and then what the device keeps back.
   const after = { A: left.A - 1, B: left.B - 2, H: left.H };
-  return areEnoughFor(payments + 1, after) ? within : present;
+  return areEnoughFor(payments + 1, after) ? step : present;
+}
+
+/** Heaviest mutual close: two outputs of the longest scripts that there are. */
+const CLOSING_WEIGHT = 780;
+
+/** The highest feerate at which a mutual close costs no more than the device signs, sat per 1000 weight units. */
+export function mostForClosing(bounds: DeviceBounds | undefined): number {
+  return bounds ? Math.floor((bounds.maxCloseFeeSat * 1000) / CLOSING_WEIGHT) : Number.POSITIVE_INFINITY;
 }
 
 /** A block may come between the choice of a way and a second try, which is bound like the first. */

@@ -33,6 +33,7 @@ import {
   blocksAllowed,
   clockBehind,
   commitmentFeerate,
+  mostForClosing,
   type RecordsLeft,
 } from "./device-bounds.ts";
 import { DeviceSigner } from "./device-signer.ts";
@@ -72,6 +73,17 @@ const PRUNE_MS = 24 * 3600 * 1000;
 const PRUNE_PAYMENTS = 200;
 /** How soon a mutual close is tried again that LDK cannot begin now. */
 const CLOSE_AGAIN_MS = 1_000;
+/** How often it is looked whether an end comes to its end. */
+const ENDING_MS = 20_000;
+/** How soon and how often a bridge is called again that was told to close, and has not. */
+const FIRST_INSIST_MS = 1_000;
+const INSIST_MS = 60_000;
+/** How long a channel's feerate rests after it has risen above what every peer takes: peers average theirs over some time. */
+const RISE_AGAIN_MS = 600_000;
+/** Lightest mutual close, weight units: a fee above the most that this may pay is above LDK's most. */
+const LIGHTEST_CLOSING = 660;
+/** Longest words of the bridge's that are passed on. */
+const MAX_WORDS = 150;
 
 export interface DeviceGatewayOptions {
   readonly deviceId: string;
@@ -127,6 +139,23 @@ export class DeviceGateway {
   /** What the log has said of a channel that is stuck. */
   private stuckSaid: string | undefined;
   private closeTimer: NodeJS.Timeout | undefined;
+  private endingTimer: NodeJS.Timeout | undefined;
+  private insistTimer: NodeJS.Timeout | undefined;
+  /** By performance.now(): when the bridge was last called again to make it close. */
+  private insistedAt = Number.NEGATIVE_INFINITY;
+  /** The channel has ended here, and not on the chain. */
+  private awaitsBridge = false;
+  /** The mutual close was being negotiated when it was last looked at. */
+  private negotiated = false;
+  private closeStalled = false;
+  private readonly closeTrouble: (error: unknown) => void;
+  /** What the bridge said last about a channel of this device's. */
+  private words: string | undefined;
+  /** The least that a mutual close pays: another one is another transaction to sign. */
+  private leastForClosing = 0;
+  /** The bridge names fees for a close without saying what else it would take: LDK's most is the device's. */
+  private closesTheOldWay = false;
+  private feerateRoseAt = performance.now();
   private feeTimer: NodeJS.Timeout | undefined;
   /** By performance.now(). */
   private prunedAt: number | undefined;
@@ -142,11 +171,15 @@ export class DeviceGateway {
     this.openingTrouble = lastingTrouble(error => {
       if (error) options.log.warn(error.message, { code: codeOf(error) });
     });
+    this.closeTrouble = lastingTrouble(error => {
+      if (error) options.log.warn(error.message, { code: codeOf(error) });
+    });
     this.problems = counted((text, fields) => options.log.error(text, fields));
     this.signer = new RemoteSigner({
       nodeSeed,
       shutdownScript: options.keys.shutdownScript,
       peer: { ask: (keysId, parts) => this.ask(keysId, parts) },
+      theirDustLimitSat: keysId => this.rows().find(each => equal(each.keysId, keysId))?.theirDustLimitSat,
       problem: (keysId, code, sentence) =>
         this.problems.note(sentence, { code, channel: toHex(keysId.subarray(0, 4)) }),
     });
@@ -229,21 +262,16 @@ export class DeviceGateway {
           signer.changedBooks().map(({ keysId, book }) => [bookKey(keysId), cbor.encode(book)] as const),
         ),
       holdTicks: () => signer.closingPending,
-      commitmentFeerate: present =>
-        commitmentFeerate(
-          options.runtime.chain.fees.feerate("commitment"),
-          this.seen?.bounds,
-          present,
-          this.node?.pendingPayments() ?? 0,
-          this.recordsLeft,
-        ),
+      commitmentFeerate: present => this.commitmentFeerate(present),
+      closingFeerates: () => this.closingFeerates(),
+      onWarning: words => this.bridgeSays(words),
       messages: manager =>
-        watchedMessages(
-          manager,
-          signer,
-          limits => this.accepted(limits),
-          () => this.fellBehind(),
-        ),
+        watchedMessages(manager, signer, {
+          accepted: limits => this.accepted(limits),
+          fellBehind: () => this.fellBehind(),
+          closeOffered: feeSat => this.closeOffered(feeSat),
+          refused: words => this.bridgeSays(words),
+        }),
       attach: node =>
         signer.attach({ channelManager: node.manager, chainMonitor: node.monitor, wake: () => node.wake() }),
       onFatal: error => options.onFatal(error),
@@ -258,6 +286,8 @@ export class DeviceGateway {
     if (this.frozen) this.leaveToBridge();
     else if (row?.stage === "closing") this.closeSoon();
     this.noteStuck();
+    this.endingTimer = setInterval(() => this.guarded(() => this.watchEnding()), ENDING_MS);
+    this.endingTimer.unref();
   }
 
   /** A channel stays with the node that it was opened to, whatever bridge the configuration names by now. */
@@ -289,6 +319,8 @@ export class DeviceGateway {
   async stop(): Promise<void> {
     clearTimeout(this.closeTimer);
     clearTimeout(this.feeTimer);
+    clearTimeout(this.insistTimer);
+    clearInterval(this.endingTimer);
     await this.node?.stop();
     this.problems.flush();
   }
@@ -316,6 +348,21 @@ export class DeviceGateway {
     const { row } = this;
     if (!row || row.stage === "closed") return null;
     return this.signer.book(row.keysId)?.stuck ?? null;
+  }
+
+  /** The channel has ended here, and the bridge, which has to close it, has not done so yet. */
+  get isAwaitingBridge(): boolean {
+    return this.awaitsBridge;
+  }
+
+  /** A mutual close is being negotiated for longer than it should. */
+  get isCloseStalled(): boolean {
+    return this.closeStalled;
+  }
+
+  /** What the bridge said last about the channel, or one that it did not open. */
+  get bridgeWords(): string | undefined {
+    return this.words;
   }
 
   get closeTxid(): Uint8Array | undefined {
@@ -891,6 +938,12 @@ export class DeviceGateway {
     this.leaveToBridge();
   }
 
+  /** Told by a peer: whatever it says is one line of limited length. */
+  private bridgeSays(words: string): void {
+    this.words = words.replace(/\p{Cc}/gu, " ").slice(0, MAX_WORDS);
+    this.problems.note(`the bridge says: ${this.words}`, { code: "bridge-refuses" });
+  }
+
   /** Ends the channel for LDK without publishing anything, and tells the bridge so: then it publishes its newest. */
   private leaveToBridge(): void {
     const { node } = this;
@@ -902,6 +955,100 @@ export class DeviceGateway {
       );
     }
     node?.wake();
+    clearTimeout(this.insistTimer);
+    this.insistTimer = setTimeout(() => this.guarded(() => this.watchEnding()), FIRST_INSIST_MS);
+  }
+
+  /**
+   * Sees to it that an end comes to its end. A bridge that was told to close need not do so (LND keeps the channel); when it
+   * is called again it hears that nobody here knows the channel, and then it does. A mutual close that is stuck begins anew.
+   */
+  private watchEnding(): void {
+    const { node, row } = this;
+    if (!node) return;
+    const bridge = row && bridgeOf(row, this.options.bridge).nodeId;
+    const negotiates = node.negotiatesClose() && !this.signer.closingPending;
+    if (bridge && negotiates && this.negotiated) {
+      const said = this.words === undefined ? "" : `; the bridge says: ${this.words}`;
+      this.closeTrouble(
+        lngateError("close-stalled", `the bridge does not end the mutual close, it is tried again${said}`),
+      );
+      this.closeStalled = true;
+      node.hangUp(bridge);
+    } else if (!negotiates) {
+      this.closeStalled = false;
+      this.closeTrouble(null);
+    }
+    this.negotiated = negotiates;
+    this.insist(node).catch(error => this.options.onFatal(error));
+  }
+
+  /** Calls the bridge again as long as the channel has ended for LDK alone. */
+  private async insist(node: LightningNode): Promise<void> {
+    const { row, fundingTxid, options } = this;
+    const hasEnded = row?.stage === "closing" && node.channels().length === 0;
+    if (!row || !hasEnded || !fundingTxid) {
+      this.awaitsBridge = false;
+      return;
+    }
+    let isSpent = false;
+    try {
+      const output = [shown(fundingTxid), FUNDING_VOUT, true];
+      isSpent = (await options.runtime.chain.rpc.call("gettxout", output)) === null;
+    } catch (error) {
+      // bitcoind is away, which is told elsewhere: it may well be unspent.
+      if (codeOf(error) === undefined) throw error;
+    }
+    if (this.awaitsBridge && isSpent) options.log.info("the bridge has closed the channel");
+    if (!this.awaitsBridge && !isSpent)
+      options.log.warn("the bridge has not closed the channel yet: it is called again until it has", {
+        code: "bridge-keeps-channel",
+      });
+    this.awaitsBridge = !isSpent;
+    if (isSpent || performance.now() - this.insistedAt < INSIST_MS) return;
+    this.insistedAt = performance.now();
+    node.hangUp(bridgeOf(row, options.bridge).nodeId);
+  }
+
+  /** The feerate that LDK may give the channel's commitments; `present`: what it has, undefined for a new one. */
+  private commitmentFeerate(present: number | undefined): number {
+    const { fees } = this.options.runtime.chain;
+    const chosen = commitmentFeerate(
+      fees.feerate(present === undefined ? "opening" : "commitment"),
+      this.seen?.bounds,
+      present,
+      this.node?.pendingPayments() ?? 0,
+      this.recordsLeft,
+      performance.now() - this.feerateRoseAt >= RISE_AGAIN_MS,
+    );
+    if (present === undefined || chosen > present) this.feerateRoseAt = performance.now();
+    return chosen;
+  }
+
+  /** Between what mempools take and what brings it into the next two blocks, and never more than the device signs. */
+  private closingFeerates(): { least: number; most: number } {
+    const { fees } = this.options.runtime.chain;
+    const minimum = fees.feerate("minimum");
+    if (this.leastForClosing < minimum)
+      this.leastForClosing = this.leastForClosing === 0 ? minimum : Math.ceil(minimum * 1.25);
+    const allowed = mostForClosing(this.seen?.bounds);
+    const wanted =
+      this.closesTheOldWay && allowed < Number.POSITIVE_INFINITY ? allowed : fees.feerate("urgent");
+    const least = Math.min(this.leastForClosing, allowed);
+    return { least, most: Math.max(least, Math.min(wanted, allowed)) };
+  }
+
+  /**
+   * A bridge that names one fee and no range takes no other: LDK would close by force if it is above its most. So it gets to
+   * see what the device would sign, and begins the close anew.
+   */
+  private closeOffered(feeSat: number): boolean {
+    const { node, row } = this;
+    if (this.closesTheOldWay || !node || !row) return true;
+    if (feeSat * 1000 <= this.closingFeerates().most * LIGHTEST_CLOSING) return true;
+    this.closesTheOldWay = true;
+    node.hangUp(bridgeOf(row, this.options.bridge).nodeId);
+    return false;
   }
 
   /**

@@ -28,6 +28,12 @@ export interface DeviceStatus {
   readonly rolledBack: boolean;
   /** Its channel can do nothing any more but be closed. */
   readonly stuck: boolean;
+  /** The bridge was told to close the channel, and has not. */
+  readonly awaitingBridge?: boolean;
+  /** The bridge does not end the mutual close. */
+  readonly closeStalled?: boolean;
+  /** What the bridge said last of a channel that it ends or does not open. */
+  readonly bridgeWords?: string;
   readonly seen?: Sighting;
   readonly time: number;
   readonly blockTime: number;
@@ -212,16 +218,20 @@ export class OwnerService {
       case "status": {
         const { awaitingOwner, locked } = registry.standing(deviceId);
         const store = records(deviceId);
-        const { rolledBack, stuck, ...status } = await api.status(deviceId);
+        const { rolledBack, stuck, awaitingBridge, closeStalled, ...status } = await api.status(deviceId);
         const trouble = locked
           ? "locked"
           : rolledBack
             ? "rolled-back"
-            : stuck
-              ? "stuck"
-              : awaitingOwner
-                ? "awaiting-owner"
-                : undefined;
+            : awaitingBridge
+              ? "awaiting-bridge"
+              : stuck
+                ? "stuck"
+                : closeStalled
+                  ? "close-stalled"
+                  : awaitingOwner
+                    ? "awaiting-owner"
+                    : undefined;
         return {
           type: "standing",
           name,

@@ -1,8 +1,15 @@
 /** Feerates, in satoshis per 1000 weight units: estimated by bitcoind, remembered, and kept within bounds. */
 import { type BitcoinRpc, passes } from "./rpc.ts";
 
-/** What feerates are for. */
-export type FeePurpose = "urgent" | "normal" | "background" | "minimum" | "maximum" | "commitment";
+/**
+ * What feerates are for.
+ * urgent, normal   to be in one of the next 2, or 12, blocks
+ * minimum          what mempools take at all, now
+ * maximum          beyond every reason
+ * commitment       our channels' commitments
+ * opening          the first one of a new channel
+ */
+export type FeePurpose = "urgent" | "normal" | "minimum" | "maximum" | "commitment" | "opening";
 
 export interface FeeEstimator {
   /** Always answers at once, from memory. */
@@ -28,16 +35,23 @@ export interface FeeOptions {
 /** BOLT #3's smallest feerate that relays, 1 sat/vB rounded up. */
 export const MIN_FEERATE = 253;
 const MAX_FEERATE = 50_000;
-/** Ample in normal times, and far below the ten times its own estimate that a peer refuses. */
-const COMMITMENT_STEPS = [1_000, 2_000, 4_000];
+/** What every peer takes, whatever it estimates itself. */
+export const FEERATE_TAKEN_BY_ALL = 2_500;
+/**
+ * Ample in normal times. Above what all take the mempool's minimum decides alone: below it a commitment does not get into
+ * the chain, and a peer that finds it there for a day closes by force.
+ */
+const COMMITMENT_STEPS = [1_000, 1_600, FEERATE_TAKEN_BY_ALL, 4_000, 6_400, 10_000, 16_000, 25_000];
+/** Peers want at least half of what they estimate for a far block; the estimate for a near one is never less. */
+const OPENING_SHARE = 0.6;
 const REFRESH_MS = 60_000;
 /** Blocks until confirmation. */
-const TARGETS = { urgent: 2, normal: 12, background: 144, minimum: 1008 } as const;
+const TARGETS = { urgent: 2, normal: 12 } as const;
 
 export function createFeeEstimator(options: FeeOptions): FeeEstimator {
   const { rpc, now = Date.now } = options;
   const fallback = options.fallbackFeerate ?? 1_000;
-  const estimates = { urgent: fallback, normal: fallback, background: fallback, minimum: MIN_FEERATE };
+  const estimates = { urgent: fallback, normal: fallback, minimum: MIN_FEERATE };
   let commitment = COMMITMENT_STEPS[0]!;
   let refreshedAt = Number.NEGATIVE_INFINITY;
 
@@ -46,14 +60,18 @@ export function createFeeEstimator(options: FeeOptions): FeeEstimator {
   const perKw = (btcPerKvb: number) => (btcPerKvb * 1e8) / 4;
 
   function stepCommitment(): void {
-    const needed = COMMITMENT_STEPS.find(step => step >= estimates.normal) ?? COMMITMENT_STEPS.at(-1)!;
+    const wanted = Math.max(Math.min(estimates.normal, FEERATE_TAKEN_BY_ALL), estimates.minimum);
+    const needed = COMMITMENT_STEPS.find(step => step >= wanted) ?? COMMITMENT_STEPS.at(-1)!;
     // Up at once, down only when it has become far too much.
-    if (needed > commitment || needed * 4 <= commitment) commitment = needed;
+    if (needed > commitment || needed * 2 <= commitment) commitment = needed;
   }
 
   return {
     feerate(purpose) {
-      if (purpose === "commitment") return clamped(options.commitmentFeerate ?? commitment);
+      const step = options.commitmentFeerate ?? commitment;
+      if (purpose === "commitment") return clamped(Math.max(step, estimates.minimum));
+      if (purpose === "opening")
+        return clamped(Math.max(step, estimates.minimum, estimates.normal * OPENING_SHARE));
       if (purpose === "maximum") return Math.max(MAX_FEERATE, estimates.urgent);
       return estimates[purpose];
     },
@@ -62,14 +80,14 @@ export function createFeeEstimator(options: FeeOptions): FeeEstimator {
       try {
         const { mempoolminfee } = await rpc.call<{ mempoolminfee: number }>("getmempoolinfo");
         const floor = clamped(perKw(mempoolminfee));
-        for (const purpose of ["urgent", "normal", "background", "minimum"] as const) {
+        estimates.minimum = floor;
+        for (const purpose of ["urgent", "normal"] as const) {
           const mode = purpose === "urgent" ? "conservative" : "economical";
           const { feerate } = await rpc.call<{ feerate?: number }>("estimatesmartfee", [
             TARGETS[purpose],
             mode,
           ]);
-          const unknown = purpose === "minimum" ? MIN_FEERATE : fallback;
-          estimates[purpose] = Math.max(floor, clamped(feerate === undefined ? unknown : perKw(feerate)));
+          estimates[purpose] = Math.max(floor, clamped(feerate === undefined ? fallback : perKw(feerate)));
         }
         stepCommitment();
         refreshedAt = now();

@@ -280,6 +280,14 @@ const TROUBLE: ReadonlyMap<string, string> = new Map([
     "stuck",
     "the channel can't go on, the gateway's log says why: `lngate device close` has the bridge close it",
   ],
+  [
+    "awaiting-bridge",
+    "the bridge was told to close the channel and has not: it is called again every minute until it has",
+  ],
+  [
+    "close-stalled",
+    "the bridge does not end the mutual close: it is tried again, and `lngate owner freeze` has the bridge close alone",
+  ],
   ["awaiting-owner", "a check failed while charging: charge again with --confirm-reset once you know why"],
 ]);
 
@@ -315,6 +323,7 @@ const status: Command = {
         ? `  charged   the device is ${moved ? "in its board" : "running"}; the gateway has ${report.records.A} A and ${report.records.B} B`
         : `  charged   for ${paymentsText(payments)}`,
     );
+    if (report.bridgeWords) terminal.say(`  bridge    says: ${report.bridgeWords}`);
     if (report.trouble) terminal.say(`  TROUBLE   ${TROUBLE.get(report.trouble) ?? report.trouble}`);
     terminal.result({ deviceId, ...report, ...(payments === undefined ? {} : { payments, flash: records }) });
   },

@@ -449,6 +449,9 @@ A thief without the gateway can do nothing with the device: its share of the key
     const deviceId = chooseDevice(folder, given.text("device"));
     const { channel } = await askFreeze({ folder, deviceId });
     terminal.say(`The gateway signs nothing for ${deviceId} any more (channel: ${channel}).`);
+    terminal.say(
+      "The bridge is told to close it, and called again every minute until it has: `lngate device status` says how far it is.",
+    );
     terminal.say("When the bridge's close is in a block: lngate owner recover");
     terminal.result({ deviceId, channel });
   },

@@ -58,6 +58,13 @@ export interface NodeOptions {
    * the channel's, undefined if there is none). Absent: the estimate of the day.
    */
   commitmentFeerate?(present: number | undefined): number;
+  /**
+   * What a mutual close may pay, sat per 1000 weight units, asked by LDK whenever it begins to negotiate: it proposes the
+   * least and takes what is below the most. Must not call LDK. Absent: the runtime's.
+   */
+  closingFeerates?(): { readonly least: number; readonly most: number };
+  /** A peer says something about a channel, or about all, that LDK makes nothing of. Its words may be anything. */
+  onWarning?(words: string): void;
   /** True while LDK's timer must stand still (a closing signature is awaited). */
   holdTicks?(): boolean;
   /** Puts something between LDK's peers and its channels. */
@@ -173,10 +180,7 @@ export class LightningNode {
     const { logger, broadcaster, graph, scorer } = runtime;
     const feeEstimator = this.keep(
       ldk.FeeEstimator.new_impl({
-        get_est_sat_per_1000_weight: target =>
-          target === ldk.ConfirmationTarget.LDKConfirmationTarget_AnchorChannelFee && this.feerate > 0
-            ? this.feerate
-            : runtime.feerate(target),
+        get_est_sat_per_1000_weight: target => this.ownFeerate(target) ?? runtime.feerate(target),
       }),
     );
     const filter = this.keep(
@@ -287,7 +291,7 @@ export class LightningNode {
       ignoring.as_CustomMessageHandler(),
       Math.floor(Date.now() / 1000),
       new Uint8Array(randomBytes(32)),
-      logger,
+      this.peerLogger(),
       keys.nodeSigner,
     );
     this.sockets = new PeerSockets(this.peers, work => {
@@ -345,6 +349,37 @@ export class LightningNode {
     this.wake();
   }
 
+  /** What LDK is told of feerates that are a matter of this node's; undefined: it is told the runtime's. */
+  private ownFeerate(target: ldk.ConfirmationTarget): number | undefined {
+    switch (target) {
+      case ldk.ConfirmationTarget.LDKConfirmationTarget_AnchorChannelFee:
+        return this.feerate > 0 ? this.feerate : undefined;
+      case ldk.ConfirmationTarget.LDKConfirmationTarget_ChannelCloseMinimum:
+        return this.options.closingFeerates?.().least;
+      // Channels of that kind are not opened: LDK asks for it to know the most that a close may pay.
+      case ldk.ConfirmationTarget.LDKConfirmationTarget_NonAnchorChannelFee:
+        return this.options.closingFeerates?.().most;
+      default:
+        return undefined;
+    }
+  }
+
+  /** LDK hands a peer's warnings to nobody but its log. */
+  private peerLogger(): ldk.Logger {
+    const { runtime, onWarning } = this.options;
+    return this.keep(
+      ldk.Logger.new_impl({
+        log: record => {
+          if (record.get_level() !== ldk.Level.LDKLevel_Debug) runtime.logRecord(record);
+          else {
+            const words = /^Got warning message from [0-9a-f]+: (.*)$/s.exec(record.get_args())?.[1];
+            if (words !== undefined) onWarning?.(words);
+          }
+        },
+      }),
+    );
+  }
+
   private config(): ldk.UserConfig {
     const { routing, channelsFrom } = this.options;
     const config = ldk.UserConfig.constructor_default();
@@ -363,8 +398,11 @@ export class LightningNode {
     limits.set_force_announced_channel_preference(false);
     config.set_channel_handshake_limits(limits);
     const { forwardingFee } = this.options;
+    const channel = config.get_channel_config();
+    // Nothing is added to the most that a close may pay: there are peers that always take it.
+    channel.set_force_close_avoidance_max_fee_satoshis(0n);
+    config.set_channel_config(channel);
     if (forwardingFee) {
-      const channel = config.get_channel_config();
       channel.set_forwarding_fee_base_msat(forwardingFee.baseMsat);
       channel.set_forwarding_fee_proportional_millionths(forwardingFee.proportionalMillionths);
       config.set_channel_config(channel);
@@ -561,7 +599,8 @@ export class LightningNode {
 
   /** What LDK does once a minute. */
   tick(): void {
-    if (this.options.holdTicks?.()) return;
+    // After two ticks of negotiating LDK closes by force, whatever it waits for.
+    if (this.options.holdTicks?.() || this.negotiatesClose()) return;
     this.chooseFeerate();
     this.manager.timer_tick_occurred();
   }
@@ -710,6 +749,17 @@ export class LightningNode {
     }
   }
 
+  /** Breaks the connection off, once what is to be said is said. One that is to be kept begins anew within a second. */
+  hangUp(nodeId: Uint8Array): void {
+    setImmediate(() =>
+      this.guarded(() => {
+        this.peers.process_events();
+        this.peers.disconnect_by_node_id(nodeId);
+        this.wake();
+      }),
+    );
+  }
+
   isConnected(nodeId: Uint8Array): boolean {
     return this.peers.list_peers().some(peer => equal(peer.get_counterparty_node_id(), nodeId));
   }
@@ -787,6 +837,17 @@ export class LightningNode {
   forceClose(channelId: ldk.ChannelId, nodeId: Uint8Array): void {
     this.manager.force_close_broadcasting_latest_txn(channelId, nodeId, "closed by its owner");
     this.wake();
+  }
+
+  /** A mutual close has come to the fee, and to no end yet. */
+  negotiatesClose(): boolean {
+    return this.channels().some(each => {
+      const state = each.get_channel_shutdown_state();
+      return (
+        state instanceof ldk.Option_ChannelShutdownStateZ_Some &&
+        state.some === ldk.ChannelShutdownState.LDKChannelShutdownState_NegotiatingClosingFee
+      );
+    });
   }
 
   /** Begins a mutual close; at once, or when the write that is under way is through. Throws `close-refused`. */

@@ -32,14 +32,17 @@ const PURPOSES: ReadonlyMap<ldk.ConfirmationTarget, FeePurpose> = new Map([
   [ldk.ConfirmationTarget.LDKConfirmationTarget_MinAllowedAnchorChannelRemoteFee, "minimum"],
   [ldk.ConfirmationTarget.LDKConfirmationTarget_MinAllowedNonAnchorChannelRemoteFee, "minimum"],
   [ldk.ConfirmationTarget.LDKConfirmationTarget_AnchorChannelFee, "commitment"],
-  [ldk.ConfirmationTarget.LDKConfirmationTarget_NonAnchorChannelFee, "commitment"],
-  [ldk.ConfirmationTarget.LDKConfirmationTarget_ChannelCloseMinimum, "background"],
+  // LDK asks for these two to know the most and the least that a mutual close may pay.
+  [ldk.ConfirmationTarget.LDKConfirmationTarget_NonAnchorChannelFee, "urgent"],
+  [ldk.ConfirmationTarget.LDKConfirmationTarget_ChannelCloseMinimum, "minimum"],
   [ldk.ConfirmationTarget.LDKConfirmationTarget_OutputSpendingFee, "normal"],
 ]);
 
 export interface LightningRuntime {
   readonly network: Network;
   readonly logger: ldk.Logger;
+  /** What that does with a record. */
+  logRecord(record: ldk.Record): void;
   readonly feeEstimator: ldk.FeeEstimator;
   /** What that says, sat per 1000 weight units. */
   feerate(target: ldk.ConfirmationTarget): number;
@@ -83,15 +86,14 @@ export async function startRuntime(chain: Chain, log: Log, store?: NodeStore): P
   await startLdk();
   // A peer can cause them at will.
   const errors = counted((text, fields) => log.warn(text, fields));
-  const logger = ldk.Logger.new_impl({
-    log: record => {
-      const level = record.get_level();
-      if (level === ldk.Level.LDKLevel_Error)
-        errors.note(record.get_args(), { module: record.get_module_path() });
-      else if (level >= ldk.Level.LDKLevel_Info)
-        log.debug(record.get_args(), { module: record.get_module_path() });
-    },
-  });
+  const logRecord = (record: ldk.Record) => {
+    const level = record.get_level();
+    if (level === ldk.Level.LDKLevel_Error)
+      errors.note(record.get_args(), { module: record.get_module_path() });
+    else if (level >= ldk.Level.LDKLevel_Info)
+      log.debug(record.get_args(), { module: record.get_module_path() });
+  };
+  const logger = ldk.Logger.new_impl({ log: logRecord });
   const feerate = (target: ldk.ConfirmationTarget) => chain.fees.feerate(PURPOSES.get(target) ?? "normal");
   const feeEstimator = ldk.FeeEstimator.new_impl({ get_est_sat_per_1000_weight: feerate });
   const broadcaster = ldk.BroadcasterInterface.new_impl({
@@ -114,6 +116,7 @@ export async function startRuntime(chain: Chain, log: Log, store?: NodeStore): P
   return {
     network,
     logger,
+    logRecord,
     feeEstimator,
     feerate,
     broadcaster,

@@ -118,6 +118,8 @@ export interface RemoteSignerOptions {
   /** The owner's output script for a mutual close: P2WPKH or P2WSH. Throws `bad-script` for another. */
   readonly shutdownScript: Uint8Array;
   readonly peer: SigningPeer;
+  /** The bridge's dust limit for this channel, sat; undefined if it is not known. */
+  readonly theirDustLimitSat?: (keysId: Uint8Array) => number | undefined;
   /** Told of a channel that gets no signature any more, and of answers that were wrong. Never a secret in it. */
   readonly problem: (keysId: Uint8Array, code: string, sentence: string) => void;
 }
@@ -584,18 +586,27 @@ export class RemoteSigner {
       sign_closing_transaction: closing =>
         single(() => {
           const parameters = provided(entry);
-          const content = decodeClosing(closing);
-          const { sighash: hash } = buildClosing(parameters, {
-            ourSat: content.toHolderSat,
-            theirSat: content.toCounterpartySat,
-            ourScript: content.holderScript,
-            theirScript: content.counterpartyScript,
-          });
+          const asked = decodeClosing(closing);
+          const hashOf = (content: typeof asked) =>
+            buildClosing(parameters, {
+              ourSat: content.toHolderSat,
+              theirSat: content.toCounterpartySat,
+              ourScript: content.holderScript,
+              theirScript: content.counterpartyScript,
+            }).sighash;
           const script = fundingScript(parameters);
-          if (!equal(hash, closing.trust().get_sighash_all(script, BigInt(parameters.fundingSat)))) {
+          const ldksHash = closing.trust().get_sighash_all(script, BigInt(parameters.fundingSat));
+          if (!equal(hashOf(asked), ldksHash)) {
             throw lngateError("closing-mismatch", "the mutual close is not as LDK has built it");
           }
-          return book.closingSignature(content, { publicKey: parameters.ours.fundingPubkey, hash });
+          // A bridge leaves out what is below its own dust limit, and takes no signature for anything else. LDK goes by
+          // ours, but finds out what the bridge has signed, and puts this signature beside it.
+          const dustSat = this.options.theirDustLimitSat?.(entry.channel.keysId) ?? 0;
+          const content = asked.toCounterpartySat < dustSat ? { ...asked, toCounterpartySat: 0 } : asked;
+          return book.closingSignature(content, {
+            publicKey: parameters.ours.fundingPubkey,
+            hash: hashOf(content),
+          });
         }),
       sign_holder_htlc_transaction: (transaction, input, descriptor) =>
         single(() => {

@@ -6,14 +6,18 @@
  */
 import {
   type AcceptChannel,
+  type ChannelDetails,
   type ChannelManager,
   ChannelMessageHandler,
   type ChannelMessageHandlerInterface,
   type ChannelReestablish,
+  type ClosingSigned,
+  type ErrorMessage,
   type Init,
   type Result_NoneNoneZ,
   type RevokeAndACK,
 } from "lightningdevkit";
+import { equal } from "../../src/bytes/bytes.ts";
 import type { RemoteSigner } from "./signer-ldk.ts";
 
 /** What accept_channel says and LDK keeps to itself, sat. */
@@ -22,12 +26,25 @@ export interface AcceptedChannel {
   readonly reserveSat: number;
 }
 
+export interface BridgeNews {
+  /** The bridge's limits for a channel that it is about to open. */
+  accepted?(channel: AcceptedChannel): void;
+  /** The bridge knows a state of ours that is not known here. */
+  fellBehind?(): void;
+  /**
+   * The bridge names a fee for the mutual close without a range to agree within (BOLT #2's older way). False: LDK is not to
+   * see it, since it would close by force.
+   */
+  closeOffered?(feeSat: number): boolean;
+  /** The bridge's words about a channel that it ends, or does not open; they may be anything. */
+  refused?(words: string): void;
+}
+
 /** To be given to PeerManager in the place of `channelManager.as_ChannelMessageHandler()`. */
 export function watchedMessages(
   channelManager: ChannelManager,
   signer: RemoteSigner,
-  accepted: (channel: AcceptedChannel) => void = () => {},
-  fellBehind: (channelId: Uint8Array) => void = () => {},
+  news: BridgeNews = {},
 ): ChannelMessageHandler {
   // A new wrapper for each call: a binding keeps every message that was passed to it for as long as it lives.
   const inner = () => channelManager.as_ChannelMessageHandler();
@@ -44,20 +61,41 @@ export function watchedMessages(
     handle_channel_reestablish(peer: Uint8Array, message: ChannelReestablish): void {
       const channelId = message.get_channel_id().get_a();
       const next = Number(message.get_next_remote_commitment_number());
-      // LDK would panic: the bridge proves that our state is an old one.
-      if (signer.isBehind(channelId, next, message.get_your_last_per_commitment_secret())) {
-        setImmediate(() => fellBehind(channelId));
+      const isKnown = channelManager
+        .list_channels()
+        .some(each => equal(each.get_channel_id().get_a(), channelId));
+      // LDK would panic: the bridge proves that our state is an old one. To one that it has given up it answers so that
+      // the bridge closes.
+      if (isKnown && signer.isBehind(channelId, next, message.get_your_last_per_commitment_secret())) {
+        setImmediate(() => news.fellBehind?.());
         return;
       }
       inner().handle_channel_reestablish(peer, message);
       signer.reestablished(message.get_channel_id().get_a());
     },
     handle_accept_channel(peer: Uint8Array, message: AcceptChannel): void {
-      accepted({
+      news.accepted?.({
         dustLimitSat: Number(message.get_common_fields().get_dust_limit_satoshis()),
         reserveSat: Number(message.get_channel_reserve_satoshis()),
       });
       inner().handle_accept_channel(peer, message);
+    },
+    handle_closing_signed(peer: Uint8Array, message: ClosingSigned): void {
+      // For "none" the binding makes an object around a null pointer.
+      const hasRange = Reflect.get(message.get_fee_range() ?? { ptr: 0n }, "ptr") !== 0n;
+      const isTaken = hasRange || (news.closeOffered?.(Number(message.get_fee_satoshis())) ?? true);
+      if (isTaken) inner().handle_closing_signed(peer, message);
+    },
+    handle_error(peer: Uint8Array, message: ErrorMessage): void {
+      news.refused?.(message.get_data());
+      const channelId = message.get_channel_id();
+      const unfunded = channelManager
+        .list_channels()
+        .some(each => each.get_channel_id().eq(channelId) && isUnfunded(each));
+      // LDK would ask for an older kind of channel at once, which is not wanted, under the same id.
+      if (unfunded)
+        channelManager.force_close_without_broadcasting_txn(channelId, peer, "the channel was refused");
+      else inner().handle_error(peer, message);
     },
     handle_revoke_and_ack(peer: Uint8Array, message: RevokeAndACK): void {
       signer.revokeAndAck(
@@ -82,4 +120,9 @@ export function watchedMessages(
     get_and_clear_pending_msg_events: () =>
       channelManager.as_MessageSendEventsProvider().get_and_clear_pending_msg_events(),
   });
+}
+
+/** Before the funding transaction is known: the channel has a temporary id. */
+function isUnfunded(channel: ChannelDetails): boolean {
+  return Reflect.get(channel.get_funding_txo() ?? { ptr: 0n }, "ptr") === 0n;
 }

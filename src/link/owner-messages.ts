@@ -159,7 +159,8 @@ const standing = message(16, "standing", {
   closeTxid: optional([9, bytes(32)]),
   /**
    * `awaiting-owner` or `locked` after a failed check while presigning, `rolled-back` for an old image of the flash,
-   * `stuck` for a channel that can do nothing any more but be closed.
+   * `stuck` for a channel that can do nothing any more but be closed, `awaiting-bridge` for one that the bridge was told to
+   * close and has not, `close-stalled` for a mutual close that the bridge does not end.
    */
   trouble: optional([10, text(32)]),
   /** The device's last `hello`: when (Unix seconds), how often its flash had been written, what its clock said. */
@@ -170,6 +171,8 @@ const standing = message(16, "standing", {
   /** The gateway's clock and the newest block's time (0: not known yet), Unix seconds. */
   time: [12, uint(UINT53)],
   blockTime: [13, uint(UINT53)],
+  /** What the bridge said last about a channel that it ends or does not open; it may be anything. */
+  bridgeWords: optional([14, text(200)]),
 });
 /** The deposit address as the gateway computes it; the owner computes it too and compares. */
 const deposit = message(17, "deposit", {

@@ -230,28 +230,50 @@ describe("feerates", () => {
     nobody.close();
   });
 
-  test("the commitment's feerate moves in steps, up at once and down late, and stays inside its bounds", async () => {
+  test("the commitment's feerate moves in steps, up to what all peers take, and above only with the mempool's minimum", async () => {
     let btcPerKvb = 0.00001;
+    let mempoolminfee = 0.00001;
     let now = 0;
     const fake: BitcoinRpc = {
       call: async <Result>(method: string) =>
-        (method === "getmempoolinfo" ? { mempoolminfee: 0.00001 } : { feerate: btcPerKvb }) as Result,
+        (method === "getmempoolinfo" ? { mempoolminfee } : { feerate: btcPerKvb }) as Result,
       close() {},
     };
     const fees = createFeeEstimator({ rpc: fake, now: () => now });
-    const at = async (perKw: number) => {
+    const at = async (perKw: number, minimum = 253) => {
       btcPerKvb = (perKw * 4) / 1e8;
+      mempoolminfee = (minimum * 4) / 1e8;
       now += 3_600_000;
       await fees.refresh();
       return fees.feerate("commitment");
     };
     expect(await at(300)).toBe(1_000);
-    expect(await at(1_500)).toBe(2_000);
-    expect(await at(900)).toBe(2_000);
-    expect(await at(40_000)).toBe(4_000);
-    expect(await at(1_900)).toBe(4_000);
+    expect(await at(1_500)).toBe(1_600);
+    expect(await at(900)).toBe(1_600);
+    expect(await at(40_000)).toBe(2_500);
+    expect(await at(1_300)).toBe(2_500);
+    expect(await at(9_000, 3_000)).toBe(4_000);
+    expect(await at(9_000, 7_000)).toBe(10_000);
+    expect(await at(9_000, 5_500)).toBe(10_000);
     expect(await at(260)).toBe(1_000);
     expect(fees.feerate("urgent")).toBeGreaterThanOrEqual(MIN_FEERATE);
+  });
+
+  test("a channel opens with what peers want in a busy market, and what mempools take at all is no estimate", async () => {
+    const fake: BitcoinRpc = {
+      call: async <Result>(method: string) =>
+        (method === "getmempoolinfo" ? { mempoolminfee: 0.00004 } : { feerate: 0.00036 }) as Result,
+      close() {},
+    };
+    const fees = createFeeEstimator({ rpc: fake });
+    await fees.refresh();
+    expect(fees.feerate("minimum")).toBe(1_000);
+    expect(fees.feerate("commitment")).toBe(2_500);
+    // Half of 9,000 and more: a bridge refused 4,000 at this market.
+    expect(fees.feerate("opening")).toBe(5_400);
+    const configured = createFeeEstimator({ rpc: fake, commitmentFeerate: 500 });
+    await configured.refresh();
+    expect(configured.feerate("commitment")).toBe(1_000);
   });
 });
 

@@ -1,5 +1,11 @@
 import { describe, expect, test } from "@jest/globals";
-import { areEnoughFor, blocksAllowed, clockBehind, commitmentFeerate } from "../../gateway/device-bounds.ts";
+import {
+  areEnoughFor,
+  blocksAllowed,
+  clockBehind,
+  commitmentFeerate,
+  mostForClosing,
+} from "../../gateway/device-bounds.ts";
 
 const AMPLE = { A: 100, B: 100, H: 100 };
 const bounds = { minFeeratePerKw: 300, maxFeeratePerKw: 1_500, maxCloseFeeSat: 25_000 };
@@ -10,7 +16,28 @@ describe("the feerate that LDK may give a channel", () => {
     expect(commitmentFeerate(4_000, bounds, undefined, 0, AMPLE)).toBe(1_500);
     expect(commitmentFeerate(253, bounds, undefined, 0, AMPLE)).toBe(300);
     expect(commitmentFeerate(4_000, bounds, 1_000, 3, AMPLE)).toBe(1_500);
-    expect(commitmentFeerate(4_000, undefined, 1_000, 0, AMPLE)).toBe(4_000);
+  });
+
+  test("rises to twice what it was at most, above what all take only after a while, and falls when it is twice too much", () => {
+    const feerate = (wanted: number, present: number, mayRise = true) =>
+      commitmentFeerate(wanted, undefined, present, 0, AMPLE, mayRise);
+    expect(feerate(2_500, 1_000)).toBe(2_000);
+    expect(feerate(2_500, 2_000, false)).toBe(2_500);
+    expect(feerate(6_400, 2_000, false)).toBe(2_500);
+    expect(feerate(6_400, 2_500, false)).toBe(2_500);
+    expect(feerate(6_400, 2_500)).toBe(5_000);
+    expect(feerate(6_400, 5_000, false)).toBe(5_000);
+    expect(feerate(6_400, 5_000)).toBe(6_400);
+    expect(feerate(4_000, 6_400)).toBe(6_400);
+    expect(feerate(2_500, 6_400)).toBe(2_500);
+    // What the owner has forbidden meanwhile is left, however little it is above.
+    expect(commitmentFeerate(4_000, bounds, 2_000, 0, AMPLE)).toBe(1_500);
+  });
+
+  test("a mutual close costs no more than the device signs", () => {
+    expect((mostForClosing(bounds) * 780) / 1000).toBeLessThanOrEqual(bounds.maxCloseFeeSat);
+    expect((mostForClosing(bounds) * 780) / 1000).toBeGreaterThan(bounds.maxCloseFeeSat * 0.99);
+    expect(mostForClosing(undefined)).toBe(Number.POSITIVE_INFINITY);
   });
 
   test("stays as it is while the device has not the records to undo a change", () => {
