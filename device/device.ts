@@ -195,9 +195,7 @@ export function openDevice(board: Board): Device {
 
   /** Nothing that was paid is still in a commitment. */
   function isSettled(): boolean {
-    return (
-      inbox.length === 0 && !resting && channel.payments.every(p => !p?.preimage || p.settled === true)
-    );
+    return inbox.length === 0 && !resting && channel.payments.every(p => !p?.preimage || p.settled === true);
   }
 
   function settled(): Promise<void> {
