@@ -96,6 +96,11 @@ export function retireChannelRow(
   });
 }
 
+/** The channel never came to be. */
+export function forgetChannelRow(table: Database<Uint8Array, string>, deviceId: string): void {
+  table.removeSync(deviceId);
+}
+
 export function retiredChannelRows(table: Database<Uint8Array, string>, deviceId: string): ChannelRow[] {
   const range = table.getRange({ start: `${deviceId}/`, end: `${deviceId}/~` });
   return [...range].map(({ value }) => readRow(value));

@@ -42,6 +42,8 @@ export interface GatewayConfig {
   readonly mqtt: MqttConfig;
   /** The peer that every device's channel goes to. */
   readonly bridge: { readonly nodeId: string; readonly host: string; readonly port: number };
+  /** The smallest channel that the bridge is asked for, sat. */
+  readonly leastChannelSat?: number;
   readonly logLevel: "debug" | "info" | "warn" | "error";
   /** What the gateway takes for its service; absent: nothing. */
   readonly serviceFee?: ServiceFeeConfig;
@@ -54,6 +56,10 @@ export interface ServiceFeeConfig {
   readonly payoutScript?: Uint8Array;
 }
 
+/** What is opened where the operator says nothing: LND's least. */
+export const LEAST_CHANNEL_SAT = 20_000;
+/** Largest channel without option_support_large_channel (BOLT #2). */
+const MAX_CHANNEL_SAT = 16_777_215;
 const NETWORKS = ["mainnet", "testnet", "signet", "regtest"] as const;
 const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
 const DEFAULT_RPC_PORT = { mainnet: 8332, testnet: 18332, signet: 38332, regtest: 18443 } as const;
@@ -91,7 +97,7 @@ export function parseConfig(text: string, file: string): GatewayConfig {
     network,
     bitcoind: readBitcoind(root.section("bitcoind")),
     mqtt: readMqtt(root.section("mqtt")),
-    bridge: readBridge(root.section("lightning")),
+    ...readLightning(root.section("lightning")),
     logLevel: root.optional("logLevel")?.choice("logLevel", LOG_LEVELS) ?? "info",
     ...(serviceFee ? { serviceFee } : {}),
   };
@@ -132,9 +138,15 @@ function readMqtt(from: Section): MqttConfig {
   return { kind: "embedded", host, port, ...(publicAddress === undefined ? {} : { publicAddress }) };
 }
 
+function readLightning(from: Section): Pick<GatewayConfig, "bridge" | "leastChannelSat"> {
+  const bridge = readBridge(from);
+  const leastChannelSat = from.optional("leastChannelSat")?.number("leastChannelSat", MAX_CHANNEL_SAT);
+  from.end();
+  return { bridge, ...(leastChannelSat === undefined ? {} : { leastChannelSat }) };
+}
+
 function readBridge(from: Section): GatewayConfig["bridge"] {
   const text = from.text("bridge");
-  from.end();
   const [, nodeId, address] = /^([0-9a-f]{66})@(.+)$/i.exec(text) ?? [];
   const at = address === undefined ? undefined : splitHostPort(address);
   if (nodeId === undefined || !at || !nobleCurve.isPoint(fromHex(nodeId)))
@@ -328,7 +340,9 @@ export function exampleConfig(network: Network, bridge?: string): string {
   // The Lightning node that the devices' channels lead to, any implementation that knows anchors channels
   // (Core Lightning, LND, Eclair, LDK): its public key, @, its address and port.
   "lightning": {
-    "bridge": "${bridge ?? "PUBLIC_KEY@HOST:9735"}"
+    "bridge": "${bridge ?? "PUBLIC_KEY@HOST:9735"}",
+    // The smallest channel that it opens, in satoshis: LND wants 20000, Eclair 100000. A deposit has to be a little larger.
+    "leastChannelSat": ${LEAST_CHANNEL_SAT}
   },
 
   // What this gateway takes for its service, of every payment of its devices: so many millionths of the amount

@@ -192,6 +192,13 @@ export function depositsToSpend(
   return chosen;
 }
 
+/** The least deposit of which a channel of this size can be made, with some room for a feerate that rises meanwhile. */
+export function leastDepositSat(channelSat: number, depositScript: Uint8Array, feeratePerKw: number): number {
+  const deposit = { txid: new Uint8Array(32), vout: 0, valueSat: channelSat };
+  const weight = fundingWeight(buildFunding([deposit], depositScript, new Uint8Array(71), channelSat, 0));
+  return Math.ceil((channelSat + (2 * weight * feeratePerKw) / 1000) / 100) * 100;
+}
+
 function keyOf({ txid, vout }: Outpoint): string {
   return `${toHex(txid.slice().reverse())}:${vout}`;
 }

@@ -20,6 +20,7 @@ import type { RecordStore } from "../src/threshold/records.ts";
 import {
   bridgeOf,
   type ChannelRow,
+  forgetChannelRow,
   freezeChannels,
   isFrozen,
   readChannelRow,
@@ -27,7 +28,7 @@ import {
   retiredChannelRows,
   writeChannelRow,
 } from "./channel-row.ts";
-import { type Deposits, depositsToSpend } from "./deposits.ts";
+import { type Deposits, depositsToSpend, leastDepositSat } from "./deposits.ts";
 import {
   areEnoughFor,
   blocksAllowed,
@@ -43,16 +44,14 @@ import { RemoteSigner, userChannelIdOf } from "./lightning/signer-ldk.ts";
 import { type AcceptedChannel, watchedMessages } from "./lightning/signer-messages.ts";
 import type { PlainBook, SigningPart } from "./lightning/signer-state.ts";
 import { type Counted, counted, type Log, lastingTrouble } from "./log.ts";
+import type { Openings } from "./openings.ts";
 import { channelNotReady, type PaymentLimits, Payments } from "./payments.ts";
+import { leastChannelIn, pauseAfter } from "./refusals.ts";
 import { ServiceFees, type Till } from "./service-fees.ts";
 import { lastSighting, noteSighting, type Sighting } from "./sightings.ts";
 
 /** Confirmations a deposit needs before it is spent into a channel. */
 export const DEPOSIT_CONFIRMATIONS = 1;
-/** The smallest deposit from which a channel is opened. */
-export const MIN_DEPOSIT_SAT = 20_000;
-/** What must be left of it when feerates are high. */
-const MIN_CHANNEL_SAT = 10_000;
 /** Largest channel without option_support_large_channel (BOLT #2). */
 const MAX_CHANNEL_SAT = 16_777_215;
 /** LDK's own dust limit, fixed for anchors channels. */
@@ -102,6 +101,10 @@ export interface DeviceGatewayOptions {
   readonly runtime: LightningRuntime;
   readonly store: NodeStore;
   readonly bridge: Peer;
+  /** The smallest channel that is opened, sat. */
+  readonly leastChannelSat: number;
+  /** Shared by all devices. */
+  readonly openings: Openings;
   /** An online message of the device's did not become a signature: what that means for its key. */
   wrongAnswer(error: Error): void;
   /** LDK can't go on: the process has to be started anew. */
@@ -132,6 +135,13 @@ export class DeviceGateway {
   /** The device's wish for a channel, while the deposit is awaited. */
   private wish: { readonly index: number; readonly points: readonly Uint8Array[] } | undefined;
   private opening = false;
+  /** How often in a row the bridge did not open the channel; not asked again before then (performance.now()). */
+  private refusal: { readonly times: number; readonly until: number } | undefined;
+  private openTimer: NodeJS.Timeout | undefined;
+  /** The smallest channel that this bridge opens, as it has said. */
+  private learntLeastSat = 0;
+  /** Books of channels that never were, to be taken out of the store. */
+  private readonly deadBooks: string[] = [];
   /** The owner has said that the device is lost or stolen. */
   private frozen: boolean;
   /** Records of kind H that the device has left. */
@@ -258,9 +268,10 @@ export class DeviceGateway {
       routing: false,
       onEvent: event => this.event(event),
       extraRows: () =>
-        new Map(
-          signer.changedBooks().map(({ keysId, book }) => [bookKey(keysId), cbor.encode(book)] as const),
-        ),
+        new Map<string, Uint8Array | null>([
+          ...signer.changedBooks().map(({ keysId, book }) => [bookKey(keysId), cbor.encode(book)] as const),
+          ...this.deadBooks.splice(0).map(key => [key, null] as const),
+        ]),
       holdTicks: () => signer.closingPending,
       commitmentFeerate: present => this.commitmentFeerate(present),
       closingFeerates: () => this.closingFeerates(),
@@ -281,7 +292,9 @@ export class DeviceGateway {
     if (row?.stage === "opening" && this.node.channels().length === 0) this.abandon();
     else if (row?.stage === "opening") this.signFunding();
     if (row?.stage !== "closed") this.broadcastFunding();
-    this.node.keepConnected(options.bridge);
+    if (this.row?.stage === "opening" || this.row?.stage === "funded") this.enterOpenings();
+    // A bridge has only so many places for peers without a channel; one of ours learns the network for all.
+    if (this.node.takesGossip || (await this.needsBridge())) this.node.keepConnected(options.bridge);
     this.stayWithBridge();
     if (this.frozen) this.leaveToBridge();
     else if (row?.stage === "closing") this.closeSoon();
@@ -320,6 +333,7 @@ export class DeviceGateway {
     clearTimeout(this.closeTimer);
     clearTimeout(this.feeTimer);
     clearTimeout(this.insistTimer);
+    clearTimeout(this.openTimer);
     clearInterval(this.endingTimer);
     await this.node?.stop();
     this.problems.flush();
@@ -611,12 +625,14 @@ export class DeviceGateway {
 
   /** Opens the channel that the device wishes for, if its deposit is confirmed. */
   private async openIfPossible(asked: boolean): Promise<void> {
-    const { wish, node } = this;
+    const { wish, node, refusal } = this;
     if (!wish || !node || this.opening || this.frozen) return;
     if (this.row && this.row.stage !== "closed") {
       if (asked) this.tellChannel();
       return;
     }
+    // It was told so, and waits: the channel may open after all.
+    if (refusal && performance.now() < refusal.until) return;
     this.opening = true;
     try {
       await this.open(wish, node);
@@ -647,15 +663,18 @@ export class DeviceGateway {
     const maxFeeSat = this.seen?.bounds?.maxCloseFeeSat;
     const usable = depositsToSpend(confirmed, depositScriptOf(keys), feerate, maxFeeSat);
     const wholeSat = usable.valueSat - usable.feeSat;
-    if (usable.valueSat < MIN_DEPOSIT_SAT || wholeSat < MIN_CHANNEL_SAT) {
+    if (wholeSat < this.leastChannelSat) {
       throw lngateError(
         "deposit-missing",
-        `the confirmed deposits that are worth their fee hold ${usable.valueSat} of at least ${MIN_DEPOSIT_SAT} sat (the fee would be ${usable.feeSat})`,
+        `the confirmed deposits that are worth their fee hold ${usable.valueSat} sat: for a channel of ${this.leastChannelSat} sat at least, ${this.leastDepositSat} are needed`,
       );
     }
     const changeSat = wholeSat - MAX_CHANNEL_SAT >= MIN_CHANGE_SAT ? wholeSat - MAX_CHANNEL_SAT : 0;
     const channelSat = Math.min(wholeSat, MAX_CHANNEL_SAT);
+    if (!this.enterOpenings()) return;
+    this.words = undefined;
     const { nodeId } = this.options.bridge;
+    node.keepConnected(this.options.bridge);
     await node.until("bridge-unreachable", () => node.isConnected(nodeId), BRIDGE_WAIT_MS);
     const row: ChannelRow = {
       stage: "opening",
@@ -684,9 +703,17 @@ export class DeviceGateway {
   private abandon(): void {
     const { row, options } = this;
     if (row?.stage !== "opening") return;
-    retireChannelRow(options.channels, this.id, row);
-    // The device may have accepted a proposal under this number: it has to name another.
-    if (row.proposal) this.wish = undefined;
+    options.openings.leave(this.id);
+    if (row.proposal) {
+      retireChannelRow(options.channels, this.id, row);
+      // The device may have accepted it under this number: it has to name another.
+      this.wish = undefined;
+    } else {
+      // Nobody has signed anything of it, and LDK has forgotten it: a bridge may refuse for years.
+      forgetChannelRow(options.channels, this.id);
+      this.signer.removeChannel(row.keysId);
+      this.deadBooks.push(bookKey(row.keysId));
+    }
     this.row = undefined;
     this.tellChannel();
   }
@@ -852,6 +879,9 @@ export class DeviceGateway {
     const { row } = this;
     if (row?.stage !== "funded" && row?.stage !== "opening") return;
     this.wish = undefined;
+    this.refusal = undefined;
+    this.words = undefined;
+    this.options.openings.leave(this.id);
     this.put({ ...row, stage: "ready" });
     this.options.log.info("the channel is ready", { sat: row.channelSat });
   }
@@ -870,10 +900,55 @@ export class DeviceGateway {
           "bridge-unreachable",
           "the bridge went away while the channel was being opened",
         );
-      else this.refused({ index }, "channel-refused", `the bridge did not open the channel: ${reason}`);
+      else {
+        const { message } = this.openRefused(row, peerWords(event.reason) ?? this.words ?? reason);
+        this.refused({ index }, "channel-refused", message);
+      }
       // Afterwards: a device that is told so first would ask again at once.
       this.abandon();
     } else if (row.stage !== "closed") this.put({ ...row, stage: "closing" });
+  }
+
+  /** It is asked again after a while, longer each time; what would be refused again is not. */
+  private openRefused(row: ChannelRow, words: string): Error {
+    this.words = oneLine(words);
+    const times = (this.refusal?.times ?? 0) + 1;
+    const pause = pauseAfter(times);
+    const error = lngateError("channel-refused", `the bridge does not open the channel: ${this.words}`);
+    this.refusal = { times, until: performance.now() + pause };
+    this.learntLeastSat = leastChannelIn(this.words, row.channelSat) ?? this.learntLeastSat;
+    this.openingTrouble(error);
+    clearTimeout(this.openTimer);
+    this.openTimer = setTimeout(() => this.openSoon(false), pause + 10);
+    this.openTimer.unref();
+    return error;
+  }
+
+  /** The smallest channel that is opened, sat. */
+  private get leastChannelSat(): number {
+    return Math.max(this.options.leastChannelSat, this.learntLeastSat);
+  }
+
+  /** The smallest deposit of which one can be made now, sat. */
+  get leastDepositSat(): number {
+    const { keys, runtime } = this.options;
+    return leastDepositSat(this.leastChannelSat, depositScriptOf(keys), runtime.chain.fees.feerate("normal"));
+  }
+
+  private enterOpenings(): boolean {
+    return this.options.openings.enter(this.id, () => this.openSoon(false));
+  }
+
+  /** There is a channel, or money for one. */
+  private async needsBridge(): Promise<boolean> {
+    if ((this.row && this.row.stage !== "closed") || (this.node?.channels().length ?? 0) > 0) return true;
+    try {
+      return (await this.options.deposits.of(this.id)).length > 0;
+    } catch (error) {
+      // bitcoind is away: whoever opens a channel connects then.
+      if (codeOf(error) === undefined) throw error;
+      return false;
+    }
   }
 
   /** A reorg may have taken it out of the chain, and then nothing that spends it is taken either. */
@@ -940,7 +1015,7 @@ export class DeviceGateway {
 
   /** Told by a peer: whatever it says is one line of limited length. */
   private bridgeSays(words: string): void {
-    this.words = words.replace(/\p{Cc}/gu, " ").slice(0, MAX_WORDS);
+    this.words = oneLine(words);
     this.problems.note(`the bridge says: ${this.words}`, { code: "bridge-refuses" });
   }
 
@@ -1169,6 +1244,18 @@ function stuckSentence(code: string): string {
   return code === "device-answer-wrong"
     ? "the channel can't go on, since the device's half of a signature is wrong and it keeps to it"
     : `the channel can't go on, since the device refuses a state of it (${code})`;
+}
+
+/** The words of whoever wants to say something: one line of limited length. */
+function oneLine(words: string): string {
+  return words.replace(/\p{Cc}/gu, " ").slice(0, MAX_WORDS);
+}
+
+/** What LDK says of the other side's, or its own, reason. */
+function peerWords(reason: ldk.ClosureReason): string | undefined {
+  if (reason instanceof ldk.ClosureReason_CounterpartyForceClosed) return reason.peer_msg.get_a();
+  if (reason instanceof ldk.ClosureReason_ProcessingError) return reason.err;
+  return undefined;
 }
 
 /** A trap inside LDK's WebAssembly leaves its locks held. */

@@ -15,13 +15,14 @@ import { afterAbort } from "../src/threshold/abort.ts";
 import { RecordBook, type RecordStore } from "../src/threshold/records.ts";
 import { createChain } from "./chain/chain.ts";
 import { openCeremonies } from "./charging-ceremonies.ts";
-import type { GatewayConfig } from "./config.ts";
+import { type GatewayConfig, LEAST_CHANNEL_SAT } from "./config.ts";
 import { Deposits } from "./deposits.ts";
-import { DEPOSIT_CONFIRMATIONS, DeviceGateway, MIN_DEPOSIT_SAT } from "./device-gateway.ts";
+import { DEPOSIT_CONFIRMATIONS, DeviceGateway } from "./device-gateway.ts";
 import { type LightningRuntime, startRuntime } from "./lightning/runtime.ts";
 import { type NodeStore, openNodeStore } from "./lightning/store.ts";
 import { GatewayLinks } from "./link-server.ts";
 import { counted, createLog, type Log, lastingTrouble } from "./log.ts";
+import { createOpenings } from "./openings.ts";
 import { OwnNode } from "./own-node.ts";
 import { forgetPayout, payoutIsWished, rememberOwnNode } from "./own-node-wishes.ts";
 import { type Closing, type DeviceStatus, type OwnerApi, OwnerService } from "./owner-service.ts";
@@ -95,6 +96,7 @@ export async function runGateway(
     },
   });
   const ceremonies = openCeremonies();
+  const openings = createOpenings();
   const refusals = counted((text, fields) => log.warn(text, fields));
   const bridge = {
     nodeId: fromHex(config.bridge.nodeId),
@@ -219,7 +221,7 @@ export async function runGateway(
       const script = p2wsh(depositScriptOf(pairing.keys));
       return {
         address: scriptAddress(script, config.network),
-        minimumSat: MIN_DEPOSIT_SAT,
+        minimumSat: deviceOf(deviceId).leastDepositSat,
         confirmations: DEPOSIT_CONFIRMATIONS,
       };
     },
@@ -409,6 +411,8 @@ export async function runGateway(
         runtime,
         store: nodeStore,
         bridge,
+        leastChannelSat: config.leastChannelSat ?? LEAST_CHANNEL_SAT,
+        openings,
         ...(pairing.serviceFee ? { serviceFee: pairing.serviceFee } : {}),
         ...(pairing.serviceFee ? { till } : {}),
         log: log.part(name),

@@ -39,6 +39,9 @@ export interface PlainPeerOptions {
   readonly onEvent?: (event: PeerEvent) => void;
   /** As in NodeOptions; for tests that stop in the middle of a payment. */
   readonly holdsPayment?: (event: ldk.Event_PaymentClaimable) => boolean;
+  /** As in NodeOptions; for tests with a peer that behaves in its own way. */
+  readonly messages?: (manager: ldk.ChannelManager) => ldk.ChannelMessageHandler;
+  readonly closingFeerates?: () => { readonly least: number; readonly most: number };
   /** For several peers in one process: what they can share. */
   readonly shared?: { readonly chain: Chain; readonly runtime: LightningRuntime };
 }
@@ -253,6 +256,8 @@ class Life {
       ...(this.options.forwardingFee ? { forwardingFee: this.options.forwardingFee } : {}),
       onEvent: event => this.event(event),
       ...(this.options.holdsPayment ? { holdsPayment: this.options.holdsPayment } : {}),
+      ...(this.options.messages ? { messages: this.options.messages } : {}),
+      ...(this.options.closingFeerates ? { closingFeerates: this.options.closingFeerates } : {}),
       extraRows: () => {
         const rows = new Map(this.rows);
         this.rows.clear();

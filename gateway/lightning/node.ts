@@ -144,6 +144,8 @@ export class LightningNode {
   /** What LDK is told when it asks: it can't be asked anything itself meanwhile. */
   private feerate = 0;
   private stopped = false;
+  /** It learns the network from its peers, for all nodes of the process. */
+  takesGossip = false;
   private readonly contacts = new Map<string, Contact>();
   private readonly waiting: { test: () => boolean; resolve: () => void }[] = [];
 
@@ -275,15 +277,15 @@ export class LightningNode {
       );
     }
     const messages = this.options.messages?.(this.manager) ?? this.manager.as_ChannelMessageHandler();
+    this.takesGossip = this.options.routing || runtime.takeGossip(this);
     const ignoring = this.keep(ldk.IgnoringMessageHandler.constructor_new());
-    const gossip =
-      this.options.routing || runtime.takeGossip(this)
-        ? ldk.P2PGossipSync.constructor_new(
-            graph,
-            ldk.Option_UtxoLookupZ.constructor_none(),
-            logger,
-          ).as_RoutingMessageHandler()
-        : ignoring.as_RoutingMessageHandler();
+    const gossip = this.takesGossip
+      ? ldk.P2PGossipSync.constructor_new(
+          graph,
+          ldk.Option_UtxoLookupZ.constructor_none(),
+          logger,
+        ).as_RoutingMessageHandler()
+      : ignoring.as_RoutingMessageHandler();
     this.peers = ldk.PeerManager.constructor_new(
       this.keep(messages),
       this.keep(gossip),
@@ -390,8 +392,9 @@ export class LightningNode {
     handshake.set_our_to_self_delay(144);
     handshake.set_announce_for_forwarding(false);
     handshake.set_commit_upfront_shutdown_pubkey(true);
-    if (routing || channelsFrom) handshake.set_max_inbound_htlc_value_in_flight_percent_of_channel(100);
-    else handshake.set_our_max_accepted_htlcs(MAX_INCOMING);
+    // A bridge that counts what may be in flight towards us as the channel's size would find a tenth of it too small.
+    handshake.set_max_inbound_htlc_value_in_flight_percent_of_channel(100);
+    if (!routing && !channelsFrom) handshake.set_our_max_accepted_htlcs(MAX_INCOMING);
     config.set_channel_handshake_config(handshake);
     const limits = config.get_channel_handshake_limits();
     // A bridge may want public or private channels; what the peer does is its own matter here.
@@ -701,6 +704,8 @@ export class LightningNode {
   /** Stays connected to this peer from now on. */
   keepConnected(address: Peer): void {
     const { log } = this.options;
+    const known = this.contacts.get(toHex(address.nodeId))?.address;
+    if (known?.host === address.host && known.port === address.port) return;
     const trouble = lastingTrouble(error => {
       if (error) log.warn(error.message, { code: codeOf(error) });
       else log.info("connected to the bridge again");
@@ -758,6 +763,11 @@ export class LightningNode {
         this.wake();
       }),
     );
+  }
+
+  /** How many are connected. */
+  get peerCount(): number {
+    return this.peers.list_peers().length;
   }
 
   isConnected(nodeId: Uint8Array): boolean {

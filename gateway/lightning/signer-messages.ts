@@ -14,6 +14,7 @@ import {
   type ClosingSigned,
   type ErrorMessage,
   type Init,
+  type MessageSendEvent,
   type Result_NoneNoneZ,
   type RevokeAndACK,
 } from "lightningdevkit";
@@ -46,7 +47,6 @@ export function watchedMessages(
   signer: RemoteSigner,
   news: BridgeNews = {},
 ): ChannelMessageHandler {
-  // A new wrapper for each call: a binding keeps every message that was passed to it for as long as it lives.
   const inner = () => channelManager.as_ChannelMessageHandler();
   const watched: Partial<ChannelMessageHandlerInterface> = {
     peer_connected(peer: Uint8Array, message: Init, inbound: boolean): Result_NoneNoneZ {
@@ -106,19 +106,29 @@ export function watchedMessages(
       inner().handle_revoke_and_ack(peer, message);
     },
   };
-  const passedOn = new Proxy(watched, {
+  return messagesThrough(channelManager, watched);
+}
+
+/** A handler that hands to LDK what `own` has nothing for, and what LDK wants to send to `sending` first. */
+export function messagesThrough(
+  channelManager: ChannelManager,
+  own: Partial<ChannelMessageHandlerInterface>,
+  sending: (events: MessageSendEvent[]) => MessageSendEvent[] = events => events,
+): ChannelMessageHandler {
+  const passedOn = new Proxy(own, {
     get(target, name) {
-      const own = Reflect.get(target, name);
-      if (own) return own;
+      const method = Reflect.get(target, name);
+      if (method) return method;
       return (...args: unknown[]) => {
-        const handler = inner();
+        // A new wrapper for each call: a binding keeps every message that was passed to it for as long as it lives.
+        const handler = channelManager.as_ChannelMessageHandler();
         return Reflect.apply(Reflect.get(handler, name), handler, args);
       };
     },
   });
   return ChannelMessageHandler.new_impl(passedOn as ChannelMessageHandlerInterface, {
     get_and_clear_pending_msg_events: () =>
-      channelManager.as_MessageSendEventsProvider().get_and_clear_pending_msg_events(),
+      sending(channelManager.as_MessageSendEventsProvider().get_and_clear_pending_msg_events()),
   });
 }
 

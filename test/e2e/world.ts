@@ -192,11 +192,14 @@ export class World {
     serviceFee,
     bridgeDepth = 1,
     bitcoindArgs = [],
+    bridgeOptions = {},
   }: {
     brokerPort?: number;
     serviceFee?: GatewayConfig["serviceFee"];
     bridgeDepth?: number;
     bitcoindArgs?: readonly string[];
+    /** How the bridge behaves otherwise than a plain peer. */
+    bridgeOptions?: Pick<Parameters<typeof PlainPeer.start>[0], "messages" | "closingFeerates">;
   } = {}): Promise<World> {
     const folder = mkdtempSync(join(tmpdir(), "lngate-e2e-"));
     const lines = new Lines();
@@ -215,7 +218,11 @@ export class World {
       log: log.part(name),
       shared,
     });
-    const bridge = await PlainPeer.start({ ...peer("bridge"), minimumDepth: bridgeDepth });
+    const bridge = await PlainPeer.start({
+      ...peer("bridge"),
+      ...bridgeOptions,
+      minimumDepth: bridgeDepth,
+    });
     const toll = await Toll.start(peer("toll"));
     const opened = bridge.open(toll.peer.address, 10_000_000, { pushSat: 1_000_000, announced: true });
     await mineUntil(bitcoind, opened);

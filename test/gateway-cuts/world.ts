@@ -22,6 +22,7 @@ import { claimOrFail } from "../../gateway/lightning/node-invoices.ts";
 import { type LightningRuntime, startRuntime } from "../../gateway/lightning/runtime.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
 import { createLog, type Log } from "../../gateway/log.ts";
+import { createOpenings } from "../../gateway/openings.ts";
 import { type DiskRecordStore, openRecordStore } from "../../gateway/records.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
 import { PlainPeer } from "../../scripts/harness-peer.ts";
@@ -383,6 +384,8 @@ export class World {
           runtime,
           store,
           bridge: { nodeId: street.bridge.node.nodeId, host: "127.0.0.1", port },
+          leastChannelSat: 20_000,
+          openings: createOpenings(),
           wrongAnswer: error => {
             if (power.isOn) this.violations.push(`a half of a signature is wrong: ${error.message}`);
           },

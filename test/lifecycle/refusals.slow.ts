@@ -1,0 +1,82 @@
+/** A bridge that does not open the channel: whoever has to know hears its words, and it is asked again when that is worth it. */
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { askDeposit, askStatus } from "../../owner/channel.ts";
+import { OWNER_WORDS } from "../e2e/made-devices.ts";
+import { World, waitFor } from "../e2e/world.ts";
+import { Manners } from "./manners.ts";
+import { type Scene, stopScene, tracked } from "./scene.ts";
+
+const manners = new Manners();
+let scene: Scene;
+
+beforeAll(async () => {
+  const world = await World.start({ bridgeOptions: manners.options });
+  await world.startGateway();
+  scene = { world, words: OWNER_WORDS, cars: [] };
+});
+afterAll(() => stopScene(scene));
+
+/** Peers of the bridge's. */
+const peers = () => scene.world.bridge.node.peerCount;
+
+test("its words reach device, owner and log; it is asked once each time, with pauses, and opens after all", async () => {
+  const { world } = scene;
+  // One node learns the network for all, and is there anyway.
+  const first = await world.makeDevice("first");
+  const before = peers();
+  const deviceId = await world.makeDevice("refused");
+  await world.startCar(first).then(car => tracked(scene, car));
+  const car = tracked(scene, await world.startCar(deviceId));
+  expect(peers()).toBe(before);
+
+  manners.openRefusal = "Synchronizing blockchain\u001b[2J";
+  await world.deposit(deviceId, 200_000);
+  const opened = car.device.openChannel();
+  const refused = opened.catch(error => error);
+  await world.bitcoind.mine(1);
+  expect(await refused).toMatchObject({ code: "channel-refused" });
+  expect(String((await refused).message)).toContain("Synchronizing blockchain");
+  // Not again as something older, as LDK would.
+  expect(manners.asked).toEqual([199_467]);
+  const { bridgeWords, channel } = await askStatus({ folder: world.ownerFolder, deviceId });
+  expect([bridgeWords, channel]).toEqual(["Synchronizing blockchain [2J", "none"]);
+  expect(world.log.filter(line => line.includes("code=channel-refused")).at(-1)).toContain("Synchronizing");
+
+  const again = car.device.openChannel();
+  const blocks = await world.bitcoind.rpc("getblockcount");
+  await waitFor("it to be asked again without a block", () => manners.asked.length >= 2);
+  expect(await world.bitcoind.rpc("getblockcount")).toBe(blocks);
+  await again.catch(() => {});
+  manners.openRefusal = undefined;
+  await world.mineUntil(car.device.openChannel());
+  expect(car.device.balance().balanceSat).toBe(199_467);
+  expect((await askStatus({ folder: world.ownerFolder, deviceId })).bridgeWords).toBeUndefined();
+  car.stop();
+});
+
+test("one that wants more than the deposit makes is asked again when there is more", async () => {
+  const { world } = scene;
+  const deviceId = await world.makeDevice("small");
+  const car = tracked(scene, await world.startCar(deviceId));
+  const leastSat = async () => (await askDeposit({ folder: world.ownerFolder, deviceId })).minimumSat;
+  expect(await leastSat()).toBeGreaterThan(20_000);
+  expect(await leastSat()).toBeLessThan(25_000);
+  manners.openRefusal = "chan size of 0.00199467 BTC is below min chan size of 0.003 BTC";
+  manners.asked.length = 0;
+  await world.deposit(deviceId, 200_000);
+  const opened = car.device.openChannel().catch(error => error);
+  await world.bitcoind.mine(1);
+  expect(await opened).toMatchObject({ code: "channel-refused" });
+  manners.openRefusal = undefined;
+  const waiting = car.device.openChannel();
+  await waitFor("the owner to be told of the least", async () => (await leastSat()) > 300_000);
+  // The pause after the first refusal is over, and there is a block.
+  await new Promise(resolve => setTimeout(resolve, 7_000));
+  await world.bitcoind.mine(1);
+  expect(manners.asked).toEqual([199_467]);
+  await world.deposit(deviceId, 150_000);
+  await world.mineUntil(waiting);
+  expect(manners.asked).toHaveLength(2);
+  expect(manners.asked[1]).toBeGreaterThan(300_000);
+  car.stop();
+});
