@@ -80,9 +80,10 @@ function parameters(change: { anchors?: boolean; weFund?: boolean; funding?: Uin
 /** What LDK is given for a channel. (LDK's binding hands out no way to call it but by LDK.) */
 function derive(keysId = channel.keysId, sat = channel.fundingSat) {
   const { new_impl } = ldk.EcdsaChannelSigner;
-  let given: { state: Parameters<typeof new_impl>[1]; keys: ldk.ChannelPublicKeys } | undefined;
+  type Given = Parameters<typeof new_impl>;
+  let given: { ecdsa: Given[0]; state: Given[1]; keys: ldk.ChannelPublicKeys } | undefined;
   ldk.EcdsaChannelSigner.new_impl = (ecdsa, state, keys) => {
-    given = { state, keys };
+    given = { ecdsa, state, keys };
     return new_impl.call(ldk.EcdsaChannelSigner, ecdsa, state, keys);
   };
   signer.signerProvider.derive_channel_signer(BigInt(sat), keysId);
@@ -265,4 +266,45 @@ test("parts that come up in one turn are handed over together, and again only wh
 test("an answer for a channel that is not known is a problem, not an exception", () => {
   signer.answer(hash("unknown"), [{ id: "holder/0" }]);
   expect(problems).toEqual(["unknown-channel"]);
+});
+
+describe("a mutual close", () => {
+  const theirScript = p2wpkh(bridgeKeys("close"));
+  const dustSat = 546;
+
+  test.each([
+    [1_000, 1_000],
+    [dustSat, dustSat],
+    [dustSat - 1, 0],
+    [355, 0],
+  ])(
+    "that would pay the bridge %d sat is signed with %d for it, since it leaves out its own dust",
+    async (sat, signedSat) => {
+      signer = new RemoteSigner({
+        nodeSeed: hash("node"),
+        shutdownScript: OWNER_SCRIPT,
+        peer: device,
+        theirDustLimitSat: () => dustSat,
+        problem: (_keysId, code) => problems.push(code),
+      });
+      device.parametersOf = keysId => signer.parameters(keysId);
+      device.deliver = (keysId, answers) => signer.answer(keysId, answers);
+      signer.addChannel(channel, device.firstPoints());
+      const { ecdsa, state } = derive();
+      state.provide_channel_parameters(parameters());
+      const closing = () =>
+        ldk.ClosingTransaction.constructor_new(
+          99_000n - BigInt(sat),
+          BigInt(sat),
+          OWNER_SCRIPT,
+          theirScript,
+          ldk.OutPoint.constructor_new(FUNDING.txid, FUNDING.vout),
+        );
+      expect(ecdsa.sign_closing_transaction(closing()).is_ok()).toBeFalsy();
+      expect(signer.book(channel.keysId)!.wants()).toMatchObject([
+        { kind: "closing", toHolderSat: 99_000 - sat, toCounterpartySat: signedSat },
+      ]);
+      expect(problems).toEqual([]);
+    },
+  );
 });
