@@ -96,6 +96,10 @@ interface Contact {
   /** By performance.now(). */
   nextAt: number;
   connecting: boolean;
+  /** By performance.now(): since when it is connected, as far as was noticed. */
+  upSince: number | undefined;
+  /** How often in a row the peer has broken the connection off soon. */
+  breaks: number;
   readonly trouble: (error: unknown) => void;
 }
 
@@ -110,6 +114,11 @@ const PEER_TICK_MS = 10_000;
 const REBROADCAST_MS = 30_000;
 const RECONNECT_MS = 1_000;
 const LONGEST_RECONNECT_MS = 60_000;
+/** A peer that breaks off so often, each time so soon, does it because of what it is told: it is called ever more rarely. */
+const MANY_BREAKS = 5;
+const SOON_MS = 30_000;
+/** Longest words of a peer's that are passed on. */
+const MAX_WORDS = 150;
 
 export class LightningNode {
   private readonly options: NodeOptions;
@@ -144,6 +153,7 @@ export class LightningNode {
   /** What LDK is told when it asks: it can't be asked anything itself meanwhile. */
   private feerate = 0;
   private stopped = false;
+  private lastWarning: string | undefined;
   /** It learns the network from its peers, for all nodes of the process. */
   takesGossip = false;
   private readonly contacts = new Map<string, Contact>();
@@ -375,7 +385,9 @@ export class LightningNode {
           if (record.get_level() !== ldk.Level.LDKLevel_Debug) runtime.logRecord(record);
           else {
             const words = /^Got warning message from [0-9a-f]+: (.*)$/s.exec(record.get_args())?.[1];
-            if (words !== undefined) onWarning?.(words);
+            if (words === undefined) return;
+            this.lastWarning = words.slice(0, MAX_WORDS);
+            onWarning?.(words);
           }
         },
       }),
@@ -710,16 +722,49 @@ export class LightningNode {
       if (error) log.warn(error.message, { code: codeOf(error) });
       else log.info("connected to the bridge again");
     });
-    const contact = { address, delay: RECONNECT_MS, nextAt: 0, connecting: false, trouble };
+    const contact = {
+      address,
+      delay: RECONNECT_MS,
+      nextAt: 0,
+      connecting: false,
+      upSince: undefined,
+      breaks: 0,
+      trouble,
+    };
     this.contacts.set(toHex(address.nodeId), contact);
     this.reconnect();
   }
 
   private reconnect(): void {
     for (const contact of this.contacts.values()) {
+      this.noteBreak(contact);
       const due = !contact.connecting && performance.now() >= contact.nextAt;
       if (due && !this.isConnected(contact.address.nodeId)) void this.call(contact);
     }
+  }
+
+  private noteBreak(contact: Contact): void {
+    const now = performance.now();
+    const lasted = contact.upSince === undefined ? undefined : now - contact.upSince;
+    if (this.isConnected(contact.address.nodeId)) {
+      contact.upSince ??= now;
+      if (contact.breaks > 0 && lasted !== undefined && lasted > SOON_MS) {
+        contact.breaks = 0;
+        contact.trouble(null);
+      }
+      return;
+    }
+    contact.upSince = undefined;
+    if (lasted === undefined || lasted > SOON_MS) return;
+    contact.breaks++;
+    if (contact.breaks < MANY_BREAKS) return;
+    const pause = RECONNECT_MS * 2 ** (contact.breaks - MANY_BREAKS + 1);
+    contact.nextAt = now + Math.min(pause, LONGEST_RECONNECT_MS);
+    const { host, port } = contact.address;
+    const said = this.lastWarning === undefined ? "" : `; it says: ${this.lastWarning}`;
+    contact.trouble(
+      lngateError("peer-breaks-off", `the node at ${host}:${port} breaks off again and again${said}`),
+    );
   }
 
   private async call(contact: Contact): Promise<void> {
@@ -736,7 +781,8 @@ export class LightningNode {
           "peer-unreachable",
           `the node at ${host}:${port} breaks off the handshake: is its public key ${toHex(nodeId)}?`,
         );
-      contact.trouble(null);
+      contact.upSince = performance.now();
+      if (contact.breaks < MANY_BREAKS) contact.trouble(null);
     } catch (error) {
       if (this.stopped) return;
       contact.trouble(error);
@@ -760,6 +806,8 @@ export class LightningNode {
       this.guarded(() => {
         this.peers.process_events();
         this.peers.disconnect_by_node_id(nodeId);
+        const contact = this.contacts.get(toHex(nodeId));
+        if (contact) contact.upSince = undefined;
         this.wake();
       }),
     );

@@ -192,6 +192,25 @@ describe("closing", () => {
   });
 });
 
+test("a contact that breaks off each connection is told once, with its words, and called more rarely", async () => {
+  const [caller, moody] = [await world.peer("patient"), await world.peer("moody")];
+  let breaks = 0;
+  const moods = setInterval(() => {
+    if (!moody.node.isConnected(caller.node.nodeId)) return;
+    breaks++;
+    moody.node.hangUp(caller.node.nodeId);
+  }, 50);
+  const told = () => world.lines.filter(line => line.includes("breaks off again and again"));
+  caller.node.keepConnected(moody.address);
+  await until(() => told().length > 0, "a word about it", 60_000);
+  const before = breaks;
+  await until(() => breaks >= before + 2, "two more calls", 60_000);
+  clearInterval(moods);
+  expect(told()).toEqual([expect.stringMatching(/warn .*patient: .*code=peer-breaks-off/)]);
+  await until(() => moody.node.isConnected(caller.node.nodeId), "a call that lasts", 60_000);
+  for (const peer of [caller, moody]) await world.end(peer);
+});
+
 test("a contact that takes the call and breaks off the handshake is told as one trouble, however often it is tried", async () => {
   const [caller, gone] = [await world.peer("caller"), await world.peer("gone")];
   const { port } = gone;
