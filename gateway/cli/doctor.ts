@@ -251,8 +251,22 @@ function lookAtRecords({ records, trouble }: DeviceReport): Finding {
 }
 
 function lookAtChannel(report: DeviceReport, moved: Moved | undefined): Finding {
-  const { channel, balanceSat, depositSat, depositUnconfirmedSat } = report;
+  const { channel, balanceSat, depositSat, depositUnconfirmedSat, bridgeWords } = report;
   const what = "channel";
+  const said = bridgeWords === undefined ? "" : `; the bridge said: ${bridgeWords}`;
+  if (report.trouble === "awaiting-bridge")
+    return {
+      what,
+      found: `has ended here, and the bridge has not closed it yet${said}`,
+      remedy:
+        "wait: the bridge is called again every minute until it has. Its operator may close it by force",
+    };
+  if (report.trouble === "close-stalled")
+    return {
+      what,
+      found: `is being closed, and the bridge does not end that${said}`,
+      remedy: "it is tried again; `lngate owner freeze` has the bridge close it alone",
+    };
   if (report.trouble === "stuck" && channel !== "closing")
     return {
       what,
@@ -262,7 +276,7 @@ function lookAtChannel(report: DeviceReport, moved: Moved | undefined): Finding 
   if (channel === "ready") return { what, found: `is open, ${balanceSat ?? 0} sat` };
   if (channel === "closing" || channel === "opening") return { what, found: `is ${channel}` };
   const deposit = `${depositSat} sat deposited, ${depositUnconfirmedSat} sat on the way`;
-  const found = `${channel === "none" ? "none yet" : "is closed"}; ${deposit}`;
+  const found = `${channel === "none" ? "none yet" : "is closed"}; ${deposit}${said}`;
   if (depositSat + depositUnconfirmedSat === 0) return { what, found, remedy: "`lngate device fund`" };
   if (moved && !boards[moved.board].hasCurve)
     return {
