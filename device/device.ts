@@ -80,7 +80,7 @@ const PAY_TIMEOUT_MS = 60000;
 const LEAVE_MS = 2000;
 /** How often `open` is asked for again while one of these is in the way. */
 const OPEN_AGAIN_MS = 20000;
-const WILL_PASS = ["deposit-missing", "bridge-unreachable", "bitcoind-unreachable"];
+const WILL_PASS = ["deposit-missing", "bridge-unreachable", "bitcoind-unreachable", "channel-refused"];
 
 /** What an application on the board calls. */
 export interface Device {
@@ -95,7 +95,8 @@ export interface Device {
   settled(): Promise<void>;
   /**
    * Asks for a channel funded from the deposit, and waits until it can be used. Asks again until the deposit is
-   * there. Errors: `gateway-unreachable`, `records-used-up`, `exits-kept`.
+   * there and the bridge opens it; why it does not is the owner's to see. Errors: `gateway-unreachable`,
+   * `records-used-up`, `exits-kept`.
    */
   openChannel(): Promise<void>;
   /**

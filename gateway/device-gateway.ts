@@ -80,7 +80,7 @@ const INSIST_MS = 60_000;
 /** How long a channel's feerate rests after it has risen above what every peer takes: peers average theirs over some time. */
 const RISE_AGAIN_MS = 600_000;
 /** Lightest mutual close, weight units: a fee above the most that this may pay is above LDK's most. */
-const LIGHTEST_CLOSING = 660;
+const LIGHTEST_CLOSING = 670;
 /** Longest words of the bridge's that are passed on. */
 const MAX_WORDS = 150;
 
@@ -155,6 +155,8 @@ export class DeviceGateway {
   private insistedAt = Number.NEGATIVE_INFINITY;
   /** The channel has ended here, and not on the chain. */
   private awaitsBridge = false;
+  /** It had ended here when it was last looked at: a close that is just being sent is not waited for. */
+  private hadEnded = false;
   /** The mutual close was being negotiated when it was last looked at. */
   private negotiated = false;
   private closeStalled = false;
@@ -1030,6 +1032,7 @@ export class DeviceGateway {
       );
     }
     node?.wake();
+    this.hadEnded = true;
     clearTimeout(this.insistTimer);
     this.insistTimer = setTimeout(() => this.guarded(() => this.watchEnding()), FIRST_INSIST_MS);
   }
@@ -1061,11 +1064,10 @@ export class DeviceGateway {
   /** Calls the bridge again as long as the channel has ended for LDK alone. */
   private async insist(node: LightningNode): Promise<void> {
     const { row, fundingTxid, options } = this;
-    const hasEnded = row?.stage === "closing" && node.channels().length === 0;
-    if (!row || !hasEnded || !fundingTxid) {
-      this.awaitsBridge = false;
-      return;
-    }
+    const { hadEnded } = this;
+    this.hadEnded = row?.stage === "closing" && node.channels().length === 0;
+    if (!this.hadEnded) this.awaitsBridge = false;
+    if (!row || !this.hadEnded || !hadEnded || !fundingTxid) return;
     let isSpent = false;
     try {
       const output = [shown(fundingTxid), FUNDING_VOUT, true];
@@ -1114,15 +1116,19 @@ export class DeviceGateway {
   }
 
   /**
-   * A bridge that names one fee and no range takes no other: LDK would close by force if it is above its most. So it gets to
-   * see what the device would sign, and begins the close anew.
+   * A bridge that names one fee and no range takes no other: LDK would close by force if it is above its most. So its most
+   * becomes what the device would sign, with which the close begins anew. What is above that as well LDK does not get to see.
    */
   private closeOffered(feeSat: number): boolean {
     const { node, row } = this;
-    if (this.closesTheOldWay || !node || !row) return true;
+    if (!node || !row) return true;
     if (feeSat * 1000 <= this.closingFeerates().most * LIGHTEST_CLOSING) return true;
-    this.closesTheOldWay = true;
-    node.hangUp(bridgeOf(row, this.options.bridge).nodeId);
+    if (this.closesTheOldWay)
+      this.bridgeSays(`(a fee of ${feeSat} sat for the mutual close, which is more than the device signs)`);
+    else {
+      this.closesTheOldWay = true;
+      node.hangUp(bridgeOf(row, this.options.bridge).nodeId);
+    }
     return false;
   }
 

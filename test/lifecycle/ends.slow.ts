@@ -136,6 +136,22 @@ describe("a mutual close", () => {
     channel.car.stop();
   });
 
+  test("with a bridge whose fee is more than the device signs is told, and ends when the bridge wants less", async () => {
+    const { world } = scene;
+    const channel = await opened("too dear");
+    manners.closesWithoutRange = true;
+    manners.closing = { least: 60_000, most: 60_000 };
+    await askClose({ folder: world.ownerFolder, deviceId: channel.deviceId });
+    const status = () => statusOf(channel.deviceId);
+    await waitFor("the owner to be told", async () => (await status()).trouble === "close-stalled");
+    expect((await status()).bridgeWords).toMatch(/a fee of 4\d{4} sat .* more than the device signs/);
+    expect(await isOpen(channel.funding)).toBe(true);
+    manners.closing = { least: 300, most: 300 };
+    expect(await closesMutually(channel, "mutual close when the bridge wants less")).toBeLessThan(300);
+    manners.closesWithoutRange = false;
+    channel.car.stop();
+  });
+
   test("that the bridge does not end is told with its words, tried again, and not forced", async () => {
     const { world } = scene;
     const channel = await opened("stalled");

@@ -16,8 +16,6 @@ import { codeOf } from "../../../src/errors.ts";
 import { type Device, openDevice } from "../../device.ts";
 import { type NodeBoard, openNodeBoard } from "./board.ts";
 
-const OPEN_AGAIN_MS = 1_000;
-
 export interface RunOptions {
   readonly folder: string;
   readonly input: NodeJS.ReadableStream;
@@ -36,17 +34,12 @@ export async function runDevice(options: RunOptions): Promise<void> {
     error => tell("error", described(error)),
   );
   const { phase } = device.balance();
-  const open = () => {
+  if (phase === "none" || phase === "opening" || phase === "open") {
     device.openChannel().then(
       () => tell("ready", device.balance()),
-      error => {
-        tell("error", described(error));
-        // The gateway asks the bridge again by itself; this waits for that.
-        if (codeOf(error) === "channel-refused") setTimeout(open, OPEN_AGAIN_MS).unref();
-      },
+      error => tell("error", described(error)),
     );
-  };
-  if (phase === "none" || phase === "opening" || phase === "open") open();
+  }
   const lines = createInterface({ input: options.input });
   const end = () => lines.close();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, end);
