@@ -1068,13 +1068,14 @@ export class DeviceGateway {
     this.hadEnded = row?.stage === "closing" && node.channels().length === 0;
     if (!this.hadEnded) this.awaitsBridge = false;
     if (!row || !this.hadEnded || !hadEnded || !fundingTxid) return;
-    let isSpent = false;
+    let isSpent: boolean;
     try {
       const output = [shown(fundingTxid), FUNDING_VOUT, true];
       isSpent = (await options.runtime.chain.rpc.call("gettxout", output)) === null;
     } catch (error) {
-      // bitcoind is away, which is told elsewhere: it may well be unspent.
+      // bitcoind is away, which is told elsewhere.
       if (codeOf(error) === undefined) throw error;
+      return;
     }
     if (this.awaitsBridge && isSpent) options.log.info("the bridge has closed the channel");
     if (!this.awaitsBridge && !isSpent)
