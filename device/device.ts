@@ -40,7 +40,7 @@ export interface Receipt {
 }
 
 export interface PayOptions {
-  /** Most that routing may cost; default: 1 % of the amount, at least 1 sat. */
+  /** Most that routing may cost; default: 1 % of the amount, at least 3,000 msat. */
   readonly maxFeeMsat?: number;
   /** When to give up waiting (`payment-pending`); the payment itself goes on, and `pay()` again joins it. */
   readonly timeoutMs?: number;
@@ -157,7 +157,8 @@ export function openDevice(board: Board): Device {
   let channelState = "unknown";
   let closeTxid: Uint8Array | null = null;
   const connecting: Waiter<void>[] = [];
-  let paying: { hash: Uint8Array; waiter: Waiter<Receipt> }[] = [];
+  /** `why`: the gateway's sentence, if it has said that the payment failed. */
+  let paying: { hash: Uint8Array; waiter: Waiter<Receipt>; why?: string }[] = [];
   const readying: Waiter<void>[] = [];
   const closing: Waiter<{ txid: string }>[] = [];
   const settling: Waiter<void>[] = [];
@@ -346,7 +347,7 @@ export function openDevice(board: Board): Device {
       decoded,
       paymentHash: decoded.paymentHash,
       amountMsat,
-      maxFeeMsat: asked === undefined ? Math.max(1000, Math.ceil(amountMsat / 100)) : asked,
+      maxFeeMsat: asked === undefined ? Math.max(3000, Math.ceil(amountMsat / 100)) : asked,
       // Whoever has no curve has not checked that it was this node who signed.
       payee: board.curve === null ? null : decoded.payee,
       maxCltvExpiry: highestExpiry(identity, board.now()),
@@ -443,6 +444,9 @@ export function openDevice(board: Board): Device {
   }
 
   function finish(message: ToDevice): void {
+    if (message.type === "failed" && message.paymentHash !== undefined) {
+      for (const entry of paying) if (equal(entry.hash, message.paymentHash)) entry.why = message.sentence;
+    }
     run({ type: "message", message });
     if (message.type === "channel") {
       channelState = message.state;
@@ -499,7 +503,7 @@ export function openDevice(board: Board): Device {
   function decided(payment: Payment): void {
     const mine = paying.filter(entry => equal(entry.hash, payment.paymentHash));
     paying = paying.filter(entry => mine.indexOf(entry) < 0);
-    for (const { waiter } of mine) {
+    for (const { waiter, why } of mine) {
       if (payment.preimage) waiter.resolve(receiptOf(payment));
       else
         waiter.reject(
@@ -508,7 +512,7 @@ export function openDevice(board: Board): Device {
                 CHANNEL_ENDED,
                 "its channel has ended, and it may have been paid: the invoice is not paid again",
               )
-            : lngateError(payment.failure || "payment-failed", "the payment failed; nothing was paid"),
+            : lngateError(payment.failure || "payment-failed", why || "the payment failed; nothing was paid"),
         );
     }
   }

@@ -39,6 +39,7 @@ import {
 } from "./device-bounds.ts";
 import { DeviceSigner } from "./device-signer.ts";
 import { LightningNode, type NodeStore, PAYMENT_RETRIES, type Peer } from "./lightning/node.ts";
+import { MAX_BLOCKS } from "./lightning/payment-route.ts";
 import type { LightningRuntime } from "./lightning/runtime.ts";
 import { RemoteSigner, userChannelIdOf } from "./lightning/signer-ldk.ts";
 import { type AcceptedChannel, watchedMessages } from "./lightning/signer-messages.ts";
@@ -62,6 +63,8 @@ const MIN_CHANGE_SAT = 1_000;
 const OPENING_WAITS_FOR: ReadonlySet<string> = new Set(["deposit-missing", "bridge-unreachable"]);
 /** How long a payment waits for a bridge that is away. */
 const BRIDGE_WAIT_MS = 3_000;
+/** How long a payment waits for what is in flight, where the bridge lets no more of it be. */
+const ROOM_WAIT_MS = 5_000;
 /** How long after a payment the service fee is asked for. */
 const FEE_AFTER_MS = 1_000;
 /** Records of kind B that a payment takes on one way, there and back. */
@@ -287,6 +290,11 @@ export class DeviceGateway {
         }),
       attach: node =>
         signer.attach({ channelManager: node.manager, chainMonitor: node.monitor, wake: () => node.wake() }),
+      mayPayAgain: () =>
+        this.isServed && areEnoughFor((this.node?.pendingPayments() ?? 0) + 1, this.recordsLeft),
+      onPaymentRefused: ({ payment_hash: hash, payment_id: id }, error) => {
+        if (hash instanceof ldk.Option_ThirtyTwoBytesZ_Some) this.payments.gaveUp(hash.some, id, error);
+      },
       onFatal: error => options.onFatal(error),
       onWaiting,
     });
@@ -804,7 +812,12 @@ export class DeviceGateway {
     } else if (event instanceof ldk.Event_PaymentFailed) {
       const hash = event.payment_hash;
       if (hash instanceof ldk.Option_ThirtyTwoBytesZ_Some)
-        this.payments.failed(hash.some, event.payment_id, failureCode(event.reason));
+        this.payments.failed(
+          hash.some,
+          event.payment_id,
+          failureCode(event.reason),
+          failureSentence(event.reason),
+        );
     }
   }
 
@@ -1206,6 +1219,9 @@ export class DeviceGateway {
       node.pay(invoice, text, paymentId, { maxFeeMsat, maxBlocks }, retries);
     } catch (error) {
       if (codeOf(error) !== "route-too-long") throw error;
+      // Then it is LDK's limit, and not the device's.
+      if (maxBlocks === undefined || maxBlocks >= MAX_BLOCKS)
+        throw lngateError("policy-htlc-expiry", (error as Error).message);
       const { seen } = this;
       const behind = seen && clockBehind(seen.clock, seen.at);
       const limit = `the device signs nothing that is locked beyond block ${maxCltvExpiry}, and this is block ${height}`;
@@ -1218,25 +1234,67 @@ export class DeviceGateway {
 
   private startPayment(invoice: Invoice, text: string, paymentId: Uint8Array, limits: PaymentLimits): void {
     const { node } = this;
-    const isUsable = () => Boolean(node?.channels()[0]?.get_is_usable());
+    const channel = () => node?.channels()[0];
+    const isUsable = () => Boolean(channel()?.get_is_usable());
     this.needNewest();
     if (this.row?.stage !== "ready" || !node) throw channelNotReady();
     const { stuck } = this;
     if (stuck !== null) throw lngateError("channel-stuck", `${stuckSentence(stuck)}: it has to be closed`);
-    const pay = () => this.payWithin(node, invoice, text, paymentId, limits);
+    const pay = () => {
+      if (!this.isServed) throw channelNotReady();
+      this.payWithin(node, invoice, text, paymentId, limits);
+    };
     if (isUsable()) {
-      pay();
-      return;
+      try {
+        pay();
+        return;
+      } catch (error) {
+        if (codeOf(error) !== "in-flight-limit" || !this.isBusy) throw error;
+      }
+    } else {
+      // The bridge is away, or was a moment ago.
+      const peer = channel()?.get_counterparty().get_node_id();
+      if (peer) node.connectSoon(peer);
     }
-    // The bridge is away, or was a moment ago.
-    this.bridgeWait ??= node.until("bridge-unreachable", isUsable, BRIDGE_WAIT_MS).finally(() => {
-      this.bridgeWait = undefined;
-    });
-    this.bridgeWait
-      .then(pay)
+    this.payLater(node, isUsable, pay)
       .catch(error => this.payments.gaveUp(invoice.paymentHash, paymentId, error))
       // What is no error of ours has come out of LDK: nothing else is called here.
       .catch(error => this.options.onFatal(error));
+  }
+
+  /** Payments may be begun. */
+  private get isServed(): boolean {
+    return this.row?.stage === "ready" && this.stuck === null && !this.frozen && !this.rolledBack;
+  }
+
+  /** HTLCs of ours are in the channel: paid or failed ones, too, until both commitments are without them. */
+  private get isBusy(): boolean {
+    return (this.node?.channels()[0]?.get_pending_outbound_htlcs().length ?? 0) > 0;
+  }
+
+  /** Pays when the bridge is there, and when what is in flight leaves room for it. */
+  private async payLater(node: LightningNode, isUsable: () => boolean, pay: () => void): Promise<void> {
+    this.bridgeWait ??= node.until("bridge-unreachable", isUsable, BRIDGE_WAIT_MS).finally(() => {
+      this.bridgeWait = undefined;
+    });
+    await this.bridgeWait;
+    const until = performance.now() + ROOM_WAIT_MS;
+    for (;;) {
+      const limitMsat = () => node.channels()[0]?.get_next_outbound_htlc_limit_msat() ?? 0n;
+      const before = limitMsat();
+      try {
+        pay();
+        return;
+      } catch (error) {
+        const left = until - performance.now();
+        if (codeOf(error) !== "in-flight-limit" || !this.isBusy || left <= 0) throw error;
+        await node
+          .until("in-flight-limit", () => limitMsat() > before || !this.isBusy, left)
+          .catch(() => {
+            throw error;
+          });
+      }
+    }
   }
 }
 
@@ -1344,8 +1402,6 @@ function bookKey(keysId: Uint8Array): string {
 function failureCode(reason: ldk.Option_PaymentFailureReasonZ): string {
   if (!(reason instanceof ldk.Option_PaymentFailureReasonZ_Some)) return "payment-failed";
   switch (reason.some) {
-    case ldk.PaymentFailureReason.LDKPaymentFailureReason_RouteNotFound:
-      return "no-route";
     case ldk.PaymentFailureReason.LDKPaymentFailureReason_RecipientRejected:
       return "payment-rejected";
     case ldk.PaymentFailureReason.LDKPaymentFailureReason_PaymentExpired:
@@ -1353,4 +1409,12 @@ function failureCode(reason: ldk.Option_PaymentFailureReasonZ): string {
     default:
       return "payment-failed";
   }
+}
+
+function failureSentence(reason: ldk.Option_PaymentFailureReasonZ): string | undefined {
+  const { LDKPaymentFailureReason_RouteNotFound } = ldk.PaymentFailureReason;
+  return reason instanceof ldk.Option_PaymentFailureReasonZ_Some &&
+    reason.some === LDKPaymentFailureReason_RouteNotFound
+    ? "the payment failed on its way, and there is no other way within the limits"
+    : undefined;
 }

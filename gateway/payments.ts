@@ -41,6 +41,8 @@ const rowKind = record({
   settlement: optional([9, bool()]),
   /** When it has arrived or failed, Unix milliseconds. */
   decidedAt: optional([10, uint(UINT53)]),
+  /** Why it has failed, where there is more to say than its code does. */
+  why: optional([11, text(200)]),
 });
 export type PaymentRow = ValueOf<typeof rowKind>;
 
@@ -173,7 +175,7 @@ export class Payments {
   sent(paymentHash: Uint8Array, preimage: Uint8Array, feeMsat: number): void {
     const row = this.row(paymentHash);
     if (!row || row.preimage) return;
-    const { failure: _, ...rest } = row;
+    const { failure: _, why: __, ...rest } = row;
     const paid = { ...rest, preimage, feeMsat, decidedAt: this.options.now() };
     // The device waits for this: what LDK has stored already can be stored here afterwards.
     this.report(paymentHash, paid);
@@ -191,15 +193,17 @@ export class Payments {
   failed(paymentHash: Uint8Array, paymentId: Uint8Array, code: string, sentence?: string): void {
     const row = this.row(paymentHash);
     if (!row || row.preimage || !equal(paymentId, paymentIdOf(paymentHash, row.attempt))) return;
-    const failed = { ...row, failure: code, decidedAt: this.options.now() };
+    const { why: _, ...rest } = row;
+    const why = sentence === undefined || sentence === SENTENCES[code] ? {} : { why: sentence.slice(0, 200) };
+    const failed = { ...rest, failure: code, ...why, decidedAt: this.options.now() };
     const { table, fees } = this.options;
     table.transactionSync(() => {
       this.put(paymentHash, failed);
       if (row.settlement) fees.failed();
     });
     // LDK may say again after a restart what it said before.
-    if (row.failure === undefined) this.tell("payment failed", paymentHash, row, { code });
-    this.report(paymentHash, failed, sentence);
+    if (row.failure === undefined) this.tell("payment failed", paymentHash, row, { code, ...why });
+    this.report(paymentHash, failed);
   }
 
   /**
@@ -277,9 +281,9 @@ export class Payments {
     return row !== undefined && this.options.underWay(paymentIdOf(paymentHash, row.attempt));
   }
 
-  private report(paymentHash: Uint8Array, { preimage, failure }: PaymentRow, sentence?: string): void {
+  private report(paymentHash: Uint8Array, { preimage, failure, why }: PaymentRow): void {
     if (preimage) this.options.paid(preimage);
-    else if (failure) this.options.failed(paymentHash, failure, sentence ?? SENTENCES[failure] ?? failure);
+    else if (failure) this.options.failed(paymentHash, failure, why ?? SENTENCES[failure] ?? failure);
   }
 
   private row(paymentHash: Uint8Array): PaymentRow | undefined {

@@ -10,7 +10,7 @@ import * as ldk from "lightningdevkit";
 import { type Database, open, type RootDatabase } from "lmdb";
 import { type Chain, createChain } from "../gateway/chain/chain.ts";
 import { type BitcoinRpc, connectRpc, type RpcOptions } from "../gateway/chain/rpc.ts";
-import { LightningNode, type NodeStore, type Peer } from "../gateway/lightning/node.ts";
+import { LightningNode, type NodeOptions, type NodeStore, type Peer } from "../gateway/lightning/node.ts";
 import { type LightningRuntime, startRuntime } from "../gateway/lightning/runtime.ts";
 import { openNodeStore } from "../gateway/lightning/store.ts";
 import type { Log } from "../gateway/log.ts";
@@ -39,9 +39,10 @@ export interface PlainPeerOptions {
   readonly onEvent?: (event: PeerEvent) => void;
   /** As in NodeOptions; for tests that stop in the middle of a payment. */
   readonly holdsPayment?: (event: ldk.Event_PaymentClaimable) => boolean;
-  /** As in NodeOptions; for tests with a peer that behaves in its own way. */
-  readonly messages?: (manager: ldk.ChannelManager) => ldk.ChannelMessageHandler;
-  readonly closingFeerates?: () => { readonly least: number; readonly most: number };
+  /** False: it forwards nothing and takes no channels, as a device's node. */
+  readonly routing?: boolean;
+  /** As in NodeOptions; for tests of what other implementations do. */
+  readonly behaviour?: Pick<NodeOptions, "messages" | "gossip" | "closingFeerates">;
   /** For several peers in one process: what they can share. */
   readonly shared?: { readonly chain: Chain; readonly runtime: LightningRuntime };
 }
@@ -251,17 +252,21 @@ class Life {
       },
       store,
       log: this.options.log,
-      routing: true,
+      routing: this.options.routing ?? true,
+      ...this.options.behaviour,
       ...(this.options.minimumDepth ? { minimumDepth: this.options.minimumDepth } : {}),
       ...(this.options.forwardingFee ? { forwardingFee: this.options.forwardingFee } : {}),
       onEvent: event => this.event(event),
       ...(this.options.holdsPayment ? { holdsPayment: this.options.holdsPayment } : {}),
-      ...(this.options.messages ? { messages: this.options.messages } : {}),
-      ...(this.options.closingFeerates ? { closingFeerates: this.options.closingFeerates } : {}),
       extraRows: () => {
         const rows = new Map(this.rows);
         this.rows.clear();
         return rows;
+      },
+      onPaymentRefused: ({ payment_hash: hash }, error) => {
+        if (!(hash instanceof ldk.Option_ThirtyTwoBytesZ_Some)) return;
+        this.payments.get(toHex(hash.some))?.reject(error);
+        this.payments.delete(toHex(hash.some));
       },
       onFatal: error => {
         // LDK is as good as gone; whoever started this process starts another.

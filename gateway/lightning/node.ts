@@ -28,6 +28,8 @@ import { type Log, lastingTrouble } from "../log.ts";
 import { withoutPendingClaims } from "./manager-repair.ts";
 import { claimOrFail, createInvoice, type InvoiceRequest } from "./node-invoices.ts";
 import { learnFrom } from "./node-routes.ts";
+import { isRouteNotFound, MAX_BLOCKS, type PaymentLimits, routeTo, whyNoRoute } from "./payment-route.ts";
+import { PaymentTries } from "./payment-tries.ts";
 import { type LightningRuntime, ldkNetwork } from "./runtime.ts";
 import { PeerSockets } from "./sockets.ts";
 import type { NodeStore } from "./store.ts";
@@ -69,6 +71,12 @@ export interface NodeOptions {
   holdTicks?(): boolean;
   /** Puts something between LDK's peers and its channels. */
   messages?(manager: ldk.ChannelManager): ldk.ChannelMessageHandler;
+  /** In the place of what asks peers for the network graph, or tells it to them. */
+  gossip?(graph: ldk.NetworkGraph, logger: ldk.Logger): ldk.RoutingMessageHandler;
+  /** Whether a payment that LDK has given up may be tried again with what was learnt from its failure; always unless told. */
+  mayPayAgain?(): boolean;
+  /** It was to be tried again, and can't be. Unless told this is one more failure on the way. */
+  onPaymentRefused?(failed: ldk.Event_PaymentFailed, error: Error): void;
   /** Called once: manager and monitors are there and up with the chain, nothing has been handled or sent yet. */
   attach?(node: LightningNode): void;
   /** Confirmations that a channel needs which is opened to this node. */
@@ -92,6 +100,7 @@ export interface Peer {
 /** A peer to stay connected to. */
 interface Contact {
   readonly address: Peer;
+  /** The pause after a call that comes to nothing: longer each time, until a Lightning handshake succeeds. */
   delay: number;
   /** By performance.now(). */
   nextAt: number;
@@ -157,10 +166,12 @@ export class LightningNode {
   /** It learns the network from its peers, for all nodes of the process. */
   takesGossip = false;
   private readonly contacts = new Map<string, Contact>();
+  private readonly tries: PaymentTries;
   private readonly waiting: { test: () => boolean; resolve: () => void }[] = [];
 
   private constructor(options: NodeOptions) {
     this.options = options;
+    this.tries = new PaymentTries(options.runtime);
   }
 
   /** Starts a node, from its store if there is one. Throws `store-damaged`. */
@@ -287,15 +298,18 @@ export class LightningNode {
       );
     }
     const messages = this.options.messages?.(this.manager) ?? this.manager.as_ChannelMessageHandler();
-    this.takesGossip = this.options.routing || runtime.takeGossip(this);
+    const taken = this.options.routing ? undefined : runtime.takeGossip(this);
+    this.takesGossip = this.options.routing || taken !== undefined;
     const ignoring = this.keep(ldk.IgnoringMessageHandler.constructor_new());
-    const gossip = this.takesGossip
-      ? ldk.P2PGossipSync.constructor_new(
-          graph,
-          ldk.Option_UtxoLookupZ.constructor_none(),
-          logger,
-        ).as_RoutingMessageHandler()
-      : ignoring.as_RoutingMessageHandler();
+    const gossip =
+      this.options.gossip?.(graph, logger) ??
+      (this.options.routing
+        ? ldk.P2PGossipSync.constructor_new(
+            graph,
+            ldk.Option_UtxoLookupZ.constructor_none(),
+            logger,
+          ).as_RoutingMessageHandler()
+        : (taken?.handler ?? ignoring.as_RoutingMessageHandler()));
     this.peers = ldk.PeerManager.constructor_new(
       this.keep(messages),
       this.keep(gossip),
@@ -639,9 +653,39 @@ export class LightningNode {
       this.forceClose(event.temporary_channel_id, event.counterparty_node_id);
     else {
       learnFrom(event, this.options.runtime, Math.floor(Date.now() / 1000));
+      if (event instanceof ldk.Event_PaymentPathFailed) this.tries.note(event);
+      else if (
+        event instanceof ldk.Event_PaymentSent &&
+        event.payment_id instanceof ldk.Option_ThirtyTwoBytesZ_Some
+      )
+        void this.tries.over(event.payment_id.some, true);
+      else if (event instanceof ldk.Event_PaymentFailed && this.triesAgain(event)) return;
       this.options.onEvent(event);
     }
     this.wake();
+  }
+
+  /** Whether a payment that LDK has given up may be tried again; if that comes to nothing, it is told later. */
+  private triesAgain(event: ldk.Event_PaymentFailed): boolean {
+    const { reason } = event;
+    const { LDKPaymentFailureReason_RouteNotFound, LDKPaymentFailureReason_RetriesExhausted } =
+      ldk.PaymentFailureReason;
+    const isFinal =
+      !(reason instanceof ldk.Option_PaymentFailureReasonZ_Some) ||
+      (reason.some !== LDKPaymentFailureReason_RouteNotFound &&
+        reason.some !== LDKPaymentFailureReason_RetriesExhausted);
+    const over = this.tries.over(event.payment_id, isFinal);
+    if (!over) return false;
+    const tell = (error?: Error) =>
+      this.guarded(() => {
+        if (error && this.options.onPaymentRefused) this.options.onPaymentRefused(event, error);
+        else this.options.onEvent(event);
+      });
+    over.then(
+      isOver => isOver && tell(),
+      (error: Error) => (codeOf(error) === undefined ? this.fail(error) : tell(error)),
+    );
+    return true;
   }
 
   /** A peer can make LDK propose the older kind of channel, by refusing the first proposal with an error. */
@@ -767,20 +811,28 @@ export class LightningNode {
     );
   }
 
+  /** Somebody waits for this peer: it is dialled at once, and from then on as if it had just gone. */
+  connectSoon(nodeId: Uint8Array): void {
+    const contact = this.contacts.get(toHex(nodeId));
+    if (!contact || this.isConnected(nodeId)) return;
+    contact.delay = RECONNECT_MS;
+    contact.nextAt = 0;
+    this.reconnect();
+  }
+
   private async call(contact: Contact): Promise<void> {
     const { nodeId, host, port } = contact.address;
     contact.connecting = true;
     try {
       contact.delay = Math.min(2 * contact.delay, LONGEST_RECONNECT_MS);
       const socket = await this.sockets.connect(nodeId, host, port);
-      // Somebody is there: what it breaks off now, it may take in a moment.
-      contact.delay = RECONNECT_MS;
       await this.until("peer-unreachable", () => this.isConnected(nodeId) || socket.destroyed);
       if (!this.isConnected(nodeId))
         throw lngateError(
           "peer-unreachable",
           `the node at ${host}:${port} breaks off the handshake: is its public key ${toHex(nodeId)}?`,
         );
+      contact.delay = RECONNECT_MS;
       contact.upSince = performance.now();
       if (contact.breaks < MANY_BREAKS) contact.trouble(null);
     } catch (error) {
@@ -924,17 +976,17 @@ export class LightningNode {
   /**
    * Begins a payment over this node's channels; the events tell how it ends. LDK tries other ways by itself, at most
    * `retries`, within the limits: what routing may cost, and for how many blocks money may be locked (its own limit unless
-   * told). Throws `no-route`, `route-too-long` (there is a way, but for more blocks), `payment-expired`, `already-paying`.
+   * told). Throws `payment-expired`, `already-paying`, and what `whyNoRoute` finds.
    */
   pay(
     invoice: Invoice,
     text: string,
     paymentId: Uint8Array,
-    limits: { readonly maxFeeMsat: number; readonly maxBlocks?: number | undefined },
+    limits: PaymentLimits,
     retries = PAYMENT_RETRIES,
   ): void {
-    const { maxFeeMsat, maxBlocks = MAX_BLOCKS } = limits;
-    const { onion, route } = routeTo(text, maxFeeMsat, maxBlocks);
+    const { maxBlocks = MAX_BLOCKS } = limits;
+    const { onion, route } = routeTo(text, limits);
     const sent = this.manager.send_payment(
       invoice.paymentHash,
       onion,
@@ -943,23 +995,15 @@ export class LightningNode {
       // A later try is bound to as many blocks from then on: where there are few, it might expire too late.
       ldk.Retry.constructor_attempts(maxBlocks < 2 * MAX_BLOCKS ? 0 : retries),
     );
-    if (isRouteNotFound(sent) && maxBlocks < MAX_BLOCKS && this.hasRoute(text, maxFeeMsat))
-      throw lngateError(
-        "route-too-long",
-        `every way would lock the payment for more than ${maxBlocks} blocks`,
-      );
+    if (isRouteNotFound(sent))
+      throw whyNoRoute(this.manager, this.router, this.options.runtime.graph, text, limits);
     if (!(sent instanceof ldk.Result_NoneRetryableSendFailureZ_OK)) throw sendFailure(sent);
+    this.tries.begun(paymentId, () => {
+      if (this.options.mayPayAgain && !this.options.mayPayAgain()) return false;
+      this.pay(invoice, text, paymentId, limits, retries);
+      return true;
+    });
     this.wake();
-  }
-
-  /** Whether there is a way, for however many blocks. */
-  private hasRoute(text: string, maxFeeMsat: number): boolean {
-    const { manager } = this;
-    const { route } = routeTo(text, maxFeeMsat, MAX_BLOCKS);
-    const usable = manager.list_usable_channels();
-    return this.router
-      .find_route(manager.get_our_node_id(), route, usable, manager.compute_inflight_htlcs())
-      .is_ok();
   }
 
   /** The text of a new invoice; a payment to it is taken when it comes. Throws `invoice-refused`. */
@@ -982,6 +1026,7 @@ export class LightningNode {
 
   /** Whether LDK knows this payment: its events tell how it ends, or have told a short while ago. */
   hasPayment(paymentId: Uint8Array): boolean {
+    if (this.tries.isLearning(paymentId)) return true;
     const known = [
       ldk.RecentPaymentDetails_Pending,
       ldk.RecentPaymentDetails_Fulfilled,
@@ -1007,37 +1052,8 @@ export class LightningNode {
 
 /** Channels that a node which routes nothing takes at most. */
 const MAX_TAKEN_CHANNELS = 8;
-/** For how many blocks LDK locks a payment's money at most: DEFAULT_MAX_TOTAL_CLTV_EXPIRY_DELTA. */
-export const MAX_BLOCKS = 1008;
 /** How often LDK looks for another way when a payment fails on its way. */
 export const PAYMENT_RETRIES = 5;
-
-/** What LDK needs to know of an invoice and of the limits for paying it. Throws `invoice-malformed`, `invoice-amountless`. */
-function routeTo(
-  text: string,
-  maxFeeMsat: number,
-  maxBlocks: number,
-): { onion: ldk.RecipientOnionFields; route: ldk.RouteParameters } {
-  const parsed = ldk.Bolt11Invoice.constructor_from_str(text);
-  if (!(parsed instanceof ldk.Result_Bolt11InvoiceParseOrSemanticErrorZ_OK)) {
-    throw lngateError("invoice-malformed", "LDK does not understand the invoice");
-  }
-  const built = ldk.UtilMethods.constructor_payment_parameters_from_invoice(parsed.res);
-  if (!(built instanceof ldk.Result_C3Tuple_ThirtyTwoBytesRecipientOnionFieldsRouteParametersZNoneZ_OK)) {
-    throw lngateError("invoice-amountless", "the invoice has no amount");
-  }
-  const route = built.res.get_c();
-  route.set_max_total_routing_fee_msat(ldk.Option_u64Z.constructor_some(BigInt(maxFeeMsat)));
-  const parameters = route.get_payment_params();
-  parameters.set_max_path_count(1);
-  if (maxBlocks < MAX_BLOCKS) parameters.set_max_total_cltv_expiry_delta(maxBlocks);
-  return { onion: built.res.get_b(), route };
-}
-
-function isRouteNotFound(result: object): boolean {
-  const { err } = result as { err?: ldk.RetryableSendFailure };
-  return err === ldk.RetryableSendFailure.LDKRetryableSendFailure_RouteNotFound;
-}
 
 function argumentsOf(object: object): unknown[] {
   return Reflect.get(object, "ptrs_to") as unknown[];

@@ -6,6 +6,7 @@ import type { Network } from "../../device/identity.ts";
 import type { Chain } from "../chain/chain.ts";
 import type { FeePurpose } from "../chain/fees.ts";
 import { counted, type Log } from "../log.ts";
+import { channelsIn, Gossip, type GossipOptions } from "./gossip.ts";
 import type { NodeStore } from "./store.ts";
 
 let started: Promise<void> | undefined;
@@ -53,18 +54,34 @@ export interface LightningRuntime {
   readonly score: ldk.ProbabilisticScorer;
   readonly chain: Chain;
   /**
-   * Whether this node is to ask its peers for the network graph: true for one node at a time, since the graph is
-   * everyone's and a bridge need not tell it to each of a thousand devices' nodes.
+   * What this node is to ask its peers for the network graph with: one node at a time, since the graph is everyone's and a
+   * bridge need not tell it to each of a thousand devices' nodes.
    */
-  takeGossip(node: object): boolean;
+  takeGossip(node: Pick<GossipOptions, "wake" | "isConnected">): Gossip | undefined;
   leaveGossip(node: object): void;
+  /** Asks for the policy of a channel by gossip, until `isKnown` or in vain. */
+  askPolicy(channel: bigint, isKnown: () => boolean): Promise<void>;
+  /** What is known of the network. */
+  knowledge(): GraphKnowledge;
   /** Stores what was learnt of the network, and no more. */
   stop(): Promise<void>;
 }
 
+/** How much of the network is known, and since when nothing new has come, Unix seconds (0: never). */
+export interface GraphKnowledge {
+  readonly channels: number;
+  readonly changedAt: number;
+}
+
 const GRAPH = "graph";
 const SCORER = "scorer";
-const SAVE_MS = 3_600_000;
+/** Beside the graph, for who does not want to load LDK. */
+const KNOWLEDGE = "graph-knowledge";
+const PRUNE_MS = 3_600_000;
+/** How soon what is new is stored. */
+const SAVE_MS = 3_000;
+/** …and how much of the time may go into that: a large graph is stored less often. */
+const SAVE_SHARE = 0.005;
 
 const NETWORKS: Readonly<Record<Network, ldk.Network>> = {
   mainnet: ldk.Network.LDKNetwork_Bitcoin,
@@ -102,15 +119,44 @@ export async function startRuntime(chain: Chain, log: Log, store?: NodeStore): P
   const graph = readGraph(store, ldkNetwork(network), logger);
   const score = readScorer(store, graph, logger);
   let gossiper: object | undefined;
+  let gossip: Gossip | undefined;
+  let changedAt = readKnowledge(store)?.changedAt ?? 0;
+  let saveTimer: NodeJS.Timeout | undefined;
+  let restMs = SAVE_MS;
+
+  function knowledge(): GraphKnowledge {
+    return { channels: channelsIn(graph).length, changedAt };
+  }
 
   async function save(): Promise<void> {
-    graph.remove_stale_channels_and_tracking_with_time(BigInt(Math.floor(Date.now() / 1000)));
-    const rows = [[GRAPH, graph.write()] as const, [SCORER, score.write()] as const];
-    await store?.write(new Map(rows));
+    clearTimeout(saveTimer);
+    saveTimer = undefined;
+    if (!store) return;
+    const begin = performance.now();
+    const rows = [
+      [GRAPH, graph.write()] as const,
+      [SCORER, score.write()] as const,
+      [KNOWLEDGE, new TextEncoder().encode(JSON.stringify(knowledge()))] as const,
+    ];
+    restMs = Math.max(SAVE_MS, (performance.now() - begin) / SAVE_SHARE);
+    await store.write(new Map(rows));
   }
+
+  function saveSoon(): void {
+    saveTimer ??= setTimeout(() => {
+      save().catch(error => log.error(`the network graph is not stored: ${(error as Error).message}`));
+    }, restMs).unref();
+  }
+
+  function changed(): void {
+    changedAt = Math.floor(Date.now() / 1000);
+    saveSoon();
+  }
+
   const timer = setInterval(() => {
-    save().catch(error => log.error(`the network graph is not stored: ${(error as Error).message}`));
-  }, SAVE_MS);
+    graph.remove_stale_channels_and_tracking_with_time(BigInt(Math.floor(Date.now() / 1000)));
+    saveSoon();
+  }, PRUNE_MS);
   timer.unref();
 
   return {
@@ -125,17 +171,36 @@ export async function startRuntime(chain: Chain, log: Log, store?: NodeStore): P
     score,
     chain,
     takeGossip(node) {
-      gossiper ??= node;
-      return gossiper === node;
+      if (gossiper) return undefined;
+      gossiper = node;
+      gossip = new Gossip({
+        graph,
+        logger,
+        changed,
+        wake: () => node.wake(),
+        isConnected: nodeId => node.isConnected(nodeId),
+      });
+      return gossip;
     },
     leaveGossip(node) {
-      if (gossiper === node) gossiper = undefined;
+      if (gossiper !== node) return;
+      gossip?.stop();
+      gossiper = undefined;
+      gossip = undefined;
     },
+    askPolicy: (channel, isKnown) => gossip?.ask(channel, isKnown) ?? Promise.resolve(),
+    knowledge,
     async stop() {
       clearInterval(timer);
       await save();
     },
   };
+}
+
+/** What was known of the network when it was stored last. */
+export function readKnowledge(store: NodeStore | undefined): GraphKnowledge | undefined {
+  const stored = store?.get(KNOWLEDGE);
+  return stored && (JSON.parse(new TextDecoder().decode(stored)) as GraphKnowledge);
 }
 
 /** What can't be read is learnt anew: nothing of it is worth refusing to start. */

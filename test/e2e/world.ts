@@ -192,14 +192,14 @@ export class World {
     serviceFee,
     bridgeDepth = 1,
     bitcoindArgs = [],
-    bridgeOptions = {},
+    bridgeBehaviour,
   }: {
     brokerPort?: number;
     serviceFee?: GatewayConfig["serviceFee"];
     bridgeDepth?: number;
     bitcoindArgs?: readonly string[];
     /** How the bridge behaves otherwise than a plain peer. */
-    bridgeOptions?: Pick<Parameters<typeof PlainPeer.start>[0], "messages" | "closingFeerates">;
+    bridgeBehaviour?: Parameters<typeof PlainPeer.start>[0]["behaviour"];
   } = {}): Promise<World> {
     const folder = mkdtempSync(join(tmpdir(), "lngate-e2e-"));
     const lines = new Lines();
@@ -220,7 +220,7 @@ export class World {
     });
     const bridge = await PlainPeer.start({
       ...peer("bridge"),
-      ...bridgeOptions,
+      ...(bridgeBehaviour ? { behaviour: bridgeBehaviour } : {}),
       minimumDepth: bridgeDepth,
     });
     const toll = await Toll.start(peer("toll"));

@@ -26,7 +26,7 @@ let estimates: Estimates;
 let scene: Scene;
 
 beforeAll(async () => {
-  const world = await World.start({ bridgeOptions: manners.options });
+  const world = await World.start({ bridgeBehaviour: manners.behaviour });
   estimates = await estimatesBefore(world.bitcoind.rpcOptions);
   Object.assign(world.config, { bitcoind: estimates.rpc });
   await world.startGateway();

@@ -30,7 +30,7 @@ export class Manners {
   closing = { least: 253, most: 253 };
   private readonly own: MessageSendEvent[] = [];
 
-  readonly options = {
+  readonly behaviour = {
     messages: (manager: ChannelManager) => this.messages(manager),
     closingFeerates: () => this.closing,
   };

@@ -10,7 +10,7 @@ const manners = new Manners();
 let scene: Scene;
 
 beforeAll(async () => {
-  const world = await World.start({ bridgeOptions: manners.options });
+  const world = await World.start({ bridgeBehaviour: manners.behaviour });
   await world.startGateway();
   scene = { world, words: OWNER_WORDS, cars: [] };
 });

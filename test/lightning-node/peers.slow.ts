@@ -81,8 +81,12 @@ describe("three plain nodes", () => {
   });
 
   test("no way within the fee limit, or too little money, is refused by code and nothing is sent", async () => {
-    await expect(car.pay(toll.invoice(5_000, "toll"), 10)).rejects.toMatchObject({ code: "no-route" });
-    await expect(car.pay(toll.invoice(900_000_000, "toll"))).rejects.toMatchObject({ code: "no-route" });
+    await expect(car.pay(toll.invoice(5_000, "toll"), 10)).rejects.toMatchObject({
+      code: "fee-limit-too-low",
+    });
+    await expect(car.pay(toll.invoice(900_000_000, "toll"))).rejects.toMatchObject({
+      code: "balance-too-low",
+    });
   });
 
   test("many payments at once all end, in both directions", async () => {

@@ -3,9 +3,21 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { type Chain, createChain } from "../../gateway/chain/chain.ts";
 import { type LightningRuntime, startRuntime } from "../../gateway/lightning/runtime.ts";
+import type { NodeStore } from "../../gateway/lightning/store.ts";
 import { createLog, type Log } from "../../gateway/log.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
-import { type PeerChannel, type PeerEvent, PlainPeer } from "../../scripts/harness-peer.ts";
+import {
+  type PeerChannel,
+  type PeerEvent,
+  PlainPeer,
+  type PlainPeerOptions,
+} from "../../scripts/harness-peer.ts";
+
+type PeerOptions = Partial<
+  Pick<PlainPeerOptions, "routing" | "behaviour" | "forwardingFee" | "holdsPayment">
+> & {
+  readonly runtime?: LightningRuntime;
+};
 
 export class World {
   readonly bitcoind: Regtest;
@@ -34,7 +46,13 @@ export class World {
     return new World(bitcoind, chain, await startRuntime(chain, log), log, lines);
   }
 
-  async peer(name: string): Promise<PlainPeer> {
+  /** Another graph than that of the peers, as a gateway has one. */
+  async ownRuntime(store?: NodeStore): Promise<LightningRuntime> {
+    return startRuntime(this.chain, this.log, store);
+  }
+
+  async peer(name: string, options: PeerOptions = {}): Promise<PlainPeer> {
+    const { runtime = this.runtime, ...rest } = options;
     const dataDir = join(this.bitcoind.dataDir, "peers", name);
     mkdirSync(dataDir, { recursive: true });
     const peer = await PlainPeer.start({
@@ -44,7 +62,8 @@ export class World {
       wallet: "regtest",
       log: this.log.part(name),
       port: 0,
-      shared: { chain: this.chain, runtime: this.runtime },
+      shared: { chain: this.chain, runtime },
+      ...rest,
       onEvent: event => this.told.push({ name, event }),
     });
     this.peers.add(peer);
