@@ -7,7 +7,7 @@
  */
 import { equal, toHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
-import { checkPayable, decodeInvoice } from "../src/lightning/bolt11.ts";
+import { checkPayable, decodeInvoice, type Invoice } from "../src/lightning/bolt11.ts";
 import { type Step, type ToDevice, type ToGateway, toDevice, toGateway } from "../src/link/messages.ts";
 import { serviceFeeMsat } from "../src/link/service-fee.ts";
 import { type LinkEffect, linkClient } from "../src/link/session.ts";
@@ -17,7 +17,14 @@ import type { Effect } from "./channel/context.ts";
 import { latestChannel } from "./channel/exiting.ts";
 import { type Input, transition } from "./channel/machine.ts";
 import { POINTS_AHEAD } from "./channel/normal.ts";
-import { CHANNEL_ENDED, highestExpiry, knownPayment, spendableMsat } from "./channel/paying.ts";
+import {
+  CHANNEL_ENDED,
+  highestExpiry,
+  inFlightMsat,
+  knownPayment,
+  type PaymentOrder,
+  spendableMsat,
+} from "./channel/paying.ts";
 import { type ChannelState, type Payment, readState } from "./channel/state.ts";
 import { contextOf } from "./context.ts";
 import { exitText } from "./exit-text.ts";
@@ -56,7 +63,7 @@ export interface Quote {
 export interface Balance {
   /** Ours in the channel at rest, before the commitment fee, sat. */
   readonly balanceSat: number;
-  /** What can be paid now, fees included, msat. */
+  /** What can be paid now, fees included, msat: also by what the bridge lets be in flight at a time. */
   readonly spendableMsat: number;
   /** Service fees of payments that have arrived, less what is settled; kept aside, msat. */
   readonly owedMsat: number;
@@ -71,6 +78,18 @@ export interface Balance {
 interface Waiter<T> {
   resolve(value: T): void;
   reject(error: Error): void;
+}
+
+/** A `pay()` that has not ended. */
+interface Paying {
+  readonly hash: Uint8Array;
+  readonly waiter: Waiter<Receipt>;
+  /** Null once it is begun. */
+  order: PaymentOrder | null;
+  /** Why it could not be begun yet. */
+  full?: Error;
+  /** The gateway's sentence, if it has said that it failed. */
+  why?: string;
 }
 
 const LONGEST_TICK_MS = 60000;
@@ -156,9 +175,10 @@ export function openDevice(board: Board): Device {
   /** What the gateway last said of the channel. */
   let channelState = "unknown";
   let closeTxid: Uint8Array | null = null;
+  /** Most that the bridge lets be in flight, as the gateway says; what is more it refuses (`in-flight-limit`). */
+  let mostInFlightMsat = Number.POSITIVE_INFINITY;
   const connecting: Waiter<void>[] = [];
-  /** `why`: the gateway's sentence, if it has said that the payment failed. */
-  let paying: { hash: Uint8Array; waiter: Waiter<Receipt>; why?: string }[] = [];
+  let paying: Paying[] = [];
   const readying: Waiter<void>[] = [];
   const closing: Waiter<{ txid: string }>[] = [];
   const settling: Waiter<void>[] = [];
@@ -234,28 +254,53 @@ export function openDevice(board: Board): Device {
         needConnection();
       }
       const cancel = board.after(options.timeoutMs || PAY_TIMEOUT_MS, () => {
-        paying = paying.filter(entry => entry.waiter !== waiter);
-        reject(undecided());
+        paying = paying.filter(each => each !== entry);
+        reject(entry.full || undecided());
       });
-      const waiter: Waiter<Receipt> = {
-        resolve: receipt => {
-          cancel();
-          resolve(receipt);
-        },
-        reject: error => {
-          cancel();
-          reject(error);
+      const entry: Paying = {
+        hash: order.paymentHash,
+        order: known && !known.settled ? null : order,
+        waiter: {
+          resolve: receipt => {
+            cancel();
+            resolve(receipt);
+          },
+          reject: error => {
+            cancel();
+            reject(error);
+          },
         },
       };
-      paying.push({ hash: order.paymentHash, waiter });
-      if (known && !known.settled) return;
-      try {
-        run({ type: "pay", order });
-      } catch (error) {
-        paying = paying.filter(entry => entry.waiter !== waiter);
-        waiter.reject(error as Error);
-      }
+      paying.push(entry);
+      begin(entry);
     });
+  }
+
+  /**
+   * Begins a payment that waits to be begun. One for which there is no room waits on, while others that have their receipts
+   * are still in the commitments: that takes some hundred milliseconds.
+   */
+  function begin(entry: Paying): void {
+    const { order } = entry;
+    if (order === null) return;
+    entry.order = null;
+    const known = knownPayment(channel, entry.hash);
+    // Begun meanwhile, by another call.
+    if (known && !known.settled) return;
+    try {
+      run({ type: "pay", order });
+    } catch (error) {
+      if (
+        codeOf(error) === "too-many-payments" &&
+        channel.payments.some(each => each?.preimage && !each.settled)
+      ) {
+        entry.order = order;
+        entry.full = error as Error;
+        return;
+      }
+      paying = paying.filter(each => each !== entry);
+      entry.waiter.reject(error as Error);
+    }
   }
 
   function quote(invoice: string, options: PayOptions = {}): Quote {
@@ -278,7 +323,10 @@ export function openDevice(board: Board): Device {
     const left = (kind: "A" | "B" | "H") => context.records.left(kind, books.cursors[kind]);
     return {
       balanceSat: books.phase === "none" ? 0 : books.baseSat,
-      spendableMsat: spendableMsat(channel, board.vault.identity),
+      spendableMsat: Math.max(
+        0,
+        Math.min(spendableMsat(channel, board.vault.identity), mostInFlightMsat - inFlightMsat(channel)),
+      ),
       owedMsat: books.owedMsat,
       phase: books.phase,
       formerSat,
@@ -331,11 +379,11 @@ export function openDevice(board: Board): Device {
     settleAll(readying.splice(0), waiter => waiter.reject(gone));
     settleAll(closing.splice(0), waiter => waiter.reject(gone));
     settleAll(settling.splice(0), waiter => waiter.reject(gone));
-    settleAll(paying.splice(0), ({ waiter }) => waiter.reject(undecided()));
+    settleAll(paying.splice(0), ({ waiter, order }) => waiter.reject(order === null ? undecided() : gone));
     settleAll(leaving.splice(0), resolve => resolve());
   }
 
-  function orderOf(invoice: string, options: PayOptions) {
+  function orderOf(invoice: string, options: PayOptions): PaymentOrder & { readonly decoded: Invoice } {
     const { identity } = board.vault;
     const decoded = decodeInvoice(invoice, board.curve);
     const amountMsat = decoded.amountMsat || 0;
@@ -451,9 +499,11 @@ export function openDevice(board: Board): Device {
     if (message.type === "channel") {
       channelState = message.state;
       closeTxid = message.closeTxid || null;
+      mostInFlightMsat = message.inFlightMsat || Number.POSITIVE_INFINITY;
       noticed();
     } else if (message.type === "step") {
       const step = message;
+      for (const entry of paying.slice()) begin(entry);
       board.after(0, () => prepare(step));
     }
   }

@@ -45,6 +45,8 @@ const rowKind = record({
   /** From accept_channel. */
   theirDustLimitSat: optional([8, uint(UINT53)]),
   reserveSat: optional([9, uint(UINT53)]),
+  /** From accept_channel, too, and no more than the channel holds. */
+  inFlightMsat: optional([20, uint(UINT53)]),
   /** Once the bridge's keys are known. */
   proposal: optional([10, proposalKind]),
   /** Signed. */

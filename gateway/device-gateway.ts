@@ -413,6 +413,13 @@ export class DeviceGateway {
     return channel && Math.floor(Number(channel.get_outbound_capacity_msat()) / 1000);
   }
 
+  /** Most that may be in flight in the channel, sat, where the bridge has said so. */
+  get inFlightSat(): number | undefined {
+    const { row } = this;
+    const msat = row?.stage === "closed" ? undefined : row?.inFlightMsat;
+    return msat === undefined ? undefined : Math.floor(msat / 1000);
+  }
+
   /** There is a new block: a deposit may have been confirmed. What was asked in vain is asked again. */
   newBlock(): void {
     this.openSoon(false);
@@ -568,6 +575,7 @@ export class DeviceGateway {
       index,
       state: row || index === 0 ? this.state() : "closed",
       ...(row?.closeTxid ? { closeTxid: row.closeTxid } : {}),
+      ...(row?.inFlightMsat ? { inFlightMsat: row.inFlightMsat } : {}),
     });
   }
 
@@ -830,9 +838,11 @@ export class DeviceGateway {
   }
 
   /** The bridge's limits, for the proposal. */
-  private accepted({ dustLimitSat, reserveSat }: AcceptedChannel): void {
+  private accepted({ dustLimitSat, reserveSat, inFlightMsat: most }: AcceptedChannel): void {
     const { row } = this;
-    if (row?.stage === "opening") this.put({ ...row, theirDustLimitSat: dustLimitSat, reserveSat });
+    if (row?.stage !== "opening") return;
+    const inFlightMsat = Math.min(Number(most), 1000 * row.channelSat);
+    this.put({ ...row, theirDustLimitSat: dustLimitSat, reserveSat, inFlightMsat });
   }
 
   /** The bridge has accepted: the funding transaction is fixed, unsigned; its id is final all the same. */
@@ -898,7 +908,16 @@ export class DeviceGateway {
     this.words = undefined;
     this.options.openings.leave(this.id);
     this.put({ ...row, stage: "ready" });
-    this.options.log.info("the channel is ready", { sat: row.channelSat });
+    const { channelSat, inFlightMsat } = row;
+    const { log } = this.options;
+    log.info("the channel is ready", { sat: channelSat });
+    if (inFlightMsat !== undefined && inFlightMsat < 900 * channelSat)
+      log.warn(
+        "the bridge lets only a part of the channel be in flight at a time: no payment can be larger",
+        {
+          sat: Math.floor(inFlightMsat / 1000),
+        },
+      );
   }
 
   private closed(event: ldk.Event_ChannelClosed): void {

@@ -195,7 +195,7 @@ export async function runGateway(
         standing
           .filter(({ confirmations }) => confirmations >= DEPOSIT_CONFIRMATIONS === confirmed)
           .reduce((total, { valueSat }) => total + valueSat, 0);
-      const { balanceSat, fundingTxid, closeTxid } = device;
+      const { balanceSat, inFlightSat, fundingTxid, closeTxid } = device;
       const seen = lastSighting(table("sightings"), deviceId);
       return {
         online: device.isOnline && links.isConnected(deviceId),
@@ -211,6 +211,8 @@ export async function runGateway(
         depositSat: sum(true),
         depositUnconfirmedSat: sum(false),
         ...(balanceSat === undefined ? {} : { balanceSat }),
+        ...(inFlightSat === undefined ? {} : { inFlightSat }),
+        ...(runtime ? { graph: runtime.knowledge() } : {}),
         ...(fundingTxid ? { fundingTxid } : {}),
         ...(closeTxid ? { closeTxid } : {}),
       };

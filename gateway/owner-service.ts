@@ -16,6 +16,7 @@ import type { ServiceFee } from "../src/link/service-fee.ts";
 import type { RecordStore } from "../src/threshold/records.ts";
 import { Charging } from "./charging.ts";
 import type { Ceremonies } from "./charging-ceremonies.ts";
+import type { GraphKnowledge } from "./lightning/knowledge.ts";
 import type { Log } from "./log.ts";
 import { PairingAttempt } from "./pairing.ts";
 import type { Registry } from "./registry.ts";
@@ -42,6 +43,10 @@ export interface DeviceStatus {
   readonly depositSat: number;
   readonly depositUnconfirmedSat: number;
   readonly balanceSat?: number;
+  /** Most that the bridge lets be in flight in the channel. */
+  readonly inFlightSat?: number;
+  /** What the gateway knows of the network. */
+  readonly graph?: GraphKnowledge;
   /** Internal byte order. */
   readonly fundingTxid?: Uint8Array;
   readonly closeTxid?: Uint8Array;

@@ -42,7 +42,7 @@ export interface PlainPeerOptions {
   /** False: it forwards nothing and takes no channels, as a device's node. */
   readonly routing?: boolean;
   /** As in NodeOptions; for tests of what other implementations do. */
-  readonly behaviour?: Pick<NodeOptions, "messages" | "gossip" | "closingFeerates">;
+  readonly behaviour?: Pick<NodeOptions, "messages" | "gossip" | "closingFeerates" | "inFlightPercent">;
   /** For several peers in one process: what they can share. */
   readonly shared?: { readonly chain: Chain; readonly runtime: LightningRuntime };
 }

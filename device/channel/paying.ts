@@ -103,6 +103,14 @@ function availableMsat(state: ChannelState): number {
   return Math.max(0, freeSat(state) - reserveSat - feeSat - 2 * ANCHOR_SAT) * 1000;
 }
 
+/** What payments in flight may hold in HTLCs, msat: until they have left the commitments, paid ones, too. */
+export function inFlightMsat(state: ChannelState): number {
+  let msat = 0;
+  for (const payment of inFlight(state))
+    msat += payment.preimage ? 1000 * paidSat(payment) : payment.limitMsat;
+  return msat;
+}
+
 /** What is owed for the gateway's service and not being settled, msat. */
 function owedMsat(state: ChannelState): number {
   let owed = state.books.owedMsat;

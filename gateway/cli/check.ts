@@ -11,7 +11,9 @@ import { type BitcoinRpc, connectRpc } from "../chain/rpc.ts";
 import { bridgeOf, readChannelRow } from "../channel-row.ts";
 import { bridgeText, type GatewayConfig, loadConfig } from "../config.ts";
 import { Deposits } from "../deposits.ts";
+import { graphTrouble, readKnowledge } from "../lightning/knowledge.ts";
 import type { Peer } from "../lightning/node.ts";
+import { openNodeStore } from "../lightning/store.ts";
 import { gatewayRuns } from "../registry-lock.ts";
 import type { Command } from "./command.ts";
 import { brokerAddress, CONFIG, configFile, withStore } from "./gateway-target.ts";
@@ -331,5 +333,19 @@ async function checkBridge(config: GatewayConfig): Promise<Found> {
     throw failed(
       `${bridgeText(config)} opens no anchors channels, and the gateway opens no others: update it, or choose another`,
     );
-  return { detail: `${bridgeText(config)} is that node, and opens anchors channels` };
+  const ignorance = await ignoranceOf(config);
+  return {
+    detail: `${bridgeText(config)} is that node, and opens anchors channels`,
+    ...(ignorance ? { notes: [ignorance] } : {}),
+  };
+}
+
+/** What is wrong with what a gateway that has run before knows of the network. */
+async function ignoranceOf(config: GatewayConfig): Promise<string | undefined> {
+  if (!existsSync(join(config.dataDir, "store"))) return undefined;
+  return withStore(config, (_registry, store) => {
+    const table = store.openDB<Uint8Array, string>({ name: "lightning", encoding: "binary" });
+    const knowledge = readKnowledge(openNodeStore(table, "shared"));
+    return knowledge && graphTrouble(knowledge, Math.floor(Date.now() / 1000));
+  });
 }

@@ -12,6 +12,7 @@ import { DEFAULT_DEPOSIT_DELAY, DEFAULT_MAX_SERVICE_FEE, pairDevice } from "../.
 import { toHex } from "../../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { MAX_RATE_PPM, type ServiceFee, serviceFeeText } from "../../src/link/service-fee.ts";
+import { graphTrouble } from "../lightning/knowledge.ts";
 import { writeText } from "../streams.ts";
 import { boardOf, flash, image } from "./board-commands.ts";
 import { type Command, type Given, usage } from "./command.ts";
@@ -315,7 +316,12 @@ const status: Command = {
       terminal.say(
         `  deposit   ${report.depositSat} sat confirmed, ${report.depositUnconfirmedSat} sat on the way`,
       );
-    if (report.balanceSat !== undefined) terminal.say(`  balance   ${report.balanceSat} sat`);
+    const { balanceSat, inFlightSat } = report;
+    if (balanceSat !== undefined) terminal.say(`  balance   ${balanceSat} sat`);
+    if (inFlightSat !== undefined && inFlightSat < (balanceSat ?? 0))
+      terminal.say(`  at a time ${inFlightSat} sat: the bridge lets no more be in flight`);
+    const ignorance = report.graph && graphTrouble(report.graph, report.time);
+    if (ignorance) terminal.say(`  network   ${ignorance}`);
     if (report.fundingTxid) terminal.say(`  funding   ${report.fundingTxid}`);
     if (report.closeTxid) terminal.say(`  close     ${report.closeTxid}`);
     terminal.say(

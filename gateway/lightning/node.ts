@@ -81,6 +81,8 @@ export interface NodeOptions {
   attach?(node: LightningNode): void;
   /** Confirmations that a channel needs which is opened to this node. */
   readonly minimumDepth?: number;
+  /** How much of a channel a peer may have in flight to this node; all of it unless told. */
+  readonly inFlightPercent?: number;
   /** What forwarding a payment costs; LDK's own fee unless told. */
   readonly forwardingFee?: { readonly baseMsat: number; readonly proportionalMillionths: number };
   /** True: the caller decides itself, later, whether this payment is claimed or failed. */
@@ -419,7 +421,7 @@ export class LightningNode {
     handshake.set_announce_for_forwarding(false);
     handshake.set_commit_upfront_shutdown_pubkey(true);
     // A bridge that counts what may be in flight towards us as the channel's size would find a tenth of it too small.
-    handshake.set_max_inbound_htlc_value_in_flight_percent_of_channel(100);
+    handshake.set_max_inbound_htlc_value_in_flight_percent_of_channel(this.options.inFlightPercent ?? 100);
     if (!routing && !channelsFrom) handshake.set_our_max_accepted_htlcs(MAX_INCOMING);
     config.set_channel_handshake_config(handshake);
     const limits = config.get_channel_handshake_limits();

@@ -112,18 +112,17 @@ function noRoomFor(manager: ldk.ChannelManager, amountMsat: number): LngateError
     Math.max(0, ...channels.map(each => Number(of(each))));
   const limitMsat = most(each => each.get_next_outbound_htlc_limit_msat());
   const what = `${amountMsat} msat with fees`;
-  if (channels.some(each => each.get_pending_outbound_htlcs().length > 0))
+  const inFlight = (channel: ldk.ChannelDetails) =>
+    channel.get_pending_outbound_htlcs().reduce((sum, htlc) => sum + htlc.get_amount_msat(), 0n);
+  if (amountMsat > most(each => each.get_outbound_capacity_msat() + inFlight(each)))
     return lngateError(
-      "in-flight-limit",
-      `${what} are more than the ${limitMsat} that may be sent beside what is in flight`,
-    );
-  if (amountMsat <= most(each => each.get_outbound_capacity_msat()))
-    return lngateError(
-      "in-flight-limit",
-      `${what} are more than the ${limitMsat} that the bridge lets be in flight at a time`,
+      "balance-too-low",
+      `${what} are more than the ${limitMsat} that the bridge's reserve leaves`,
     );
   return lngateError(
-    "balance-too-low",
-    `${what} are more than the ${limitMsat} that the bridge's reserve leaves`,
+    "in-flight-limit",
+    channels.some(each => inFlight(each) > 0n)
+      ? `${what} are more than the ${limitMsat} that may be sent beside what is in flight`
+      : `${what} are more than the ${limitMsat} that the bridge lets be in flight at a time`,
   );
 }

@@ -7,6 +7,7 @@ import type { Chain } from "../chain/chain.ts";
 import type { FeePurpose } from "../chain/fees.ts";
 import { counted, type Log } from "../log.ts";
 import { channelsIn, Gossip, type GossipOptions } from "./gossip.ts";
+import { encodeKnowledge, type GraphKnowledge, KNOWLEDGE, readKnowledge } from "./knowledge.ts";
 import type { NodeStore } from "./store.ts";
 
 let started: Promise<void> | undefined;
@@ -67,16 +68,8 @@ export interface LightningRuntime {
   stop(): Promise<void>;
 }
 
-/** How much of the network is known, and since when nothing new has come, Unix seconds (0: never). */
-export interface GraphKnowledge {
-  readonly channels: number;
-  readonly changedAt: number;
-}
-
 const GRAPH = "graph";
 const SCORER = "scorer";
-/** Beside the graph, for who does not want to load LDK. */
-const KNOWLEDGE = "graph-knowledge";
 const PRUNE_MS = 3_600_000;
 /** How soon what is new is stored. */
 const SAVE_MS = 3_000;
@@ -136,7 +129,7 @@ export async function startRuntime(chain: Chain, log: Log, store?: NodeStore): P
     const rows = [
       [GRAPH, graph.write()] as const,
       [SCORER, score.write()] as const,
-      [KNOWLEDGE, new TextEncoder().encode(JSON.stringify(knowledge()))] as const,
+      [KNOWLEDGE, encodeKnowledge(knowledge())] as const,
     ];
     restMs = Math.max(SAVE_MS, (performance.now() - begin) / SAVE_SHARE);
     await store.write(new Map(rows));
@@ -195,12 +188,6 @@ export async function startRuntime(chain: Chain, log: Log, store?: NodeStore): P
       await save();
     },
   };
-}
-
-/** What was known of the network when it was stored last. */
-export function readKnowledge(store: NodeStore | undefined): GraphKnowledge | undefined {
-  const stored = store?.get(KNOWLEDGE);
-  return stored && (JSON.parse(new TextDecoder().decode(stored)) as GraphKnowledge);
 }
 
 /** What can't be read is learnt anew: nothing of it is worth refusing to start. */

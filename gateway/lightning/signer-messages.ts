@@ -21,10 +21,12 @@ import {
 import { equal } from "../../src/bytes/bytes.ts";
 import type { RemoteSigner } from "./signer-ldk.ts";
 
-/** What accept_channel says and LDK keeps to itself, sat. */
+/** What accept_channel says and LDK keeps to itself. */
 export interface AcceptedChannel {
   readonly dustLimitSat: number;
   readonly reserveSat: number;
+  /** Most that may be in flight; some allow more than a number holds. */
+  readonly inFlightMsat: bigint;
 }
 
 export interface BridgeNews {
@@ -77,6 +79,7 @@ export function watchedMessages(
       news.accepted?.({
         dustLimitSat: Number(message.get_common_fields().get_dust_limit_satoshis()),
         reserveSat: Number(message.get_channel_reserve_satoshis()),
+        inFlightMsat: message.get_common_fields().get_max_htlc_value_in_flight_msat(),
       });
       inner().handle_accept_channel(peer, message);
     },

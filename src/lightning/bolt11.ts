@@ -68,6 +68,9 @@ const KNOWN_FEATURES = [8, 14, 16, 48];
 const TIMESTAMP_WORDS = 7;
 const SIGNATURE_WORDS = 104;
 
+/** How an invoice begins in links and QR codes, in whatever case. */
+const SCHEME = "lightning:";
+
 /** Field types: each the value of its letter in Bech32's alphabet. */
 export const FIELD_P = 1;
 export const FIELD_R = 3;
@@ -79,6 +82,8 @@ export const FIELD_N = 19;
 export const FIELD_H = 23;
 export const FIELD_C = 24;
 export const FIELD_M = 27;
+/** Blinded paths, as LND writes them in the place of a payee and a payment secret. */
+const FIELD_B = 20;
 
 /** Those that may be there once only; of a second one it would be unclear which counts. */
 const ONCE = [FIELD_P, FIELD_9, FIELD_X, FIELD_D, FIELD_S, FIELD_N, FIELD_H, FIELD_C, FIELD_M];
@@ -188,8 +193,8 @@ function checkedPayee(
 
 /**
  * Reads an invoice and checks its signature if there is a curve to do it with. Throws `invoice-malformed`,
- * `invoice-wrong-network` (for a network not listed in Network), `invoice-unknown-feature` or
- * `invoice-no-payment-secret`. Whether it can be paid here and now is for checkPayable.
+ * `invoice-wrong-network` (for a network not listed in Network), `invoice-unknown-feature`,
+ * `invoice-blinded` or `invoice-no-payment-secret`. `lightning:` before it is taken off. Whether it can be paid here and now is for checkPayable.
  */
 export function decodeInvoice(text: string, curve: PublicCurve | null): Invoice {
   try {
@@ -202,7 +207,9 @@ export function decodeInvoice(text: string, curve: PublicCurve | null): Invoice 
 }
 
 function decode(text: string, curve: PublicCurve | null): Invoice {
-  const { prefix, words } = decodeBech32(text, BECH32, MAX_INVOICE_LENGTH);
+  const isLink = text.slice(0, SCHEME.length).toLowerCase() === SCHEME;
+  const bare = isLink ? text.slice(SCHEME.length) : text;
+  const { prefix, words } = decodeBech32(bare, BECH32, MAX_INVOICE_LENGTH);
   const signed = words.length - SIGNATURE_WORDS;
   if (signed < TIMESTAMP_WORDS) malformed("the invoice is too short");
   const { network, amountMsat } = networkAndAmount(prefix);
@@ -210,6 +217,7 @@ function decode(text: string, curve: PublicCurve | null): Invoice {
   // The data of each type of field.
   const fields: (Uint8Array | undefined)[] = [];
   const routeHints: Uint8Array[] = [];
+  let isBlinded = false;
   let at = TIMESTAMP_WORDS;
   while (at < signed) {
     if (signed - at < 3) cutOff();
@@ -222,6 +230,7 @@ function decode(text: string, curve: PublicCurve | null): Invoice {
     const fixed =
       type === FIELD_P || type === FIELD_S || type === FIELD_H ? 52 : type === FIELD_N ? 53 : length;
     if (length !== fixed) continue; // BOLT #11's own example has such, "which must be ignored".
+    if (type === FIELD_B) isBlinded = true;
     if (type === FIELD_R) routeHints.push(hintOf(data));
     else if (ONCE.indexOf(type) >= 0) {
       if (fields[type]) malformed("a field of the invoice is there twice");
@@ -231,6 +240,8 @@ function decode(text: string, curve: PublicCurve | null): Invoice {
 
   const bytes = (type: number) => (fields[type] ? bytesOfWords(fields[type]) : null);
   const number = (type: number, otherwise: number) => (fields[type] ? numberOf(fields[type]) : otherwise);
+  if (isBlinded && !fields[FIELD_S])
+    throw lngateError("invoice-blinded", "the invoice leads to its payee by blinded paths only");
   const features = fields[FIELD_9] ? featuresOf(fields[FIELD_9]) : [];
   const paymentHash = bytes(FIELD_P);
   const paymentSecret = bytes(FIELD_S);

@@ -267,6 +267,8 @@ const channel = message(19, "channel", {
   /** `none`, `opening`, `ready` (payments can be made), `closing` or `closed`. */
   state: [2, text(16)],
   closeTxid: optional([3, hash]),
+  /** Most that the bridge lets be in flight in it, where that is known. */
+  inFlightMsat: optional([4, uint(UINT53)]),
 });
 
 /**

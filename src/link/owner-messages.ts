@@ -173,6 +173,10 @@ const standing = message(16, "standing", {
   blockTime: [13, uint(UINT53)],
   /** What the bridge said last about a channel that it ends or does not open; it may be anything. */
   bridgeWords: optional([14, text(200)]),
+  /** Most that the bridge lets be in flight in the channel, sat. */
+  inFlightSat: optional([15, uint(UINT53)]),
+  /** How many channels of the network the gateway knows, and since when nothing new has come (Unix seconds; 0: never). */
+  graph: optional([16, record({ channels: [1, uint(UINT53)], changedAt: [2, uint(UINT53)] })]),
 });
 /** The deposit address as the gateway computes it; the owner computes it too and compares. */
 const deposit = message(17, "deposit", {

@@ -185,18 +185,21 @@ export class World {
 
   /**
    * bitcoind, bridge, toll company, a channel between the two, and an owner. No gateway yet. `brokerPort`: of a broker
-   * that the gateway is to use instead of its own. `bridgeDepth`: confirmations before the bridge uses a channel.
+   * that the gateway is to use instead of its own. `bridgeDepth`: confirmations before the bridge uses a channel. `bridgeInFlightPercent`: how
+   * much of a channel it lets be in flight.
    */
   static async start({
     brokerPort,
     serviceFee,
     bridgeDepth = 1,
+    bridgeInFlightPercent = 100,
     bitcoindArgs = [],
     bridgeBehaviour,
   }: {
     brokerPort?: number;
     serviceFee?: GatewayConfig["serviceFee"];
     bridgeDepth?: number;
+    bridgeInFlightPercent?: number;
     bitcoindArgs?: readonly string[];
     /** How the bridge behaves otherwise than a plain peer. */
     bridgeBehaviour?: Parameters<typeof PlainPeer.start>[0]["behaviour"];
@@ -220,8 +223,8 @@ export class World {
     });
     const bridge = await PlainPeer.start({
       ...peer("bridge"),
-      ...(bridgeBehaviour ? { behaviour: bridgeBehaviour } : {}),
       minimumDepth: bridgeDepth,
+      behaviour: { inFlightPercent: bridgeInFlightPercent, ...bridgeBehaviour },
     });
     const toll = await Toll.start(peer("toll"));
     const opened = bridge.open(toll.peer.address, 10_000_000, { pushSat: 1_000_000, announced: true });

@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import * as ldk from "lightningdevkit";
 import { open } from "lmdb";
 import { channelsIn } from "../../gateway/lightning/gossip.ts";
-import { type LightningRuntime, readKnowledge } from "../../gateway/lightning/runtime.ts";
+import { graphTrouble, readKnowledge } from "../../gateway/lightning/knowledge.ts";
+import type { LightningRuntime } from "../../gateway/lightning/runtime.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
 import type { PeerChannel, PlainPeer } from "../../scripts/harness-peer.ts";
 import { fromHex } from "../../src/bytes/bytes.ts";
@@ -85,6 +86,12 @@ describe("behind a bridge that answers questions only", () => {
     const again = await world.ownRuntime(store);
     expect(channelsIn(again.graph)).toEqual(channelsIn(carRuntime.graph));
     expect(again.knowledge()).toEqual(carRuntime.knowledge());
+    const { changedAt } = again.knowledge();
+    expect(graphTrouble(again.knowledge(), changedAt + 3600)).toBeUndefined();
+    expect(graphTrouble(again.knowledge(), changedAt + 49 * 3600)).toMatch(
+      /nothing new of the network for 49 h/,
+    );
+    expect(graphTrouble({ channels: 0, changedAt: 0 }, changedAt)).toMatch(/knows no channel of the network/);
   });
 
   test("a fee that was raised in silence is learnt from the failure, and the same call pays", async () => {

@@ -433,3 +433,20 @@ describe("a packed invoice", () => {
     expect(codeThrownBy(() => unpackInvoice(fromHex(hex)))).toBe("invoice-malformed");
   });
 });
+
+test.each(["lightning:", "LIGHTNING:", "Lightning:"])("as a link, %s is taken off", scheme => {
+  expect(decodeInvoice(scheme + INVOICE, curve)).toEqual(decodeInvoice(INVOICE, curve));
+  expect(decodeInvoice(scheme + INVOICE.toUpperCase(), curve)).toEqual(decodeInvoice(INVOICE, curve));
+  expect(codeThrownBy(() => decodeInvoice(`${scheme}${scheme}${INVOICE}`, curve))).toBe("invoice-malformed");
+});
+
+test("an invoice with blinded paths in the place of its payment secret is told apart from a damaged one", () => {
+  const blinded = rewritten(words => {
+    const changed = words.slice();
+    let at = 7;
+    while (changed[at] !== 16) at += 3 + changed[at + 1]! * 32 + changed[at + 2]!;
+    changed[at] = 20;
+    return changed;
+  });
+  expect(codeThrownBy(() => decodeInvoice(blinded, null))).toBe("invoice-blinded");
+});

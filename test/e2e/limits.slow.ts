@@ -1,0 +1,97 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from "@jest/globals";
+import { PeerSockets } from "../../gateway/lightning/sockets.ts";
+import { askStatus } from "../../owner/channel.ts";
+import { type Car, untilAtRest, World, waitFor } from "./world.ts";
+
+const BRIDGE_FEE_MSAT = 1000;
+
+describe("behind a bridge that lets a tenth of the channel be in flight", () => {
+  let world: World;
+  let car: Car;
+  /** What may be in flight. */
+  let mostMsat: number;
+
+  beforeAll(async () => {
+    world = await World.start({ bridgeInFlightPercent: 10 });
+    await world.startGateway();
+    const policy = { perPaymentMsat: 1e9, perHourMsat: 1e12, perDayMsat: 1e12 };
+    car = await world.makeCar("car", 500_000, { payments: 60, policy });
+    mostMsat = car.device.balance().balanceSat * 100;
+  });
+  afterAll(async () => {
+    car?.stop();
+    await world?.stop();
+  });
+  beforeEach(() => untilAtRest(car));
+
+  const pay = (amountMsat: number, maxFeeMsat = BRIDGE_FEE_MSAT) =>
+    car.device.pay(world.toll.invoice(amountMsat), { maxFeeMsat });
+
+  test("what can be spent is what may be in flight, and all of it can be paid at once", async () => {
+    const { spendableMsat } = car.device.balance();
+    expect(spendableMsat).toBe(mostMsat);
+    expect(await pay(spendableMsat - BRIDGE_FEE_MSAT)).toMatchObject({ feeMsat: BRIDGE_FEE_MSAT });
+  });
+
+  test("the owner hears it", async () => {
+    const { inFlightSat, graph } = await askStatus({ folder: world.ownerFolder, deviceId: car.deviceId });
+    expect(inFlightSat).toBe(Math.floor(mostMsat / 1000));
+    expect(graph!.channels).toBe(1);
+    const line = `the bridge lets only a part of the channel be in flight at a time: no payment can be larger sat=${inFlightSat}`;
+    expect(world.log.filter(each => each.includes(line))).toHaveLength(1);
+  });
+
+  test("one more than that is refused by a code of its own, with the limit", async () => {
+    await expect(pay(mostMsat)).rejects.toMatchObject({
+      code: "in-flight-limit",
+      message: expect.stringContaining(`more than the ${mostMsat} that the bridge lets be in flight`),
+    });
+  });
+
+  test("large payments one right after the other wait for the moment until the one before is settled", async () => {
+    const amountMsat = Math.floor(mostMsat * 0.7);
+    for (let i = 0; i < 3; i++) await pay(amountMsat);
+  });
+
+  test("one beside another that is held is told that it is for what is in flight", async () => {
+    const amountMsat = Math.floor(mostMsat * 0.7);
+    const held = world.toll.hold();
+    const first = pay(amountMsat);
+    await held;
+    expect(car.device.balance().spendableMsat).toBeLessThan(amountMsat);
+    await expect(pay(amountMsat)).rejects.toMatchObject({
+      code: "in-flight-limit",
+      message: expect.stringContaining("beside what is in flight"),
+    });
+    world.toll.claimHeld();
+    await first;
+  });
+
+  test("eight at once, and eight more as soon as the receipts are there", async () => {
+    const eight = () => Promise.all(Array.from({ length: 8 }, (_, i) => pay(400_000 + i)));
+    await eight();
+    expect(await eight()).toHaveLength(8);
+  });
+
+  test("a fee limit that is too low is told with what the way costs", async () => {
+    await expect(pay(400_000, BRIDGE_FEE_MSAT - 1)).rejects.toMatchObject({
+      code: "fee-limit-too-low",
+      message: `the cheapest way costs ${BRIDGE_FEE_MSAT} msat, and the limit is ${BRIDGE_FEE_MSAT - 1}`,
+    });
+  });
+
+  test("a small payment may cost 3,000 msat unless the script says otherwise", () => {
+    expect(car.device.quote(world.toll.invoice(1000)).maxFeeMsat).toBe(3_000);
+    expect(car.device.quote(world.toll.invoice(1_000_000)).maxFeeMsat).toBe(10_000);
+  });
+
+  test("a bridge that was away for long is dialled as soon as somebody wants to pay", async () => {
+    const dials = jest.spyOn(PeerSockets.prototype, "connect");
+    world.bridgeWire.cut();
+    // By now the pause is longer than a payment waits.
+    await waitFor("some calls in vain", () => dials.mock.calls.length >= 4);
+    dials.mockRestore();
+    world.bridgeWire.mend();
+    await pay(400_000);
+  });
+});
