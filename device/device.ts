@@ -3,7 +3,7 @@
  * (channel/machine.ts) in their order, keeps the link alive and joins requests with their outcome.
  *
  *     const device = openDevice(board);
- *     device.connect().then(() => device.pay(invoice, { maxFeeMsat: 1000 })).then(receipt => openTheGate());
+ *     device.connect().then(() => device.pay(invoice, { maxFeeMsat: 3000 })).then(receipt => openTheGate());
  */
 import { equal, toHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";

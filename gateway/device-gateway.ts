@@ -13,7 +13,15 @@ import { equal, fromHex, toHex } from "../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { type Invoice, paymentHashIn } from "../src/lightning/bolt11.ts";
 import { buildFunding, FUNDING_VOUT, signedFunding } from "../src/lightning/funding.ts";
-import { type Proposal, type ToDevice, type ToGateway, toDevice, toGateway } from "../src/link/messages.ts";
+import {
+  MAX_HTLCS,
+  MAX_INCOMING,
+  type Proposal,
+  type ToDevice,
+  type ToGateway,
+  toDevice,
+  toGateway,
+} from "../src/link/messages.ts";
 import type { ServiceFee } from "../src/link/service-fee.ts";
 import { type DeviceKeys, depositScriptOf, fundingOf } from "../src/link/transactions.ts";
 import type { RecordStore } from "../src/threshold/records.ts";
@@ -69,6 +77,10 @@ const ROOM_WAIT_MS = 5_000;
 const FEE_AFTER_MS = 1_000;
 /** Records of kind B that a payment takes on one way, there and back. */
 const RECORDS_PER_WAY = 4;
+/** In how many parts a payment may go: each of them costs the device what a payment costs. */
+const MAX_PARTS = 4;
+/** HTLCs of ours that a device's commitments hold beside those of the bridge. */
+const MAX_OUTGOING = MAX_HTLCS - MAX_INCOMING;
 /** How often the rows of its payments are looked through, at most. */
 const PRUNE_MS = 24 * 3600 * 1000;
 /** …but after so many payments at the latest. */
@@ -1228,6 +1240,9 @@ export class DeviceGateway {
   ): void {
     if (!areEnoughFor(node.pendingPayments() + 1, this.recordsLeft))
       throw lngateError("records-used-up", "too few presignatures are left: charge the device");
+    // Payments in parts take more room in the device's commitments than it knows when it begins the next.
+    if (this.htlcs >= MAX_OUTGOING)
+      throw lngateError("in-flight-limit", `${this.htlcs} HTLCs are in flight, and the device holds no more`);
     // Another way costs as many records as the first: they must not run out in the middle of a payment.
     const spare = Math.floor(this.options.records.remaining("B") / RECORDS_PER_WAY) - 1;
     const retries = Math.max(0, Math.min(PAYMENT_RETRIES, spare - node.pendingPayments()));
@@ -1235,7 +1250,7 @@ export class DeviceGateway {
     const maxBlocks = maxCltvExpiry === undefined ? undefined : blocksAllowed(maxCltvExpiry, height);
     try {
       if (maxBlocks === 0) throw lngateError("route-too-long", "no HTLC could expire in time");
-      node.pay(invoice, text, paymentId, { maxFeeMsat, maxBlocks }, retries);
+      node.pay(invoice, text, paymentId, { maxFeeMsat, maxBlocks, parts: this.partsFor(node) }, retries);
     } catch (error) {
       if (codeOf(error) !== "route-too-long") throw error;
       // Then it is LDK's limit, and not the device's.
@@ -1249,6 +1264,19 @@ export class DeviceGateway {
         throw lngateError("device-clock-behind", `the device's clock is ${behind} behind: ${limit}`);
       throw lngateError("policy-htlc-expiry", limit);
     }
+  }
+
+  /**
+   * In how many parts a payment may go: as the device's commitments hold them, and as long as its records last. It asks for
+   * as many for each state of a payment in parts as for that many payments, and each part may bring a state that adds it and
+   * one that takes it out. A part without an output of its own it would refuse.
+   */
+  private partsFor(node: LightningNode): { readonly most: number; readonly leastMsat: number } {
+    const pending = Math.max(this.htlcs, node.pendingPayments());
+    let most = Math.min(MAX_PARTS, MAX_OUTGOING - pending);
+    while (most > 1 && !areEnoughFor(pending + 2 * most + 1, this.recordsLeft)) most--;
+    const dustSat = Math.max(LDK_DUST_LIMIT_SAT, this.row?.theirDustLimitSat ?? 0);
+    return { most, leastMsat: 1000 * dustSat };
   }
 
   private startPayment(invoice: Invoice, text: string, paymentId: Uint8Array, limits: PaymentLimits): void {
@@ -1268,7 +1296,7 @@ export class DeviceGateway {
         pay();
         return;
       } catch (error) {
-        if (codeOf(error) !== "in-flight-limit" || !this.isBusy) throw error;
+        if (codeOf(error) !== "in-flight-limit" || this.htlcs === 0) throw error;
       }
     } else {
       // The bridge is away, or was a moment ago.
@@ -1286,9 +1314,9 @@ export class DeviceGateway {
     return this.row?.stage === "ready" && this.stuck === null && !this.frozen && !this.rolledBack;
   }
 
-  /** HTLCs of ours are in the channel: paid or failed ones, too, until both commitments are without them. */
-  private get isBusy(): boolean {
-    return (this.node?.channels()[0]?.get_pending_outbound_htlcs().length ?? 0) > 0;
+  /** HTLCs of ours in the channel: paid or failed ones, too, until both commitments are without them. */
+  private get htlcs(): number {
+    return this.node?.channels()[0]?.get_pending_outbound_htlcs().length ?? 0;
   }
 
   /** Pays when the bridge is there, and when what is in flight leaves room for it. */
@@ -1300,15 +1328,15 @@ export class DeviceGateway {
     const until = performance.now() + ROOM_WAIT_MS;
     for (;;) {
       const limitMsat = () => node.channels()[0]?.get_next_outbound_htlc_limit_msat() ?? 0n;
-      const before = limitMsat();
+      const [before, htlcsBefore] = [limitMsat(), this.htlcs];
       try {
         pay();
         return;
       } catch (error) {
         const left = until - performance.now();
-        if (codeOf(error) !== "in-flight-limit" || !this.isBusy || left <= 0) throw error;
+        if (codeOf(error) !== "in-flight-limit" || this.htlcs === 0 || left <= 0) throw error;
         await node
-          .until("in-flight-limit", () => limitMsat() > before || !this.isBusy, left)
+          .until("in-flight-limit", () => limitMsat() > before || this.htlcs < htlcsBefore, left)
           .catch(() => {
             throw error;
           });

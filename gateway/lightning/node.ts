@@ -28,7 +28,14 @@ import { type Log, lastingTrouble } from "../log.ts";
 import { withoutPendingClaims } from "./manager-repair.ts";
 import { claimOrFail, createInvoice, type InvoiceRequest } from "./node-invoices.ts";
 import { learnFrom } from "./node-routes.ts";
-import { isRouteNotFound, MAX_BLOCKS, type PaymentLimits, routeTo, whyNoRoute } from "./payment-route.ts";
+import {
+  isRouteNotFound,
+  MAX_BLOCKS,
+  type PaymentLimits,
+  routeInParts,
+  routeTo,
+  whyNoRoute,
+} from "./payment-route.ts";
 import { PaymentTries } from "./payment-tries.ts";
 import { type LightningRuntime, ldkNetwork } from "./runtime.ts";
 import { PeerSockets } from "./sockets.ts";
@@ -978,7 +985,8 @@ export class LightningNode {
   /**
    * Begins a payment over this node's channels; the events tell how it ends. LDK tries other ways by itself, at most
    * `retries`, within the limits: what routing may cost, and for how many blocks money may be locked (its own limit unless
-   * told). Throws `payment-expired`, `already-paying`, and what `whyNoRoute` finds.
+   * told). What no single way carries goes in parts, where the limits allow it; if one of them fails, so does the payment.
+   * Throws `payment-expired`, `already-paying`, and what `whyNoRoute` finds.
    */
   pay(
     invoice: Invoice,
@@ -989,7 +997,7 @@ export class LightningNode {
   ): void {
     const { maxBlocks = MAX_BLOCKS } = limits;
     const { onion, route } = routeTo(text, limits);
-    const sent = this.manager.send_payment(
+    let sent = this.manager.send_payment(
       invoice.paymentHash,
       onion,
       paymentId,
@@ -997,7 +1005,15 @@ export class LightningNode {
       // A later try is bound to as many blocks from then on: where there are few, it might expire too late.
       ldk.Retry.constructor_attempts(maxBlocks < 2 * MAX_BLOCKS ? 0 : retries),
     );
-    if (isRouteNotFound(sent))
+    const inParts = isRouteNotFound(sent) ? routeInParts(this.manager, this.router, text, limits) : undefined;
+    if (inParts)
+      sent = this.manager.send_payment_with_route(
+        inParts,
+        invoice.paymentHash,
+        routeTo(text, limits).onion,
+        paymentId,
+      );
+    else if (isRouteNotFound(sent))
       throw whyNoRoute(this.manager, this.router, this.options.runtime.graph, text, limits);
     if (!(sent instanceof ldk.Result_NoneRetryableSendFailureZ_OK)) throw sendFailure(sent);
     this.tries.begun(paymentId, () => {

@@ -8,6 +8,8 @@ export interface PaymentLimits {
   readonly maxFeeMsat: number;
   /** For how many blocks money may be locked; LDK's own limit unless told. */
   readonly maxBlocks?: number | undefined;
+  /** Where no single way carries it, it may go in so many parts, none below this amount; in one unless told. */
+  readonly parts?: { readonly most: number; readonly leastMsat: number } | undefined;
 }
 
 /** For how many blocks LDK locks a payment's money at most: DEFAULT_MAX_TOTAL_CLTV_EXPIRY_DELTA. */
@@ -42,6 +44,35 @@ export function routeTo(
 export function isRouteNotFound(result: object): boolean {
   const { err } = result as { err?: ldk.RetryableSendFailure };
   return err === ldk.RetryableSendFailure.LDKRetryableSendFailure_RouteNotFound;
+}
+
+/** A way in as few parts as possible, where one is not enough; undefined if there is none within the limits. */
+export function routeInParts(
+  manager: ldk.ChannelManager,
+  router: ldk.Router,
+  text: string,
+  limits: PaymentLimits,
+): ldk.Route | undefined {
+  const { most, leastMsat } = limits.parts ?? { most: 1, leastMsat: 0 };
+  for (let count = 2; count <= most; count++) {
+    const { route } = routeTo(text, limits);
+    const parameters = route.get_payment_params();
+    parameters.set_max_path_count(count);
+    // LDK would rather not fill a channel, and makes more parts than it must.
+    parameters.set_max_channel_saturation_power_of_half(0);
+    const found = router.find_route(
+      manager.get_our_node_id(),
+      route,
+      manager.list_usable_channels(),
+      manager.compute_inflight_htlcs(),
+    );
+    if (!(found instanceof ldk.Result_RouteLightningErrorZ_OK)) continue;
+    const paths = found.res.get_paths();
+    const amountMsat = (path: ldk.Path) =>
+      path.get_hops().reduce((sum, hop) => sum + Number(hop.get_fee_msat()), 0);
+    if (paths.length <= count && paths.every(path => amountMsat(path) >= leastMsat)) return found.res;
+  }
+  return undefined;
 }
 
 /**
@@ -99,7 +130,10 @@ export function whyNoRoute(
       "the gateway knows nothing of the network yet: the bridge has told it of no channel",
     );
   if (find({ fee: true, channel: true, parts: true }))
-    return lngateError("no-route", "no single way carries this much: it would have to go in parts");
+    return lngateError(
+      "no-route",
+      `no single way carries this much, and it can't go in parts${limits.parts ? ` (${limits.parts.most} at most, within the limits)` : ""}`,
+    );
   if (find({ fee: true, blocks: true, channel: true, parts: true }))
     return lngateError("no-route", "every way costs more, is longer or carries less than what is allowed");
   return lngateError("no-route", "no way to the payee is known that could carry this much");

@@ -95,3 +95,55 @@ describe("behind a bridge that lets a tenth of the channel be in flight", () => 
     await pay(400_000);
   });
 });
+
+describe("where no single channel carries a payment", () => {
+  const AMOUNT_MSAT = 10_000_000_000;
+  let world: World;
+  let car: Car;
+
+  beforeAll(async () => {
+    world = await World.start();
+    // Beside one that can send 8,900,000 sat.
+    const second = world.bridge.open(world.toll.peer.address, 4_000_000, { announced: true });
+    await world.mineUntil(second);
+    await world.startGateway();
+    const policy = { perPaymentMsat: 1e12, perHourMsat: 1e12, perDayMsat: 1e12 };
+    car = await world.makeCar("car", 15_000_000, { payments: 60, policy });
+    await waitFor("the network", async () => {
+      const { graph } = await askStatus({ folder: world.ownerFolder, deviceId: car.deviceId });
+      return graph!.channels === 2;
+    });
+  });
+  afterAll(async () => {
+    car?.stop();
+    await world?.stop();
+  });
+
+  beforeEach(() => untilAtRest(car));
+
+  test("a payee that does not take its parts gives back all of them", async () => {
+    const before = car.device.balance();
+    const held = world.toll.hold();
+    const paying = car.device.pay(world.toll.invoice(AMOUNT_MSAT));
+    await held;
+    world.toll.failHeld();
+    await expect(paying).rejects.toMatchObject({ code: "payment-rejected" });
+    await untilAtRest(car);
+    const { recordsLeft: _, ...rest } = before;
+    expect(car.device.balance()).toMatchObject(rest);
+  });
+
+  test("it goes in parts, with one receipt, and the books are right", async () => {
+    const { balanceSat } = car.device.balance();
+    const paid = await car.device.pay(world.toll.invoice(AMOUNT_MSAT));
+    expect(paid).toMatchObject({ amountMsat: AMOUNT_MSAT, feeMsat: 2 * BRIDGE_FEE_MSAT });
+    expect(world.toll.claimed.filter(({ hash }) => hash === paid.hash)).toHaveLength(1);
+    await untilAtRest(car);
+    expect(car.device.balance()).toMatchObject({
+      balanceSat: balanceSat - (AMOUNT_MSAT + 2 * BRIDGE_FEE_MSAT) / 1000,
+      phase: "open",
+      wrongAnswers: 0,
+    });
+    await car.device.pay(world.toll.invoice(400_000));
+  });
+});

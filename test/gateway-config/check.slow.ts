@@ -8,6 +8,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { Aedes } from "aedes";
 import { Deposits } from "../../gateway/deposits.ts";
+import { encodeKnowledge, type GraphKnowledge, KNOWLEDGE } from "../../gateway/lightning/knowledge.ts";
+import { openNodeStore } from "../../gateway/lightning/store.ts";
 import { openStore } from "../../gateway/registry.ts";
 import type { PlainPeer } from "../../scripts/harness-peer.ts";
 import { reservePort } from "../../scripts/ports.ts";
@@ -74,6 +76,29 @@ describe("the configuration is checked against reality", () => {
       "",
       "Everything is in place: lngate gateway run",
     ]);
+  });
+
+  test("a gateway that has run and knows nothing of the network, or nothing new, is a note", async () => {
+    const dataDir = join(folder, "has-run");
+    const know = async (knowledge: GraphKnowledge) => {
+      const store = openStore(dataDir);
+      const table = store.openDB<Uint8Array, string>({ name: "lightning", encoding: "binary" });
+      await openNodeStore(table, "shared").write(new Map([[KNOWLEDGE, encodeKnowledge(knowledge)]]));
+      await store.close();
+    };
+    const now = Math.floor(Date.now() / 1000);
+    for (const [knowledge, note] of [
+      [{ channels: 0, changedAt: 0 }, /the gateway knows no channel of the network/],
+      [{ channels: 40_000, changedAt: now - 3 * 86_400 }, /nothing new of the network for 72 h/],
+    ] as const) {
+      await know(knowledge);
+      const { code, out } = await check({ dataDir });
+      expect(code).toBe(0);
+      expect(out).toMatch(note);
+      expect(out).toContain("Nothing stands in the way, but look at the note");
+    }
+    await know({ channels: 40_000, changedAt: now });
+    expect((await check({ dataDir })).out).toContain("Everything is in place");
   });
 
   test("a bridge that has another key than it should have is found by the handshake, and one that only listens as well", async () => {

@@ -80,6 +80,25 @@ describe("behind a bridge that answers questions only", () => {
     expect((await car.pay(toll.invoice(50_000, "toll"))).feeMsat).toBe(FEE_MSAT);
   });
 
+  test("a node that knows nothing of the network says so; one that knows it says that it does not know the payee", async () => {
+    const deaf = await world.peer("deaf", {
+      runtime: await world.ownRuntime(),
+      routing: false,
+      behaviour: { gossip: () => ldk.IgnoringMessageHandler.constructor_new().as_RoutingMessageHandler() },
+    });
+    await world.open(deaf, bridge, 500_000);
+    await expect(deaf.pay(toll.invoice(50_000, "toll"))).rejects.toMatchObject({
+      code: "no-route",
+      message: expect.stringContaining("knows nothing of the network yet"),
+    });
+    await world.end(deaf);
+    const stranger = await world.peer("stranger");
+    await expect(car.pay(stranger.invoice(50_000, "toll"))).rejects.toMatchObject({
+      code: "no-route",
+      message: expect.stringContaining("no way to the payee is known"),
+    });
+  });
+
   test("what was learnt is stored soon, and said without LDK", async () => {
     const store = openNodeStore(environment.openDB({ name: "lightning", encoding: "binary" }), "shared");
     await until(() => readKnowledge(store)?.channels === 1, "the graph in the store");

@@ -325,6 +325,8 @@ describe("an owner", () => {
       depositSat: 0,
       depositUnconfirmedSat: 0,
       balanceSat: 99_000,
+      inFlightSat: 9_900,
+      graph: { channels: 0, changedAt: 0 },
     };
     const board = openNodeBoard(deviceFolder(data, deviceId));
     const busy = await lngate(["device", "charge", "--payments", "2", ...owner]);
@@ -335,6 +337,8 @@ describe("an owner", () => {
     const running = await lngate(["device", "status", ...owner]);
     expect(running.out).toMatch(/toll tag .*the device can pay/);
     expect(running.out).toContain("balance   99000 sat");
+    expect(running.out).toContain("at a time 9900 sat: the bridge lets no more be in flight");
+    expect(running.out).toContain("network   the gateway knows no channel of the network");
     board.close();
     expect(jsonOf(await lngate(["device", "status", ...owner, "--json"]))).toMatchObject({
       deviceId,
