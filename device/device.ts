@@ -555,16 +555,21 @@ export function openDevice(board: Board): Device {
     paying = paying.filter(entry => mine.indexOf(entry) < 0);
     for (const { waiter, why } of mine) {
       if (payment.preimage) waiter.resolve(receiptOf(payment));
-      else
-        waiter.reject(
-          payment.failure === CHANNEL_ENDED
-            ? lngateError(
-                CHANNEL_ENDED,
-                "its channel has ended, and it may have been paid: the invoice is not paid again",
-              )
-            : lngateError(payment.failure || "payment-failed", why || "the payment failed; nothing was paid"),
-        );
+      else waiter.reject(failureOf(payment, why));
     }
+  }
+
+  function failureOf({ failure }: Payment, why: string | undefined): Error {
+    if (failure === CHANNEL_ENDED) {
+      return lngateError(
+        CHANNEL_ENDED,
+        "its channel has ended, and it may have been paid: the invoice is not paid again",
+      );
+    }
+    const error = lngateError(failure || "payment-failed", "the payment failed; nothing was paid");
+    // The gateway's own words, on boards, too: it alone knows by how much a limit was too low.
+    if (why) error.message = why;
+    return error;
   }
 
   function receiptOf(payment: Payment): Receipt {
