@@ -14,6 +14,8 @@ export interface GossipOptions {
   /** There is something to be sent. */
   wake(): void;
   isConnected(nodeId: Uint8Array): boolean;
+  /** Does something with LDK, safely. */
+  run(work: () => void): void;
 }
 
 /** A peer that was asked for its channels. */
@@ -111,11 +113,11 @@ export class Gossip {
       peer_connected: (peer, init, inbound) => inner().peer_connected(peer, init, inbound),
       handle_reply_channel_range: (peer, message) => {
         const channels = message.get_short_channel_ids();
-        setImmediate(() => this.named(peer, channels));
+        this.later(() => this.named(peer, channels));
         return answered();
       },
       handle_reply_short_channel_ids_end: peer => {
-        setImmediate(() => this.ended(this.sources.get(toHex(peer))));
+        this.later(() => this.ended(this.sources.get(toHex(peer))));
         return answered();
       },
       handle_query_channel_range: (peer, message) => inner().handle_query_channel_range(peer, message),
@@ -178,7 +180,7 @@ export class Gossip {
     const timer = setTimeout(() => {
       // It answers no such questions (LDK): what it has to tell it tells by itself.
       source.wanted.clear();
-      this.ended(source);
+      this.options.run(() => this.ended(source));
     }, QUERY_MS);
     timer.unref();
     source.query = { channels, timer };
@@ -197,7 +199,11 @@ export class Gossip {
   }
 
   private lookSoon(channel: bigint, over: boolean): void {
-    for (const asked of this.asked) if (asked.channel === channel) setImmediate(() => asked.look(over));
+    for (const asked of this.asked) if (asked.channel === channel) this.later(() => asked.look(over));
+  }
+
+  private later(work: () => void): void {
+    setImmediate(() => this.options.run(work));
   }
 }
 

@@ -25,6 +25,7 @@ import type {
   Watching,
 } from "../chain/follower.ts";
 import { type Log, lastingTrouble } from "../log.ts";
+import type { Gossip } from "./gossip.ts";
 import { withoutPendingClaims } from "./manager-repair.ts";
 import { claimOrFail, createInvoice, type InvoiceRequest } from "./node-invoices.ts";
 import { learnFrom } from "./node-routes.ts";
@@ -307,7 +308,7 @@ export class LightningNode {
       );
     }
     const messages = this.options.messages?.(this.manager) ?? this.manager.as_ChannelMessageHandler();
-    const taken = this.options.routing ? undefined : runtime.takeGossip(this);
+    const taken = this.options.routing ? undefined : this.takeGossip();
     this.takesGossip = this.options.routing || taken !== undefined;
     const ignoring = this.keep(ldk.IgnoringMessageHandler.constructor_new());
     const gossip =
@@ -415,6 +416,14 @@ export class LightningNode {
         },
       }),
     );
+  }
+
+  private takeGossip(): Gossip | undefined {
+    return this.options.runtime.takeGossip(this, {
+      wake: () => this.wake(),
+      isConnected: nodeId => this.isConnected(nodeId),
+      run: work => this.guarded(work),
+    });
   }
 
   private config(): ldk.UserConfig {
@@ -1017,7 +1026,7 @@ export class LightningNode {
       throw whyNoRoute(this.manager, this.router, this.options.runtime.graph, text, limits);
     if (!(sent instanceof ldk.Result_NoneRetryableSendFailureZ_OK)) throw sendFailure(sent);
     this.tries.begun(paymentId, () => {
-      if (this.options.mayPayAgain && !this.options.mayPayAgain()) return false;
+      if (this.stopped || (this.options.mayPayAgain && !this.options.mayPayAgain())) return false;
       this.pay(invoice, text, paymentId, limits, retries);
       return true;
     });

@@ -58,7 +58,7 @@ export interface LightningRuntime {
    * What this node is to ask its peers for the network graph with: one node at a time, since the graph is everyone's and a
    * bridge need not tell it to each of a thousand devices' nodes.
    */
-  takeGossip(node: Pick<GossipOptions, "wake" | "isConnected">): Gossip | undefined;
+  takeGossip(node: object, link: Pick<GossipOptions, "wake" | "isConnected" | "run">): Gossip | undefined;
   leaveGossip(node: object): void;
   /** Asks for the policy of a channel by gossip, until `isKnown` or in vain. */
   askPolicy(channel: bigint, isKnown: () => boolean): Promise<void>;
@@ -163,16 +163,10 @@ export async function startRuntime(chain: Chain, log: Log, store?: NodeStore): P
     scorer: ldk.MultiThreadedLockableScore.constructor_new(score.as_Score()),
     score,
     chain,
-    takeGossip(node) {
+    takeGossip(node, link) {
       if (gossiper) return undefined;
       gossiper = node;
-      gossip = new Gossip({
-        graph,
-        logger,
-        changed,
-        wake: () => node.wake(),
-        isConnected: nodeId => node.isConnected(nodeId),
-      });
+      gossip = new Gossip({ graph, logger, changed, ...link });
       return gossip;
     },
     leaveGossip(node) {

@@ -1,18 +1,20 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from "@jest/globals";
+import * as ldk from "lightningdevkit";
 import { PeerSockets } from "../../gateway/lightning/sockets.ts";
 import { askStatus } from "../../owner/channel.ts";
+import { fromHex } from "../../src/bytes/bytes.ts";
 import { type Car, untilAtRest, World, waitFor } from "./world.ts";
 
 const BRIDGE_FEE_MSAT = 1000;
 
-describe("behind a bridge that lets a tenth of the channel be in flight", () => {
+describe("behind a bridge that lets a tenth of the channel be in flight, and answers questions only", () => {
   let world: World;
   let car: Car;
   /** What may be in flight. */
   let mostMsat: number;
 
   beforeAll(async () => {
-    world = await World.start({ bridgeInFlightPercent: 10 });
+    world = await World.start({ bridgeInFlightPercent: 10, quietBridge: true });
     await world.startGateway();
     const policy = { perPaymentMsat: 1e9, perHourMsat: 1e12, perDayMsat: 1e12 };
     car = await world.makeCar("car", 500_000, { payments: 60, policy });
@@ -93,6 +95,20 @@ describe("behind a bridge that lets a tenth of the channel be in flight", () => 
     dials.mockRestore();
     world.bridgeWire.mend();
     await pay(400_000);
+  });
+
+  test("a fee that the bridge has raised is learnt from the failure, and the same pay() pays it", async () => {
+    const [channel] = world.bridge.channels().filter(({ announced }) => announced);
+    // Twice: LDK takes what it asked before for a while.
+    for (const msat of [2 * BRIDGE_FEE_MSAT, 3 * BRIDGE_FEE_MSAT]) {
+      const config = ldk.ChannelConfig.constructor_default();
+      config.set_forwarding_fee_base_msat(msat);
+      const id = ldk.ChannelId.constructor_new(fromHex(channel!.channelId));
+      world.bridge.node.manager.update_channel_config(world.toll.peer.node.nodeId, [id], config);
+    }
+    world.bridge.node.wake();
+    expect(await pay(400_000, 3 * BRIDGE_FEE_MSAT)).toMatchObject({ feeMsat: 3 * BRIDGE_FEE_MSAT });
+    await expect(pay(400_000, 2 * BRIDGE_FEE_MSAT)).rejects.toMatchObject({ code: "fee-limit-too-low" });
   });
 });
 

@@ -29,6 +29,7 @@ import { reservePort } from "../../scripts/ports.ts";
 import { Program } from "../../scripts/processes.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { encodePairingCode } from "../../src/link/pairing-code.ts";
+import { quiet } from "../lightning-node/quiet.ts";
 import { copyDevice, MADE_FOR_PAYMENTS, OWNER_WORDS } from "./made-devices.ts";
 import { Wire } from "./wire.ts";
 
@@ -186,13 +187,14 @@ export class World {
   /**
    * bitcoind, bridge, toll company, a channel between the two, and an owner. No gateway yet. `brokerPort`: of a broker
    * that the gateway is to use instead of its own. `bridgeDepth`: confirmations before the bridge uses a channel. `bridgeInFlightPercent`: how
-   * much of a channel it lets be in flight.
+   * much of a channel it lets be in flight. `quietBridge`: it tells of the network only what it is asked for.
    */
   static async start({
     brokerPort,
     serviceFee,
     bridgeDepth = 1,
     bridgeInFlightPercent = 100,
+    quietBridge = false,
     bitcoindArgs = [],
     bridgeBehaviour,
   }: {
@@ -200,6 +202,7 @@ export class World {
     serviceFee?: GatewayConfig["serviceFee"];
     bridgeDepth?: number;
     bridgeInFlightPercent?: number;
+    quietBridge?: boolean;
     bitcoindArgs?: readonly string[];
     /** How the bridge behaves otherwise than a plain peer. */
     bridgeBehaviour?: Parameters<typeof PlainPeer.start>[0]["behaviour"];
@@ -224,7 +227,11 @@ export class World {
     const bridge = await PlainPeer.start({
       ...peer("bridge"),
       minimumDepth: bridgeDepth,
-      behaviour: { inFlightPercent: bridgeInFlightPercent, ...bridgeBehaviour },
+      behaviour: {
+        inFlightPercent: bridgeInFlightPercent,
+        ...(quietBridge ? quiet(shared.runtime.graph) : {}),
+        ...bridgeBehaviour,
+      },
     });
     const toll = await Toll.start(peer("toll"));
     const opened = bridge.open(toll.peer.address, 10_000_000, { pushSat: 1_000_000, announced: true });

@@ -99,6 +99,23 @@ describe("behind a bridge that answers questions only", () => {
     });
   });
 
+  test("a payee that wants it locked for longer than LDK allows is told as that", async () => {
+    const description = ldk.Description.constructor_new("toll") as ldk.Result_DescriptionCreationErrorZ_OK;
+    const made = toll.node.manager.create_bolt11_invoice(
+      ldk.Option_u64Z.constructor_some(50_000n),
+      ldk.Bolt11InvoiceDescription.constructor_direct(description.res),
+      // Dated by the last block.
+      ldk.Option_u32Z.constructor_some(86_400),
+      ldk.Option_u16Z.constructor_some(1_100),
+      ldk.Option_ThirtyTwoBytesZ.constructor_none(),
+    );
+    const text = (made as ldk.Result_Bolt11InvoiceSignOrCreationErrorZ_OK).res.to_str();
+    await expect(car.pay(text)).rejects.toMatchObject({
+      code: "route-too-long",
+      message: "every way would lock the payment for more than 1008 blocks",
+    });
+  });
+
   test("what was learnt is stored soon, and said without LDK", async () => {
     const store = openNodeStore(environment.openDB({ name: "lightning", encoding: "binary" }), "shared");
     await until(() => readKnowledge(store)?.channels === 1, "the graph in the store");

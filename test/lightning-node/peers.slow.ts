@@ -1,7 +1,9 @@
 import { createHash } from "node:crypto";
-import { createServer } from "node:net";
-import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { type AddressInfo, createServer } from "node:net";
+import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
+import { PeerSockets } from "../../gateway/lightning/sockets.ts";
 import type { Paid, PeerChannel, PlainPeer } from "../../scripts/harness-peer.ts";
+import { reservePort } from "../../scripts/ports.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/bytes/curve.ts";
 import { codeOf } from "../../src/errors.ts";
@@ -232,4 +234,23 @@ test("a contact that takes the call and breaks off the handshake is told as one 
   expect(told).toEqual([expect.stringMatching(/warn .*caller: .*code=peer-unreachable/)]);
   await world.end(caller);
   stranger.close();
+});
+
+test("who takes the call and breaks off the handshake is called no more often than who takes none", async () => {
+  const caller = await world.peer("patient caller");
+  const calls = jest.spyOn(PeerSockets.prototype, "connect");
+  const server = createServer(socket => void socket.on("error", () => {}).destroy());
+  await new Promise<void>(resolve => server.listen(0, "127.0.0.1", resolve));
+  const breaking = (server.address() as AddressInfo).port;
+  const silent = await reservePort();
+  const [one, other] = [toll.node.nodeId, bridge.node.nodeId];
+  caller.node.keepConnected({ nodeId: one, host: "127.0.0.1", port: breaking });
+  caller.node.keepConnected({ nodeId: other, host: "127.0.0.1", port: silent });
+  const callsTo = (port: number) => calls.mock.calls.filter(each => each[2] === port).length;
+  await until(() => callsTo(silent) >= 4, "calls in vain");
+  expect(callsTo(breaking)).toBeGreaterThan(1);
+  expect(callsTo(breaking)).toBeLessThanOrEqual(5);
+  calls.mockRestore();
+  await world.end(caller);
+  server.close();
 });

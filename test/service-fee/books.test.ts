@@ -143,6 +143,21 @@ describe("the gateway's books", () => {
     desk.payments.failed(hash, id, "no-route");
     expect(desk.fees.books).toMatchObject({ earnedMsat: 50_000, settledMsat: 0 });
   });
+
+  test("keep why a payment has failed, for a device that was away when it was said", () => {
+    const desk = new Desk();
+    const why = "the cheapest way costs 3000 msat, and the limit is 1000";
+    desk.ask("fails", 3_000_000);
+    const paymentHash = sha256(preimageOf("fails"));
+    const id = paymentHash.slice();
+    id.set([0, 0, 0, 0], 28);
+    desk.payments.failed(paymentHash, id, "fee-limit-too-low", why);
+    desk.start();
+    desk.ask("fails", 3_000_000);
+    const told = { type: "failed", paymentHash, code: "fee-limit-too-low", sentence: why };
+    expect(desk.said).toEqual([told, told]);
+    expect(desk.lines.join()).toContain(`code=fee-limit-too-low why="${why}"`);
+  });
 });
 
 describe("the gateway's log", () => {
