@@ -207,7 +207,7 @@ const ADDRESS_TAKEN = /Unable to (start HTTP server|bind)/;
  * data folder). A line on the pipe dismisses it. The shell itself becomes bitcoind, so the child's process id is
  * bitcoind's.
  */
-const WITH_WATCHER = `exec 3<&0
+export const WITH_WATCHER = `exec 3<&0
 { read _ <&3 || { kill -9 $$; while kill -0 $$; do sleep 0.1; done; [ -z "$0" ] || rm -rf "$0"; }; } >/dev/null 2>&1 &
 exec "$@" 3<&- </dev/null`;
 

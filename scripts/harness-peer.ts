@@ -161,6 +161,27 @@ export class PlainPeer {
     return this.life.claimed;
   }
 
+  /** What forwarding through the channels that there are costs from now on, and their HTLCs' difference in blocks. */
+  setPolicy(baseMsat: number, proportionalMillionths: number, cltvDelta: number): void {
+    const update = ldk.ChannelConfigUpdate.constructor_new(
+      ldk.Option_u32Z.constructor_some(proportionalMillionths),
+      ldk.Option_u32Z.constructor_some(baseMsat),
+      ldk.Option_u16Z.constructor_some(cltvDelta),
+      ldk.Option_MaxDustHTLCExposureZ.constructor_none(),
+      ldk.Option_u64Z.constructor_none(),
+    );
+    for (const details of this.node.channels()) {
+      const peer = details.get_counterparty().get_node_id();
+      const changed = this.node.manager.update_partial_channel_config(
+        peer,
+        [details.get_channel_id()],
+        update,
+      );
+      if (!changed.is_ok()) throw lngateError("bad-command", "LDK does not take this policy");
+    }
+    this.node.wake();
+  }
+
   /** Closes a channel, together with the peer or alone. Throws `no-channel`, `close-refused`. */
   close(channelId: string, force = false): void {
     const details = this.node.channels().find(each => toHex(each.get_channel_id().get_a()) === channelId);

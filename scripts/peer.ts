@@ -12,9 +12,12 @@
  *   connect     { peer: "id@host:port" }                        → {}
  *   open        { peer, sat, pushSat?, announced? }             → channel, once it can be used (mine meanwhile)
  *   channels                                                    → [channel]
- *   invoice     { amountMsat: number | null, description, expirySeconds? } → { invoice }
+ *   invoice     { amountMsat: number | null, description, expirySeconds?, hold? } → { invoice }
+ *   held        { hash }                                        → { held: boolean }, a payment that `hold` has kept
+ *   settle, fail { hash }                                       → {}, of one that is held
  *   pay         { invoice, maxFeeMsat? }                        → { hash, preimage, feeMsat, ms }
  *   claimed                                                     → { hash: amountMsat }
+ *   policy      { baseMsat, ppm, cltvDelta }                    → {}, of all channels that it has
  *   close       { channelId, force? }                           → {}
  *   address                                                     → { address } of its wallet
  *   memory                                                      → { rssMb }
@@ -22,11 +25,15 @@
  */
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
+import type { Event_PaymentClaimable } from "lightningdevkit";
 import { connectRpc } from "../gateway/chain/rpc.ts";
 import type { Peer } from "../gateway/lightning/node.ts";
+import { claimOrFail } from "../gateway/lightning/node-invoices.ts";
 import { createLog } from "../gateway/log.ts";
-import { fromHex } from "../src/bytes/bytes.ts";
+import { fromHex, toHex } from "../src/bytes/bytes.ts";
+import { nobleCurve } from "../src/bytes/curve.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
+import { decodeInvoice } from "../src/lightning/bolt11.ts";
 import { PlainPeer } from "./harness-peer.ts";
 
 const { values: options } = parseArgs({
@@ -83,6 +90,8 @@ async function main(): Promise<void> {
     options.name,
   );
   const rpcOptions = { url, cookieFile: cookie };
+  /** Payments that are to be kept, by their hash: null until they are here. */
+  const holding = new Map<string, Event_PaymentClaimable | null>();
   const wallet = connectRpc({ ...rpcOptions, url: `${url}/wallet/${options.wallet}` });
   const peer = await PlainPeer.start({
     dataDir: data,
@@ -97,7 +106,21 @@ async function main(): Promise<void> {
     },
     ...(options.feerate ? { commitmentFeerate: Number(options.feerate) } : {}),
     onEvent: say,
+    holdsPayment: event => {
+      const hash = toHex(event.payment_hash);
+      if (!holding.has(hash)) return false;
+      holding.set(hash, event);
+      return true;
+    },
   });
+
+  function takeHeld(command: Command): Event_PaymentClaimable {
+    const hash = text(command, "hash");
+    const held = holding.get(hash);
+    if (!held) throw lngateError("bad-command", "no such payment is held");
+    holding.delete(hash);
+    return held;
+  }
 
   async function run(command: Command): Promise<object> {
     switch (command.command) {
@@ -116,12 +139,28 @@ async function main(): Promise<void> {
       case "invoice": {
         const amountMsat = command["amountMsat"] === null ? null : whole(command, "amountMsat");
         const expirySeconds = whole(command, "expirySeconds", 3600);
-        return { invoice: peer.invoice(amountMsat, text(command, "description"), expirySeconds) };
+        const invoice = peer.invoice(amountMsat, text(command, "description"), expirySeconds);
+        if (command["hold"] === true)
+          holding.set(toHex(decodeInvoice(invoice, nobleCurve).paymentHash), null);
+        return { invoice };
       }
+      case "held":
+        return { held: Boolean(holding.get(text(command, "hash"))) };
+      case "settle":
+        claimOrFail(peer.node.manager, takeHeld(command));
+        peer.node.wake();
+        return {};
+      case "fail":
+        peer.node.manager.fail_htlc_backwards(takeHeld(command).payment_hash);
+        peer.node.wake();
+        return {};
       case "pay":
         return peer.pay(text(command, "invoice"), whole(command, "maxFeeMsat", 100_000));
       case "claimed":
         return Object.fromEntries(peer.claimedMsat());
+      case "policy":
+        peer.setPolicy(whole(command, "baseMsat"), whole(command, "ppm"), whole(command, "cltvDelta"));
+        return {};
       case "close":
         peer.close(text(command, "channelId"), command["force"] === true);
         return {};

@@ -11,7 +11,8 @@ import type * as ldk from "lightningdevkit";
 import { type NodeBoard, openNodeBoard } from "../../device/boards/node/board.ts";
 import { type Device, openDevice } from "../../device/device.ts";
 import type { SpendingPolicy } from "../../device/identity.ts";
-import { type Chain, createChain } from "../../gateway/chain/chain.ts";
+import { createChain } from "../../gateway/chain/chain.ts";
+import type { RpcOptions } from "../../gateway/chain/rpc.ts";
 import type { GatewayConfig } from "../../gateway/config.ts";
 import { type RunningGateway, runGateway } from "../../gateway/gateway.ts";
 import { claimOrFail } from "../../gateway/lightning/node-invoices.ts";
@@ -24,7 +25,7 @@ import { readDeviceInfo } from "../../owner/device-files.ts";
 import { createOwner, deviceFolder } from "../../owner/folder.ts";
 import { pairDevice } from "../../owner/pair.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
-import { PlainPeer } from "../../scripts/harness-peer.ts";
+import { PlainPeer, type PlainPeerOptions } from "../../scripts/harness-peer.ts";
 import { reservePort } from "../../scripts/ports.ts";
 import { Program } from "../../scripts/processes.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
@@ -64,17 +65,47 @@ export interface DeviceOptions {
   readonly flashPages?: number;
 }
 
-interface Parts {
+/** What there is before the peers are. */
+export interface Ground {
   readonly folder: string;
   readonly bitcoind: Regtest;
-  readonly bridge: PlainPeer;
-  readonly toll: Toll;
+  readonly log: Log;
+}
+
+/** Bridge and toll company, with a channel between them. */
+export interface Peers<Bridge, Destination> {
+  readonly bridge: Bridge;
+  readonly toll: Destination;
+  /** Where the gateway finds bitcoind, if not where everybody does. */
+  readonly gatewayRpc?: RpcOptions;
+  stop(): Promise<void>;
+}
+
+/** Where the bridge is to be found. */
+export interface BridgeAddress {
+  readonly nodeId: string;
+  readonly port: number;
+}
+
+export interface WorldOptions {
+  /** Of a broker that the gateway is to use instead of its own. */
+  readonly brokerPort?: number;
+  readonly serviceFee?: GatewayConfig["serviceFee"];
+  readonly bitcoindArgs?: readonly string[];
+}
+
+/** A world whose peers are of no matter. */
+export type AnyWorld = World<BridgeAddress, unknown>;
+
+interface Parts<Bridge, Destination> {
+  readonly folder: string;
+  readonly bitcoind: Regtest;
+  readonly peers: Peers<Bridge, Destination>;
   /** Between the devices (and the owner's computer) and the broker. */
   readonly wire: Wire;
   /** Between the gateway and the bridge. */
   readonly bridgeWire: Wire;
   readonly config: GatewayConfig;
-  readonly peerChain: Chain;
   readonly lines: Lines;
 }
 
@@ -156,86 +187,76 @@ export class Toll {
   }
 }
 
-export class World {
+interface BridgeOptions {
+  /** Confirmations before the bridge uses a channel. */
+  readonly bridgeDepth?: number;
+  /** How much of a channel it lets be in flight. */
+  readonly bridgeInFlightPercent?: number;
+  /** It tells of the network only what it is asked for. */
+  readonly quietBridge?: boolean;
+  /** How it behaves otherwise than a plain peer. */
+  readonly bridgeBehaviour?: PlainPeerOptions["behaviour"];
+}
+
+export class World<Bridge extends BridgeAddress = PlainPeer, Destination = Toll> {
   readonly folder: string;
   readonly bitcoind: Regtest;
-  readonly bridge: PlainPeer;
-  readonly toll: Toll;
+  readonly bridge: Bridge;
+  readonly toll: Destination;
   readonly wire: Wire;
   readonly bridgeWire: Wire;
   readonly config: GatewayConfig;
   private readonly lines: Lines;
-  private readonly peerChain: Chain;
+  private readonly peers: Peers<Bridge, Destination>;
   private gateway: RunningGateway | undefined;
   private readonly programs = new Set<Program>();
   private gatewayPrograms = 0;
   /** Devices that were copied so far. */
   private copies = 0;
 
-  private constructor(parts: Parts) {
+  private constructor(parts: Parts<Bridge, Destination>) {
     this.folder = parts.folder;
     this.bitcoind = parts.bitcoind;
-    this.bridge = parts.bridge;
-    this.toll = parts.toll;
+    this.bridge = parts.peers.bridge;
+    this.toll = parts.peers.toll;
+    this.peers = parts.peers;
     this.wire = parts.wire;
     this.bridgeWire = parts.bridgeWire;
     this.config = parts.config;
     this.lines = parts.lines;
-    this.peerChain = parts.peerChain;
   }
 
   /**
-   * bitcoind, bridge, toll company, a channel between the two, and an owner. No gateway yet. `brokerPort`: of a broker
-   * that the gateway is to use instead of its own. `bridgeDepth`: confirmations before the bridge uses a channel. `bridgeInFlightPercent`: how
-   * much of a channel it lets be in flight. `quietBridge`: it tells of the network only what it is asked for.
+   * bitcoind, bridge, toll company, a channel between the two, and an owner. No gateway yet.
    */
-  static async start({
-    brokerPort,
-    serviceFee,
+  static start({
     bridgeDepth = 1,
     bridgeInFlightPercent = 100,
     quietBridge = false,
-    bitcoindArgs = [],
     bridgeBehaviour,
-  }: {
-    brokerPort?: number;
-    serviceFee?: GatewayConfig["serviceFee"];
-    bridgeDepth?: number;
-    bridgeInFlightPercent?: number;
-    quietBridge?: boolean;
-    bitcoindArgs?: readonly string[];
-    /** How the bridge behaves otherwise than a plain peer. */
-    bridgeBehaviour?: Parameters<typeof PlainPeer.start>[0]["behaviour"];
-  } = {}): Promise<World> {
-    const folder = mkdtempSync(join(tmpdir(), "lngate-e2e-"));
-    const lines = new Lines();
-    const { log } = lines;
-    const bitcoind = await startRegtest({ extraArgs: bitcoindArgs });
-    const rpc = bitcoind.rpcOptions;
-    const chain = createChain({ rpc, network: "regtest", log: log.part("peers") });
-    await chain.start();
-    const shared = { chain, runtime: await startRuntime(chain, log.part("peers")) };
-    const peer = (name: string) => ({
-      dataDir: join(folder, name),
-      network: "regtest" as const,
-      rpc,
-      wallet: "regtest",
-      port: 0,
-      log: log.part(name),
-      shared,
-    });
-    const bridge = await PlainPeer.start({
-      ...peer("bridge"),
+    ...options
+  }: WorldOptions & BridgeOptions = {}): Promise<World> {
+    const bridge = (graph: ldk.NetworkGraph) => ({
       minimumDepth: bridgeDepth,
       behaviour: {
         inFlightPercent: bridgeInFlightPercent,
-        ...(quietBridge ? quiet(shared.runtime.graph) : {}),
+        ...(quietBridge ? quiet(graph) : {}),
         ...bridgeBehaviour,
       },
     });
-    const toll = await Toll.start(peer("toll"));
-    const opened = bridge.open(toll.peer.address, 10_000_000, { pushSat: 1_000_000, announced: true });
-    await mineUntil(bitcoind, opened);
+    return World.startWith(ground => plainPeers(ground, bridge), options);
+  }
+
+  /** The same, with other peers than those in this process. */
+  static async startWith<Bridge extends BridgeAddress, Destination>(
+    startPeers: (ground: Ground) => Promise<Peers<Bridge, Destination>>,
+    { brokerPort, serviceFee, bitcoindArgs = [] }: WorldOptions = {},
+  ): Promise<World<Bridge, Destination>> {
+    const folder = mkdtempSync(join(tmpdir(), "lngate-e2e-"));
+    const lines = new Lines();
+    const bitcoind = await startRegtest({ extraArgs: bitcoindArgs });
+    const peers = await startPeers({ folder, bitcoind, log: lines.log });
+    const { bridge, gatewayRpc: rpc = bitcoind.rpcOptions } = peers;
     const mqttPort = brokerPort ?? (await reservePort());
     const wire = await Wire.to(mqttPort);
     const bridgeWire = await Wire.to(bridge.port);
@@ -265,7 +286,7 @@ export class World {
       }),
     );
     createOwner(join(folder, "owner"), "regtest", OWNER_WORDS);
-    return new World({ folder, bitcoind, bridge, toll, wire, bridgeWire, config, lines, peerChain: chain });
+    return new World({ folder, bitcoind, peers, wire, bridgeWire, config, lines });
   }
 
   /** The log so far: everything of this process and of the programs. */
@@ -479,15 +500,46 @@ export class World {
     await this.stopGateway();
     await this.wire.remove();
     await this.bridgeWire.remove();
-    await this.bridge.stop();
-    await this.toll.peer.stop();
-    await this.peerChain.stop();
+    await this.peers.stop();
     await this.bitcoind.stop();
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
 
-async function mineUntil<T>(bitcoind: Regtest, event: Promise<T>): Promise<T> {
+/** Bridge and toll company in this process, on plain LDK. */
+async function plainPeers(
+  { folder, bitcoind, log }: Ground,
+  bridgeOf: (graph: ldk.NetworkGraph) => Pick<PlainPeerOptions, "minimumDepth" | "behaviour">,
+): Promise<Peers<PlainPeer, Toll>> {
+  const rpc = bitcoind.rpcOptions;
+  const chain = createChain({ rpc, network: "regtest", log: log.part("peers") });
+  await chain.start();
+  const shared = { chain, runtime: await startRuntime(chain, log.part("peers")) };
+  const peer = (name: string) => ({
+    dataDir: join(folder, name),
+    network: "regtest" as const,
+    rpc,
+    wallet: "regtest",
+    port: 0,
+    log: log.part(name),
+    shared,
+  });
+  const bridge = await PlainPeer.start({ ...peer("bridge"), ...bridgeOf(shared.runtime.graph) });
+  const toll = await Toll.start(peer("toll"));
+  const opened = bridge.open(toll.peer.address, 10_000_000, { pushSat: 1_000_000, announced: true });
+  await mineUntil(bitcoind, opened);
+  return {
+    bridge,
+    toll,
+    async stop() {
+      await bridge.stop();
+      await toll.peer.stop();
+      await chain.stop();
+    },
+  };
+}
+
+export async function mineUntil<T>(bitcoind: Regtest, event: Promise<T>): Promise<T> {
   let done = false;
   const watched = event.finally(() => {
     done = true;

@@ -24,14 +24,14 @@ import { takeExitOut } from "../../owner/watch.ts";
 import { PlainPeer } from "../../scripts/harness-peer.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { OWNER_WORDS } from "../e2e/made-devices.ts";
-import { type Car, type DeviceOptions, World } from "../e2e/world.ts";
+import { type AnyWorld, type Car, type DeviceOptions, World } from "../e2e/world.ts";
 
 export const NETWORK = "regtest";
 /** What the bridge takes for forwarding: LDK's default. */
 export const BRIDGE_FEE_MSAT = 1000;
 
-export interface Scene {
-  readonly world: World;
+export interface Scene<W extends AnyWorld = World> {
+  readonly world: W;
   readonly words: string;
   readonly cars: Car[];
 }
@@ -44,14 +44,14 @@ export async function startScene(options: Parameters<typeof World.start>[0] = {}
 }
 
 /** Ends everything, also what a failed test has left running. */
-export async function stopScene(scene: Scene | undefined): Promise<void> {
+export async function stopScene(scene: Scene<AnyWorld> | undefined): Promise<void> {
   for (const car of scene?.cars ?? []) car.stop();
   await scene?.world.stop().catch(() => {});
 }
 
 /** A car with an open channel. */
 export async function carOf(
-  scene: Scene,
+  scene: Scene<AnyWorld>,
   name: string,
   depositSat: number,
   options?: DeviceOptions,
@@ -60,7 +60,7 @@ export async function carOf(
 }
 
 /** The car is ended with the scene, if the test has not done it. */
-export function tracked({ cars }: Scene, car: Car): Car {
+export function tracked({ cars }: Scene<AnyWorld>, car: Car): Car {
   let running = true;
   const stop = () => {
     if (running) car.stop();
@@ -72,7 +72,7 @@ export function tracked({ cars }: Scene, car: Car): Car {
 }
 
 /** The device's exit as the file that `lngate device exit` writes, read as `lngate owner recover` does. */
-export function exitOf({ world, words }: Scene, deviceId: string): ExitFile {
+export function exitOf({ world, words }: Scene<AnyWorld>, deviceId: string): ExitFile {
   return sealed(words, takeExitOut(world.folderOf(deviceId)), true);
 }
 
@@ -85,7 +85,7 @@ export function sealed(words: string, { source, exit }: HeldExit, final: boolean
 type Recovery = Partial<Omit<RecoveryOptions, "keys" | "chain">>;
 
 /** What `lngate owner recover` would do now. */
-export async function look({ world, words }: Scene, options: Recovery = {}): Promise<RecoveryPlan> {
+export async function look({ world, words }: Scene<AnyWorld>, options: Recovery = {}): Promise<RecoveryPlan> {
   const chain = bitcoindChain(world.bitcoind.rpcOptions);
   try {
     return await planRecovery({
@@ -103,7 +103,7 @@ export async function look({ world, words }: Scene, options: Recovery = {}): Pro
 }
 
 /** `lngate owner recover`, given again and again as blocks go by, until nothing is left to do; the txids. */
-export async function recoverAll(scene: Scene, options: Recovery = {}): Promise<string[]> {
+export async function recoverAll(scene: Scene<AnyWorld>, options: Recovery = {}): Promise<string[]> {
   const { bitcoind } = scene.world;
   const chain = bitcoindChain(bitcoind.rpcOptions);
   const published: string[] = [];
@@ -128,10 +128,10 @@ interface Decoded {
 }
 
 export class Ledger {
-  private readonly world: World;
+  private readonly world: AnyWorld;
   private readonly transactions = new Map<string, Decoded>();
 
-  constructor(world: World) {
+  constructor(world: AnyWorld) {
     this.world = world;
   }
 
@@ -208,7 +208,7 @@ export function satOf(bitcoin: number): number {
 }
 
 /** Where the owner's money of a device ends up: the ordinary address of the words. */
-export function homeScript({ world }: Scene, deviceId: string): string {
+export function homeScript({ world }: Scene<AnyWorld>, deviceId: string): string {
   return world.closeScript(deviceId);
 }
 
@@ -270,7 +270,11 @@ export interface Books {
  * A device's money from the deposit to the end, read from the chain: what came home, what the bridge has, what miners
  * took. They always add up to the deposit; a test says what each has to be. `fundings`: of all the device's channels.
  */
-export async function booksOf(scene: Scene, deviceId: string, ...fundings: string[]): Promise<Books> {
+export async function booksOf(
+  scene: Scene<AnyWorld>,
+  deviceId: string,
+  ...fundings: string[]
+): Promise<Books> {
   const { bitcoind } = scene.world;
   const ledger = new Ledger(scene.world);
   const home = homeScript(scene, deviceId);
@@ -322,7 +326,7 @@ export function told(what: string, depositSat: number, books: Books): number {
 }
 
 /** A coin of the owner's words (a change address), mined. */
-export async function coinOf({ world, words }: Scene, sat: number): Promise<FeeCoin> {
+export async function coinOf({ world, words }: Scene<AnyWorld>, sat: number): Promise<FeeCoin> {
   const keys = recoveryKeys(words, NETWORK);
   const script = toHex(keys.wallet(3, true).script);
   const txid = await world.bitcoind.fund(script, sat);
@@ -338,6 +342,6 @@ export async function coinOf({ world, words }: Scene, sat: number): Promise<FeeC
 }
 
 /** Where the change of such a coin goes, hex. */
-export function changeScript({ words }: Scene): string {
+export function changeScript({ words }: Scene<AnyWorld>): string {
   return toHex(recoveryKeys(words, NETWORK).wallet(0, true).script);
 }

@@ -1,0 +1,41 @@
+/** Channels to real bridges, from the least that each takes. */
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import { askStatus } from "../../owner/channel.ts";
+import { untilAtRest } from "../e2e/world.ts";
+import { carOf } from "../lifecycle/scene.ts";
+import { AS_BRIDGE, nameOf } from "./kinds.ts";
+import { type BridgeScene, startBridges, stopBridges } from "./world.ts";
+
+/** The funding transaction's fee is less. */
+const FUNDING_FEE_SAT = 2_000;
+/** Below this a gateway opens none. */
+const LEAST_DEPOSIT_SAT = 20_000;
+
+describe.each(AS_BRIDGE.map(pair => ({ name: nameOf(pair), pair })))("$name", ({ pair }) => {
+  let scene: BridgeScene;
+
+  beforeAll(async () => {
+    scene = await startBridges(pair);
+    await scene.world.startGateway();
+  });
+  afterAll(() => stopBridges(scene));
+
+  test.each([
+    ["the least", Math.max(LEAST_DEPOSIT_SAT, pair.bridge.leastChannelSat + FUNDING_FEE_SAT)],
+    ["100,000 sat", 100_000],
+    ["1,000,000 sat", 1_000_000],
+    ["the largest", 16_000_000],
+  ])("a channel from a deposit of %s opens, and pays", async (name, depositSat) => {
+    const { world } = scene;
+    const car = await carOf(scene, `of ${name}`, depositSat, { payments: 3 });
+    const { fundingTxid, channel } = await askStatus({ folder: world.ownerFolder, deviceId: car.deviceId });
+    expect(channel).toBe("ready");
+    const opened = (await world.bridge.channels()).find(each => each.funding === `${fundingTxid}:0`);
+    expect(opened).toMatchObject({ sat: car.device.balance().balanceSat, usable: true });
+    expect(depositSat - opened!.sat).toBeLessThan(FUNDING_FEE_SAT);
+    const receipt = await car.device.pay(await world.toll.invoice(1_000_000, "toll"), { maxFeeMsat: 2_000 });
+    expect(receipt).toMatchObject({ amountMsat: 1_000_000, feeMsat: pair.bridge.feeMsat(1_000_000) });
+    await untilAtRest(car);
+    car.stop();
+  });
+});

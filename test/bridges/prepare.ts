@@ -1,0 +1,6 @@
+/** Before the tests with real bridges: what can be built is built, and what is missing is said. */
+import { ensureLnd, hasLnd } from "../../scripts/nodes/lnd-program.ts";
+import { skipped } from "./kinds.ts";
+
+if (hasLnd()) await ensureLnd();
+for (const reason of skipped()) process.stderr.write(`${reason}\n`);

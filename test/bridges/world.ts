@@ -1,0 +1,59 @@
+/** The world of test/e2e with real bridges and destinations. Gateway and bridge have feerate estimates of their own. */
+import { join } from "node:path";
+import { Estimates } from "../../scripts/nodes/estimates.ts";
+import type { RealNode } from "../../scripts/nodes/node.ts";
+import { OWNER_WORDS } from "../e2e/made-devices.ts";
+import { type Ground, mineUntil, type Peers, World } from "../e2e/world.ts";
+import { type Scene, stopScene } from "../lifecycle/scene.ts";
+import type { Pair } from "./kinds.ts";
+
+export interface BridgeScene extends Scene<World<RealNode, RealNode>> {
+  readonly pair: Pair;
+  /** What each believes of the fee market. */
+  readonly estimates: { readonly gateway: Estimates; readonly bridge: Estimates };
+}
+
+/** What both believe at first, sat/vB. */
+export const FEERATE = 4;
+const CHANNEL_SAT = 10_000_000;
+const COINS_SAT = 20_000_000;
+
+/** Everything but the gateway. */
+export async function startBridges(pair: Pair): Promise<BridgeScene> {
+  const estimates: Estimates[] = [];
+  const world = await World.startWith(ground => startPeers(ground, pair, estimates));
+  const [gateway, bridge] = estimates as [Estimates, Estimates];
+  return { world, words: OWNER_WORDS, cars: [], pair, estimates: { gateway, bridge } };
+}
+
+async function startPeers(
+  { folder, bitcoind, log }: Ground,
+  pair: Pair,
+  estimates: Estimates[],
+): Promise<Peers<RealNode, RealNode>> {
+  for (let i = 0; i < 2; i++) estimates.push(await Estimates.of(bitcoind.rpcOptions, FEERATE));
+  const [forGateway, forBridge] = estimates as [Estimates, Estimates];
+  const options = (name: string) => ({
+    name,
+    dataDir: join(folder, name),
+    rpc: forBridge.rpcOptions,
+    onLog: (line: string) => log.debug(line),
+  });
+  const bridge = await pair.bridge.start(options("bridge"));
+  const toll = await pair.toll.start(options("toll"));
+  await bridge.fund(bitcoind, COINS_SAT);
+  const request = { peer: toll.address, sat: CHANNEL_SAT, pushSat: CHANNEL_SAT / 10, announced: true };
+  await mineUntil(bitcoind, bridge.open(request));
+  return {
+    bridge,
+    toll,
+    gatewayRpc: forGateway.rpcOptions,
+    async stop() {
+      await bridge.stop();
+      await toll.stop();
+      for (const each of estimates) await each.stop();
+    },
+  };
+}
+
+export const stopBridges = (scene: BridgeScene | undefined): Promise<void> => stopScene(scene);
