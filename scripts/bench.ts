@@ -1,29 +1,46 @@
 /**
  * `npm run bench -- <name>` measures one part of the project and prints a table; with `--json` exactly one JSON
- * object on stdout. What a bench tells on its way goes to stderr.
+ * object on stdout. What a bench tells on its way goes to stderr. `--bridge lnd`: payments through an LND.
  */
+import { parseArgs } from "node:util";
+import type { BridgeKind } from "./stage.ts";
 
 /** Figures by name; the names say the unit. */
 export type Figures = Record<string, number>;
 
 /** Each bench is loaded only when it is asked for. */
-const benches: Readonly<Record<string, () => Promise<() => Promise<Figures>>>> = {
-  threshold: async () => (await import("./bench/threshold.ts")).benchThreshold,
-  device: async () => (await import("./bench/device.ts")).benchDevice,
-  pay: async () => (await import("./bench/pay.ts")).benchPay,
+const benches: Readonly<Record<string, (bridge: BridgeKind) => Promise<Figures>>> = {
+  threshold: async () => (await import("./bench/threshold.ts")).benchThreshold(),
+  device: async () => (await import("./bench/device.ts")).benchDevice(),
+  pay: async bridge => (await import("./bench/pay.ts")).benchPay(bridge),
 };
 
-const names = process.argv.slice(2).filter(argument => argument !== "--json");
-const asJson = process.argv.includes("--json");
-const name = names[0] ?? "";
+const { positionals, values } = parseArgs({
+  allowPositionals: true,
+  options: { json: { type: "boolean", default: false }, bridge: { type: "string" } },
+});
+const [name = "", ...more] = positionals;
+const { bridge, json } = values;
 
-if (names.length !== 1 || !Object.hasOwn(benches, name)) {
-  const problem = names.length === 1 ? `there is no bench “${name}”` : "name one bench";
+const problem =
+  name === "" || more.length > 0
+    ? "name one bench"
+    : !Object.hasOwn(benches, name)
+      ? `there is no bench “${name}”`
+      : bridge !== undefined && (name !== "pay" || !isBridgeKind(bridge))
+        ? "--bridge is for pay, and one of ldk, lnd"
+        : undefined;
+
+if (problem) {
   process.stderr.write(`${problem}: ${Object.keys(benches).join(", ")} (and --json for one JSON object)\n`);
   process.exitCode = 2;
 } else {
-  const figures = await (await benches[name]!())();
-  process.stdout.write(asJson ? `${JSON.stringify(figures)}\n` : table(figures));
+  const figures = await benches[name]!(isBridgeKind(bridge) ? bridge : "ldk");
+  process.stdout.write(json ? `${JSON.stringify(figures)}\n` : table(figures));
+}
+
+function isBridgeKind(text: string | undefined): text is BridgeKind {
+  return text === "ldk" || text === "lnd";
 }
 
 function table(figures: Figures): string {

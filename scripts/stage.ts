@@ -1,14 +1,19 @@
 /**
  * Everything that a payment needs, each a process of its own: bitcoind on regtest, a bridge and a toll company on
- * plain LDK, the gateway, and devices. For the demo and the benchmarks.
+ * plain LDK (the bridge on LND, if that is wanted), the gateway, and devices. For the demo and the benchmarks.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Regtest, startRegtest } from "./bitcoind.ts";
 import { PeerProcess } from "./harness-process.ts";
+import { LdkNode } from "./nodes/ldk.ts";
+import { LndNode } from "./nodes/lnd.ts";
+import type { RealNode } from "./nodes/node.ts";
 import { reservePort } from "./ports.ts";
 import { type Line, Program } from "./processes.ts";
+
+export type BridgeKind = "ldk" | "lnd";
 
 export interface StageOptions {
   /** Every line of the gateway's log. */
@@ -22,7 +27,7 @@ export class Stage {
   readonly config = join(this.folder, "gateway.conf");
   private readonly running: { stop(): Promise<void> }[] = [];
   bitcoind!: Regtest;
-  bridge!: PeerProcess;
+  bridge!: RealNode;
   toll!: PeerProcess;
   gateway!: Program;
 
@@ -32,9 +37,13 @@ export class Stage {
   }
 
   /** A bridge and a toll company, with an announced channel between them. */
-  async startPeers(sat = 5_000_000): Promise<void> {
-    this.bridge = await this.startPeer("bridge");
+  async startPeers(sat = 5_000_000, kind: BridgeKind = "ldk"): Promise<void> {
+    const rpc = this.bitcoind.rpcOptions;
+    const options = { name: "bridge", dataDir: join(this.folder, "bridge"), rpc };
+    this.bridge = await (kind === "lnd" ? LndNode : LdkNode).start(options);
+    this.running.push(this.bridge);
     this.toll = await this.startPeer("toll");
+    await this.bridge.fund(this.bitcoind, 2 * sat);
     const pushSat = Math.floor(sat / 10);
     await this.mineUntil(this.bridge.open({ peer: this.toll.address, sat, pushSat, announced: true }));
   }

@@ -4,7 +4,7 @@
  */
 import { execFileSync } from "node:child_process";
 import type { Figures } from "../bench.ts";
-import { atRest, Stage } from "../stage.ts";
+import { atRest, type BridgeKind, Stage } from "../stage.ts";
 
 const PAYMENTS = 50;
 const WARM_UP = 3;
@@ -16,19 +16,19 @@ const progress = (text: string) => void process.stderr.write(`${text}\n`);
 const median = (values: number[]) =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
-export async function benchPay(): Promise<Figures> {
+export async function benchPay(bridge: BridgeKind): Promise<Figures> {
   const stage = new Stage();
   try {
-    return await measure(stage);
+    return await measure(stage, bridge);
   } finally {
     await stage.stop();
   }
 }
 
-async function measure(stage: Stage): Promise<Figures> {
+async function measure(stage: Stage, bridge: BridgeKind): Promise<Figures> {
   progress("starting bitcoind, bridge, destination, gateway and the stock payer …");
   await stage.startChain();
-  await stage.startPeers(10_000_000);
+  await stage.startPeers(10_000_000, bridge);
   await stage.startGateway();
   const stock = await stage.startPeer("stock");
   await stage.mineUntil(stock.open({ peer: stage.bridge.address, sat: 1_000_000 }));
