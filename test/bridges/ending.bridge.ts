@@ -2,9 +2,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { askClose, askStatus } from "../../owner/channel.ts";
 import { type Car, untilAtRest, waitFor } from "../e2e/world.ts";
-import { booksOf, carOf, recoverAll, told } from "../lifecycle/scene.ts";
+import { booksOf, recoverAll, told } from "../lifecycle/scene.ts";
 import { AS_BRIDGE, nameOf } from "./kinds.ts";
-import { type BridgeScene, startBridges, stopBridges } from "./world.ts";
+import { type BridgeScene, carWith, startBridges, stopBridges } from "./world.ts";
 
 const DEPOSIT_SAT = 200_000;
 
@@ -27,7 +27,7 @@ describe.each(AS_BRIDGE.map(pair => ({ name: nameOf(pair), pair })))("$name", ({
   /** A channel that has paid these amounts, at rest. */
   async function opened(name: string, amountsMsat: readonly number[]): Promise<Opened> {
     const { world } = scene;
-    const car = await carOf(scene, name, DEPOSIT_SAT);
+    const car = await carWith(scene, name, DEPOSIT_SAT);
     let paidMsat = 0;
     for (const amountMsat of amountsMsat) {
       await car.device.pay(await world.toll.invoice(amountMsat, "toll"), { maxFeeMsat: 5_000 });

@@ -2,9 +2,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { askStatus } from "../../owner/channel.ts";
 import { untilAtRest } from "../e2e/world.ts";
-import { carOf } from "../lifecycle/scene.ts";
 import { AS_BRIDGE, nameOf } from "./kinds.ts";
-import { type BridgeScene, startBridges, stopBridges } from "./world.ts";
+import { type BridgeScene, carWith, startBridges, stopBridges } from "./world.ts";
 
 /** The funding transaction's fee is less. */
 const FUNDING_FEE_SAT = 2_000;
@@ -27,7 +26,7 @@ describe.each(AS_BRIDGE.map(pair => ({ name: nameOf(pair), pair })))("$name", ({
     ["the largest", 16_000_000],
   ])("a channel from a deposit of %s opens, and pays", async (name, depositSat) => {
     const { world } = scene;
-    const car = await carOf(scene, `of ${name}`, depositSat, { payments: 3 });
+    const car = await carWith(scene, `of ${name}`, depositSat, { payments: 3 });
     const { fundingTxid, channel } = await askStatus({ folder: world.ownerFolder, deviceId: car.deviceId });
     expect(channel).toBe("ready");
     const opened = (await world.bridge.channels()).find(each => each.funding === `${fundingTxid}:0`);

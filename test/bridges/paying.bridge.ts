@@ -7,7 +7,7 @@ import { sha256 } from "../../src/bytes/hash.ts";
 import { decodeInvoice } from "../../src/lightning/bolt11.ts";
 import { type Car, untilAtRest, waitFor } from "../e2e/world.ts";
 import { nameOf, PAIRS } from "./kinds.ts";
-import { type BridgeScene, startBridges, stopBridges } from "./world.ts";
+import { type BridgeScene, openChannel, startBridges, stopBridges } from "./world.ts";
 
 const DEPOSIT_SAT = 500_000;
 const MAX_FEE_MSAT = 5_000;
@@ -32,7 +32,7 @@ describe.each(PAIRS.map(pair => ({ name: nameOf(pair), pair })))("$name", ({ pai
     await scene.world.deposit(deviceId, DEPOSIT_SAT);
     car = await scene.world.startCar(deviceId);
     scene.cars.push(car);
-    await scene.world.mineUntil(car.device.openChannel());
+    await scene.world.mineUntil(openChannel(car));
   });
   afterAll(() => stopBridges(scene));
 

@@ -2,9 +2,10 @@
 import { join } from "node:path";
 import { Estimates } from "../../scripts/nodes/estimates.ts";
 import type { RealNode } from "../../scripts/nodes/node.ts";
+import { codeOf } from "../../src/errors.ts";
 import { OWNER_WORDS } from "../e2e/made-devices.ts";
-import { type Ground, mineUntil, type Peers, World } from "../e2e/world.ts";
-import { type Scene, stopScene } from "../lifecycle/scene.ts";
+import { type Car, type DeviceOptions, type Ground, mineUntil, type Peers, World } from "../e2e/world.ts";
+import { type Scene, stopScene, tracked } from "../lifecycle/scene.ts";
 import type { Pair } from "./kinds.ts";
 
 export interface BridgeScene extends Scene<World<RealNode, RealNode>> {
@@ -54,6 +55,33 @@ async function startPeers(
       for (const each of estimates) await each.stop();
     },
   };
+}
+
+/** A car with an open channel. */
+export async function carWith(
+  scene: BridgeScene,
+  name: string,
+  depositSat: number,
+  options?: DeviceOptions,
+): Promise<Car> {
+  const { world } = scene;
+  const deviceId = await world.makeDevice(name, options);
+  await world.deposit(deviceId, depositSat);
+  const car = tracked(scene, await world.startCar(deviceId));
+  await world.mineUntil(openChannel(car));
+  return car;
+}
+
+/** Asks until it is open: LND opens none while it has not seen the block in which the deposit was confirmed. */
+export async function openChannel({ device }: Car): Promise<void> {
+  for (;;) {
+    try {
+      return await device.openChannel();
+    } catch (error) {
+      if (codeOf(error) !== "channel-refused") throw error;
+    }
+    await new Promise(resolve => setTimeout(resolve, 500));
+  }
 }
 
 export const stopBridges = (scene: BridgeScene | undefined): Promise<void> => stopScene(scene);
