@@ -101,6 +101,12 @@ export class LdkNode implements RealNode {
   }
 }
 
-function startPeer({ name, dataDir, rpc }: NodeOptions): Promise<PeerProcess> {
-  return PeerProcess.start({ name, dataDir, rpc, program: "dist/peer.mjs", args: ["--log", "error"] });
+function startPeer({ name, dataDir, rpc, args = [] }: NodeOptions): Promise<PeerProcess> {
+  return PeerProcess.start({
+    name,
+    dataDir,
+    rpc,
+    program: "dist/peer.mjs",
+    args: ["--log", "error", ...args],
+  });
 }

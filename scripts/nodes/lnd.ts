@@ -77,7 +77,7 @@ export class LndNode implements RealNode {
   }
 
   private args(): string[] {
-    const { dataDir, rpc, name } = this.options;
+    const { dataDir, rpc, name, args = [] } = this.options;
     return [
       `--lnddir=${dataDir}`,
       `--alias=${name}`,
@@ -98,6 +98,7 @@ export class LndNode implements RealNode {
       // On 127.0.0.1, with coins of regtest.
       "--no-rest-tls",
       "--no-macaroons",
+      ...args,
     ];
   }
 

@@ -6,6 +6,8 @@ export interface NodeOptions {
   readonly name: string;
   readonly dataDir: string;
   readonly rpc: RpcOptions;
+  /** Further options of its program. */
+  readonly args?: readonly string[];
   readonly onLog?: (line: string) => void;
 }
 

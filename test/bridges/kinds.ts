@@ -15,6 +15,8 @@ export interface Kind {
   readonly leastMsat: number;
   /** The smallest channel that it takes as it comes. */
   readonly leastChannelSat: number;
+  /** With these it tells of its channels at once, where its own pace would keep every test waiting. */
+  readonly gossipsAtOnce: readonly string[];
 }
 
 export const LDK: Kind = {
@@ -23,6 +25,7 @@ export const LDK: Kind = {
   feeMsat: () => 1_000,
   leastMsat: 1,
   leastChannelSat: 1_000,
+  gossipsAtOnce: [],
 };
 
 export const LND: Kind = {
@@ -31,6 +34,7 @@ export const LND: Kind = {
   feeMsat: amountMsat => 1_000 + Math.floor(amountMsat / 1e6),
   leastMsat: 1_000,
   leastChannelSat: 20_000,
+  gossipsAtOnce: ["--trickledelay=200"],
 };
 
 /** Those that can be had here. */

@@ -7,7 +7,7 @@ import { sha256 } from "../../src/bytes/hash.ts";
 import { decodeInvoice } from "../../src/lightning/bolt11.ts";
 import { type Car, untilAtRest, waitFor } from "../e2e/world.ts";
 import { nameOf, PAIRS } from "./kinds.ts";
-import { type BridgeScene, openChannel, startBridges, stopBridges } from "./world.ts";
+import { type BridgeScene, openChannel, payFirst, startBridges, stopBridges, untilHeld } from "./world.ts";
 
 const DEPOSIT_SAT = 500_000;
 const MAX_FEE_MSAT = 5_000;
@@ -33,6 +33,7 @@ describe.each(PAIRS.map(pair => ({ name: nameOf(pair), pair })))("$name", ({ pai
     car = await scene.world.startCar(deviceId);
     scene.cars.push(car);
     await scene.world.mineUntil(openChannel(car));
+    spentMsat += await payFirst(scene, car);
   });
   afterAll(() => stopBridges(scene));
 
@@ -91,7 +92,7 @@ describe.each(PAIRS.map(pair => ({ name: nameOf(pair), pair })))("$name", ({ pai
   test("a payment that the destination lets go comes back whole", async () => {
     const held = await scene.world.toll.heldInvoice(2_000_000);
     const paying = car.device.pay(held.invoice, { maxFeeMsat: MAX_FEE_MSAT });
-    await waitFor("the payment to be held", () => held.isHeld());
+    await untilHeld(held, paying);
     await held.cancel();
     await expect(paying).rejects.toMatchObject({ code: "payment-rejected" });
     await untilAtRest(car);
@@ -100,7 +101,7 @@ describe.each(PAIRS.map(pair => ({ name: nameOf(pair), pair })))("$name", ({ pai
   test("a payment that is held outlives a killed gateway", async () => {
     const held = await scene.world.toll.heldInvoice(2_000_000);
     const paying = car.device.pay(held.invoice, { maxFeeMsat: MAX_FEE_MSAT });
-    await waitFor("the payment to be held", () => held.isHeld());
+    await untilHeld(held, paying);
     await gateway.kill();
     gateway = await scene.world.runGatewayProgram();
     await held.settle();
@@ -112,7 +113,7 @@ describe.each(PAIRS.map(pair => ({ name: nameOf(pair), pair })))("$name", ({ pai
   test("…and a killed bridge", async () => {
     const held = await scene.world.toll.heldInvoice(2_000_000);
     const paying = car.device.pay(held.invoice, { maxFeeMsat: MAX_FEE_MSAT, timeoutMs: 600_000 });
-    await waitFor("the payment to be held", () => held.isHeld());
+    await untilHeld(held, paying);
     await scene.world.bridge.kill();
     await scene.world.bridge.restart();
     await held.settle();

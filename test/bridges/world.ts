@@ -1,10 +1,18 @@
 /** The world of test/e2e with real bridges and destinations. Gateway and bridge have feerate estimates of their own. */
 import { join } from "node:path";
 import { Estimates } from "../../scripts/nodes/estimates.ts";
-import type { RealNode } from "../../scripts/nodes/node.ts";
+import type { HeldInvoice, RealNode } from "../../scripts/nodes/node.ts";
 import { codeOf } from "../../src/errors.ts";
 import { OWNER_WORDS } from "../e2e/made-devices.ts";
-import { type Car, type DeviceOptions, type Ground, mineUntil, type Peers, World } from "../e2e/world.ts";
+import {
+  type Car,
+  type DeviceOptions,
+  type Ground,
+  mineUntil,
+  type Peers,
+  World,
+  waitFor,
+} from "../e2e/world.ts";
 import { type Scene, stopScene, tracked } from "../lifecycle/scene.ts";
 import type { Pair } from "./kinds.ts";
 
@@ -41,7 +49,7 @@ async function startPeers(
     onLog: (line: string) => log.debug(line),
   });
   const bridge = await pair.bridge.start(options("bridge"));
-  const toll = await pair.toll.start(options("toll"));
+  const toll = await pair.toll.start({ ...options("toll"), args: pair.toll.gossipsAtOnce });
   await bridge.fund(bitcoind, COINS_SAT);
   const request = { peer: toll.address, sat: CHANNEL_SAT, pushSat: CHANNEL_SAT / 10, announced: true };
   await mineUntil(bitcoind, bridge.open(request));
@@ -82,6 +90,35 @@ export async function openChannel({ device }: Car): Promise<void> {
     }
     await new Promise(resolve => setTimeout(resolve, 500));
   }
+}
+
+/**
+ * Pays the destination one satoshi, as soon as the gateway has heard of the channel behind the bridge: until both of its
+ * ends have announced it and their blocks are the same, there is no way. What it has cost, msat.
+ */
+export async function payFirst({ world, pair }: BridgeScene, { device }: Car): Promise<number> {
+  const amountMsat = 1_000;
+  for (;;) {
+    try {
+      await device.pay(await world.toll.invoice(amountMsat, "first"), { maxFeeMsat: 5_000 });
+      return amountMsat + pair.bridge.feeMsat(amountMsat);
+    } catch (error) {
+      if (codeOf(error) !== "no-route") throw error;
+    }
+    await new Promise(resolve => setTimeout(resolve, 500));
+  }
+}
+
+/** Resolves when the destination holds the payment; rejects if the payment fails before. */
+export async function untilHeld(held: HeldInvoice, paying: Promise<unknown>): Promise<void> {
+  let failure: unknown;
+  paying.catch(error => {
+    failure = error;
+  });
+  await waitFor("the payment to be held", () => {
+    if (failure) throw failure;
+    return held.isHeld();
+  });
 }
 
 export const stopBridges = (scene: BridgeScene | undefined): Promise<void> => stopScene(scene);
