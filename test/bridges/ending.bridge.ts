@@ -4,7 +4,7 @@ import { askClose, askStatus } from "../../owner/channel.ts";
 import { type Car, untilAtRest, waitFor } from "../e2e/world.ts";
 import { booksOf, recoverAll, told } from "../lifecycle/scene.ts";
 import { AS_BRIDGE, nameOf } from "./kinds.ts";
-import { type BridgeScene, carWith, startBridges, stopBridges } from "./world.ts";
+import { type BridgeScene, carWith, payToll, startBridges, stopBridges } from "./world.ts";
 
 const DEPOSIT_SAT = 200_000;
 
@@ -30,7 +30,7 @@ describe.each(AS_BRIDGE.map(pair => ({ name: nameOf(pair), pair })))("$name", ({
     const car = await carWith(scene, name, DEPOSIT_SAT);
     let paidMsat = 0;
     for (const amountMsat of amountsMsat) {
-      await car.device.pay(await world.toll.invoice(amountMsat, "toll"), { maxFeeMsat: 5_000 });
+      await payToll(scene, car, amountMsat);
       paidMsat += amountMsat + pair.bridge.feeMsat(amountMsat);
     }
     await untilAtRest(car);
@@ -91,14 +91,14 @@ describe.each(AS_BRIDGE.map(pair => ({ name: nameOf(pair), pair })))("$name", ({
     const { world } = scene;
     const { car, funding } = await opened("leaves", []);
     const feeMsat = pair.bridge.feeMsat(2_000_000);
-    await car.device.pay(await world.toll.invoice(2_000_000, "toll"), { maxFeeMsat: 5_000 });
+    await payToll(scene, car, 2_000_000);
     car.stop();
     // Some blocks go by, far fewer than the HTLC has left.
     await world.bitcoind.mine(6);
     const again = await world.startCar(car.deviceId);
     scene.cars.push(again);
     await untilAtRest(again);
-    await again.device.pay(await world.toll.invoice(1_000_000, "toll"), { maxFeeMsat: 5_000 });
+    await payToll(scene, again, 1_000_000);
     await untilAtRest(again);
     const channel = (await world.bridge.channels()).find(each => each.funding === `${funding}:0`)!;
     expect(channel.usable).toBe(true);

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { askStatus } from "../../owner/channel.ts";
 import { untilAtRest } from "../e2e/world.ts";
 import { AS_BRIDGE, nameOf } from "./kinds.ts";
-import { type BridgeScene, carWith, startBridges, stopBridges } from "./world.ts";
+import { type BridgeScene, carWith, payToll, startBridges, stopBridges } from "./world.ts";
 
 /** The funding transaction's fee is less. */
 const FUNDING_FEE_SAT = 2_000;
@@ -32,7 +32,7 @@ describe.each(AS_BRIDGE.map(pair => ({ name: nameOf(pair), pair })))("$name", ({
     const opened = (await world.bridge.channels()).find(each => each.funding === `${fundingTxid}:0`);
     expect(opened).toMatchObject({ sat: car.device.balance().balanceSat, usable: true });
     expect(depositSat - opened!.sat).toBeLessThan(FUNDING_FEE_SAT);
-    const receipt = await car.device.pay(await world.toll.invoice(1_000_000, "toll"), { maxFeeMsat: 2_000 });
+    const receipt = await payToll(scene, car, 1_000_000);
     expect(receipt).toMatchObject({ amountMsat: 1_000_000, feeMsat: pair.bridge.feeMsat(1_000_000) });
     await untilAtRest(car);
     car.stop();

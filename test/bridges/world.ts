@@ -1,5 +1,6 @@
 /** The world of test/e2e with real bridges and destinations. Gateway and bridge have feerate estimates of their own. */
 import { join } from "node:path";
+import type { Receipt } from "../../device/device.ts";
 import { Estimates } from "../../scripts/nodes/estimates.ts";
 import type { HeldInvoice, RealNode } from "../../scripts/nodes/node.ts";
 import { codeOf } from "../../src/errors.ts";
@@ -20,10 +21,14 @@ export interface BridgeScene extends Scene<World<RealNode, RealNode>> {
   readonly pair: Pair;
   /** What each believes of the fee market. */
   readonly estimates: { readonly gateway: Estimates; readonly bridge: Estimates };
+  /** A payment has arrived. */
+  wayKnown: boolean;
 }
 
 /** What both believe at first, sat/vB. */
 export const FEERATE = 4;
+/** What the payments of these tests may cost. */
+export const MAX_FEE_MSAT = 5_000;
 const CHANNEL_SAT = 10_000_000;
 const COINS_SAT = 20_000_000;
 
@@ -32,7 +37,7 @@ export async function startBridges(pair: Pair): Promise<BridgeScene> {
   const estimates: Estimates[] = [];
   const world = await World.startWith(ground => startPeers(ground, pair, estimates));
   const [gateway, bridge] = estimates as [Estimates, Estimates];
-  return { world, words: OWNER_WORDS, cars: [], pair, estimates: { gateway, bridge } };
+  return { world, words: OWNER_WORDS, cars: [], pair, estimates: { gateway, bridge }, wayKnown: false };
 }
 
 async function startPeers(
@@ -93,17 +98,18 @@ export async function openChannel({ device }: Car): Promise<void> {
 }
 
 /**
- * Pays the destination one satoshi, as soon as the gateway has heard of the channel behind the bridge: until both of its
- * ends have announced it and their blocks are the same, there is no way. What it has cost, msat.
+ * Pays the destination. The gateway may not have heard of the channel behind the bridge yet, since both of its ends have
+ * to announce it first: then there is no way, which is waited for with the scene's first payment.
  */
-export async function payFirst({ world, pair }: BridgeScene, { device }: Car): Promise<number> {
-  const amountMsat = 1_000;
+export async function payToll(scene: BridgeScene, { device }: Car, amountMsat: number): Promise<Receipt> {
   for (;;) {
     try {
-      await device.pay(await world.toll.invoice(amountMsat, "first"), { maxFeeMsat: 5_000 });
-      return amountMsat + pair.bridge.feeMsat(amountMsat);
+      const invoice = await scene.world.toll.invoice(amountMsat, "toll");
+      const receipt = await device.pay(invoice, { maxFeeMsat: MAX_FEE_MSAT });
+      scene.wayKnown = true;
+      return receipt;
     } catch (error) {
-      if (codeOf(error) !== "no-route") throw error;
+      if (scene.wayKnown || codeOf(error) !== "no-route") throw error;
     }
     await new Promise(resolve => setTimeout(resolve, 500));
   }
