@@ -101,6 +101,8 @@ export class PeerProcess {
   }
 
   ask<Result>(command: string, fields: object = {}): Promise<Result> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null)
+      return Promise.reject(lngateError("peer-ended", `${this.name} has ended`));
     const id = ++this.lastId;
     return new Promise<Result>((resolve, reject) => {
       this.asked.set(id, { resolve: result => resolve(result as Result), reject });
