@@ -196,13 +196,13 @@ describe("a force close", () => {
 });
 
 describe("a channel without anchors", () => {
-  test("is not asked for when the bridge refuses one that has them", async () => {
+  test("is refused before anything is asked of the device", async () => {
     world = await World.start("static", false);
     await world.startNode();
     await expect(world.openChannel(500)).rejects.toThrow("LDK calls it safe to fund");
-    expect(world.node.closed).toHaveLength(1);
-    expect(world.bridge.channelWith(world.node.id)).toBeUndefined();
+    expect(world.book.refusal).toBe("policy-channel-parameters");
+    expect(world.problems.map(problem => problem.code)).toEqual(["policy-channel-parameters"]);
     expect(world.device.asked).toEqual([]);
-    expect(callsOf("sign_")).toEqual([]);
+    expect(callsOf("sign_counterparty").every(call => call.endsWith("err"))).toBe(true);
   });
 });
