@@ -670,6 +670,7 @@ export class DeviceGateway {
     } catch (error) {
       const code = codeOf(error);
       if (code === undefined) throw error;
+      if (this.row?.stage !== "opening") this.options.openings.leave(this.id);
       const isChain = code.startsWith("bitcoind-");
       const passes = isChain || OPENING_WAITS_FOR.has(code);
       if (!passes) this.wish = undefined;
@@ -813,6 +814,7 @@ export class DeviceGateway {
     const before = this.state();
     this.row = row;
     writeChannelRow(this.options.channels, this.id, row);
+    if (row.stage !== "opening" && row.stage !== "funded") this.options.openings.leave(this.id);
     if (this.state() !== before) this.tellChannel();
   }
 
@@ -918,7 +920,6 @@ export class DeviceGateway {
     this.wish = undefined;
     this.refusal = undefined;
     this.words = undefined;
-    this.options.openings.leave(this.id);
     this.put({ ...row, stage: "ready" });
     const { channelSat, inFlightMsat } = row;
     const { log } = this.options;
