@@ -19,6 +19,7 @@ import { type Input, transition } from "./channel/machine.ts";
 import { POINTS_AHEAD } from "./channel/normal.ts";
 import {
   CHANNEL_ENDED,
+  channelEnded,
   highestExpiry,
   inFlightMsat,
   knownPayment,
@@ -560,12 +561,7 @@ export function openDevice(board: Board): Device {
   }
 
   function failureOf({ failure }: Payment, why: string | undefined): Error {
-    if (failure === CHANNEL_ENDED) {
-      return lngateError(
-        CHANNEL_ENDED,
-        "its channel has ended, and it may have been paid: the invoice is not paid again",
-      );
-    }
+    if (failure === CHANNEL_ENDED) return channelEnded();
     const error = lngateError(failure || "payment-failed", "the payment failed; nothing was paid");
     // The gateway's own words, on boards, too: it alone knows by how much a limit was too low.
     if (why) error.message = why;

@@ -59,6 +59,11 @@ function statesOf({ amountMsat }: Payment, { ourDustLimitSat, theirDustLimitSat 
 
 /** The channel has ended while nobody could say what became of the payment. */
 export const CHANNEL_ENDED = "payment-channel-ended";
+export const channelEnded = () =>
+  lngateError(
+    CHANNEL_ENDED,
+    "its channel has ended, and it may have been paid: the invoice is not paid again",
+  );
 /** No invoice's expiry is later, unix seconds. */
 const NEVER = 0xffffffff;
 
@@ -283,10 +288,11 @@ function withPayment(state: ChannelState, payment: Payment, { nowMs, roomBytes }
   let { forgotten } = state.books;
   const nowSeconds = nowMs / 1000;
   const known = knownPayment(state, payment.paymentHash);
+  if (known && isLost(known)) throw channelEnded();
   const isRemembered = paid.some(each => equal(each.subarray(0, 8), payment.paymentHash.subarray(0, 8)));
   if (
     isRemembered ||
-    (known && (!known.settled || isTaken(known) || known.settlement !== payment.settlement))
+    (known && (!known.settled || known.preimage || known.settlement !== payment.settlement))
   ) {
     throw lngateError("already-paying", "this invoice is being paid, or has been");
   }

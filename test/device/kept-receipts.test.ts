@@ -29,7 +29,7 @@ function lost(rig: Rig): Rig {
 test("what its channel's end left undecided is not paid again, by no invoice with the same payment hash", () => {
   const rig = lost(new Rig());
   rig.pay("toll", 4000, { expiresAt: NOW_MS / 1000 + 86_400 });
-  expect(rig.refusals).toEqual(["already-paying"]);
+  expect(rig.refusals).toEqual(["payment-channel-ended"]);
   const again = rig.step({ counterparty: rig.counterparty(rig.view(0, [rig.htlc("toll", 4000)])) });
   expect(again.signed).toBeUndefined();
 });
