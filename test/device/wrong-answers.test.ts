@@ -82,7 +82,7 @@ describe.each([
     // What is refused from now on is no further news, and wears no flash.
     const { generation } = rig.box.vault.journal;
     expect(rig.step({ holder: rig.holder(rig.view()) }).refused?.code).toBe("policy-phase");
-    expect([rig.state.books.phase, rig.box.vault.journal.generation]).toEqual(["exited", generation]);
+    expect([rig.state.books.phase, rig.box.vault.journal.generation]).toEqual(["locked", generation]);
     exitIsValid(rig.state, rig.identity);
   });
 
