@@ -50,7 +50,7 @@ export interface RealNode {
   channels(): Promise<NodeChannel[]>;
   invoice(amountMsat: number, description: string): Promise<string>;
   heldInvoice(amountMsat: number): Promise<HeldInvoice>;
-  /** What has been paid to the invoice of this hash, and is this node's for good; 0 if nothing. */
+  /** What has been paid to the invoice of this hash since the node was started, and is its own for good; 0 if nothing. */
   receivedMsat(hash: string): Promise<number>;
   pay(invoice: string, maxFeeMsat?: number): Promise<{ readonly ms: number }>;
   /** For every channel that it has. */
