@@ -22,6 +22,7 @@ import {
   toDevice,
   toGateway,
 } from "../src/link/messages.ts";
+import type { SpendingLimits } from "../src/link/owner-messages.ts";
 import type { ServiceFee } from "../src/link/service-fee.ts";
 import { type DeviceKeys, depositScriptOf, fundingOf } from "../src/link/transactions.ts";
 import type { RecordStore } from "../src/threshold/records.ts";
@@ -108,6 +109,8 @@ export interface DeviceGatewayOptions {
   readonly channels: Database<Uint8Array, string>;
   readonly payments: Database<Uint8Array, string>;
   readonly sightings: Database<Uint8Array, string>;
+  /** What its owner allows it to spend, as it is now; undefined if the owner has never said. */
+  limits(): SpendingLimits | undefined;
   /** What this device pays for the service; absent: nothing. */
   readonly serviceFee?: ServiceFee;
   /** Where it pays it. */
@@ -241,6 +244,7 @@ export class DeviceGateway {
     this.payments = new Payments({
       deviceId: this.id,
       fees: this.fees,
+      limits: () => options.limits(),
       log: options.log,
       network: options.network,
       table: options.payments,
@@ -830,7 +834,9 @@ export class DeviceGateway {
     else if (event instanceof ldk.Event_PaymentSent) {
       const fee = event.fee_paid_msat;
       const feeMsat = fee instanceof ldk.Option_u64Z_Some ? Number(fee.some) : 0;
-      this.payments.sent(event.payment_hash, event.payment_preimage, feeMsat);
+      const id = event.payment_id;
+      const paymentId = id instanceof ldk.Option_ThirtyTwoBytesZ_Some ? id.some : undefined;
+      this.payments.sent(event.payment_hash, event.payment_preimage, feeMsat, paymentId);
     } else if (event instanceof ldk.Event_PaymentFailed) {
       const hash = event.payment_hash;
       if (hash instanceof ldk.Option_ThirtyTwoBytesZ_Some)

@@ -410,6 +410,7 @@ export async function runGateway(
         channels: table("channels"),
         payments: table("payments"),
         sightings: table("sightings"),
+        limits: () => registry.limits(deviceId),
         runtime,
         store: nodeStore,
         bridge,

@@ -251,6 +251,15 @@ export class OwnerService {
         return { type: "closing", ...(await api.close(deviceId)) };
       case "freeze":
         return { type: "closing", ...(await api.freeze(deviceId)) };
+      case "limits": {
+        if (question.limits) {
+          registry.putLimits(deviceId, question.limits);
+          const { payees, ...msat } = question.limits;
+          log.part(deviceId).info("its owner has set what it may spend", { ...msat, payees: payees.length });
+        }
+        const limits = registry.limits(deviceId);
+        return { type: "limits", ...(limits ? { limits } : {}) };
+      }
       default:
         throw lngateError("message-unexpected", `"${question.type}" is not asked on this link`);
     }

@@ -19,7 +19,7 @@ import type { Ceremonies, Ceremony } from "./charging-ceremonies.ts";
 import type { Registry, StoredSetup } from "./registry.ts";
 
 /** Of pairing's messages; a change of the protocol changes it. */
-export const PAIRING_VERSION = 3;
+export const PAIRING_VERSION = 4;
 
 /** The gateway's name in the key generation. */
 export const GATEWAY_NAME = ascii("gateway");
@@ -179,6 +179,7 @@ export class PairingAttempt {
       share: progress.share!,
       setups: progress.setups!,
       confirmation: made.gatewayConfirmation,
+      limits: question.limits,
       ...(serviceFee ? { serviceFee } : {}),
     });
     this.progress = undefined;

@@ -8,6 +8,7 @@ import { equal, fromHex, toHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/bytes/curve.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { checkPayable, decodeInvoice, type Invoice, unpackInvoice } from "../src/lightning/bolt11.ts";
+import type { SpendingLimits } from "../src/link/owner-messages.ts";
 import {
   bool,
   bytes,
@@ -24,6 +25,7 @@ import {
 } from "../src/link/schema.ts";
 import type { Log, LogFields } from "./log.ts";
 import type { ServiceFees } from "./service-fees.ts";
+import { countedKind, Spending } from "./spending.ts";
 
 const rowKind = record({
   invoice: [1, bytesUpTo(1400)],
@@ -43,6 +45,8 @@ const rowKind = record({
   decidedAt: optional([10, uint(UINT53)]),
   /** Why it has failed, where there is more to say than its code does. */
   why: optional([11, text(200)]),
+  /** What of the owner's spending limits it took when it began. */
+  counted: optional([12, countedKind]),
 });
 export type PaymentRow = ValueOf<typeof rowKind>;
 
@@ -58,6 +62,8 @@ export interface PaymentsOptions {
   readonly network: Network;
   readonly table: Database<Uint8Array, string>;
   readonly fees: ServiceFees;
+  /** What the owner allows the device to spend; undefined if the owner has never said. */
+  limits(): SpendingLimits | undefined;
   readonly log: Log;
   /** Tells the device that a payment has arrived. */
   paid(preimage: Uint8Array): void;
@@ -79,23 +85,23 @@ const PRUNED_AT_ONCE = 100;
 
 export class Payments {
   private readonly options: PaymentsOptions;
+  private readonly spending: Spending;
 
   constructor(options: PaymentsOptions) {
     this.options = options;
+    this.spending = new Spending(options.table, options.deviceId);
   }
 
   /** The device asks for a payment, for the first time or again. Throws `invoice-…` for what is no invoice. */
   asked(packed: Uint8Array, limits: PaymentLimits, attempt: number): void {
-    let text: string;
-    let invoice: Invoice;
+    let order: Order;
     try {
-      text = unpackInvoice(packed);
-      invoice = decodeInvoice(text, nobleCurve);
+      order = orderOf(packed);
     } catch (error) {
       this.options.log.info("a payment was refused", { code: codeOf(error) });
       throw error;
     }
-    this.make({ packed, text, invoice, limits, attempt });
+    this.make(order, limits, attempt);
   }
 
   /** The device agrees to settle its service fee, or says again that it has. */
@@ -107,60 +113,83 @@ export class Payments {
       this.options.failed(paymentHash, "payment-failed", SENTENCES["payment-failed"]!);
       return;
     }
-    const text = unpackInvoice(packed);
-    const invoice = decodeInvoice(text, nobleCurve);
-    const limits = { maxFeeMsat, maxCltvExpiry };
-    this.make({ packed, text, invoice, limits, attempt: 0, settlement: true });
+    this.make(orderOf(packed), { maxFeeMsat, maxCltvExpiry }, 0, true);
   }
 
-  private make(payment: {
-    readonly packed: Uint8Array;
-    readonly text: string;
-    readonly invoice: Invoice;
-    readonly limits: PaymentLimits;
-    readonly attempt: number;
-    readonly settlement?: true;
-  }): void {
-    const { network, now, table, fees } = this.options;
-    const { packed, text, invoice, limits, attempt, settlement } = payment;
-    const { paymentHash } = invoice;
+  private make(asked: Order, limits: PaymentLimits, attempt: number, isSettlement = false): void {
+    const { network, now } = this.options;
+    const { paymentHash } = asked.invoice;
     const row = this.row(paymentHash);
     if (row && (row.preimage || row.attempt > attempt || (row.attempt === attempt && row.failure))) {
       this.report(paymentHash, row);
       return;
     }
+    // Of whichever attempt: another may follow when this has failed.
+    if (row && this.options.underWay(paymentIdOf(paymentHash, row.attempt))) return;
     const paymentId = paymentIdOf(paymentHash, attempt);
-    if (row && this.options.underWay(paymentId)) return;
-    const isNew = row?.attempt !== attempt;
-    if (isNew && !settlement) {
+    if (row?.attempt === attempt) {
+      // What was counted is paid, and not what it is said to be when it is asked for again.
+      const { maxFeeMsat } = row;
+      this.start(orderOf(row.invoice), paymentId, { ...limits, maxFeeMsat });
+      return;
+    }
+    if (!isSettlement) {
       // What can never be paid leaves no row: asked again, it is refused again.
       try {
-        checkPayable(invoice, network, Math.floor(now() / 1000));
+        checkPayable(asked.invoice, network, Math.floor(now() / 1000));
       } catch (error) {
         const code = codeOf(error);
         if (code === undefined) throw error;
-        const { amountMsat } = invoice;
+        const { amountMsat } = asked.invoice;
         const hash = toHex(paymentHash);
         this.options.log.info("payment failed", { amountMsat: amountMsat ?? undefined, code, ms: 0, hash });
         this.options.failed(paymentHash, code, (error as Error).message);
         return;
       }
     }
-    if (isNew) {
-      const amountMsat = invoice.amountMsat ?? 0;
-      const { maxFeeMsat } = limits;
-      const asked = { invoice: packed, amountMsat, maxFeeMsat, askedAt: now(), attempt };
-      table.transactionSync(() => {
-        this.put(paymentHash, settlement ? { ...asked, settlement } : asked);
-        if (settlement) fees.agreed();
-      });
-    }
+    const refusal = this.begin(asked, limits, attempt, isSettlement);
+    if (refusal) this.gaveUp(paymentHash, paymentId, refusal);
+    else this.start(asked, paymentId, limits);
+  }
+
+  /** Makes its row and counts it, in one; or makes the row, so that this attempt stays refused, and says why. */
+  private begin(
+    { packed, invoice }: Order,
+    { maxFeeMsat }: PaymentLimits,
+    attempt: number,
+    isSettlement: boolean,
+  ): unknown {
+    const { now, table, fees } = this.options;
+    const { paymentHash, payee } = invoice;
+    const amountMsat = invoice.amountMsat ?? 0;
+    const row: PaymentRow = { invoice: packed, amountMsat, maxFeeMsat, askedAt: now(), attempt };
+    return table.transactionSync(() => {
+      if (isSettlement) {
+        this.put(paymentHash, { ...row, settlement: true });
+        fees.agreed();
+        return undefined;
+      }
+      try {
+        fees.needSettled();
+        const costMsat = amountMsat + maxFeeMsat + fees.feeMsat(amountMsat);
+        const counted = this.spending.begin(this.options.limits(), { costMsat, payee }, now());
+        this.put(paymentHash, { ...row, counted });
+        return undefined;
+      } catch (error) {
+        if (codeOf(error) === undefined) throw error;
+        this.put(paymentHash, row);
+        return error;
+      }
+    });
+  }
+
+  private start({ invoice, text }: Order, paymentId: Uint8Array, limits: PaymentLimits): void {
+    const { network, now } = this.options;
     try {
-      if (isNew && !settlement) fees.needSettled();
       checkPayable(invoice, network, Math.floor(now() / 1000));
       this.options.start(invoice, text, paymentId, limits);
     } catch (error) {
-      this.gaveUp(paymentHash, paymentId, error);
+      this.gaveUp(invoice.paymentHash, paymentId, error);
     }
   }
 
@@ -171,10 +200,11 @@ export class Payments {
     if (code !== "already-paying") this.failed(paymentHash, paymentId, code, (error as Error).message);
   }
 
-  /** LDK has the preimage. */
-  sent(paymentHash: Uint8Array, preimage: Uint8Array, feeMsat: number): void {
+  /** LDK has the preimage. `paymentId`: by which attempt; absent: by the latest. */
+  sent(paymentHash: Uint8Array, preimage: Uint8Array, feeMsat: number, paymentId?: Uint8Array): void {
     const row = this.row(paymentHash);
     if (!row || row.preimage) return;
+    const isLatest = !paymentId || equal(paymentId, paymentIdOf(paymentHash, row.attempt));
     const { failure: _, why: __, ...rest } = row;
     const paid = { ...rest, preimage, feeMsat, decidedAt: this.options.now() };
     // The device waits for this: what LDK has stored already can be stored here afterwards.
@@ -185,6 +215,11 @@ export class Payments {
       this.put(paymentHash, paid);
       if (row.settlement) fees.settled(row.amountMsat, feeMsat);
       else fees.earned(row.amountMsat);
+      // What failed was given back, and has left all the same.
+      if (row.counted && isLatest) {
+        const spentMsat = row.amountMsat + feeMsat + fees.feeMsat(row.amountMsat);
+        this.spending.change(row.counted, spentMsat - (row.failure ? 0 : row.counted.msat));
+      }
     });
     fees.askSoon();
   }
@@ -200,6 +235,7 @@ export class Payments {
     table.transactionSync(() => {
       this.put(paymentHash, failed);
       if (row.settlement) fees.failed();
+      if (row.counted && !row.failure) this.spending.change(row.counted, -row.counted.msat);
     });
     // LDK may say again after a restart what it said before.
     if (row.failure === undefined) this.tell("payment failed", paymentHash, row, { code, ...why });
@@ -300,6 +336,17 @@ export class Payments {
   }
 }
 
+interface Order {
+  readonly packed: Uint8Array;
+  readonly text: string;
+  readonly invoice: Invoice;
+}
+
+function orderOf(packed: Uint8Array): Order {
+  const text = unpackInvoice(packed);
+  return { packed, text, invoice: decodeInvoice(text, nobleCurve) };
+}
+
 const SENTENCES: { readonly [code: string]: string } = {
   "no-route": "no way to the payee was found within the fee limit",
   "payment-rejected": "the payee did not take the payment",
@@ -307,6 +354,9 @@ const SENTENCES: { readonly [code: string]: string } = {
   "payment-failed": "the payment failed on its way",
   "bridge-unreachable": "the gateway has no connection to the bridge at the moment",
   "service-fee-due": "the gateway's service fee is due: it has to be settled first",
+  "policy-payment-limit": "more than the owner has told the gateway to allow for a payment",
+  "policy-velocity": "more than the owner has told the gateway to allow per hour or per day",
+  "policy-payee": "the list of payees that the owner has told the gateway does not have this one",
   "channel-not-ready": "the channel cannot be used now",
 };
 

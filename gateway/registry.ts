@@ -9,7 +9,11 @@ import { MAX_MESSAGE_BYTES } from "../device/device.ts";
 import { ascii, concat } from "../src/bytes/bytes.ts";
 import { sha256 } from "../src/bytes/hash.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
-import { OWNER_MAX_MESSAGE_BYTES } from "../src/link/owner-messages.ts";
+import {
+  OWNER_MAX_MESSAGE_BYTES,
+  type SpendingLimits,
+  spendingLimitsKind,
+} from "../src/link/owner-messages.ts";
 import { deviceIdFrom } from "../src/link/pairing-code.ts";
 import { pairingKeys } from "../src/link/pairing-keys.ts";
 import {
@@ -130,6 +134,7 @@ export interface NewPairing {
   readonly share: KeyShare;
   readonly setups: readonly StoredSetup[];
   readonly confirmation: Uint8Array;
+  readonly limits: SpendingLimits;
   readonly serviceFee?: ServiceFee;
 }
 
@@ -161,6 +166,11 @@ export interface Registry {
 
   /** In one durable step: the code is used, the device is paired. Throws `pairing-code-used`. */
   completePairing(id: string, pairing: NewPairing): void;
+
+  /** What the owner allows the device to spend; undefined if the owner has never said. Throws `store-damaged`. */
+  limits(id: string): SpendingLimits | undefined;
+  /** Durable before it returns. */
+  putLimits(id: string, limits: SpendingLimits): void;
 
   setup(id: string, kind: PresignKind): StoredSetup | undefined;
   putSetup(id: string, stored: StoredSetup): void;
@@ -199,6 +209,7 @@ export function openRegistry(
   const setups = table("ot-setups");
   const standings = table("standings");
   const prepared = table("prepared-batches");
+  const limits = table("spending-limits");
 
   function read<T>(from: Database<Uint8Array, string>, key: string, kind: Kind<T>): T | undefined {
     const stored = from.get(key);
@@ -222,6 +233,9 @@ export function openRegistry(
   }
   function putSetup(id: string, { setup, fingerprint }: StoredSetup): void {
     setups.putSync(`${id}/${setup.kind}`, concat([fingerprint, setup.toBytes()]));
+  }
+  function putLimits(id: string, value: SpendingLimits): void {
+    limits.putSync(id, encodeValue(spendingLimitsKind, value));
   }
   /** Throws `store-damaged`. */
   function find(id: string): RegisteredDevice | undefined {
@@ -362,8 +376,12 @@ export function openRegistry(
           },
         });
         for (const stored of made.setups) putSetup(id, stored);
+        putLimits(id, made.limits);
       });
     },
+
+    limits: id => readable(id, () => read(limits, id, spendingLimitsKind)),
+    putLimits,
 
     setup(id, kind) {
       const stored = setups.get(`${id}/${kind}`);

@@ -107,6 +107,11 @@ export class ServiceFees {
     return pending && equal(pending.paymentHash, paymentHash) ? pending : undefined;
   }
 
+  /** The fee for a payment of this amount, msat. */
+  feeMsat(amountMsat: number): number {
+    return serviceFeeMsat(this.options.terms, amountMsat);
+  }
+
   /** Throws `service-fee-due` if this device has to settle before it pays anything else. */
   needSettled(): void {
     const { terms } = this.options;
@@ -119,7 +124,7 @@ export class ServiceFees {
 
   earned(amountMsat: number): void {
     const { books } = this;
-    const feeMsat = serviceFeeMsat(this.options.terms, amountMsat);
+    const feeMsat = this.feeMsat(amountMsat);
     if (feeMsat > 0) this.put({ ...books, earnedMsat: books.earnedMsat + feeMsat });
   }
 

@@ -1,10 +1,11 @@
 /** What the owner asks of the gateway about a paired device's channel, whether the device is running or not. */
 import { scriptAddress } from "../src/bitcoin/address.ts";
 import { p2wsh } from "../src/bitcoin/script.ts";
-import { lngateError } from "../src/errors.ts";
-import type { FromOwner, ToOwner } from "../src/link/owner-messages.ts";
+import { codeOf, lngateError } from "../src/errors.ts";
+import type { FromOwner, SpendingLimits, ToOwner } from "../src/link/owner-messages.ts";
 import { depositScriptOf } from "../src/link/transactions.ts";
 import { connectToDevice } from "./charge.ts";
+import { wasRefused } from "./connection.ts";
 import { type DeviceInfo, readDeviceInfo, writeHeldChannel } from "./device-files.ts";
 import { deviceFolder } from "./folder.ts";
 
@@ -62,6 +63,25 @@ export async function askStatus(options: ChannelOptions): Promise<DeviceReport> 
     ...(fundingTxid ? { fundingTxid: displayed(fundingTxid) } : {}),
     ...(closeTxid ? { closeTxid: displayed(closeTxid) } : {}),
   };
+}
+
+/**
+ * To which limits the gateway holds the device, after it was told these, if any; undefined: to none. Throws
+ * `gateway-outdated` where it can't.
+ */
+export async function askLimits(
+  options: ChannelOptions,
+  limits?: SpendingLimits,
+): Promise<SpendingLimits | undefined> {
+  try {
+    return (await askOnce(options, { type: "limits", ...(limits ? { limits } : {}) }, "limits")).limits;
+  } catch (error) {
+    if (!wasRefused(error) || codeOf(error) !== "message-unknown") throw error;
+    throw lngateError(
+      "gateway-outdated",
+      "this gateway's program is too old to hold a device to its owner's limits: its operator has to update it",
+    );
+  }
 }
 
 export interface Closing {

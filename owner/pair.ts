@@ -46,9 +46,10 @@ import {
   takeDeviceIndex,
   writeJson,
 } from "./folder.ts";
+import { spendingLimits } from "./limits.ts";
 import { coldKeys, deviceSecrets } from "./seed.ts";
 
-const PAIRING_VERSION = 3;
+const PAIRING_VERSION = 4;
 const GATEWAY_NAME = ascii("gateway");
 /** Written last into a pairing's folder: from then on it is complete, should the gateway agree. */
 const PAIRING_FILE = "pairing.json";
@@ -187,6 +188,7 @@ async function converse(
   const cold = coldKeys(owner.keys, index);
   const secrets = deviceSecrets(owner.keys.hotSecret, share.joint, random(32));
   const depositDelay = options.depositDelay ?? DEFAULT_DEPOSIT_DELAY;
+  const policy = { ...DEFAULT_POLICY, ...options.policy };
   const keys = {
     fundingKey: share.joint,
     revocationBasepoint: secrets.revocationBasepoint,
@@ -228,14 +230,19 @@ async function converse(
     ...keys,
     birthHeight,
     birthTime,
-    policy: { ...DEFAULT_POLICY, ...options.policy },
+    policy,
     ...(serviceFee ? { serviceFee } : {}),
   });
   writeJson(join(folder, PAIRING_FILE), { version: 1, confirmation: made.gatewayConfirmation });
 
   const { fundingKey: _, ...otherKeys } = keys;
   const { confirmation } = await ask(
-    { type: "pair-complete", keys: otherKeys, confirmation: made.ownerConfirmation },
+    {
+      type: "pair-complete",
+      keys: otherKeys,
+      confirmation: made.ownerConfirmation,
+      limits: spendingLimits(policy),
+    },
     "paired",
   );
   if (!equal(confirmation, made.gatewayConfirmation))

@@ -70,6 +70,7 @@ async function* checksOf(
   yield ["bitcoind", checkBitcoind];
   yield ["MQTT broker", checkBroker];
   yield ["bridge", checkBridge];
+  if (existsSync(join(config.dataDir, "store"))) yield ["spending limits", checkLimits];
   for (const [name, bridge] of await formerBridges(config))
     yield [`bridge of "${name}"`, () => checkFormerBridge(bridge)];
 }
@@ -235,6 +236,26 @@ async function checkMethods(rpc: BitcoinRpc, notes: string[]): Promise<void> {
   } catch (error) {
     notes.push(`${(error as Error).message}. Without it the gateway asks every second`);
   }
+}
+
+// ── devices ───────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A device that was paired before gateways kept limits is held to none until its owner says some. */
+async function checkLimits(config: GatewayConfig): Promise<Found> {
+  const paired = await withStore(config, registry =>
+    registry
+      .devices()
+      .filter(({ state }) => state === "paired")
+      .map(({ id, name }) => ({ id, name, hasLimits: registry.limits(id) !== undefined })),
+  );
+  const without = paired.filter(({ hasLimits }) => !hasLimits);
+  return {
+    detail: `${paired.length - without.length} of ${paired.length} devices are held to those of their owners`,
+    notes: without.map(
+      ({ id, name }) =>
+        `"${name}" (${id}) has none here: if it is stolen, all of its money can be spent; its owner can say them with \`lngate device limits\``,
+    ),
+  };
 }
 
 // ── broker and bridge ─────────────────────────────────────────────────────────────────────────────────────

@@ -2,20 +2,36 @@
 import { runDevice } from "../../device/boards/node/run.ts";
 import { DEFAULT_POLICY, type SpendingPolicy } from "../../device/identity.ts";
 import { boards } from "../../owner/boards.ts";
-import { askClose, askDeposit, askStatus, closeAddress, depositAddress } from "../../owner/channel.ts";
+import {
+  askClose,
+  askDeposit,
+  askLimits,
+  askStatus,
+  closeAddress,
+  depositAddress,
+} from "../../owner/channel.ts";
 import { chargeDevice, paymentsFor, recordsFor, recordsInFlash } from "../../owner/charge.ts";
 import { readDeviceInfo } from "../../owner/device-files.ts";
 import { deviceFolder, openOwner, pairedDevices } from "../../owner/folder.ts";
 import { movedTo, needVaultHere } from "../../owner/image.ts";
-import { changeLimits, payeesOf } from "../../owner/limits.ts";
+import {
+  type AskGateway,
+  changeGatewayLimits,
+  changeLimits,
+  differences,
+  limitsInFlash,
+  payeesOf,
+  spendingLimits,
+} from "../../owner/limits.ts";
 import { DEFAULT_DEPOSIT_DELAY, DEFAULT_MAX_SERVICE_FEE, pairDevice } from "../../owner/pair.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
+import type { SpendingLimits } from "../../src/link/owner-messages.ts";
 import { MAX_RATE_PPM, type ServiceFee, serviceFeeText } from "../../src/link/service-fee.ts";
 import { graphTrouble } from "../lightning/knowledge.ts";
 import { writeText } from "../streams.ts";
 import { boardOf, flash, image } from "./board-commands.ts";
-import { type Command, type Given, usage } from "./command.ts";
+import { type Command, type Given, type Terminal, usage } from "./command.ts";
 import { DEVICE, target } from "./device-target.ts";
 import { doctor } from "./doctor.ts";
 import { DATA, ownerFolder } from "./owner-commands.ts";
@@ -30,7 +46,7 @@ const pair: Command = {
 
 The device is written to a file, flash.bin in its folder below the owner's, which \`lngate device run\` runs on this computer. Copy backup.json of that folder to a safe place: with your 24 words it is enough to recover the money, and it is as secret as they are.
 
-The limits are what the device will spend on its own, all fees included. They can't be changed from afar, only here with lngate device limits; nor can what the gateway takes for its service, which is shown before anything is agreed on.
+The limits are what the device will spend on its own, all fees included. They can't be changed from afar, only here with lngate device limits, and the gateway is told them too, so that they hold for a device that was stolen and changed; nor can what the gateway takes for its service, which is shown before anything is agreed on.
 
 Name a bitcoind or an Esplora server of your own, if you have one: the device reckons from the chain's height how long a payment may be locked, and without one it is the gateway's word, checked against the clock.`,
   positionals: [{ name: "CODE", help: "the pairing code; spaces don't matter", rest: true }],
@@ -143,32 +159,79 @@ function needCurveFor({ payees }: Partial<SpendingPolicy>, isCurveless: boolean)
 const limits: Command = {
   name: "device limits",
   summary: "show what the device may spend on its own, or change it",
-  help: `Without options it shows the limits. With them it writes the new ones into the device; all others stay. Stop the device first. Of a device that is in its board the flash has to be read back first (lngate device image).
+  help: `Without options it shows the limits: those in the device, and those to which the gateway holds it, whatever somebody may have written into a stolen device. What is stricter of the two holds.
 
-Nobody else can change them: neither the gateway nor who has the device in hand.`,
+With limits it changes both; all others stay. Stop the device first. Of a device that is in its board the flash has to be read back first (lngate device image). If it is interrupted, give the same command again.
+
+With --gateway it changes those at the gateway alone, at once, also while the device runs or is in its board: to make them stricter, or to give limits to a gateway that has none because the device was paired before gateways kept them. What is not named is then as the gateway has it, or else as the device has it, or (of a device that is not on this computer) as a device has it that is paired without options.
+
+Nobody else can change them: the gateway not those in the device, and who has the device in hand not those at the gateway.`,
   options: {
     ...DEVICE,
     "max-payment": { value: "SAT", help: "most per payment, all fees included" },
     "max-hour": { value: "SAT", help: "most per hour" },
     "max-day": { value: "SAT", help: "most per day" },
     payee: { value: "IDS", help: "node ids that it may pay, separated by commas; any: anybody" },
+    gateway: { help: "change only those at the gateway" },
   },
   async run(given, terminal) {
     const { folder, deviceId } = target(given);
+    const path = deviceFolder(folder, deviceId);
     const changed = limitsOf(given);
-    const policy = changeLimits(deviceFolder(folder, deviceId), changed);
-    const sat = (msat: number) => `${Math.floor(msat / 1000)} sat`;
+    const ask: AskGateway = told => askLimits({ folder, deviceId }, told);
+    let device: SpendingLimits | undefined;
+    let gateway: SpendingLimits | undefined;
+    let whyNot = { device: "", gateway: "it holds the device to none; --gateway gives it some" };
+    if (given.flag("gateway") || Object.keys(changed).length === 0) {
+      try {
+        device = limitsInFlash(path);
+      } catch (error) {
+        const code = codeOf(error);
+        if (code !== "device-in-use" && code !== "device-moved") throw error;
+        whyNot = { ...whyNot, device: code === "device-moved" ? "in its board" : "it is running" };
+      }
+    }
+    if (given.flag("gateway")) {
+      gateway = await changeGatewayLimits(changed, device ?? spendingLimits(DEFAULT_POLICY), ask);
+    } else if (Object.keys(changed).length > 0) {
+      device = gateway = await changeLimits(path, changed, ask);
+    } else {
+      try {
+        gateway = await ask();
+      } catch (error) {
+        const code = codeOf(error);
+        if (code !== "gateway-unreachable" && code !== "gateway-outdated") throw error;
+        whyNot = { ...whyNot, gateway: (error as Error).message };
+      }
+    }
+    const isSame = device !== undefined && gateway !== undefined && differences(device, gateway).length === 0;
     terminal.say(`Device ${deviceId} may spend on its own, all fees included:`);
-    terminal.say(`  per payment  ${sat(policy.perPaymentMsat)}`);
-    terminal.say(`  per hour     ${sat(policy.perHourMsat)}`);
-    terminal.say(`  per day      ${sat(policy.perDayMsat)}`);
-    const payees = policy.payees.map(toHex);
-    if (payees.length === 0) terminal.say("  to           anybody");
-    for (const payee of payees) terminal.say(`  to           ${payee}`);
-    const { perPaymentMsat, perHourMsat, perDayMsat } = policy;
-    terminal.result({ deviceId, perPaymentMsat, perHourMsat, perDayMsat, payees });
+    if (isSame) {
+      sayLimits(terminal, device!);
+      terminal.say("The gateway holds it to the same.");
+    } else {
+      terminal.say(`By the device itself:${device ? "" : ` not known here (${whyNot.device})`}`);
+      if (device) sayLimits(terminal, device);
+      terminal.say(`By the gateway:${gateway ? "" : ` ${whyNot.gateway}`}`);
+      if (gateway) sayLimits(terminal, gateway);
+      if (device && gateway) terminal.say("They are not the same: what is stricter of the two holds.");
+    }
+    terminal.result({ deviceId, device: shownLimits(device), gateway: shownLimits(gateway) });
   },
 };
+
+function sayLimits(terminal: Terminal, limits: SpendingLimits): void {
+  const sat = (msat: number) => `${Math.floor(msat / 1000)} sat`;
+  terminal.say(`  per payment  ${sat(limits.perPaymentMsat)}`);
+  terminal.say(`  per hour     ${sat(limits.perHourMsat)}`);
+  terminal.say(`  per day      ${sat(limits.perDayMsat)}`);
+  if (limits.payees.length === 0) terminal.say("  to           anybody");
+  for (const payee of limits.payees) terminal.say(`  to           ${toHex(payee)}`);
+}
+
+function shownLimits(limits: SpendingLimits | null | undefined): object | null {
+  return limits ? { ...limits, payees: limits.payees.map(toHex) } : null;
+}
 
 const charge: Command = {
   name: "device charge",
@@ -292,6 +355,16 @@ const TROUBLE: ReadonlyMap<string, string> = new Map([
   ["awaiting-owner", "a check failed while charging: charge again with --confirm-reset once you know why"],
 ]);
 
+/** To which limits the gateway holds the device; null for none, also where it can't. */
+async function keptLimits(device: { folder: string; deviceId: string }): Promise<SpendingLimits | null> {
+  try {
+    return (await askLimits(device)) ?? null;
+  } catch (error) {
+    if (codeOf(error) !== "gateway-outdated") throw error;
+    return null;
+  }
+}
+
 const status: Command = {
   name: "device status",
   summary: "show how the device and its channel stand",
@@ -300,6 +373,7 @@ const status: Command = {
   async run(given, terminal) {
     const { folder, deviceId } = target(given);
     const report = await askStatus({ folder, deviceId });
+    const limits = await keptLimits({ folder, deviceId });
     const path = deviceFolder(folder, deviceId);
     const moved = movedTo(path);
     let records: ReturnType<typeof recordsInFlash> | undefined;
@@ -330,8 +404,18 @@ const status: Command = {
         : `  charged   for ${paymentsText(payments)}`,
     );
     if (report.bridgeWords) terminal.say(`  bridge    says: ${report.bridgeWords}`);
+    if (limits === null)
+      terminal.say(
+        "  LIMITS    the gateway has none: whoever reads the device's flash can spend all of its money; `lngate device limits` says what to do",
+      );
     if (report.trouble) terminal.say(`  TROUBLE   ${TROUBLE.get(report.trouble) ?? report.trouble}`);
-    terminal.result({ deviceId, ...report, ...(payments === undefined ? {} : { payments, flash: records }) });
+    const shown = { gatewayLimits: shownLimits(limits) };
+    terminal.result({
+      deviceId,
+      ...report,
+      ...shown,
+      ...(payments === undefined ? {} : { payments, flash: records }),
+    });
   },
 };
 

@@ -52,6 +52,17 @@ export const deviceKeysKind = record({
   shutdownScript: [7, bytesUpTo(34)],
 });
 
+/** What the owner allows the device to spend: the device has it in its flash, and the gateway holds it to the same. */
+export const spendingLimitsKind = record({
+  /** Limits on amount plus routing fee plus service fee, msat. */
+  perPaymentMsat: [1, uint(UINT53)],
+  perHourMsat: [2, uint(UINT53)],
+  perDayMsat: [3, uint(UINT53)],
+  /** Node ids that may be paid, as many as a device remembers; empty: anyone. */
+  payees: [4, list(point, 64)],
+});
+export type SpendingLimits = ValueOf<typeof spendingLimitsKind>;
+
 // ── the owner asks ───────────────────────────────────────────────────────────────────────────────────────
 
 /** Starts (or, with `completed`, asks about) a pairing; `ecdh` is an ephemeral public key. */
@@ -69,8 +80,12 @@ const pairShare = message(3, "pair-share", { k2: [1, bytes(98)] });
 const pairAgree = message(4, "pair-agree", { k4: [1, bytes(32)] });
 /** Oblivious transfers: E2 of kind A, E1 of kind B. */
 const pairTransfers = message(5, "pair-transfers", { e2: [1, bytes(points)], e1: [2, bytes(points)] });
-/** The device's keys, and the proof that both sides derived the same link keys. The owner has stored everything. */
-const pairComplete = message(6, "pair-complete", { keys: [1, deviceKeysKind], confirmation: [2, bytes(32)] });
+/** The device's keys and limits, and the proof that both sides derived the same link keys. The owner has stored everything. */
+const pairComplete = message(6, "pair-complete", {
+  keys: [1, deviceKeysKind],
+  confirmation: [2, bytes(32)],
+  limits: [3, spendingLimitsKind],
+});
 
 /** How does the device stand? */
 const status = message(16, "status", {});
@@ -80,6 +95,8 @@ const fund = message(17, "fund", {});
 const close = message(18, "close", {});
 /** The device is lost or stolen: co-sign nothing more, and have the bridge close the channel. For ever. */
 const freeze = message(19, "freeze", {});
+/** To these limits the device is to be held from now on; without them: to which is it held? */
+const limits = message(20, "limits", { limits: optional([1, spendingLimitsKind]) });
 
 /** Charging begins: what is in the device's flash. The gateway forgets what is not. */
 const charge = message(32, "charge", {
@@ -194,6 +211,8 @@ const closingStarted = message(18, "closing", {
   closeTxid: optional([2, bytes(32)]),
   held: optional([3, record({ proposal: [1, proposalKind], number: [2, uint(UINT53)] })]),
 });
+/** The limits to which the device is held; absent: to none, since the owner has never said. */
+const limitsKept = message(19, "limits", { limits: optional([1, spendingLimitsKind]) });
 
 /** The gateway's view at the start of charging. */
 const charging = message(32, "charging", {
@@ -221,6 +240,7 @@ export const fromOwner = protocol([
   fund,
   close,
   freeze,
+  limits,
   charge,
   setup,
   setupAnswer,
@@ -241,6 +261,7 @@ export const toOwner = protocol([
   standing,
   deposit,
   closingStarted,
+  limitsKept,
   charging,
   setupStep,
   presigned,

@@ -23,6 +23,7 @@ import {
   pairedDevices,
   takeDeviceIndex,
 } from "../../owner/folder.ts";
+import { spendingLimits } from "../../owner/limits.ts";
 import { pairDevice } from "../../owner/pair.ts";
 import { concat, equal } from "../../src/bytes/bytes.ts";
 import type { ServiceFee } from "../../src/link/service-fee.ts";
@@ -85,6 +86,7 @@ async function copyToGateway(from: string, owner: string, deviceId: string, to: 
       share,
       setups: [made.setup(deviceId, "A")!, made.setup(deviceId, "B")!],
       confirmation: new Uint8Array(32).fill(7),
+      limits: spendingLimits({ ...DEFAULT_POLICY, ...to.policy }),
       ...(to.serviceFee ? { serviceFee: to.serviceFee } : {}),
     });
     cpSync(join(from, "records", deviceId), join(to.dataDir, "records", deviceId));

@@ -60,6 +60,7 @@ describe("What the gateway keeps of payments", () => {
       network: "regtest",
       table,
       fees,
+      limits: () => undefined,
       failed: (_, code) => void told.push(code),
       paid: () => void told.push("paid"),
       start: () => {

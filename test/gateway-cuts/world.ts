@@ -380,6 +380,7 @@ export class World {
           channels: powered("channels"),
           payments: powered("payments"),
           sightings: powered("sightings"),
+          limits: () => undefined,
           log: street.log.part(`${this.name}/gateway ${this.gatewayStarts}`),
           runtime,
           store,

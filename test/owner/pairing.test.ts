@@ -2,7 +2,9 @@ import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { openFileFlash } from "../../device/boards/node/flash.ts";
+import { DEFAULT_POLICY } from "../../device/identity.ts";
 import { openVault } from "../../device/vault/vault.ts";
+import { askLimits } from "../../owner/channel.ts";
 import { type DeviceInfo, readChargingState, readShare } from "../../owner/device-files.ts";
 import { deviceFolder } from "../../owner/folder.ts";
 import { pairDevice } from "../../owner/pair.ts";
@@ -86,6 +88,18 @@ describe("pairing", () => {
       expect(image).not.toContain(toHex(readShare(path).secret));
     });
 
+    test("the device's limits at the gateway, and in its flash nothing by which a thief could ask for others", async () => {
+      const { perHourMsat, perDayMsat, payees } = DEFAULT_POLICY;
+      const limits = { perPaymentMsat: 7_000_000, perHourMsat, perDayMsat, payees };
+      expect(gateway.registry.limits(info.deviceId)).toEqual(limits);
+      const image = readFileSync(join(path, "flash.bin"));
+      expect(image.includes(Buffer.from(gateway.registry.device(info.deviceId).pairing!.deviceLinkKey))).toBe(
+        true,
+      );
+      expect(image.includes(Buffer.from(info.ownerLinkKey))).toBe(false);
+      expect(image.includes(info.ownerPassword)).toBe(false);
+    });
+
     test("cold keys that follow from the words alone", () => {
       const cold = coldKeys(ownerKeysFrom(WORDS, "regtest"), info.index);
       expect(info.keys).toMatchObject(cold);
@@ -113,6 +127,24 @@ describe("pairing", () => {
       for (const secret of [pairing!.share.secret, pairing!.ownerLinkKey, pairing!.deviceLinkKey])
         expect(log).not.toContain(toHex(secret));
       expect(log).toContain(`${info.deviceId}: paired name="a car"`);
+    });
+
+    test("an owner who changes the limits at the gateway, over restarts, and is told by an old one that it can't", async () => {
+      const device = { folder, deviceId: info.deviceId };
+      const limits = {
+        perPaymentMsat: 1000,
+        perHourMsat: 2000,
+        perDayMsat: 3000,
+        payees: [info.keys.fundingKey],
+      };
+      expect(await askLimits(device, limits)).toEqual(limits);
+      await gateway.restart();
+      expect(await askLimits(device)).toEqual(limits);
+      gateway.answer = answer =>
+        answer.type === "limits"
+          ? { type: "refused", code: "message-unknown", sentence: "there is no message 20" }
+          : answer;
+      await expect(askLimits(device)).rejects.toEqual(refusal("gateway-outdated"));
     });
   });
 

@@ -77,6 +77,7 @@ class Desk {
       network: "regtest",
       table,
       fees: this.fees,
+      limits: () => undefined,
       log: createLog("info", line => void this.lines.push(line.slice(24).trim())),
       failed: (paymentHash, code, sentence) => void say({ type: "failed", paymentHash, code, sentence }),
       paid: preimage => void say({ type: "paid", preimage }),

@@ -110,6 +110,7 @@ class FeeWorld {
       network: "regtest",
       table,
       fees: this.fees,
+      limits: () => undefined,
       log: createLog("error", () => {}),
       failed: (paymentHash, code, sentence) => {
         this.codes.push(code);
