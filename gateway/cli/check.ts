@@ -70,7 +70,8 @@ async function* checksOf(
   yield ["bitcoind", checkBitcoind];
   yield ["MQTT broker", checkBroker];
   yield ["bridge", checkBridge];
-  if (existsSync(join(config.dataDir, "store"))) yield ["spending limits", checkLimits];
+  const devices = await pairedDevices(config);
+  if (devices.length > 0) yield ["spending limits", async () => checkLimits(devices)];
   for (const [name, bridge] of await formerBridges(config))
     yield [`bridge of "${name}"`, () => checkFormerBridge(bridge)];
 }
@@ -240,20 +241,30 @@ async function checkMethods(rpc: BitcoinRpc, notes: string[]): Promise<void> {
 
 // ── devices ───────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A device that was paired before gateways kept limits is held to none until its owner says some. */
-async function checkLimits(config: GatewayConfig): Promise<Found> {
-  const paired = await withStore(config, registry =>
+interface PairedDevice {
+  readonly id: string;
+  readonly name: string;
+  readonly hasLimits: boolean;
+}
+
+async function pairedDevices(config: GatewayConfig): Promise<PairedDevice[]> {
+  if (!existsSync(join(config.dataDir, "store"))) return [];
+  return withStore(config, registry =>
     registry
       .devices()
       .filter(({ state }) => state === "paired")
       .map(({ id, name }) => ({ id, name, hasLimits: registry.limits(id) !== undefined })),
   );
-  const without = paired.filter(({ hasLimits }) => !hasLimits);
+}
+
+/** A device that was paired before gateways kept limits is held to none until its owner says some. */
+function checkLimits(devices: readonly PairedDevice[]): Found {
+  const without = devices.filter(({ hasLimits }) => !hasLimits);
   return {
-    detail: `${paired.length - without.length} of ${paired.length} devices are held to those of their owners`,
+    detail: `${devices.length - without.length} of ${devices.length} devices are held to their owners'`,
     notes: without.map(
       ({ id, name }) =>
-        `"${name}" (${id}) has none here: if it is stolen, all of its money can be spent; its owner can say them with \`lngate device limits\``,
+        `"${name}" (${id}) has none here: whoever steals it can spend all of its money. Its owner can say some: lngate device limits`,
     ),
   };
 }

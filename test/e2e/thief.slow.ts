@@ -2,6 +2,7 @@
  * Somebody has the flash of a device, and nothing else; gateway and bridge are honest. The device's own limits are in that
  * flash, where nothing authenticates them: the gateway's are what holds.
  */
+import { spawn } from "node:child_process";
 import { copyFileSync, mkdtempSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
@@ -10,6 +11,7 @@ import { openFileFlash } from "../../device/boards/node/flash.ts";
 import { type Device, openDevice } from "../../device/device.ts";
 import { writeOwnersWord } from "../../device/vault/charging.ts";
 import { openVault } from "../../device/vault/vault.ts";
+import { openStore } from "../../gateway/registry.ts";
 import { askLimits } from "../../owner/channel.ts";
 import { changeGatewayLimits, changeLimits, spendingLimits } from "../../owner/limits.ts";
 import { codeOf } from "../../src/errors.ts";
@@ -62,6 +64,14 @@ function outcomeOf(device: Device, amountMsat: number, maxFeeMsat = 1_000_000): 
 
 const arrivedMsat = () => world.toll.claimed.reduce((sum, { amountMsat }) => sum + amountMsat, 0);
 
+/** Runs `lngate` to its end; what it printed. */
+function lngate(...args: readonly string[]): Promise<string> {
+  const child = spawn(process.execPath, ["dist/lngate.mjs", ...args]);
+  let out = "";
+  child.stdout.on("data", chunk => (out += chunk));
+  return new Promise(resolve => child.on("close", () => resolve(out)));
+}
+
 describe("whoever has a device's flash", () => {
   test("spends no more from its channel than the owner has told the gateway", async () => {
     const car = await world.makeCar("car", CHANNEL_SAT, { payments: 40 });
@@ -105,7 +115,7 @@ describe("whoever has a device's flash", () => {
   });
 
   test("who is the owner raises the limits in both places, and the device pays", async () => {
-    const car = await world.makeCar("owner's", CHANNEL_SAT, { payments: 20 });
+    const car = await world.makeCar("mine", CHANNEL_SAT, { payments: 20 });
     const { deviceId } = car;
     expect(await outcomeOf(car.device, MOST_MSAT)).toBe("policy-payment-limit");
     car.stop();
@@ -114,5 +124,20 @@ describe("whoever has a device's flash", () => {
     const again = await world.startCar(deviceId);
     expect(await outcomeOf(again.device, MOST_MSAT)).toBe("paid");
     again.stop();
+  });
+
+  test("finds no limits of a device that was paired before gateways kept any, until its owner says some", async () => {
+    const deviceId = await world.makeDevice("before", { payments: 0 });
+    const owner = ["--data", world.ownerFolder, "--device", deviceId];
+    const check = () => lngate("gateway", "check", "--config", world.config.file);
+    const store = openStore(world.config.dataDir);
+    store.openDB({ name: "spending-limits", encoding: "binary" }).removeSync(deviceId);
+    await store.close();
+    expect(await check()).toContain(`note    spending limits: "before" (${deviceId}) has none here`);
+    expect(await lngate("device", "status", ...owner)).toContain("LIMITS    the gateway has none");
+    await lngate("device", "limits", "--gateway", ...owner);
+    const [line] = /^ok .*spending limits: .*$/m.exec(await check()) ?? [];
+    expect(line).toMatch(/(\d+) of \1 devices/);
+    expect(await lngate("device", "status", ...owner)).not.toContain("LIMITS");
   });
 });

@@ -339,10 +339,16 @@ describe("an owner", () => {
     expect(running.out).toContain("balance   99000 sat");
     expect(running.out).toContain("at a time 9900 sat: the bridge lets no more be in flight");
     expect(running.out).toContain("network   the gateway knows no channel of the network");
+    expect(running.out).not.toContain("LIMITS");
+    // At the gateway alone, also while the device runs.
+    const stricter = await lngate(["device", "limits", "--gateway", "--max-payment", "9", ...owner]);
+    expect(stricter.out).toContain("By the device itself: not known here (it is running)\nBy the gateway:\n");
+    expect(gateway.registry.limits(deviceId)).toMatchObject({ perPaymentMsat: 9_000 });
     board.close();
     expect(jsonOf(await lngate(["device", "status", ...owner, "--json"]))).toMatchObject({
       deviceId,
       payments: 1,
+      gatewayLimits: { perPaymentMsat: 9_000, perDayMsat: 50_000_000, payees: [] },
     });
 
     expect((await lngate(["device", "close", ...owner])).out).toMatch(/being closed; it pays bcrt1q/);
