@@ -82,6 +82,9 @@ export function bitcoindChain(options: RpcOptions, patience: PatienceOptions = {
     }
   }
 
+  /** What was read of the chain for an output: from which block on, and which block is to be read next if nothing was found. */
+  const read = new Map<string, { top: string; hash: string; at: number; found: Spender | null }>();
+
   async function rawBlock(hash: string, at: number): Promise<Uint8Array> {
     try {
       return fromHex(await rpc.call<string>("getblock", [hash, 0]));
@@ -169,18 +172,30 @@ export function bitcoindChain(options: RpcOptions, patience: PatienceOptions = {
     async spender(outpoint, blocks, onProgress): Promise<Spender | null> {
       const waiting = await waitingSpender(shownTxid(outpoint.txid), outpoint.vout);
       if (waiting) return { transaction: waiting, height: null };
-      let hash = await rpc.call<string>("getbestblockhash");
-      const tip = blocks > 0 ? (await rpc.call<{ height: number }>("getblockheader", [hash])).height : 0;
+      if (blocks === 0) return null;
+      const name = `${shownTxid(outpoint.txid)}:${outpoint.vout}`;
+      const before = read.get(name);
+      const top = await rpc.call<string>("getbestblockhash");
+      const { height: tip } = await rpc.call<{ height: number }>("getblockheader", [top]);
       const lowest = Math.max(1, tip - blocks + 1);
-      // By the blocks' own links, so that a reorg in the meantime makes no gap.
-      for (let at = tip; at >= lowest; at--) {
-        onProgress?.(at, lowest);
-        const { transactions, previous } = parseBlock(await rawBlock(hash, at));
-        const found = transactions.find(each => spends(each, outpoint));
-        if (found) return { transaction: parseTransaction(found.raw.slice()), height: at };
-        hash = shownTxid(previous);
+      let [hash, at, found]: [string, number, Spender | null] = [top, tip, null];
+      try {
+        // By the blocks' own links, so that a reorg in the meantime makes no gap.
+        while (found === null && at >= lowest) {
+          if (hash === before?.top) {
+            ({ hash, at, found } = before);
+            continue;
+          }
+          onProgress?.(at, lowest);
+          const { transactions, previous } = parseBlock(await rawBlock(hash, at));
+          const spending = transactions.find(each => spends(each, outpoint));
+          if (spending) found = { transaction: parseTransaction(spending.raw.slice()), height: at };
+          [hash, at] = [shownTxid(previous), at - 1];
+        }
+      } finally {
+        read.set(name, { top, hash, at, found });
       }
-      return null;
+      return found;
     },
     async feerate(blocks) {
       const { feerate } = await rpc.call<{ feerate?: number }>("estimatesmartfee", [blocks]);

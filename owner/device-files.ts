@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import type { Network } from "../device/identity.ts";
 import { lngateError } from "../src/errors.ts";
+import { MAX_COMMITMENT_NUMBER } from "../src/lightning/shachain.ts";
 import { type Proposal, proposalKind } from "../src/link/messages.ts";
 import { decodeValue, encodeValue } from "../src/link/schema.ts";
 import type { DeviceKeys } from "../src/link/transactions.ts";
@@ -172,6 +173,8 @@ export function readHeldChannel(file: string): HeldChannel | undefined {
   } catch {
     throw json.corrupt("proposal");
   }
+  const number = json.number("number");
+  if (number > MAX_COMMITMENT_NUMBER) throw json.corrupt("number");
   return {
     deviceId: json.text("deviceId"),
     keys: {
@@ -179,7 +182,7 @@ export function readHeldChannel(file: string): HeldChannel | undefined {
       delayedPaymentBasepoint: keys.bytes("delayedPaymentBasepoint", 33),
     },
     proposal,
-    number: json.number("number"),
+    number,
   };
 }
 

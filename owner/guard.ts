@@ -6,7 +6,7 @@ import { toHex } from "../src/bytes/bytes.ts";
 import type { OwnerChain } from "./chain.ts";
 import { type Closing, howClosed } from "./punish.ts";
 import { type Collection, collect, whoClosed } from "./recover.ts";
-import { type CheckedExit, checkExit, type ExitFile } from "./recover-exit.ts";
+import { type CheckedExit, type ExitFile, examineExit } from "./recover-exit.ts";
 import type { DeviceSecrets } from "./seed.ts";
 
 /** A close that lies so deep is not looked at again, unless the chain takes it back. */
@@ -46,28 +46,37 @@ export function createGuard(options: GuardOptions): Guard {
   const over = new Map<string, Sight>();
   const searched = new Map<string, Uint8Array | null>();
 
-  async function lookAt(file: ExitFile, height: number, feeratePerKw: number): Promise<Sight> {
-    const exit = checkExit(file);
+  async function lookAt(exit: CheckedExit, height: number, feeratePerKw: number): Promise<Sight> {
+    const { file } = exit;
     const name = toHex(exit.channel.funding.txid);
     if ((await chain.output(exit.channel.funding)) !== null) {
       over.delete(name);
-      const sentences = exit.secrets === null ? [withoutSecrets(exit)] : [];
+      const sentences = [
+        ...(exit.secrets === null ? [withoutSecrets(exit)] : []),
+        ...(exit.fault === null ? [] : [exit.fault.message]),
+      ];
       return { file, closing: null, sentences, collections: [], isOver: false };
     }
     const known = over.get(name);
     if (known) return known;
     const secrets = options.secretsOf(file.keys.fundingKey);
     const closing = await howClosed({ ...options, feeratePerKw, height, secrets, searched }, exit);
-    const { penalty, standing } = closing;
+    const { penalty, standing, needsNewer } = closing;
     const remarks: string[] = [];
     const toScript = options.toScript ?? file.keys.shutdownScript;
-    const collections = (penalty?.ready ?? []).flatMap(
-      group => collect(group, toScript, feeratePerKw, remarks) ?? [],
+    const collections = (penalty?.ready ?? []).flatMap(group =>
+      collect(group, toScript, feeratePerKw, remarks),
     );
-    const isSettled = standing === "unknown" || (standing !== "waiting" && height - standing >= DEEP - 1);
+    // What was not found may come yet: a funding that was kept back, and an old state along with it.
+    const settledAt = typeof standing === "number" ? Math.max(standing, penalty?.settledAt ?? 0) : null;
+    const depth = needsNewer ? exit.channel.theirs.toLocalDelay : DEEP;
+    const isSettled = settledAt !== null && height - settledAt >= depth - 1;
+    // What is not worth its fee now may be when feerates fall.
     const isWorthless =
-      penalty && penalty.ready.length > 0 && collections.length + penalty.waiting.length === 0;
-    const isDone = !penalty || penalty.isOver || isWorthless === true;
+      collections.length + (penalty?.waiting.length ?? 0) === 0 &&
+      penalty?.isOpen === false &&
+      penalty.blocksLeft === 0;
+    const isDone = !penalty || penalty.isOver || isWorthless;
     const sight = {
       file,
       closing,
@@ -87,9 +96,32 @@ export function createGuard(options: GuardOptions): Guard {
     async look(files, feeratePerKw = options.feeratePerKw) {
       const height = await chain.height();
       const sights: Sight[] = [];
-      for (const file of files) sights.push(await lookAt(file, height, feeratePerKw));
+      for (const file of files) {
+        const exit = examined(file);
+        sights.push(exit instanceof Error ? blind(file, exit) : await lookAt(exit, height, feeratePerKw));
+      }
       return sights;
     },
+  };
+}
+
+function examined(file: ExitFile): CheckedExit | Error {
+  try {
+    return examineExit(file);
+  } catch (error) {
+    return error as Error;
+  }
+}
+
+/** An exit from which nothing can be rebuilt is no reason to leave the other channels unguarded. */
+function blind(file: ExitFile, { message }: Error): Sight {
+  const sentence = `channel ${file.index} of device ${file.deviceId} can't be guarded, its exit makes no sense (${message})`;
+  return {
+    file,
+    closing: { sentence, standing: "unknown" },
+    sentences: [sentence],
+    collections: [],
+    isOver: false,
   };
 }
 

@@ -63,6 +63,8 @@ export interface Closing {
   readonly sentence: string | null;
   /** Of the transaction that closed it; unknown: it was not found. */
   readonly standing: TransactionStanding;
+  /** It was by a state of the bridge's of which only a newer exit can tell whether it was revoked. */
+  readonly needsNewer?: boolean;
   /** Present if it was by a revoked state of the bridge's. */
   readonly penalty?: Penalty;
 }
@@ -77,6 +79,10 @@ export interface Penalty {
   /** Penalties that are published and wait for a block. */
   readonly waiting: readonly Waiting[];
   readonly remarks: readonly string[];
+  /** Something in it is not known yet: a payment of which only the bridge's claim of it would tell how to take it. */
+  readonly isOpen: boolean;
+  /** The newest block in which something of it was taken, or which it is in itself. */
+  readonly settledAt: number;
   /** False if a later look may find more to do. */
   readonly isOver: boolean;
 }
@@ -86,9 +92,11 @@ export async function howClosed(options: ClosingOptions, exit: CheckedExit): Pro
   const { chain, height: tip, secrets } = options;
   const { channel, file } = exit;
   const named = `the channel of device ${file.deviceId}`;
-  for (const { commitment } of exit.theirs) {
+  for (const { number, commitment } of exit.theirs) {
     const standing = await chain.standing(commitment.transaction);
-    if (standing !== "unknown") return { sentence: null, standing };
+    // Of a copy it may have been the newest when that was made, and be revoked since.
+    if (standing !== "unknown")
+      return file.final ? { sentence: null, standing } : unsure(exit, number, standing);
   }
   const blocks = (options.blocksBack ?? BLOCKS_BACK) + channel.theirs.toLocalDelay;
   let spender: Spender | null;
@@ -105,7 +113,7 @@ export async function howClosed(options: ClosingOptions, exit: CheckedExit): Pro
   }
   if (!spender)
     return {
-      sentence: `${named} is closed, more than ${blocks} blocks ago, or was never funded: its exit is not needed`,
+      sentence: `what closed ${named} was not found: it was closed more than ${blocks} blocks ago, or its funding is not on the chain (yet)`,
       standing: "unknown",
     };
   const { transaction, height } = spender;
@@ -114,16 +122,7 @@ export async function howClosed(options: ClosingOptions, exit: CheckedExit): Pro
   if (number === null)
     return { sentence: `${named} was closed by both sides together: its exit is not needed`, standing };
   if (isOurs(exit, number, transaction, secrets.commitmentMaster)) return { sentence: null, standing };
-  const known = exit.secrets?.count ?? 0;
-  if (number >= known)
-    return {
-      sentence: `${named} was closed by the bridge, with its state ${number}. ${
-        exit.secrets === null
-          ? "This file holds no secrets of the bridge's that could be used"
-          : `This file holds the bridge's secrets of ${known === 0 ? "no state" : `states up to ${known - 1}`}`
-      }: whether state ${number} was revoked it can't tell, nor punish it. A newer copy can, or the device's own exit; what the state pays you is listed here in any case`,
-      standing,
-    };
+  if (number >= (exit.secrets?.count ?? 0)) return unsure(exit, number, standing);
   const penalty = await penaltyFor(options, exit, number, spender, tip);
   const where = height === null ? "it waits for a block" : `it is in block ${height}`;
   const outcome =
@@ -134,6 +133,18 @@ export async function howClosed(options: ClosingOptions, exit: CheckedExit): Pro
     sentence: `the bridge published its revoked state ${number} of ${named} (${where}): ${outcome}`,
     standing,
     penalty,
+  };
+}
+
+function unsure({ file, secrets }: CheckedExit, number: number, standing: TransactionStanding): Closing {
+  const held =
+    secrets === null
+      ? "no secrets of the bridge's that could be used"
+      : `the bridge's secrets of ${secrets.count === 0 ? "no state" : `states up to ${secrets.count - 1}`}`;
+  return {
+    sentence: `the channel of device ${file.deviceId} was closed by the bridge, with its state ${number}. This file holds ${held}: whether state ${number} was revoked it can't tell, nor punish it. A newer copy can, or the device's own exit; what the state pays you \`lngate owner recover\` takes in any case`,
+    standing,
+    needsNewer: true,
   };
 }
 
@@ -183,12 +194,15 @@ async function penaltyFor(
   ].map(p2wsh);
 
   const txid = txidOf(transaction);
+  const blocksSince = height === null ? 0 : tip - height + 1;
   /** Safe is what the bridge can't take before its delay is over. */
   const safe: Claimed[] = [];
   const unsafe: Claimed[] = [];
   const payments: (Outpoint & { readonly valueSat: number; readonly script: Uint8Array })[] = [];
   const waiting: Waiting[] = [];
   const remarks: string[] = [];
+  let settledAt = height ?? 0;
+  let isMissing = false;
   /** All that is or was under the revocation key with a delay for the bridge. */
   const revocables = new Map<string, Claimed>();
   /** Penalties that wait for a block. */
@@ -196,28 +210,36 @@ async function penaltyFor(
 
   const take = async ({ txid: from, vout, valueSat }: Claimed["output"], what: string) => {
     const outpoint = { txid: from, vout };
-    if (revocables.has(nameOf(outpoint))) return;
     const claim = { what, witnessScript: revocable, secret, spend: punishToLocal };
     const claimed = { claim, output: { ...outpoint, valueSat } };
     revocables.set(nameOf(outpoint), claimed);
     const output = await chain.output(outpoint);
+    if (!output) return noteSpent(outpoint);
     // The bridge can replace a transaction of its own while that waits for a block, but not the commitment.
-    const isSafe = output !== null && (output.height !== null || equal(from, txid));
-    if (output) (isSafe ? safe : unsafe).push(claimed);
-    else await noteWaiting(outpoint);
+    const isSafe = output.height === null ? equal(from, txid) : tip + 1 < output.height + theirs.toLocalDelay;
+    (isSafe ? safe : unsafe).push(claimed);
   };
-  /** Who has spent it and waits for a block: the bridge, whose output is taken then, or a penalty of ours. */
-  const noteWaiting = async (outpoint: Outpoint): Promise<void> => {
-    const spender = await chain.spender(outpoint, 0);
-    if (!spender) return;
-    const from = txidOf(spender.transaction);
-    let isTheirs = false;
-    for (const [vout, { script, valueSat }] of spender.transaction.outputs.entries()) {
-      if (!equal(script, revocableScript)) continue;
-      isTheirs = true;
-      await take({ txid: from, vout, valueSat }, `a payment in ${named}, which the bridge has claimed`);
+  /** Who has spent it: the bridge, whose output is taken then, or a penalty of ours. */
+  const noteSpent = async (outpoint: Outpoint): Promise<void> => {
+    const spender = await chain.spender(outpoint, blocksSince);
+    if (!spender) {
+      // It has come into a block in between.
+      isMissing = true;
+      return;
     }
-    if (!isTheirs && spender.height === null) published.set(toHex(from), spender.transaction);
+    const { transaction: by, height: at } = spender;
+    settledAt = Math.max(settledAt, at ?? 0);
+    // Our signature binds each input of the bridge's to the output of the same index: what else pays this script is its own
+    // money, of which there may be more than fits into a transaction.
+    const vout = by.inputs.findIndex(input => nameOf(input) === nameOf(outpoint));
+    const got = by.outputs[vout];
+    const from = txidOf(by);
+    if (got && equal(got.script, revocableScript))
+      await take(
+        { txid: from, vout, valueSat: got.valueSat },
+        `a payment in ${named}, which the bridge has claimed`,
+      );
+    else if (at === null) published.set(toHex(from), by);
   };
 
   for (const [vout, { script, valueSat }] of transaction.outputs.entries()) {
@@ -227,11 +249,7 @@ async function penaltyFor(
   const unspent: typeof payments = [];
   for (const each of payments) {
     if (await chain.output(each)) unspent.push(each);
-    else await noteWaiting(each);
-  }
-  if (unspent.length < payments.length) {
-    for (const output of await chain.unspent([revocableScript]))
-      await take(output, `a payment in ${named}, which the bridge has claimed`);
+    else await noteSpent(each);
   }
 
   const { scripts, tries } = findScripts(options, exit, keys, unspent, height ?? tip);
@@ -266,6 +284,7 @@ async function penaltyFor(
   }
   // What the bridge can undo would take along whatever it is collected together with.
   const ready = [...(safe.length > 0 ? [safe] : []), ...unsafe.map(each => [each]), ...replaced];
+  const isOpen = unknownSat > 0 || isMissing;
   const end = height === null ? tip + theirs.toLocalDelay : height + theirs.toLocalDelay - 1;
   return {
     number,
@@ -273,7 +292,9 @@ async function penaltyFor(
     ready,
     waiting,
     remarks,
-    isOver: ready.length === 0 && waiting.length === 0 && unknownSat === 0,
+    isOpen,
+    settledAt,
+    isOver: ready.length === 0 && waiting.length === 0 && !isOpen,
   };
 }
 

@@ -183,13 +183,15 @@ export function readExit(
   return { ...data, network };
 }
 
-/** An exit's transactions, rebuilt and verified. */
+/** An exit's transactions, rebuilt. */
 export interface CheckedExit {
   readonly file: ExitFile;
+  /** `exit-invalid`, if a signature in it is not valid: it can't be published then. To punish takes none of them. */
+  readonly fault: Error | null;
   readonly channel: ChannelParameters;
   readonly keys: CommitmentKeys;
   readonly commitment: Commitment;
-  /** Ready to publish. */
+  /** Ready to publish, if there is no fault. */
   readonly transaction: ReturnType<typeof signedCommitment>;
   /** The spend of our anchor, to which any coin may be added; null while HTLCs are pending. */
   readonly anchor: ReturnType<typeof signedAnchorBump> | null;
@@ -217,10 +219,18 @@ export function needPublishable(source: ExitSource, exit: Exit): void {
  * made it so.
  */
 export function checkExit(file: ExitFile): CheckedExit {
+  const exit = examineExit(file);
+  if (exit.fault) throw exit.fault;
+  return exit;
+}
+
+/** The same, for punishing and for looking: what is not valid is in `fault`. */
+export function examineExit(file: ExitFile): CheckedExit {
   const { keys: ours, proposal, number, view } = file;
+  let fault: Error | null = null;
   const need = (holds: boolean, what: string) => {
     if (!holds)
-      throw lngateError(
+      fault ??= lngateError(
         "exit-invalid",
         `state ${number} of device ${file.deviceId} can't be published: ${what}. Have the channel closed by the gateway, and don't use this device any more`,
       );
@@ -254,20 +264,24 @@ export function checkExit(file: ExitFile): CheckedExit {
   const transaction = signedCommitment(channel, commitment, file.ownSignature, file.bridgeSignature);
   return {
     file,
+    fault,
     channel,
     keys,
     commitment,
     transaction,
     anchor: bump && signedAnchorBump(bump, file.anchorSignature!),
-    theirs: file.theirs.map(each => {
-      const theirKeys = keysAt(each.point, false);
-      return {
-        number: each.number,
-        point: each.point,
-        keys: theirKeys,
-        commitment: commitmentOf(channel, false, each.number, theirKeys, each.view),
-      };
-    }),
+    // A board without a curve takes the bridge's points as they come; with one that is none there is no commitment.
+    theirs: file.theirs
+      .filter(each => nobleCurve.isPoint(each.point))
+      .map(each => {
+        const theirKeys = keysAt(each.point, false);
+        return {
+          number: each.number,
+          point: each.point,
+          keys: theirKeys,
+          commitment: commitmentOf(channel, false, each.number, theirKeys, each.view),
+        };
+      }),
     secrets: checkedSecrets(file),
   };
 }

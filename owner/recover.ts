@@ -19,6 +19,7 @@ import { codeOf, lngateError } from "../src/errors.ts";
 import { toLocalScript, toRemoteScript } from "../src/lightning/channel.ts";
 import { type HtlcTransaction, signedHtlcTransaction } from "../src/lightning/commitment.ts";
 import { derivePrivateKey, derivePublicKey, deriveRevocationPublicKey } from "../src/lightning/keys.ts";
+import { MAX_COMMITMENT_NUMBER } from "../src/lightning/shachain.ts";
 import {
   buildSweep,
   type FoundOutput,
@@ -33,7 +34,7 @@ import { theirBasepoints } from "../src/link/transactions.ts";
 import type { ChainOutput, OwnerChain, TransactionStanding } from "./chain.ts";
 import type { HeldChannel } from "./device-files.ts";
 import { howClosed, type Penalty } from "./punish.ts";
-import { type CheckedExit, checkExit, type ExitFile } from "./recover-exit.ts";
+import { type CheckedExit, type ExitFile, examineExit } from "./recover-exit.ts";
 import type { RecoveryKeys, WalletKey } from "./recover-keys.ts";
 import type { ColdKeys } from "./seed.ts";
 
@@ -165,7 +166,7 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
   const progress = options.onProgress ?? (() => {});
   await chain.check(keys.network);
   const remarks: string[] = [];
-  const exits = newestOnly(options.exits, keys.network).map(checkExit);
+  const exits = newestOnly(options.exits, keys.network).map(examineExit);
   const kept = (options.kept ?? [])
     .filter(each => !exits.some(({ file }) => isOfOneChannel(file, each)))
     .flatMap(each => usable(each, remarks));
@@ -243,18 +244,17 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
     }
   }
 
+  // First what the bridge may take as well.
   const collections: Collection[] = [];
-  for (const [script, group] of byDestination(ready, devices, options.toScript)) {
-    const collection = collect(group, script, feeratePerKw, remarks);
-    if (collection) collections.push(collection);
-  }
   for (const { exit, penalty } of plans) {
     waiting.push(...(penalty?.waiting ?? []));
     for (const group of penalty?.ready ?? []) {
       const toScript = options.toScript ?? exit.file.keys.shutdownScript;
-      const collection = collect(group, toScript, feeratePerKw, remarks);
-      if (collection) collections.push(collection);
+      collections.push(...collect(group, toScript, feeratePerKw, remarks));
     }
+  }
+  for (const [script, group] of byDestination(ready, devices, options.toScript)) {
+    collections.push(...collect(group, script, feeratePerKw, remarks));
   }
   for (const { exit, standing } of plans) {
     if (typeof standing !== "number") continue;
@@ -281,29 +281,38 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
   return { height, feeratePerKw, exits: plans, collections, waiting, home, remarks };
 }
 
-/** Publishes what the plan says; the txids, in order. Throws `chain-refused`. */
-export async function carryOut(chain: OwnerChain, plan: RecoveryPlan): Promise<Uint8Array[]> {
-  const published: Uint8Array[] = [];
-  const publish = async (...transactions: Transaction[]) => {
-    await chain.publish(transactions);
-    published.push(...transactions.map(txidOf));
-  };
-  for (const { action, exit, standing, child } of plan.exits) {
-    if (action === "publish") {
-      await publish(exit.transaction).catch(error => {
-        if (codeOf(error) !== "chain-refused" || !exit.anchor) throw error;
-        throw lngateError(
-          "chain-refused",
-          `${(error as Error).message}. If its fee is too low for these times, name a coin of yours with --coin`,
-        );
-      });
+/**
+ * Publishes what the plan says; the txids, in order, are in `published` also where it throws. Throws `chain-refused`
+ * if something was refused, after everything else is published.
+ */
+export async function carryOut(
+  chain: OwnerChain,
+  plan: RecoveryPlan,
+  published: Uint8Array[] = [],
+): Promise<Uint8Array[]> {
+  const refusals: string[] = [];
+  const publish = async (transactions: readonly Transaction[], advice = "") => {
+    try {
+      await chain.publish(transactions);
+      published.push(...transactions.map(txidOf));
+    } catch (error) {
+      if (codeOf(error) !== "chain-refused") throw error;
+      refusals.push((error as Error).message + advice);
     }
+  };
+  // Penalties come first in the plan, and nothing here needs an exit that is published in the same run.
+  for (const { transaction } of plan.collections) await publish([transaction]);
+  for (const { action, exit, standing, child } of plan.exits) {
+    if (action === "publish")
+      await publish(
+        [exit.transaction],
+        exit.anchor ? ". If its fee is too low for these times, name a coin of yours with --coin" : "",
+      );
     if (action === "bump" && child) {
-      if (standing === "waiting") await publish(child);
-      else await publish(exit.transaction, child);
+      await publish(standing === "waiting" ? [child] : [exit.transaction, child]);
     }
   }
-  for (const { transaction } of plan.collections) await publish(transaction);
+  if (refusals.length > 0) throw lngateError("chain-refused", refusals.join("; "));
   return published;
 }
 
@@ -396,6 +405,7 @@ async function planExit(
     remarks.push(sentence ?? (await whoClosed(chain, exit)), ...(penalty?.remarks ?? []));
     return { ...own, standing, action: "replaced", ...(penalty ? { penalty } : {}) };
   }
+  if (exit.fault) throw exit.fault;
   if (!file.final) {
     if (standing === "unknown") throw notNewest(file);
     return { ...own, standing, action: "wait" };
@@ -424,10 +434,11 @@ async function planExit(
 /** An exit from the owner's folder that can't be used stops nothing else. */
 function usable(file: ExitFile, remarks: string[]): CheckedExit[] {
   try {
-    return [checkExit(file)];
+    const exit = examineExit(file);
+    if (exit.fault) remarks.push(exit.fault.message);
+    return [exit];
   } catch (error) {
-    if (codeOf(error) === undefined) throw error;
-    remarks.push((error as Error).message);
+    remarks.push(`the exit of device ${file.deviceId} can't be used: ${(error as Error).message}`);
     return [];
   }
 }
@@ -621,7 +632,8 @@ function publishedClaims(
   }
   const delay = proposal.ourDelay;
   const claims: Claim[] = [];
-  for (let at = Math.max(0, number - STATES_AROUND); at <= number + STATES_AROUND; at++) {
+  const last = Math.min(number + STATES_AROUND, MAX_COMMITMENT_NUMBER);
+  for (let at = Math.max(0, number - STATES_AROUND); at <= last; at++) {
     const point = keys.commitmentPoint(fundingKey, proposal.index, at);
     const toLocal = {
       revocation: deriveRevocationPublicKey(nobleCurve, revocation, point),
@@ -699,49 +711,59 @@ function byDestination(
   return groups;
 }
 
-/** Null, with a remark, for what is not worth its fee. */
+/** Of one transaction: nodes take none that is heavier than 400,000. */
+const MAX_INPUTS = 200;
+
+/** As many transactions as it takes. What is not worth its fee is left, with a remark. */
 export function collect(
   group: readonly Claimed[],
   toScript: Uint8Array,
   feeratePerKw: number,
   remarks: string[],
-): Collection | null {
+): Collection[] {
   const spends = group.map(({ claim, output }) => ({
     what: claim.what,
     secret: claim.secret,
     spend: claim.spend({ ...output, witnessScript: claim.witnessScript }),
   }));
   // An output that costs more than it brings would be paid for by the others.
+  const left = new Map<string, { sat: number; costSat: number }>();
   const worth = spends.filter(({ spend, what }) => {
     const costSat = Math.ceil(((41 * 4 + 2 + 73 + spend.witnessScript.length + 3) * feeratePerKw) / 1000);
     if (spend.valueSat > costSat) return true;
-    remarks.push(
-      `${spend.valueSat} sat (${what}) are not worth the fee of ${costSat} sat: left where they are`,
-    );
+    const before = left.get(what) ?? { sat: 0, costSat: 0 };
+    left.set(what, { sat: before.sat + spend.valueSat, costSat: before.costSat + costSat });
     return false;
   });
-  if (worth.length === 0) return null;
-  try {
-    const sweep = buildSweep(
-      worth.map(({ spend }) => spend),
-      toScript,
-      feeratePerKw,
-    );
-    const signatures = sweep.sighashes.map((hash, i) => nobleCurve.sign(hash, worth[i]!.secret));
-    const inSat = worth.reduce((sum, { spend }) => sum + spend.valueSat, 0);
-    return {
-      what: worth.map(({ what }) => what),
-      transaction: signedSweep(sweep, signatures),
-      inSat,
-      feeSat: sweep.feeSat,
-      outSat: inSat - sweep.feeSat,
-      toScript,
-    };
-  } catch (error) {
-    if (codeOf(error) !== "sweep-too-small") throw error;
-    remarks.push(`left where it is: ${(error as Error).message}`);
-    return null;
+  for (const [what, { sat, costSat }] of left)
+    remarks.push(`${sat} sat (${what}) are not worth the fee of ${costSat} sat: left where they are`);
+  // Anybody may have paid crumbs to a script of ours: they don't decide over what is worth something.
+  worth.sort((a, b) => b.spend.valueSat - a.spend.valueSat);
+  const collections: Collection[] = [];
+  for (let at = 0; at < worth.length; at += MAX_INPUTS) {
+    const some = worth.slice(at, at + MAX_INPUTS);
+    try {
+      const sweep = buildSweep(
+        some.map(({ spend }) => spend),
+        toScript,
+        feeratePerKw,
+      );
+      const signatures = sweep.sighashes.map((hash, i) => nobleCurve.sign(hash, some[i]!.secret));
+      const inSat = some.reduce((sum, { spend }) => sum + spend.valueSat, 0);
+      collections.push({
+        what: some.map(({ what }) => what),
+        transaction: signedSweep(sweep, signatures),
+        inSat,
+        feeSat: sweep.feeSat,
+        outSat: inSat - sweep.feeSat,
+        toScript,
+      });
+    } catch (error) {
+      if (codeOf(error) !== "sweep-too-small") throw error;
+      remarks.push(`left where it is: ${(error as Error).message}`);
+    }
   }
+  return collections;
 }
 
 /**
@@ -758,6 +780,8 @@ async function timeOuts(
   remarks: string[],
 ): Promise<Collection | null> {
   const { commitment, file, channel } = exit;
+  // Its transactions take the bridge's signatures, too.
+  if (exit.fault) return null;
   const due: { htlc: HtlcTransaction; index: number }[] = [];
   for (const [index, htlc] of commitment.htlcs.entries()) {
     const { valueSat, vout } = htlc;

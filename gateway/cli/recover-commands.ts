@@ -7,7 +7,7 @@ import { type OwnerChain, shownTxid } from "../../owner/chain.ts";
 import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
 import { esploraChain } from "../../owner/chain-esplora.ts";
 import { askFreeze } from "../../owner/channel.ts";
-import { readHeldChannel } from "../../owner/device-files.ts";
+import { type HeldChannel, readHeldChannel } from "../../owner/device-files.ts";
 import { writeFileAtomic } from "../../owner/files.ts";
 import {
   BACKUP_FILE,
@@ -120,6 +120,8 @@ async function recoverWith(
   const gap = given.number("gap", 1, 10_000) ?? DEFAULT_GAP;
   const exits = files(given, "exit").map(file => readExitFile(file, readText(file), keys));
   const kept = keptExits(given, keys);
+  const held = heldChannels(given);
+  const furtherRemarks = [...kept.remarks, ...held.remarks];
   const feerate = feerateOf(given);
   const coinText = given.text("coin");
   const keyFile = given.text("coin-key");
@@ -132,7 +134,7 @@ async function recoverWith(
     exits,
     kept: kept.exits,
     deposits: knownDeposits(given),
-    channels: filesOf(given, "channel-file", CHANNEL_FILE).map(file => there(file, readHeldChannel(file))),
+    channels: held.channels,
     gap,
     ...(feerate === undefined ? {} : { feeratePerKw: feerate }),
     ...(to === undefined ? {} : { toScript: addressScript(to, network) }),
@@ -141,18 +143,22 @@ async function recoverWith(
     onProgress: (sentence: string) => terminal.progress(sentence),
   };
   const plan = await planRecovery(options);
-  for (const line of described(plan, kept.remarks, chain, network)) terminal.say(line);
+  for (const line of described(plan, furtherRemarks, chain, network)) terminal.say(line);
   const doing = actions(plan) > 0;
   const agreed = doing && (given.flag("yes") || (await isAgreed(terminal, ask)));
-  const published = agreed ? await carryOut(chain, plan) : [];
-  if (agreed) terminal.say(`Published: ${published.map(shownTxid).join(", ")}`);
-  else if (doing) terminal.say("Nothing was published.");
+  const published: Uint8Array[] = [];
+  try {
+    if (agreed) await carryOut(chain, plan, published);
+  } finally {
+    if (published.length > 0) terminal.say(`Published: ${published.map(shownTxid).join(", ")}`);
+  }
+  if (doing && !agreed) terminal.say("Nothing was published.");
   const left = doing || isUnfinished(plan);
   if (left && (agreed || !doing))
     terminal.say("Give the same command again later: not everything is home yet.");
   terminal.result({
     ...asJson(plan, network),
-    remarks: [...plan.remarks, ...kept.remarks],
+    remarks: [...plan.remarks, ...furtherRemarks],
     published: published.map(shownTxid),
     finished: !left,
   });
@@ -289,6 +295,20 @@ function keptExits(given: Given, keys: RecoveryKeys): { exits: ExitFile[]; remar
     }
   }
   return { exits, remarks };
+}
+
+/** What gateways have said of channels, and what can't be used of it: a lie of theirs is no reason to stop. */
+function heldChannels(given: Given): { channels: HeldChannel[]; remarks: string[] } {
+  const [channels, remarks]: [HeldChannel[], string[]] = [[], []];
+  for (const file of filesOf(given, "channel-file", CHANNEL_FILE)) {
+    try {
+      channels.push(there(file, readHeldChannel(file)));
+    } catch (error) {
+      if (codeOf(error) !== "owner-corrupt") throw error;
+      remarks.push(`${file} was left out: ${(error as Error).message}`);
+    }
+  }
+  return { channels, remarks };
 }
 
 /** From the backups that are named, and from those in the owner's folder if there is one. */

@@ -63,12 +63,21 @@ With the device's folder it guards all channels that the device keeps exits of, 
     const path = () => deviceFolder(folder, chooseDevice(folder, given.text("device")));
     const isChainGiven = given.text("bitcoind") !== undefined || given.text("esplora") !== undefined;
 
+    const show = (file: ExitFile) => {
+      try {
+        tell(file, terminal);
+      } catch (error) {
+        // It can't be published; an old state of the bridge's is punished with it all the same.
+        if (!isChainGiven || codeOf(error) !== "exit-invalid") throw error;
+        terminal.note(`exit-invalid: ${(error as Error).message}`);
+      }
+    };
     if (named !== undefined) {
       if (given.text("copy") !== undefined) throw usage("--copy is made from a device, not from a file");
-      tell(read(named, readText(named)), terminal);
+      show(read(named, readText(named)));
     } else {
       const held = presentExit(path(), image, isChainGiven);
-      if (held) tell(asCopy(held), terminal);
+      if (held) show(asCopy(held));
       const copy = given.text("copy");
       if (copy !== undefined && held) writeFileAtomic(copy, writeExit(held.source, held.exit, false));
     }

@@ -11,13 +11,14 @@ import { lngateError } from "../errors.ts";
 /** 2^24; a 48-bit index is handled as two such halves, since bit operations have 32 bits. */
 const HALF = 16777216;
 const INDEX_BITS = 48;
+export const MAX_COMMITMENT_NUMBER = HALF * HALF - 1;
 
 /** The index of commitment `number`. Throws `bad-secret` for a number that has none. */
 function indexOf(number: number): number {
-  if (!(number >= 0 && number < HALF * HALF && Math.floor(number) === number)) {
+  if (!(number >= 0 && number <= MAX_COMMITMENT_NUMBER && Math.floor(number) === number)) {
     throw lngateError("bad-secret", "a commitment number out of range");
   }
-  return HALF * HALF - 1 - number;
+  return MAX_COMMITMENT_NUMBER - number;
 }
 
 function bitOf(index: number, bit: number): number {

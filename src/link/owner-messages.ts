@@ -8,6 +8,7 @@
  */
 import { concat } from "../bytes/bytes.ts";
 import { lngateError } from "../errors.ts";
+import { MAX_COMMITMENT_NUMBER } from "../lightning/shachain.ts";
 import { proposalKind } from "./messages.ts";
 import {
   bool,
@@ -209,7 +210,7 @@ const deposit = message(17, "deposit", {
 const closingStarted = message(18, "closing", {
   channel: [1, text(16)],
   closeTxid: optional([2, bytes(32)]),
-  held: optional([3, record({ proposal: [1, proposalKind], number: [2, uint(UINT53)] })]),
+  held: optional([3, record({ proposal: [1, proposalKind], number: [2, uint(MAX_COMMITMENT_NUMBER)] })]),
 });
 /** The limits to which the device is held; absent: to none, since the owner has never said. */
 const limitsKept = message(19, "limits", { limits: optional([1, spendingLimitsKind]) });

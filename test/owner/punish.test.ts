@@ -8,7 +8,7 @@ import type { Proposal, View } from "../../device/channel/state.ts";
 import { type OwnerChain, shownTxid } from "../../owner/chain.ts";
 import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
 import { esploraChain } from "../../owner/chain-esplora.ts";
-import { createGuard } from "../../owner/guard.ts";
+import { createGuard, type Sight } from "../../owner/guard.ts";
 import { howClosed } from "../../owner/punish.ts";
 import { carryOut, isUnfinished, planRecovery, type RecoveryPlan } from "../../owner/recover.ts";
 import { checkExit, type ExitFile, readExit, writeExit } from "../../owner/recover-exit.ts";
@@ -111,6 +111,17 @@ async function paid(script: Uint8Array, valueSat: number): Promise<Outpoint & { 
   return { txid: txidOf(tx), vout: tx.outputs.findIndex(each => equal(each.script, script)), valueSat };
 }
 
+/** Pays the smallest outputs that nodes relay, many of them, to this script. */
+async function crumbs(script: Uint8Array, count: number): Promise<void> {
+  const { txid, vout, valueSat } = await paid(p2wpkh(COIN.point), count * 330 + 100_000);
+  const input = { txid, vout, sequence: 0xfffffffd };
+  const outputs = Array.from({ length: count }, () => ({ valueSat: 330, script }));
+  const whole: Transaction = { version: 2, inputs: [input], outputs, locktime: 0 };
+  const hash = sighash(whole, 0, p2wpkhScriptCode(COIN.point), valueSat);
+  const witness = [witnessSignature(nobleCurve.sign(hash, COIN.secret)), COIN.point];
+  await publish({ ...whole, inputs: [{ ...input, witness }] });
+}
+
 interface Payment {
   readonly preimage: Uint8Array;
   readonly sat: number;
@@ -137,17 +148,22 @@ class Made {
   }
 
   static async open(changed: Partial<Proposal> = {}): Promise<Made> {
-    const deposit = await paid(p2wsh(depositScriptOf(ours)), DEPOSIT_SAT);
-    const made = new Made(proposalWith({ deposits: [deposit], channelSat: CHANNEL_SAT, ...changed }));
-    const funding = fundingOf(ours, made.proposal);
-    await publish(
-      signedFunding(
-        funding,
-        funding.sighashes.map(hash => nobleCurve.sign(hash, FUNDING.secret)),
-      ),
-    );
+    const made = await Made.unfunded(changed);
+    await made.fund();
     await node.mine(1);
     return made;
+  }
+
+  /** The device has signed the funding, and the gateway keeps it back. */
+  static async unfunded(changed: Partial<Proposal> = {}): Promise<Made> {
+    const deposit = await paid(p2wsh(depositScriptOf(ours)), DEPOSIT_SAT);
+    return new Made(proposalWith({ deposits: [deposit], channelSat: CHANNEL_SAT, ...changed }));
+  }
+
+  fund(): Promise<void> {
+    const funding = fundingOf(ours, this.proposal);
+    const signatures = funding.sighashes.map(hash => nobleCurve.sign(hash, FUNDING.secret));
+    return publish(signedFunding(funding, signatures));
   }
 
   view(theirSat: number, payments: readonly Payment[] = []): View {
@@ -385,6 +401,11 @@ describe("a revoked state of the bridge's", () => {
     // With the newer one it is.
     const newer = await look(bitcoind, made.file(), made.file({ number: 4 }, COUNT + 2));
     expect(newer.exits).toMatchObject([{ penalty: { number: COUNT + 1 } }]);
+    // It is published before anything that has time.
+    expect(newer.collections.map(({ what }) => what)).toEqual([
+      [expect.stringContaining("revoked state 6")],
+      ["paid by the bridge's own close of device number 0"],
+    ]);
   });
 });
 
@@ -492,9 +513,19 @@ describe("what spends an output", () => {
     const height = await node.rpc<number>("getblockcount");
     expect(await bitcoind.spender(funding, 2)).toBeNull();
     const read: number[] = [];
-    expect(await bitcoind.spender(funding, 10, at => read.push(at))).toMatchObject({ height: height - 2 });
-    expect(read).toEqual([height, height - 1, height - 2]);
+    const reading = (at: number) => read.push(at);
+    expect(await bitcoind.spender(funding, 10, reading)).toMatchObject({ height: height - 2 });
+    // Of each block it remembers what was in it.
+    expect(read).toEqual([height - 2]);
     expect(await server.spender(funding, 0)).toMatchObject({ height: height - 2 });
+    await node.mine(1);
+    expect(await bitcoind.spender(funding, 10, reading)).toMatchObject({ height: height - 2 });
+    expect(read).toEqual([height - 2, height + 1]);
+    // Not of blocks that are not in the chain any more.
+    await node.rpc("invalidateblock", [await node.rpc("getblockhash", [height - 2])]);
+    expect(await bitcoind.spender(funding, 10)).toMatchObject({ height: null });
+    await node.mine(5);
+    expect(await bitcoind.spender(funding, 10)).toMatchObject({ height: height - 2 });
   });
 });
 
@@ -509,7 +540,136 @@ describe("a chain that has pruned what closed the channel", () => {
   });
 });
 
+const guarding = (chain: OwnerChain) => createGuard({ chain, secretsOf: () => hot, feeratePerKw: 500 });
+const inSatOf = ({ collections }: Sight) => collections.map(({ inSat }) => inSat);
+
 describe("a guard", () => {
+  test("does not hold a channel for over whose funding is kept back, and comes together with the cheat", async () => {
+    const made = await Made.unfunded();
+    const file = made.file();
+    const guard = guarding(bitcoind);
+    const [early] = await guard.look([file]);
+    expect(early).toMatchObject({ closing: { standing: "unknown" }, isOver: false });
+    expect(early!.sentences.join()).toMatch(/its funding is not on the chain \(yet\)/);
+    await made.fund();
+    await made.cheat(2, made.view(90_000));
+    await node.mine(7);
+    const [late] = await guard.look([file]);
+    expect(inSatOf(late!)).toEqual([90_000]);
+  });
+
+  test.each([
+    ["by a bitcoind", () => bitcoind],
+    ["by an Esplora server", () => server],
+  ])(
+    "waits for the bridge to claim what the device has forgotten, however little the rest is worth, and for the penalty to be deep, %s",
+    async (_, chainOf) => {
+      const made = await Made.open();
+      const height = await node.rpc<number>("getblockcount");
+      const forgotten = payment("forgotten", 100_000, height + 90);
+      const file = made.file();
+      const guard = guarding(chainOf());
+      const commitment = await made.cheat(1, made.view(600, [forgotten]));
+      await node.mine(6);
+      const [seen] = await guard.look([file], 5_000);
+      expect([inSatOf(seen!), seen!.isOver]).toEqual([[], false]);
+
+      const claim = await made.claim(1, commitment, forgotten);
+      await node.mine(1);
+      const [claimed] = await guard.look([file], 1_000);
+      expect(inSatOf(claimed!)).toEqual([100_600]);
+      const before = claimed!.collections[0]!.transaction;
+      expect(before.inputs).toContainEqual(expect.objectContaining({ txid: txidOf(claim) }));
+      await bitcoind.publish([before]);
+      // It waits while feerates rise tenfold.
+      const [dearer] = await guard.look([file], 10_000);
+      expect([inSatOf(dearer!), dearer!.isOver]).toEqual([[100_000], false]);
+      await bitcoind.publish([dearer!.collections[0]!.transaction]);
+      expect(await node.rpc<string[]>("getrawmempool")).toEqual([
+        shownTxid(txidOf(dearer!.collections[0]!.transaction)),
+      ]);
+      await node.mine(5);
+      expect(await guard.look([file], 10_000)).toMatchObject([{ collections: [], isOver: false }]);
+    },
+  );
+
+  test("takes what the bridge got by cheating, and not the crumbs that it pays to the same script", async () => {
+    const made = await Made.open();
+    const height = await node.rpc<number>("getblockcount");
+    const failed = payment("said to have failed", 100_000, height + 50);
+    const commitment = await made.cheat(1, made.view(40_000, [failed]));
+    await made.claim(1, commitment, failed);
+    await node.mine(1);
+    const { script } = commitment.outputs.find(({ kind }) => kind === "to-local")!;
+    // More than nodes take the spend of.
+    await crumbs(script, 1_400);
+    await node.mine(1);
+    const [seen] = await guarding(bitcoind).look([made.file()]);
+    expect(inSatOf(seen!)).toEqual([140_000]);
+    await bitcoind.publish([seen!.collections[0]!.transaction]);
+  });
+
+  test("takes together only what the bridge can't take: not what is older than its delay", async () => {
+    const made = await Made.open({ theirDelay: 6 });
+    const height = await node.rpc<number>("getblockcount");
+    const late = payment("claimed late", 50_000, height + 300);
+    const commitment = await made.cheat(1, made.view(40_000, [late]));
+    await node.mine(2);
+    await made.claim(1, commitment, late);
+    await node.mine(2);
+    const guard = guarding(bitcoind);
+    const [before] = await guard.look([made.file()]);
+    expect(inSatOf(before!)).toEqual([90_000]);
+    await node.mine(1);
+    const [after] = await guard.look([made.file()]);
+    expect(inSatOf(after!)).toEqual([50_000, 40_000]);
+  });
+
+  test("punishes with an exit that is not valid, and guards the other channels beside one that makes no sense", async () => {
+    const made = await Made.open();
+    const file = made.file({ bridgeSignature: new Uint8Array(64).fill(1) });
+    const theirs = [{ ...file.theirs[0]!, point: new Uint8Array(33).fill(5) }];
+    const senseless = {
+      ...file,
+      index: 2,
+      proposal: { ...file.proposal, revocationBasepoint: new Uint8Array(33).fill(5) },
+    };
+    const files = [senseless, file, { ...file, theirs }];
+    const guard = guarding(bitcoind);
+    expect((await guard.look(files)).map(({ sentences }) => sentences.join())).toEqual([
+      expect.stringContaining("channel 2 of device toll2345 can't be guarded"),
+      expect.stringContaining("can't be published: the bridge's signature is not valid"),
+      expect.stringContaining("can't be published: the bridge's signature is not valid"),
+    ]);
+    // Neither does recovery publish it, where it is given or kept.
+    const final = made.file({ bridgeSignature: file.bridgeSignature }, COUNT, true);
+    await expect(look(bitcoind, final)).rejects.toMatchObject({ code: "exit-invalid" });
+    await made.cheat(4, made.view(90_000));
+    expect((await guard.look(files)).map(inSatOf)).toEqual([[], [90_000], [90_000]]);
+    expect(penaltiesIn(await look(bitcoind, final))).toEqual([90_000]);
+    const kept = [senseless, final];
+    expect(penaltiesIn(await planRecovery({ ...OPTIONS, chain: bitcoind, exits: [], kept }))).toEqual([
+      90_000,
+    ]);
+  });
+
+  test("says of a copy that it may be too old, and waits for a newer one while there is time", async () => {
+    const made = await Made.open();
+    const copy = made.file();
+    // When the copy was made, this was the bridge's newest; it has been revoked since.
+    await made.cheat(COUNT, made.view(20_000));
+    await node.mine(6);
+    const guard = guarding(bitcoind);
+    const [seen] = await guard.look([copy]);
+    expect(seen!.sentences.join()).toMatch(/with its state 5\. .* A newer copy can/);
+    expect(seen).toMatchObject({ collections: [], isOver: false });
+    const [newer] = await guard.look([made.file({}, COUNT + 1)]);
+    expect(inSatOf(newer!)).toEqual([20_000]);
+    // Of a final exit it is the newest for good.
+    const [final] = await guard.look([made.file({}, COUNT, true)]);
+    expect(final!.sentences.join()).toContain("its exit is not needed");
+  });
+
   test("sees the channel open, the cheat, the penalty that waits, and the end", async () => {
     const made = await Made.open();
     const file = made.file();
