@@ -99,7 +99,7 @@ export function connectOwner(options: ConnectionOptions): Promise<OwnerConnectio
     try {
       const whole = pieces.add(message);
       if (!whole) return;
-      const answer = toOwner.decode(whole);
+      const answer = inLines(toOwner.decode(whole));
       if (!waiting) throw lngateError("message-malformed", `"${answer.type}" answers nothing that was asked`);
       clearTimeout(timer);
       const waiter = waiting;
@@ -152,4 +152,13 @@ export function connectOwner(options: ConnectionOptions): Promise<OwnerConnectio
     opening = { resolve, reject };
     endAfter(options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS, () => unreachable("it does not answer"));
   });
+}
+
+/** What the gateway writes is shown to the owner, who reads lines: none of its texts begins one. */
+function inLines<T extends object>(answer: T): T {
+  const entries = Object.entries(answer).map(([key, value]: [string, unknown]) => [
+    key,
+    typeof value === "string" ? value.replace(/\p{Cc}/gu, "?") : value,
+  ]);
+  return Object.fromEntries(entries) as T;
 }

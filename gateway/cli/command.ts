@@ -96,7 +96,7 @@ export async function runCommandLine(
       },
       result(value) {
         endProgress();
-        if (json) io.out(`${JSON.stringify(value)}\n`);
+        if (json) io.out(`${escaped(JSON.stringify(value))}\n`);
       },
       progress(line) {
         if (!io.interactive) return;
@@ -105,7 +105,7 @@ export async function runCommandLine(
       },
       note(line) {
         endProgress();
-        io.err(`${printable(line)}\n`);
+        io.err(`${printable(inOneLine(line))}\n`);
       },
       interactive: io.interactive,
     });
@@ -125,9 +125,7 @@ export async function runCommandLine(
  */
 export function described(error: unknown): string {
   const code = codeOf(error);
-  const sentence = printable(
-    (error instanceof Error ? error.message : String(error)).replace(/\s*\n\s*/g, " "),
-  );
+  const sentence = printable(inOneLine(error instanceof Error ? error.message : String(error)));
   if (code !== undefined && /^[a-z0-9-]+$/.test(code)) return `${code}: ${sentence}`;
   const isSystem = typeof (error as { syscall?: unknown } | null)?.syscall === "string";
   const shown = lngateError(isSystem ? "system-refused" : "internal-error", sentence);
@@ -135,9 +133,22 @@ export function described(error: unknown): string {
   return `${shown.code}: ${sentence}${trace}`;
 }
 
-/** What others have written, without what would move the cursor, colour the terminal or turn the text around. */
+/** What would move the cursor, colour the terminal or turn the text around. */
+const UNPRINTABLE = /[^\P{Cc}\n\t]|\p{Bidi_Control}/gu;
+
+/** What servers answer goes into sentences of ours. */
+function inOneLine(text: string): string {
+  return text.replace(/\s*\n\s*/g, " ");
+}
+
+/** What others have written, without that. */
 function printable(text: string): string {
-  return text.replace(/[^\P{Cc}\n\t]|\p{Bidi_Control}/gu, "?");
+  return text.replace(UNPRINTABLE, "?");
+}
+
+/** The same text of JSON, with what would do that as its escapes. */
+function escaped(json: string): string {
+  return json.replace(UNPRINTABLE, each => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 function readArguments(command: Command, args: readonly string[]): Given {

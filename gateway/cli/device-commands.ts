@@ -384,7 +384,7 @@ const status: Command = {
     }
     const payments = records && paymentsFor(records);
     terminal.say(`${report.name} (${deviceId}): ${CHANNEL[report.channel] ?? report.channel}`);
-    const last = report.seen ? `, last seen ${new Date(report.seen.at * 1000).toISOString()}` : "";
+    const last = report.seen ? `, last seen ${shownTime(report.seen.at)}` : "";
     terminal.say(`  device    ${report.online ? "connected to the gateway" : `not connected${last}`}`);
     if (report.depositSat + report.depositUnconfirmedSat > 0)
       terminal.say(
@@ -418,6 +418,12 @@ const status: Command = {
     });
   },
 };
+
+/** The gateway's word, which may be of no calendar. */
+function shownTime(seconds: number): string {
+  const date = new Date(seconds * 1000);
+  return Number.isNaN(date.getTime()) ? `at ${seconds}, which is no time` : date.toISOString();
+}
 
 const close: Command = {
   name: "device close",

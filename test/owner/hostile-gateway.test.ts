@@ -1,7 +1,8 @@
 /** A gateway that was in somebody else's hands for a minute, against its owner's computer; afterwards it is honest again. */
 import { rmSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, expect, test } from "@jest/globals";
-import { described } from "../../gateway/cli/command.ts";
+import { described, runCommandLine } from "../../gateway/cli/command.ts";
+import { deviceCommands } from "../../gateway/cli/device-commands.ts";
 import { askDeposit } from "../../owner/channel.ts";
 import { chargeDevice } from "../../owner/charge.ts";
 import { readChargingState } from "../../owner/device-files.ts";
@@ -65,6 +66,33 @@ test("nor by beginning a batch with the last", async () => {
   expect(readChargingState(deviceFolder(folder, deviceId)).ends).toEqual(ends);
   gateway.answer = answer => answer;
   expect(await codeOfCharging(3)).toBe("charged");
+});
+
+/** What `device status` writes, by a gateway that changes its answer so. */
+async function statusWith(changed: object, ...more: string[]): Promise<string> {
+  gateway.answer = answer => (answer.type === "standing" ? { ...answer, ...changed } : answer);
+  let written = "";
+  const write = (text: string) => {
+    written += text;
+  };
+  const args = ["device", "status", "--data", folder, ...more];
+  await runCommandLine(deviceCommands, "", args, { out: write, err: write, interactive: false });
+  return written;
+}
+
+test("what it calls the device is no line of its own, and no JSON that paints", async () => {
+  const shown = await statusWith({ name: "car\nFUND: bcrt1qforged" });
+  expect(shown).toMatch(/^car\?FUND: bcrt1qforged \(/);
+  const json = await statusWith({ name: "car\u009b2K\u202ex" }, "--json");
+  expect(json).not.toMatch(/[\u0080-\u009f\u202e]/);
+  expect(JSON.parse(json)).toMatchObject({ name: "car?2K\u202ex" });
+});
+
+test("a time that is none does not keep its owner from seeing the rest", async () => {
+  const at = 2 ** 53 - 1;
+  const shown = await statusWith({ online: false, seen: { at, generation: at } });
+  expect(shown).toContain(`not connected, last seen at ${at}, which is no time`);
+  expect(shown).toMatch(/charged {3}for/);
 });
 
 test("what it says cannot paint the owner's terminal", async () => {
