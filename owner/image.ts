@@ -3,8 +3,12 @@
  * sign from one vault use its records twice, which gives the key away.
  *
  *     flash.bin               the vault is on this computer, which may run, charge and image it
- *     image.bin, moved.json   it is to be flashed; as often as needed, until the gateway has seen the board
+ *     image.bin, moved.json   it is to be flashed, or was; the gateway has not seen the board yet
  *     moved.json              it is in the board
+ *
+ * That the gateway has not seen the board is its word alone, and by a lie it would have an image written over what the
+ * board has signed meanwhile. So before an image is written, `moved.json` says so; from then on the flash of a board
+ * decides (`needsVault`, `takeBack`).
  *
  * What this computer forgets to check the gateway does: it signs nothing with a device whose flash is older than one
  * that was there (gateway/sightings.ts).
@@ -14,7 +18,7 @@ import { join } from "node:path";
 import { openFileFlash } from "../device/boards/node/flash.ts";
 import { memoryFlash } from "../device/vault/memory-flash.ts";
 import { openVault, type Vault } from "../device/vault/vault.ts";
-import { lngateError } from "../src/errors.ts";
+import { codeOf, lngateError } from "../src/errors.ts";
 import { type BoardName, boards } from "./boards.ts";
 import { syncFolder, writeFileAtomic } from "./files.ts";
 import { FLASH_FILE, readJson, writeJson } from "./folder.ts";
@@ -30,6 +34,8 @@ export interface Moved {
   readonly board: BoardName;
   /** How often the flash had been written when it was moved. */
   readonly generation: number;
+  /** The image may be in a board: from before it is written there (`begun`) until a tool says that it is (`done`). */
+  readonly written?: "begun" | "done";
   /** The image, while it is still on this computer; and the table of keys, where the board needs one. */
   readonly image?: string;
   readonly keys?: string;
@@ -43,9 +49,11 @@ export function movedTo(folder: string): Moved | undefined {
   if (!(board in boards)) throw json.corrupt("board");
   const there = (file: string) => (existsSync(join(folder, file)) ? join(folder, file) : undefined);
   const [image, keys] = [there(IMAGE_FILE), there(KEYS_FILE)];
+  const written = json.optional("written");
   return {
     board: board as BoardName,
     generation: json.number("generation"),
+    ...(written ? { written: written.flag("done") ? ("done" as const) : ("begun" as const) } : {}),
     ...(image === undefined ? {} : { image }),
     ...(keys === undefined ? {} : { keys }),
   };
@@ -102,6 +110,45 @@ export function makeImage(folder: string, board: BoardName): Moved & { readonly 
   return makeImage(folder, board);
 }
 
+/** Before the image is given to anything that may write it into a board, and when a tool says that it did. */
+export function noteWritten(folder: string, written: "begun" | "done"): void {
+  const moved = movedTo(folder);
+  if (!moved || moved.written === "done" || moved.written === written) return;
+  const { board, generation } = moved;
+  writeJson(join(folder, MOVED_FILE), {
+    version: 1,
+    board,
+    generation,
+    written: { done: written === "done" },
+  });
+}
+
+/**
+ * Whether the image has to be written into a board in whose flash this is now: not if the device lives there, and has moved
+ * on from the image perhaps. Throws `image-used` where it may live in another board, or may have lived in this one.
+ */
+export function needsVault(folder: string, deviceId: string, content: Uint8Array): boolean {
+  const moved = movedTo(folder);
+  const held = heldIn(content);
+  if (!moved || (held?.deviceId === deviceId && held.generation >= moved.generation)) return false;
+  if (moved.written !== "done") return true;
+  throw lngateError(
+    "image-used",
+    "this image was written into a board already, and it is not in this one: written twice it would use records twice, which gives the key away. Flash the board that has it; if that is lost, or was erased, `lngate owner freeze` ends the channel",
+  );
+}
+
+/** The device in a board's flash, and how often that was written; null if there is none. */
+function heldIn(content: Uint8Array): { readonly deviceId: string; readonly generation: number } | null {
+  try {
+    const { identity, journal } = openCopy(content);
+    return { deviceId: identity.deviceId, generation: journal.generation - 1 };
+  } catch (error) {
+    if (codeOf(error) === undefined) throw error;
+    return null;
+  }
+}
+
 /** The gateway has seen the board: the image on this computer would be an old one. */
 export function forgetImage(folder: string): void {
   for (const file of [IMAGE_FILE, KEYS_FILE]) {
@@ -114,9 +161,9 @@ export function forgetImage(folder: string): void {
 }
 
 /**
- * Makes what was read out of a board (or the image itself, that was not used) the vault of this computer again. The
+ * Makes what was read out of a board (or the image itself, if it was never written) the vault of this computer again. The
  * board must not run any more. Throws `image-wrong-device`, `image-outdated` for a flash older than `seenGeneration`,
- * the last that the gateway saw, and what `openVault` throws.
+ * the last that the gateway saw, or for the image where that was written, and what `openVault` throws.
  */
 export function takeBack(folder: string, deviceId: string, file: string, seenGeneration: number): void {
   const moved = movedTo(folder);
@@ -130,6 +177,12 @@ export function takeBack(folder: string, deviceId: string, file: string, seenGen
   const { identity, journal } = openCopy(content);
   if (identity.deviceId !== deviceId)
     throw lngateError("image-wrong-device", `${file} is the flash of device ${identity.deviceId}`);
+  // A file like the image may be a copy of it: that a board has started shows that it is what the board holds.
+  if (moved.written && journal.generation - 1 <= moved.generation)
+    throw lngateError(
+      "image-outdated",
+      `${file} is the image, or older, and the image may have been used in a board since: start the board once, read its flash out then, and take that back`,
+    );
   if (journal.generation - 1 < Math.max(seenGeneration, moved.generation))
     throw lngateError(
       "image-outdated",

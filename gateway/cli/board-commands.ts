@@ -19,7 +19,7 @@ import { type BoardName, boards, ESPRUINO_STORAGE, type Tool } from "../../owner
 import { askStatus, type DeviceReport } from "../../owner/channel.ts";
 import { espruinoStorage } from "../../owner/espruino-storage.ts";
 import { deviceFolder } from "../../owner/folder.ts";
-import { forgetImage, makeImage, movedTo, takeBack } from "../../owner/image.ts";
+import { forgetImage, makeImage, movedTo, needsVault, noteWritten, takeBack } from "../../owner/image.ts";
 import { lngateError } from "../../src/errors.ts";
 import { type Command, type Given, type Terminal, usage } from "./command.ts";
 import { DEVICE, target } from "./device-target.ts";
@@ -40,7 +40,7 @@ export const image: Command = {
   summary: "move the device into an image for a board's flash",
   help: `Moves the device from this computer into the file image.bin in its folder, as large as the board's room for it; a board that can compute no keys gets a table of them besides. It is moved, not copied: two devices with one vault use records twice, which gives the key away. From then on this computer neither runs nor charges the device. \`lngate device flash\` does this by itself.
 
-With --take-back the device comes back to this computer: from the file that was read out of the board's flash (or from image.bin itself, if no board has reported in with it). The board must not run any more.`,
+With --take-back the device comes back to this computer: from the file that was read out of the board's flash . The board must not run any more. image.bin itself comes back only while nothing can have written it anywhere: \`lngate device flash\` failed before it came to that.`,
   options: {
     ...DEVICE,
     board: BOARD,
@@ -60,6 +60,7 @@ With --take-back the device comes back to this computer: from the file that was 
     const board = boardOf(given) ?? movedTo(path)?.board;
     if (!board) throw usage("--board is missing");
     const made = makeImage(path, board);
+    noteWritten(path, "begun");
     const { vaultAddress } = boards[board];
     terminal.say(`The device is in ${made.image} now, and not on this computer any more.`);
     if (made.keys) terminal.say(`The keys of its channel for the board: ${made.keys}`);
@@ -72,11 +73,11 @@ With --take-back the device comes back to this computer: from the file that was 
 export const flash: Command = {
   name: "device flash",
   summary: "flash the device into a board, and wait until the gateway has seen it there",
-  help: `Checks the tools, moves the device into an image (see \`lngate device image\`), writes runtime, application and image into the board, and waits until the gateway has heard from it. If something fails, give the same command again: until the gateway has seen the board, nothing is lost.
+  help: `Checks the tools, moves the device into an image (see \`lngate device image\`), writes runtime, application and image into the board, and waits until the gateway has heard from it. If something fails, give the same command again, with the same board: it reads first what the board holds, and does not write the device over itself. An image that was written into a board is written into no other one.
 
 The name and password of the Wi-Fi come from a file of settings (--settings, JSON: "ssid", "password", and what else the application takes), from LNGATE_WIFI_SSID and LNGATE_WIFI_PASSWORD, or are asked for. They never become arguments of a program.
 
-moddable: builds the application with mcconfig, which puts it into the board, then writes the image with esptool. espruino: writes Espruino's Storage (all of it: what else was saved there is gone) and the image with esptool; Espruino itself has to be on the board already.`,
+moddable: builds the application with mcconfig, writes the image with esptool, then has mcconfig put the application into the board. espruino: writes Espruino's Storage (all of it: what else was saved there is gone) and the image with esptool; Espruino itself has to be on the board already.`,
   options: {
     ...DEVICE,
     board: BOARD,
@@ -97,7 +98,13 @@ moddable: builds the application with mcconfig, which puts it into the board, th
     const wait = given.number("wait", 0, 86_400) ?? WAIT_SECONDS;
     const tools = findTools(board);
     if (given.flag("dry-run")) {
-      const steps = plan(board, { port, tools, target: given.text("target"), folder: "WORK" });
+      const { build, read, write } = plan(board, {
+        port,
+        tools,
+        target: given.text("target"),
+        folder: "WORK",
+      });
+      const steps = [...build, read, ...write(true)];
       terminal.say(
         `The device is moved into ${join(path, "image.bin")}; then, in a folder WORK of this moment:`,
       );
@@ -136,9 +143,19 @@ moddable: builds the application with mcconfig, which puts it into the board, th
         const config = { ...manifest.config, ...settings };
         writeFileSync(join(work, "manifest.json"), JSON.stringify({ ...manifest, config }), { mode: 0o600 });
       }
-      for (const step of plan(board, { port, tools, target: given.text("target"), folder: work })) {
+      const { build, read, write } = plan(board, { port, tools, target: given.text("target"), folder: work });
+      const run = async (step: Step) => {
         terminal.note(`$ ${lineOf(step)}`);
         await runTool(step);
+      };
+      for (const step of [...build, read]) await run(step);
+      const isNeeded = needsVault(path, deviceId, new Uint8Array(readFileSync(join(work, HELD_FILE))));
+      noteWritten(path, isNeeded ? "begun" : "done");
+      if (!isNeeded) terminal.note("The device is in this board already: only the application is written.");
+      for (const step of write(isNeeded)) {
+        await run(step);
+        // The first of them writes the vault, if it is to be written.
+        noteWritten(path, "done");
       }
     } finally {
       rmSync(work, { recursive: true, force: true });
@@ -178,7 +195,7 @@ async function untilSeen(
     if (left <= 0)
       throw lngateError(
         "board-silent",
-        "everything was written, but the gateway has not heard from the board: watch its log (docs/boards.md), try `lngate device doctor`; the same command flashes it again",
+        "everything was written, but the gateway has not heard from the board: watch its log (docs/boards.md), try `lngate device doctor`; the same command, with the same board, writes the application again and leaves the device in it alone",
       );
     terminal.progress(`waiting for the board (${left} s) …`);
     await new Promise(resolve => setTimeout(resolve, ASK_AGAIN_MS));
@@ -229,21 +246,50 @@ function onPath(names: readonly string[]): string | undefined {
   return undefined;
 }
 
-/** The programs to run, in order. */
+/** What the board holds where the vault goes. */
+const HELD_FILE = "held.bin";
+
+interface Plan {
+  readonly build: readonly Step[];
+  /** Into HELD_FILE. The board does not start afterwards: what was read is what is there when it is written to. */
+  readonly read: Step;
+  /** The application, and before it the vault: a board does not start with an older one. */
+  write(withVault: boolean): readonly Step[];
+}
+
+/** The programs to run. */
 function plan(
   board: BoardName,
   { port, tools, target, folder }: { port: string; tools: Found; target: string | undefined; folder: string },
-): Step[] {
-  const hex = (address: number) => `0x${address.toString(16)}`;
-  const write = (...pieces: string[]): Step => ({
+): Plan {
+  const hex = (number: number) => `0x${number.toString(16)}`;
+  const { vaultAddress, vaultPages } = boards[board];
+  const esptool = (...args: string[]): Step => ({
     program: tools["esptool"]!,
-    args: ["--port", port, "--baud", "460800", "write_flash", ...pieces],
+    args: ["--port", port, "--baud", "460800", ...args],
   });
-  const vault = [hex(boards[board].vaultAddress), join(folder, "image.bin")];
-  if (board === "espruino")
-    return [write(...vault, hex(ESPRUINO_STORAGE.address), join(folder, "storage.bin"))];
-  const args = ["-m", "-p", target ?? "esp32"];
-  return [{ program: tools["mcconfig"]!, args, env: { UPLOAD_PORT: port }, folder }, write(...vault)];
+  const size = hex(vaultPages * 4096);
+  const read = esptool("--after", "no_reset", "read_flash", hex(vaultAddress), size, join(folder, HELD_FILE));
+  const vault = [hex(vaultAddress), join(folder, "image.bin")];
+  if (board === "espruino") {
+    const storage = [hex(ESPRUINO_STORAGE.address), join(folder, "storage.bin")];
+    return {
+      build: [],
+      read,
+      write: withVault => [esptool("write_flash", ...(withVault ? vault : []), ...storage)],
+    };
+  }
+  const mcconfig = (...more: string[]): Step => ({
+    program: tools["mcconfig"]!,
+    args: ["-m", "-p", target ?? "esp32", ...more],
+    env: { UPLOAD_PORT: port },
+    folder,
+  });
+  return {
+    build: [mcconfig("-t", "build")],
+    read,
+    write: withVault => [...(withVault ? [esptool("write_flash", ...vault)] : []), mcconfig()],
+  };
 }
 
 function lineOf({ program, args, env = {}, folder }: Step): string {
@@ -264,7 +310,7 @@ function runTool({ program, args, env, folder }: Step): Promise<void> {
       reject(
         lngateError(
           "flash-failed",
-          `${program} ${why}; nothing is lost. Is the board at this port, and in its bootloader (hold BOOT while it connects)? Then give the same command again`,
+          `${program} ${why}; nothing is lost. Is the board at this port, and in its bootloader (hold BOOT while it connects)? Then give the same command again, with the same board`,
         ),
       );
     child.once("error", error => failed(`could not be started (${error.message})`));

@@ -60,6 +60,14 @@ if ("${name}" === "mcconfig") fs.copyFileSync("manifest.json", "${inTools("manif
 const pieces = args.slice(args.indexOf("write_flash") + 1);
 const chip = fs.openSync("${inTools("chip")}", "a+");
 fs.closeSync(chip);
+const [at, size, out] = args.slice(args.indexOf("read_flash") + 1);
+if (args.includes("read_flash")) {
+  const content = Buffer.alloc(Number(size), 255);
+  const file = fs.openSync("${inTools("chip")}", "r");
+  fs.readSync(file, content, 0, content.length, Number(at));
+  fs.closeSync(file);
+  fs.writeFileSync(out, content);
+}
 for (let i = 0; args.includes("write_flash") && i < pieces.length; i += 2) {
   const file = fs.openSync("${inTools("chip")}", "r+");
   const bytes = fs.readFileSync(pieces[i + 1]);
@@ -156,8 +164,10 @@ test("a dry run shows the commands and does nothing", async () => {
   expect(code).toBe(0);
   expect(JSON.parse(out)).toMatchObject({
     commands: [
-      `cd WORK && UPLOAD_PORT=${port} ${inTools("mcconfig")} -m -p esp32`,
+      `cd WORK && UPLOAD_PORT=${port} ${inTools("mcconfig")} -m -p esp32 -t build`,
+      `${inTools("esptool.py")} --port ${port} --baud 460800 --after no_reset read_flash 0x300000 0x100000 WORK/held.bin`,
       `${inTools("esptool.py")} --port ${port} --baud 460800 write_flash 0x300000 WORK/image.bin`,
+      `cd WORK && UPLOAD_PORT=${port} ${inTools("mcconfig")} -m -p esp32`,
     ],
   });
   expect(existsSync(inFolder("flash.bin"))).toBe(true);
@@ -204,8 +214,14 @@ test("a flash that fails can be repeated; meanwhile this computer neither runs n
     config: { ssid: "street", password: "very secret" },
   });
   expect(JSON.stringify(calls())).not.toContain("very secret");
-  expect(calls().map(({ name }) => name)).toEqual(["mcconfig", "mcconfig", "esptool.py"]);
-  expect(calls()[1]).toMatchObject({ args: ["-m", "-p", "esp32"], port });
+  expect(calls().map(({ name }) => name)).toEqual([
+    "mcconfig",
+    "mcconfig",
+    "esptool.py",
+    "esptool.py",
+    "mcconfig",
+  ]);
+  expect(calls()[4]).toMatchObject({ args: ["-m", "-p", "esp32"], port });
 
   await pays(board.device);
   const healthy = await lngate(["doctor", "--board", "moddable", "--port", port], withTools());
