@@ -73,7 +73,7 @@ const OPENING_WAITS_FOR: ReadonlySet<string> = new Set(["deposit-missing", "brid
 /** How long a payment waits for a bridge that is away. */
 const BRIDGE_WAIT_MS = 3_000;
 /** How long a payment waits for what is in flight, where the bridge lets no more of it be. */
-const ROOM_WAIT_MS = 5_000;
+const ROOM_WAIT_MS = 10_000;
 /** How long after a payment the service fee is asked for. */
 const FEE_AFTER_MS = 1_000;
 /** Records of kind B that a payment takes on one way, there and back. */
