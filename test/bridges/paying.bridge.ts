@@ -11,6 +11,7 @@ import {
   type BridgeScene,
   MAX_FEE_MSAT,
   openChannel,
+  PAYING,
   payToll,
   startBridges,
   stopBridges,
@@ -60,7 +61,7 @@ describe.each(PAIRS.map(pair => ({ name: nameOf(pair), pair })))("$name", ({ pai
     const { toll } = scene.world;
     const invoice = await toll.invoice(amountMsat, "toll");
     const feeMsat = pair.bridge.feeMsat(amountMsat);
-    const receipt = await car.device.pay(invoice, { maxFeeMsat: MAX_FEE_MSAT });
+    const receipt = await car.device.pay(invoice, PAYING);
     arrived(amountMsat);
     expect(receipt.hash).toBe(hashOf(invoice));
     expect(toHex(sha256(fromHex(receipt.preimage)))).toBe(receipt.hash);
@@ -77,9 +78,7 @@ describe.each(PAIRS.map(pair => ({ name: nameOf(pair), pair })))("$name", ({ pai
     await untilAtRest(car);
     const amounts = [100_000, 700_000, 30_000, 555_000, 1_100_000];
     const receipts = await Promise.all(
-      amounts.map(async amountMsat =>
-        car.device.pay(await toll.invoice(amountMsat, "toll"), { maxFeeMsat: MAX_FEE_MSAT }),
-      ),
+      amounts.map(async amountMsat => car.device.pay(await toll.invoice(amountMsat, "toll"), PAYING)),
     );
     for (const [i, { hash }] of receipts.entries()) {
       const amountMsat = amounts[i]!;
@@ -90,16 +89,16 @@ describe.each(PAIRS.map(pair => ({ name: nameOf(pair), pair })))("$name", ({ pai
 
   test("an invoice that is paid already gives the same receipt, and is not paid again", async () => {
     const invoice = await scene.world.toll.invoice(400_000, "toll");
-    const first = await car.device.pay(invoice);
+    const first = await car.device.pay(invoice, PAYING);
     arrived(400_000);
-    expect(await car.device.pay(invoice)).toEqual(first);
+    expect(await car.device.pay(invoice, PAYING)).toEqual(first);
     await untilAtRest(car);
     expect(await scene.world.toll.receivedMsat(first.hash)).toBe(400_000);
   });
 
   test("a payment that the destination lets go comes back whole", async () => {
     const held = await scene.world.toll.heldInvoice(2_000_000);
-    const paying = car.device.pay(held.invoice, { maxFeeMsat: MAX_FEE_MSAT });
+    const paying = car.device.pay(held.invoice, PAYING);
     await untilHeld(held, paying);
     await held.cancel();
     await expect(paying).rejects.toMatchObject({ code: "payment-rejected" });
@@ -108,7 +107,7 @@ describe.each(PAIRS.map(pair => ({ name: nameOf(pair), pair })))("$name", ({ pai
 
   test("a payment that is held outlives a killed gateway", async () => {
     const held = await scene.world.toll.heldInvoice(2_000_000);
-    const paying = car.device.pay(held.invoice, { maxFeeMsat: MAX_FEE_MSAT });
+    const paying = car.device.pay(held.invoice, PAYING);
     await untilHeld(held, paying);
     await gateway.kill();
     gateway = await scene.world.runGatewayProgram();
@@ -120,7 +119,7 @@ describe.each(PAIRS.map(pair => ({ name: nameOf(pair), pair })))("$name", ({ pai
 
   test("…and a killed bridge", async () => {
     const held = await scene.world.toll.heldInvoice(2_000_000);
-    const paying = car.device.pay(held.invoice, { maxFeeMsat: MAX_FEE_MSAT, timeoutMs: 600_000 });
+    const paying = car.device.pay(held.invoice, PAYING);
     await untilHeld(held, paying);
     await scene.world.bridge.kill();
     await scene.world.bridge.restart();

@@ -1,6 +1,6 @@
 /** The world of test/e2e with real bridges and destinations. Gateway and bridge have feerate estimates of their own. */
 import { join } from "node:path";
-import type { Receipt } from "../../device/device.ts";
+import type { PayOptions, Receipt } from "../../device/device.ts";
 import { Estimates } from "../../scripts/nodes/estimates.ts";
 import type { HeldInvoice, RealNode } from "../../scripts/nodes/node.ts";
 import { codeOf } from "../../src/errors.ts";
@@ -27,8 +27,9 @@ export interface BridgeScene extends Scene<World<RealNode, RealNode>> {
 
 /** What both believe at first, sat/vB. */
 export const FEERATE = 4;
-/** What the payments of these tests may cost. */
+/** How the payments of these tests are made: at what cost, and without giving up, however slow the machine is. */
 export const MAX_FEE_MSAT = 5_000;
+export const PAYING: PayOptions = { maxFeeMsat: MAX_FEE_MSAT, timeoutMs: 86_400_000 };
 const CHANNEL_SAT = 10_000_000;
 const COINS_SAT = 20_000_000;
 
@@ -105,7 +106,7 @@ export async function payToll(scene: BridgeScene, { device }: Car, amountMsat: n
   for (;;) {
     try {
       const invoice = await scene.world.toll.invoice(amountMsat, "toll");
-      const receipt = await device.pay(invoice, { maxFeeMsat: MAX_FEE_MSAT });
+      const receipt = await device.pay(invoice, PAYING);
       scene.wayKnown = true;
       return receipt;
     } catch (error) {
