@@ -1192,6 +1192,8 @@ export class DeviceGateway {
   private noteStuck(): void {
     const { stuck, row } = this;
     if (stuck === null || !row) return;
+    // LDK has nothing to store for it: after a restart at once a payment would be put on top of what can't be signed.
+    if (stuck !== this.stuckSaid) this.node?.storeSoon();
     if (row.stage === "opening" || row.stage === "closing") this.leaveToBridge();
     else if (stuck !== this.stuckSaid)
       this.options.log.error(`${stuckSentence(stuck)}: \`lngate device close\` has the bridge close it`, {
