@@ -52,8 +52,8 @@ export async function isRefused(world: World, plans: readonly Plan[]): Promise<v
 /** A new feerate for the commitments, which both take over. */
 export async function changesFeerate(world: World, plans: readonly Plan[]): Promise<void> {
   const feerate = () => world.car.readOut().state.holder?.view.feeratePerKw;
-  // LDK bothers about less only when it is less than half.
-  const wanted = feerate() === 1000 ? 2500 : 1000;
+  // In one step: it never more than doubles, and LDK bothers about less only when that is half or less.
+  const wanted = feerate() === 1000 ? 2000 : 1000;
   world.planCuts(plans);
   world.changeFeerate(wanted);
   await world.until("the new feerate", async () => {
