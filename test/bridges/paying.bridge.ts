@@ -10,7 +10,6 @@ import { nameOf, PAIRS } from "./kinds.ts";
 import {
   type BridgeScene,
   MAX_FEE_MSAT,
-  openChannel,
   PAYING,
   payToll,
   startBridges,
@@ -40,7 +39,7 @@ describe.each(PAIRS.map(pair => ({ name: nameOf(pair), pair })))("$name", ({ pai
     await scene.world.deposit(deviceId, DEPOSIT_SAT);
     car = await scene.world.startCar(deviceId);
     scene.cars.push(car);
-    await scene.world.mineUntil(openChannel(car));
+    await scene.world.mineUntil(car.device.openChannel());
     await payToll(scene, car, 1_000_000);
     arrived(1_000_000);
   });

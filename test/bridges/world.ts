@@ -82,20 +82,8 @@ export async function carWith(
   const deviceId = await world.makeDevice(name, options);
   await world.deposit(deviceId, depositSat);
   const car = tracked(scene, await world.startCar(deviceId));
-  await world.mineUntil(openChannel(car));
+  await world.mineUntil(car.device.openChannel());
   return car;
-}
-
-/** Asks until it is open: LND opens none while it has not seen the block in which the deposit was confirmed. */
-export async function openChannel({ device }: Car): Promise<void> {
-  for (;;) {
-    try {
-      return await device.openChannel();
-    } catch (error) {
-      if (codeOf(error) !== "channel-refused") throw error;
-    }
-    await new Promise(resolve => setTimeout(resolve, 500));
-  }
 }
 
 /**
