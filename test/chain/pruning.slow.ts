@@ -49,17 +49,19 @@ test("blocks that are pruned: who has missed nothing goes on, who may have is na
       );
       return { hash: internal(bestblockhash), height: blocks };
     };
-    const kept = internal(await pruned.fund(await pruned.rpc("getnewaddress", ["", "bech32"]), 50_000));
-    await pruned.mine(1);
-    const spent = internal(await pruned.fund(await pruned.rpc("getnewaddress", ["", "bech32"]), 60_000));
-    await pruned.mine(1);
+    /** A coin of the wallet's that it spends for nothing else. */
+    const coinOf = async (sat: number) => {
+      const txid = await pruned.fund(await pruned.rpc("getnewaddress", ["", "bech32"]), sat);
+      await pruned.mine(1);
+      const coins = await pruned.rpc<{ txid: string; vout: number; amount: number }[]>("listunspent");
+      const { vout } = coins.find(each => each.txid === txid && Math.round(each.amount * 1e8) === sat)!;
+      await pruned.rpc("lockunspent", [false, [{ txid, vout }]]);
+      return { txid: internal(txid), vout };
+    };
+    const { txid: kept, vout: keptVout } = await coinOf(50_000);
+    const { txid: spent, vout } = await coinOf(60_000);
     const before = await point();
     const [atRest, lost] = [new Witness(before), new Witness(before)];
-    const coins = await pruned.rpc<{ txid: string; vout: number; amount: number }[]>("listunspent");
-    const coinOf = (txid: Uint8Array, sat: number) =>
-      coins.find(each => each.txid === shown(txid) && Math.round(each.amount * 1e8) === sat)!;
-    await pruned.rpc("lockunspent", [false, [{ txid: shown(kept), vout: coinOf(kept, 50_000).vout }]]);
-    const { vout } = coinOf(spent, 60_000);
     const raw = await pruned.rpc<string>("createrawtransaction", [
       [{ txid: shown(spent), vout }],
       { [await pruned.rpc<string>("getnewaddress", ["", "bech32"])]: 0.0005 },
@@ -70,7 +72,7 @@ test("blocks that are pruned: who has missed nothing goes on, who may have is na
     await pruneAll(pruned);
 
     const watching = [its.join(atRest), its.join(lost)] as const;
-    watching[0].spendOf(kept, coinOf(kept, 50_000).vout);
+    watching[0].spendOf(kept, keptVout);
     watching[0].transaction(kept);
     watching[1].spendOf(spent, vout);
     const present = new Witness(await point());
