@@ -52,6 +52,7 @@ export const GROUPS = {
     ]),
     tests: tests("device", [
       "liar",
+      "state",
       "normal",
       "machine",
       "opening",
