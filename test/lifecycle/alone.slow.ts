@@ -11,7 +11,7 @@ import { FLASH_FILE, openOwner } from "../../owner/folder.ts";
 import { carryOut } from "../../owner/recover.ts";
 import { checkExit, readExit } from "../../owner/recover-exit.ts";
 import { recoveryKeys } from "../../owner/recover-keys.ts";
-import { takeExitFromImage, takeExitFromText } from "../../owner/watch.ts";
+import { lookAtExit, takeExitFromImage, takeExitFromText } from "../../owner/watch.ts";
 import { Program } from "../../scripts/processes.ts";
 import { txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
 import { toDevice } from "../../src/link/messages.ts";
@@ -46,6 +46,39 @@ beforeAll(async () => {
   ledger = new Ledger(scene.world);
 });
 afterAll(() => stopScene(scene));
+
+describe("the gateway vanishes", () => {
+  test("the newest state brings everything home, to the satoshi", async () => {
+    const { world } = scene;
+    const car = await carOf(scene, "vanished", DEPOSIT_SAT);
+    const { deviceId } = car;
+    const paidMsat = await payTolls(scene, car, [1_500_000, 354_000, 20_000]);
+    await untilSilent(car);
+    // A copy that is looked at while the device works is good for nothing else.
+    const copy = sealed(scene.words, lookAtExit(world.folderOf(deviceId)), false);
+    expect(copy).toMatchObject({ final: false });
+    await expect(look(scene, { exits: [copy] })).rejects.toMatchObject({ code: "exit-not-newest" });
+    car.stop();
+    await world.stopGateway();
+
+    const exit = exitOf(scene, deviceId);
+    const txids = await recoverAll(scene, { exits: [exit] });
+    expect(txids).toHaveLength(2);
+    const [commitment, sweep] = txids as [string, string];
+    const funding = (await ledger.transaction(commitment)).vin[0]!.txid;
+    const fees = [funding, commitment, sweep].map(txid => ledger.feeOf(txid));
+    const [fundingFee, exitFee, sweepFee] = (await Promise.all(fees)) as [number, number, number];
+    const home = await ledger.unspentSat([homeScript(scene, deviceId)]);
+    const bridgeSat = Math.floor(paidMsat / 1000);
+    const anchorsSat = 660;
+    process.stdout.write(
+      `vanished: ${DEPOSIT_SAT} = ${home} home + ${bridgeSat} paid + ${fundingFee} funding fee + ${exitFee} exit fee + ${anchorsSat} anchors + ${sweepFee} sweep fee\n`,
+    );
+    expect(home).toBe(DEPOSIT_SAT - bridgeSat - fundingFee - exitFee - anchorsSat - sweepFee);
+    expect(copy.number).toBe(exit.number);
+    await world.startGateway();
+  });
+});
 
 describe("a board, which writes no files", () => {
   test("prints its last state, and an image of its flash is good for no other; it comes home, to the satoshi", async () => {

@@ -26,10 +26,7 @@ beforeAll(async () => {
   charged = await Charged.start();
   ({ gateway, folder, info, path } = charged);
 });
-afterEach(() => {
-  gateway.question = question => question;
-  gateway.answer = answer => answer;
-});
+afterEach(() => gateway.behave());
 afterAll(() => charged.stop());
 
 const refusal = (code: string) => expect.objectContaining({ code });

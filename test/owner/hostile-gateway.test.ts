@@ -22,9 +22,7 @@ beforeAll(async () => {
   folder = newOwner();
   ({ deviceId } = await pairDevice({ folder, code: gateway.invite() }));
 });
-afterEach(() => {
-  gateway.answer = answer => answer;
-});
+afterEach(() => gateway.behave());
 afterAll(async () => {
   await gateway.stop();
   rmSync(folder, { recursive: true });

@@ -27,12 +27,7 @@ function owner(): string {
 beforeAll(async () => {
   gateway = await startGatewayHalf();
 });
-afterEach(() => {
-  gateway.question = question => question;
-  gateway.answer = answer => answer;
-  gateway.ahead = 0;
-  gateway.serviceFee = undefined;
-});
+afterEach(() => gateway.behave());
 afterAll(async () => {
   await gateway.stop();
   for (const folder of folders) rmSync(folder, { recursive: true });

@@ -1,6 +1,8 @@
-/** Charging breaks off at each message there is, and goes on. */
+/** Charging that breaks off at each message there is, or in which a check fails, and goes on. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
-import { readChargingState, writeChargingState } from "../../owner/device-files.ts";
+import { askStatus } from "../../owner/channel.ts";
+import { recordsInFlash } from "../../owner/charge.ts";
+import { readChargingState, readShare, writeChargingState } from "../../owner/device-files.ts";
 import type { FromOwner, ToOwner } from "../../src/link/owner-messages.ts";
 import { Charged } from "./charged.ts";
 import { cutOnce, type GatewayHalf } from "./gateway-half.ts";
@@ -12,10 +14,7 @@ beforeAll(async () => {
   charged = await Charged.start();
   ({ gateway } = charged);
 });
-afterEach(() => {
-  gateway.question = question => question;
-  gateway.answer = answer => answer;
-});
+afterEach(() => gateway.behave());
 afterAll(() => charged.stop());
 
 const refusal = (code: string) => expect.objectContaining({ code });
@@ -131,5 +130,85 @@ describe("charging that is interrupted", () => {
   test("in the end every pair of records signs under the shared key, in both directions", () => {
     expect(charged.inFlash("A").size).toBeGreaterThan(24);
     charged.expectAllToSign();
+  });
+});
+
+describe("a check that fails while presigning", () => {
+  const flip = (bytes: Uint8Array, at: number) => bytes.map((byte, i) => (i === at ? byte ^ 1 : byte));
+  const standings = () => [
+    readChargingState(charged.path).standing,
+    gateway.registry.standing(charged.info.deviceId),
+  ];
+
+  test("on the owner's side destroys the transfers on both; only the owner's word makes new ones", async () => {
+    const before = recordsInFlash(charged.path);
+    gateway.answer = answer =>
+      answer.type === "presigned" && answer.step === "S2"
+        ? { ...answer, body: flip(answer.body, 100) }
+        : answer;
+    const target = charged.further();
+    await expect(charged.charge(target)).rejects.toEqual(refusal("threshold-multiplication-check"));
+    gateway.answer = answer => answer;
+    for (const standing of standings()) expect(standing).toMatchObject({ resets: 1, awaitingOwner: true });
+    expect(readChargingState(charged.path).setups.A).toBeUndefined();
+    expect(gateway.registry.setup(charged.info.deviceId, "A")).toBeUndefined();
+    expect(readChargingState(charged.path).setups.B).toBeDefined();
+    expect((await askStatus({ folder: charged.folder, deviceId: charged.info.deviceId })).trouble).toBe(
+      "awaiting-owner",
+    );
+
+    await expect(charged.charge(target)).rejects.toEqual(refusal("threshold-awaiting-owner"));
+    expect(await charged.charge(target, { confirmReset: true })).toMatchObject({ interrupted: false });
+    expect(charged.onGateway("A")).toEqual(
+      expect.arrayContaining([...charged.inFlash("A").keys()].slice(before.A)),
+    );
+    for (const standing of standings()) expect(standing).toMatchObject({ resets: 1, awaitingOwner: false });
+  });
+
+  test("of the MACs ends the run and kind B's transfers on both, and nothing of the batch is installed", async () => {
+    const [ids, held] = [[...charged.inFlash("B").keys()], charged.onGateway("B")];
+    const { alpha } = readChargingState(charged.path).run!;
+    gateway.answer = answer =>
+      answer.type === "presigned" && answer.step === "S5"
+        ? { ...answer, body: flip(answer.body, 33) }
+        : answer;
+    const target = charged.further();
+    await expect(charged.charge(target)).rejects.toEqual(refusal("threshold-mac-check"));
+    gateway.answer = answer => answer;
+    for (const standing of standings()) expect(standing).toMatchObject({ resets: 2, awaitingOwner: true });
+    expect(readChargingState(charged.path).run).toBeUndefined();
+    expect(gateway.registry.run(charged.info.deviceId)).toBeUndefined();
+    expect(readChargingState(charged.path).setups.B).toBeUndefined();
+    expect(gateway.registry.setup(charged.info.deviceId, "B")).toBeUndefined();
+    expect(readChargingState(charged.path).setups.A).toBeDefined();
+    expect([...charged.inFlash("B").keys()]).toEqual(ids);
+    expect(charged.onGateway("B")).toEqual(held);
+
+    await expect(charged.charge(target)).rejects.toEqual(refusal("threshold-awaiting-owner"));
+    expect(await charged.charge(target, { confirmReset: true })).toMatchObject({ interrupted: false });
+    expect(readChargingState(charged.path).run!.alpha).not.toBe(alpha);
+    const added = [...charged.inFlash("B").keys()].slice(ids.length);
+    expect(added.length).toBeGreaterThan(0);
+    expect(charged.onGateway("B")).toEqual([...held, ...added]);
+  });
+
+  test("on the gateway's side does the same, and the third time the key is locked", async () => {
+    const twice = { ...gateway.registry.standing(charged.info.deviceId), resets: 2 };
+    gateway.registry.putStanding(charged.info.deviceId, twice);
+    gateway.question = question =>
+      question.type === "presign-step" && question.step === "S1"
+        ? { ...question, body: flip(question.body, 100) }
+        : question;
+    const target = charged.further();
+    await expect(charged.charge(target)).rejects.toEqual(refusal("threshold-extension-check"));
+    gateway.question = question => question;
+    expect(gateway.registry.standing(charged.info.deviceId)).toMatchObject({ resets: 3, locked: true });
+    expect(gateway.locked).toEqual([charged.info.deviceId]);
+    expect(readChargingState(charged.path).setups.A).toBeUndefined();
+    await expect(charged.charge(target, { confirmReset: true })).rejects.toEqual(refusal("threshold-locked"));
+    expect((await askStatus({ folder: charged.folder, deviceId: charged.info.deviceId })).trouble).toBe(
+      "locked",
+    );
+    expect(readShare(charged.path).epoch).toBe(0);
   });
 });
