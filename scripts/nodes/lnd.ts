@@ -140,6 +140,8 @@ export class LndNode implements RealNode {
   private async request(method: string, path: string, body?: object): Promise<Response> {
     const answer = await fetch(`http://127.0.0.1:${this.restPort}${path}`, {
       method,
+      // LND closes a connection on which a stream was left, and with it what is asked on it next.
+      headers: { connection: "close" },
       ...(body ? { body: JSON.stringify(body) } : {}),
     });
     if (!answer.ok) throw this.refused(path, await answer.text());
