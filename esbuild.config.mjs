@@ -6,10 +6,10 @@ import { build } from "esbuild";
 
 /** Program in dist/ -> its entry point. */
 const programs = {
-  lngate: "gateway/cli/main.ts",
+  lngate: "scripts/lngate.ts",
   "gateway-thread": "gateway/gateway-thread.ts",
-  "store-check": "gateway/store-check.ts",
-  "threshold-worker": "gateway/charging-worker.ts",
+  "store-check": "gateway/store/store-check.ts",
+  "threshold-worker": "gateway/owner/threshold-worker.ts",
   demo: "scripts/demo.ts",
   bench: "scripts/bench.ts",
   peer: "scripts/peer.ts",

@@ -149,12 +149,12 @@ const ENGINE_NAMES = [
 
 /** Where there is no curve and no BigInt. */
 const CURVELESS = {
-  "src/bytes/scalar.ts": "src/bytes/scalar-limbs.ts",
+  "src/crypto/scalar.ts": "src/crypto/scalar-limbs.ts",
   "device/derived-keys.ts": "device/boards/no-derived-keys.ts",
 };
 const MODDABLE_PORTS = {
-  "src/bytes/hash.ts": "device/boards/moddable/hash.ts",
-  "src/bytes/group-bigint.ts": "device/boards/moddable/group.ts",
+  "src/crypto/hash.ts": "device/boards/moddable/hash.ts",
+  "src/crypto/group-bigint.ts": "device/boards/moddable/group.ts",
 };
 const MODDABLE = {
   entry: "device/boards/moddable/board.ts",
@@ -170,7 +170,7 @@ const targets = [
     format: "iife",
     isModule: true,
     es5: true,
-    ports: { ...CURVELESS, "src/bytes/hash.ts": "device/boards/espruino/hash.ts" },
+    ports: { ...CURVELESS, "src/crypto/hash.ts": "device/boards/espruino/hash.ts" },
     names: ["openBoard", "exports", ...namesDeclaredIn(`${root}device/boards/espruino/platform.d.ts`)],
     copies: ["app.js"],
   },
@@ -194,13 +194,13 @@ const targets = [
     ...MODDABLE,
     out: "measured/moddable-without-curve.js",
     budget: 24000,
-    ports: { ...MODDABLE_PORTS, "src/bytes/curve-bigint.ts": "device/boards/no-curve.ts" },
+    ports: { ...MODDABLE_PORTS, "src/crypto/curve-bigint.ts": "device/boards/no-curve.ts" },
   },
   {
     entry: "scripts/engines/boards/xs.ts",
     out: "engines/xs.js",
     format: "iife",
-    ports: { "src/bytes/hash.ts": "scripts/engines/boards/xs-hash.ts" },
+    ports: { "src/crypto/hash.ts": "scripts/engines/boards/xs-hash.ts" },
     names: ENGINE_NAMES,
   },
   {
@@ -223,7 +223,7 @@ const targets = [
     onlyEs5: true,
     ports: {
       ...CURVELESS,
-      "src/bytes/hash.ts": "scripts/engines/boards/es5-hash.ts",
+      "src/crypto/hash.ts": "scripts/engines/boards/es5-hash.ts",
     },
     names: ENGINE_NAMES,
   },

@@ -1,5 +1,5 @@
 /** What the core needs of a board: one adapter each in boards/. The core knows no platform but through this. */
-import type { PublicCurve } from "../src/bytes/curve.ts";
+import type { PublicCurve } from "../src/crypto/curve.ts";
 import type { LinkCrypto } from "../src/link/envelope.ts";
 import type { KeySource } from "./channel/context.ts";
 import type { Vault } from "./vault/vault.ts";

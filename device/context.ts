@@ -1,8 +1,8 @@
 /** What the channel's state machine may use of a board. */
 import { ascii, concat, u32be } from "../src/bytes/bytes.ts";
-import { hmacSha256 } from "../src/bytes/hash.ts";
+import { channelOf } from "../src/channel/transactions.ts";
+import { hmacSha256 } from "../src/crypto/hash.ts";
 import { BRANCH_COMMITMENTS, branchSecret, commitmentBranch } from "../src/lightning/shachain.ts";
-import { channelOf } from "../src/link/transactions.ts";
 import type { Board } from "./board.ts";
 import type { Context } from "./channel/context.ts";
 import type { Proposal } from "./channel/state.ts";

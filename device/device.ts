@@ -6,12 +6,12 @@
  *     device.connect().then(() => device.pay(invoice, { maxFeeMsat: 3000 })).then(receipt => openTheGate());
  */
 import { equal, toHex } from "../src/bytes/bytes.ts";
+import { serviceFeeMsat } from "../src/channel/service-fee.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { checkPayable, decodeInvoice, type Invoice } from "../src/lightning/bolt11.ts";
-import { type Step, type ToDevice, type ToGateway, toDevice, toGateway } from "../src/link/messages.ts";
-import { serviceFeeMsat } from "../src/link/service-fee.ts";
 import { type LinkEffect, linkClient } from "../src/link/session.ts";
 import { linkTopic } from "../src/link/topics.ts";
+import { type Step, type ToDevice, type ToGateway, toDevice, toGateway } from "../src/messages/device.ts";
 import type { Board, MqttConnection } from "./board.ts";
 import type { Effect } from "./channel/context.ts";
 import { latestChannel } from "./channel/exiting.ts";

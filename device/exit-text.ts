@@ -8,8 +8,8 @@
  * made by somebody else is noticed.
  */
 import { ascii, concat, toHex } from "../src/bytes/bytes.ts";
-import { hmacSha256 } from "../src/bytes/hash.ts";
-import { bytesUpTo, encodeValue, list, record, text, UINT16, uint } from "../src/link/schema.ts";
+import { bytesUpTo, encodeValue, list, record, text, UINT16, uint } from "../src/bytes/schema.ts";
+import { hmacSha256 } from "../src/crypto/hash.ts";
 import { KEY, MAX_SECRETS } from "./channel/state.ts";
 import type { DeviceIdentity } from "./identity.ts";
 import type { Journal } from "./vault/journal.ts";

@@ -2,7 +2,7 @@
  * Who a device is: what pairing makes on the owner's computer and writes into the device's flash, once.
  * Everything here is fixed for the life of a pairing; what changes lives in the channel's state.
  */
-import type { ServiceFee } from "../src/link/service-fee.ts";
+import type { ServiceFee } from "../src/channel/service-fee.ts";
 
 export type Network = "mainnet" | "testnet" | "signet" | "regtest";
 

@@ -1,6 +1,6 @@
 /**
  * Points and keys for a board without a curve: a table that the owner's computer made for the open channel
- * (owner/key-table.ts), and for the bridge's commitments the gateway's word. Our own keys never come from the gateway.
+ * (owner/board/key-table.ts), and for the bridge's commitments the gateway's word. Our own keys never come from the gateway.
  *
  *     header   magic 4 | channel 4 | first number 4 | count 4 | channel's hash 8
  *     entry    point 33 | revocation 33 | delayed 33 | our HTLC key 33 | the bridge's 33 | hash of these 3
@@ -8,11 +8,11 @@
  * Numbers are big-endian, hashes the first bytes of SHA-256, that of the channel over its proposal.
  */
 import { equal } from "../src/bytes/bytes.ts";
-import { sha256 } from "../src/bytes/hash.ts";
+import { encodeValue } from "../src/bytes/schema.ts";
+import { sha256 } from "../src/crypto/hash.ts";
 import { lngateError } from "../src/errors.ts";
 import type { CommitmentKeys } from "../src/lightning/keys.ts";
-import { type Proposal, proposalKind } from "../src/link/messages.ts";
-import { encodeValue } from "../src/link/schema.ts";
+import { type Proposal, proposalKind } from "../src/messages/device.ts";
 import type { KeySource } from "./channel/context.ts";
 import { shortHash, u32At } from "./vault/flash.ts";
 

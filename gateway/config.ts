@@ -9,11 +9,11 @@ import { dirname, isAbsolute, join, resolve } from "node:path";
 import type { Network } from "../device/identity.ts";
 import { addressScript } from "../src/bitcoin/address.ts";
 import { fromHex } from "../src/bytes/bytes.ts";
-import { nobleCurve } from "../src/bytes/curve.ts";
+import { MAX_RATE_PPM, type ServiceFee, serviceFeeFault } from "../src/channel/service-fee.ts";
+import { nobleCurve } from "../src/crypto/curve.ts";
 import { lngateError } from "../src/errors.ts";
-import { MAX_RATE_PPM, type ServiceFee, serviceFeeFault } from "../src/link/service-fee.ts";
 
-/** Where bitcoind listens and how to log in; what gateway/chain/rpc.ts takes. */
+/** Where bitcoind listens and how to log in; what src/node/bitcoind-rpc.ts takes. */
 export interface BitcoindConfig {
   readonly url: string;
   readonly cookieFile?: string;

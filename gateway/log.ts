@@ -3,7 +3,7 @@
  * to a command's result). Never a secret, an invoice or a preimage in it.
  */
 
-import { writeText } from "./streams.ts";
+import { writeText } from "../src/node/streams.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 

@@ -10,7 +10,7 @@ import { lngateError } from "../src/errors.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { FromThread, ThreadData, ToThread } from "./gateway-thread.ts";
 import { createLog } from "./log.ts";
-import { needReadableStore } from "./store-file.ts";
+import { needReadableStore } from "./store/store-file.ts";
 
 /** How long an orderly end may take. What is stored is consistent without it. */
 const STOP_MS = 10_000;

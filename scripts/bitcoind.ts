@@ -6,8 +6,8 @@ import { randomBytes } from "node:crypto";
 import { accessSync, constants, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
-import { type BitcoinRpc, connectRpc, type RpcOptions } from "../gateway/chain/rpc.ts";
 import { lngateError } from "../src/errors.ts";
+import { type BitcoinRpc, connectRpc, type RpcOptions } from "../src/node/bitcoind-rpc.ts";
 import { debianProgram, type Program } from "./debian.ts";
 import { reservePort } from "./ports.ts";
 

@@ -9,7 +9,6 @@ import { join } from "node:path";
 import * as ldk from "lightningdevkit";
 import { type Database, open, type RootDatabase } from "lmdb";
 import { type Chain, createChain } from "../gateway/chain/chain.ts";
-import { type BitcoinRpc, connectRpc, type RpcOptions } from "../gateway/chain/rpc.ts";
 import { LightningNode, type NodeOptions, type NodeStore, type Peer } from "../gateway/lightning/node.ts";
 import { type LightningRuntime, startRuntime } from "../gateway/lightning/runtime.ts";
 import { openNodeStore } from "../gateway/lightning/store.ts";
@@ -17,9 +16,10 @@ import type { Log } from "../gateway/log.ts";
 import type { Network } from "../src/bitcoin/address.ts";
 import { parseTransaction, txidOf } from "../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../src/bytes/bytes.ts";
-import { nobleCurve } from "../src/bytes/curve.ts";
+import { nobleCurve } from "../src/crypto/curve.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { decodeInvoice } from "../src/lightning/bolt11.ts";
+import { type BitcoinRpc, connectRpc, type RpcOptions } from "../src/node/bitcoind-rpc.ts";
 import { reservePort } from "./ports.ts";
 
 export interface PlainPeerOptions {

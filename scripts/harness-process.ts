@@ -2,8 +2,8 @@
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
-import type { RpcOptions } from "../gateway/chain/rpc.ts";
 import { lngateError } from "../src/errors.ts";
+import type { RpcOptions } from "../src/node/bitcoind-rpc.ts";
 import type { Paid, PeerChannel, PeerEvent } from "./harness-peer.ts";
 
 export interface PeerProcessOptions {

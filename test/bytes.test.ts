@@ -1,7 +1,7 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { concat, equal, fromHex, toHex } from "../src/bytes/bytes.ts";
-import { hmacSha256, ripemd160, sha256 } from "../src/bytes/hash.ts";
+import { hmacSha256, ripemd160, sha256 } from "../src/crypto/hash.ts";
 
 describe("bytes", () => {
   test("hex goes there and back", () => {

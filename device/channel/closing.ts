@@ -1,7 +1,7 @@
 /** Mutual close (BOLT #2, closing_signed): pays the owner's script, and no commitment is signed or revoked after it. */
 import { equal } from "../../src/bytes/bytes.ts";
-import type { Step } from "../../src/link/messages.ts";
-import { closingSighash } from "../../src/link/transactions.ts";
+import { closingSighash } from "../../src/channel/transactions.ts";
+import type { Step } from "../../src/messages/device.ts";
 import type { Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { settleBooks } from "./normal.ts";

@@ -7,11 +7,11 @@
 import { sighash } from "../../src/bitcoin/sighash.ts";
 import { txidOf } from "../../src/bitcoin/transaction.ts";
 import { equal } from "../../src/bytes/bytes.ts";
-import { isValidScalar } from "../../src/bytes/scalar.ts";
+import { isValidScalar } from "../../src/crypto/scalar.ts";
 import { lngateError } from "../../src/errors.ts";
 import { htlcScript, toLocalScript } from "../../src/lightning/channel.ts";
 import { derivePrivateKey, deriveRevocationPrivateKey } from "../../src/lightning/keys.ts";
-import type { Step } from "../../src/link/messages.ts";
+import type { Step } from "../../src/messages/device.ts";
 import { signWithNonce } from "../../src/threshold/online.ts";
 import { needPresent, needRecords, takeRecord, type Work } from "./context.ts";
 import { demand } from "./demand.ts";

@@ -1,9 +1,9 @@
 /** What a transition may look at besides the state, and what it leaves to be done. */
-import type { PublicCurve } from "../../src/bytes/curve.ts";
+import type { PublicCurve } from "../../src/crypto/curve.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { ChannelParameters } from "../../src/lightning/channel.ts";
 import type { CommitmentKeys } from "../../src/lightning/keys.ts";
-import type { Stepped, ToGateway } from "../../src/link/messages.ts";
+import type { Stepped, ToGateway } from "../../src/messages/device.ts";
 import type { DeviceIdentity } from "../identity.ts";
 import { RECORD_KINDS, type RecordBank } from "../vault/records.ts";
 import type { Change, ChannelState, Cursors, Payment, Proposal, RecordKind } from "./state.ts";

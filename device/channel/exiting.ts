@@ -3,9 +3,9 @@
  * signed or revoked any more: a revoked exit, published, would give the bridge everything.
  */
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
+import { anchorOf, channelOf, commitmentOf, type DeviceKeys } from "../../src/channel/transactions.ts";
 import { signedAnchorBump, signedCommitment } from "../../src/lightning/commitment.ts";
 import type { SecretStore } from "../../src/lightning/shachain.ts";
-import { anchorOf, channelOf, commitmentOf, type DeviceKeys } from "../../src/link/transactions.ts";
 import { type KeySource, needPresent, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { type ChannelState, type Counterparty, type Proposal, secretStore, type View } from "./state.ts";

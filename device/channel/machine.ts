@@ -4,7 +4,7 @@
  * any two of them.
  */
 import { codeOf, lngateError } from "../../src/errors.ts";
-import type { Step, Stepped, ToDevice, ToGateway } from "../../src/link/messages.ts";
+import type { Step, Stepped, ToDevice, ToGateway } from "../../src/messages/device.ts";
 import { RECORD_KINDS } from "../vault/records.ts";
 import { takeClose, takeEnd } from "./closing.ts";
 import { collect, leave } from "./collecting.ts";

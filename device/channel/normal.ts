@@ -3,15 +3,15 @@
  * BOLT #2, "Normal Operation"; the order is exit before revoke, revoke before the next signature.
  */
 import { equal } from "../../src/bytes/bytes.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
-import { isValidScalar } from "../../src/bytes/scalar.ts";
+import { encodeValue } from "../../src/bytes/schema.ts";
+import { serviceFeeMsat } from "../../src/channel/service-fee.ts";
+import { anchorSighash, commitmentOf } from "../../src/channel/transactions.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
+import { isValidScalar } from "../../src/crypto/scalar.ts";
 import { lngateError } from "../../src/errors.ts";
 import { addSecret } from "../../src/lightning/shachain.ts";
-import type { Step } from "../../src/link/messages.ts";
-import { viewKind } from "../../src/link/messages.ts";
-import { encodeValue } from "../../src/link/schema.ts";
-import { serviceFeeMsat } from "../../src/link/service-fee.ts";
-import { anchorSighash, commitmentOf } from "../../src/link/transactions.ts";
+import type { Step } from "../../src/messages/device.ts";
+import { viewKind } from "../../src/messages/device.ts";
 import { needPresent, needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { CHANNEL_ENDED, CLOSING_RECORDS, mostDue, recordsFor } from "./paying.ts";

@@ -3,9 +3,9 @@
  * an exit: the bridge's commitment 0, then our own commitment 0 completely signed, then the funding transaction.
  */
 import { equal } from "../../src/bytes/bytes.ts";
-import { proposalKind } from "../../src/link/messages.ts";
-import { encodeValue } from "../../src/link/schema.ts";
-import { fundingOf } from "../../src/link/transactions.ts";
+import { encodeValue } from "../../src/bytes/schema.ts";
+import { fundingOf } from "../../src/channel/transactions.ts";
+import { proposalKind } from "../../src/messages/device.ts";
 import { needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { recordsFor } from "./paying.ts";

@@ -3,10 +3,10 @@
  * what is owed for the gateway's service, out of what was kept aside for it.
  */
 import { concat, equal, readBE, u32be } from "../../src/bytes/bytes.ts";
+import { serviceFeeMsat } from "../../src/channel/service-fee.ts";
 import { lngateError } from "../../src/errors.ts";
 import { ANCHOR_SAT, commitmentFeeSat } from "../../src/lightning/commitment.ts";
-import { MAX_HTLCS, MAX_INCOMING, type ToDevice } from "../../src/link/messages.ts";
-import { serviceFeeMsat } from "../../src/link/service-fee.ts";
+import { MAX_HTLCS, MAX_INCOMING, type ToDevice } from "../../src/messages/device.ts";
 import type { DeviceIdentity } from "../identity.ts";
 import { type Context, needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";

@@ -2,7 +2,7 @@
 import { concat } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
 import { derivePrivateKey } from "../../src/lightning/keys.ts";
-import type { AuthenticatedPartial, Partial2pe } from "../../src/link/messages.ts";
+import type { AuthenticatedPartial, Partial2pe } from "../../src/messages/device.ts";
 import { macKeys } from "../../src/threshold/mac-keys.ts";
 import { answer, complete, isAuthentic, signWithNonce } from "../../src/threshold/online.ts";
 import { passRecord, takeRecord, type Work } from "./context.ts";

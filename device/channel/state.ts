@@ -5,17 +5,6 @@
  * touch, and `changesBetween` finds the ones to write, all in one atomic commit of the journal.
  */
 
-import { lngateError } from "../../src/errors.ts";
-import type { SecretStore } from "../../src/lightning/shachain.ts";
-import {
-  MAX_DEPOSITS,
-  MAX_HTLCS,
-  type Proposal,
-  partialKind,
-  proposalKind,
-  type View,
-  viewKind,
-} from "../../src/link/messages.ts";
 import {
   bool,
   bytes,
@@ -31,7 +20,18 @@ import {
   UINT53,
   uint,
   type ValueOf,
-} from "../../src/link/schema.ts";
+} from "../../src/bytes/schema.ts";
+import { lngateError } from "../../src/errors.ts";
+import type { SecretStore } from "../../src/lightning/shachain.ts";
+import {
+  MAX_DEPOSITS,
+  MAX_HTLCS,
+  type Proposal,
+  partialKind,
+  proposalKind,
+  type View,
+  viewKind,
+} from "../../src/messages/device.ts";
 
 export type { Proposal, View };
 

@@ -3,7 +3,7 @@
  * A board's own randomness is not relied on anywhere: all that a device ever draws comes from here.
  */
 import { concat } from "../../src/bytes/bytes.ts";
-import { hmacSha256 } from "../../src/bytes/hash.ts";
+import { hmacSha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import { filled } from "./flash.ts";
 

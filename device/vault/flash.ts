@@ -5,7 +5,7 @@
  * zeros and nothing back. A power cut may interrupt either anywhere.
  */
 import { equal } from "../../src/bytes/bytes.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 
 /** Synchronous: when a call returns, its effect survives a power cut. Offsets count bytes from the start. */

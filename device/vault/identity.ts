@@ -1,6 +1,5 @@
 /** A `DeviceIdentity` as bytes: one CBOR record, read as strictly as a message from outside. */
 
-import { lngateError } from "../../src/errors.ts";
 import {
   bytes,
   bytesUpTo,
@@ -14,8 +13,9 @@ import {
   UINT53,
   uint,
   type ValueOf,
-} from "../../src/link/schema.ts";
-import { serviceFeeKind } from "../../src/link/service-fee.ts";
+} from "../../src/bytes/schema.ts";
+import { serviceFeeKind } from "../../src/channel/service-fee.ts";
+import { lngateError } from "../../src/errors.ts";
 import type { DeviceIdentity, Network } from "../identity.ts";
 
 /** Most payees in a policy, and what an identity then takes at most. */

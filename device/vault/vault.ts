@@ -7,7 +7,7 @@
  * The identity's head is written last: without it there is no vault.
  */
 import { ascii, concat, equal, u32be } from "../../src/bytes/bytes.ts";
-import { hmacSha256 } from "../../src/bytes/hash.ts";
+import { hmacSha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { DeviceIdentity } from "../identity.ts";
 import { type Drbg, hmacDrbg } from "./drbg.ts";

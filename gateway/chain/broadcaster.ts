@@ -2,7 +2,7 @@
 import { parseTransaction, type Transaction, txidOf } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
-import { type BitcoinRpc, passes, rpcCodeOf } from "./rpc.ts";
+import { type BitcoinRpc, passes, rpcCodeOf } from "../../src/node/bitcoind-rpc.ts";
 
 export interface Broadcaster {
   /** Sends one transaction and says what bitcoind thinks of it; the txid as explorers show it. Throws `bitcoind-…`. */

@@ -1,10 +1,10 @@
 /** All that Lightning needs of bitcoind, once per process: the chain followed, transactions sent, feerates. */
 import { codeOf, lngateError } from "../../src/errors.ts";
+import { type BitcoinRpc, connectRpc, passes, type RpcOptions } from "../../src/node/bitcoind-rpc.ts";
 import { type Log, lastingTrouble } from "../log.ts";
 import { type Broadcaster, createBroadcaster } from "./broadcaster.ts";
 import { createFeeEstimator, type FeeEstimator, type FeeOptions } from "./fees.ts";
 import { type BlockPoint, createFollower, type Follower } from "./follower.ts";
-import { type BitcoinRpc, connectRpc, passes, type RpcOptions } from "./rpc.ts";
 
 export type BitcoinNetwork = "mainnet" | "testnet" | "signet" | "regtest";
 

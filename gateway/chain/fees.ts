@@ -1,5 +1,5 @@
 /** Feerates, in satoshis per 1000 weight units: estimated by bitcoind, remembered, and kept within bounds. */
-import { type BitcoinRpc, passes } from "./rpc.ts";
+import { type BitcoinRpc, passes } from "../../src/node/bitcoind-rpc.ts";
 
 /**
  * What feerates are for.

@@ -4,9 +4,9 @@
  */
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
+import { type BitcoinRpc, passes } from "../../src/node/bitcoind-rpc.ts";
+import { type Block, type BlockTransaction, headerHash, parseBlock } from "../../src/node/block.ts";
 import { lastingTrouble } from "../log.ts";
-import { type Block, type BlockTransaction, headerHash, parseBlock } from "./block.ts";
-import { type BitcoinRpc, passes } from "./rpc.ts";
 
 /** A place in the chain; the hash in internal byte order. */
 export interface BlockPoint {

@@ -3,16 +3,16 @@
 import { randomBytes } from "node:crypto";
 import { renderUnicodeCompact } from "uqr";
 import type { Network } from "../../device/identity.ts";
+import { serviceFeeText } from "../../src/channel/service-fee.ts";
 import { lngateError } from "../../src/errors.ts";
-import { encodePairingCode } from "../../src/link/pairing-code.ts";
-import { serviceFeeText } from "../../src/link/service-fee.ts";
+import { type Command, type Given, usage } from "../../src/node/command.ts";
+import { encodePairingCode } from "../../src/pairing/code.ts";
 import { loadConfig, writeExampleConfig } from "../config.ts";
-import { ownNodeId, wishPayout } from "../own-node-wishes.ts";
-import { gatewayRuns } from "../registry-lock.ts";
-import { readFeeBooks } from "../service-fees.ts";
+import { ownNodeId, wishPayout } from "../fees/own-node-wishes.ts";
+import { readFeeBooks } from "../fees/service-fees.ts";
+import { gatewayRuns } from "../store/folder-lock.ts";
 import { superviseGateway } from "../supervisor.ts";
 import { check } from "./check.ts";
-import { type Command, type Given, usage } from "./command.ts";
 import { brokerAddress, CONFIG, configFile, withStore } from "./gateway-target.ts";
 
 const NETWORKS = ["mainnet", "testnet", "signet", "regtest"];

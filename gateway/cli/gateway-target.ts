@@ -1,11 +1,11 @@
 /** Which gateway a command means, its store, and where devices reach it. */
 import { networkInterfaces } from "node:os";
 import { lngateError } from "../../src/errors.ts";
+import type { Given } from "../../src/node/command.ts";
 import { defaultConfigFile, type GatewayConfig, splitHostPort } from "../config.ts";
-import { openRegistry, openStore, type Registry } from "../registry.ts";
-import { gatewayRuns } from "../registry-lock.ts";
-import { needReadableStore } from "../store-file.ts";
-import type { Given } from "./command.ts";
+import { gatewayRuns } from "../store/folder-lock.ts";
+import { openRegistry, openStore, type Registry } from "../store/registry.ts";
+import { needReadableStore } from "../store/store-file.ts";
 
 export const CONFIG = {
   config: { value: "FILE", help: "configuration file (default: ~/.lngate/gateway.conf, or $LNGATE_CONFIG)" },

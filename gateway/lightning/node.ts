@@ -16,7 +16,7 @@ import type { Outpoint } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { Invoice } from "../../src/lightning/bolt11.ts";
-import { MAX_INCOMING } from "../../src/link/messages.ts";
+import { MAX_INCOMING } from "../../src/messages/device.ts";
 import type {
   BlockPoint,
   ChainClient,

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { build } from "esbuild";
 import { openFileFlash } from "../../device/boards/node/flash.ts";
 import { memoryFlash } from "../../device/vault/memory-flash.ts";
-import { deviceFolder } from "../../owner/folder.ts";
+import { deviceFolder } from "../../owner/folder/folder.ts";
 import type { Figures } from "../bench.ts";
 import type { EngineWork } from "../engines/engine.ts";
 import { ensureXsnap } from "../engines/install.ts";

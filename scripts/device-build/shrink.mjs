@@ -46,7 +46,7 @@ const sentences = {
   visitor: {
     CallExpression(path) {
       const { node } = path;
-      // inside(place, step) of src/link/schema.ts runs the step and puts the place before an error's sentence.
+      // inside(place, step) of src/bytes/schema.ts runs the step and puts the place before an error's sentence.
       if (t.isIdentifier(node.callee, { name: "inside" })) {
         const step = node.arguments[1];
         path.replaceWith(

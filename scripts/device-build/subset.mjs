@@ -71,10 +71,15 @@ const { metafile } = await build({
   logLevel: "silent",
 });
 /** Modules that a port replaces on Espruino (esbuild.device.mjs). */
-const REPLACED = ["src/bytes/hash.ts", "src/bytes/scalar.ts", "src/bytes/scalar-bigint.ts", "src/errors.ts"];
+const REPLACED = [
+  "src/crypto/hash.ts",
+  "src/crypto/scalar.ts",
+  "src/crypto/scalar-bigint.ts",
+  "src/errors.ts",
+];
 const all = Object.keys(metafile.inputs)
   .filter(file => /\.ts$/.test(file) && !REPLACED.includes(file))
-  .concat("src/bytes/scalar-limbs.ts", process.argv.slice(2))
+  .concat("src/crypto/scalar-limbs.ts", process.argv.slice(2))
   .flatMap(findings);
 for (const line of all) process.stderr.write(`not for Espruino: ${line}\n`);
 if (all.length > 0) process.exitCode = 1;

@@ -10,7 +10,7 @@ import type { Program } from "../debian.ts";
 import { EngineDevice, type EngineOptions } from "./engine.ts";
 
 export interface DuktapeOptions extends EngineOptions {
-  /** The prepared keys (owner/key-table.ts). */
+  /** The prepared keys (owner/board/key-table.ts). */
   readonly keyTable: Uint8Array;
 }
 

@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Balance, PayOptions, Receipt } from "../../device/device.ts";
-import { espruinoStorage } from "../../owner/espruino-storage.ts";
+import { espruinoStorage } from "../../owner/board/espruino-storage.ts";
 import { lngateError } from "../../src/errors.ts";
 
 /** What the build for Linux takes for its flash. */

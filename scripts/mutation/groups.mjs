@@ -9,14 +9,14 @@ export const GROUPS = {
   /** By Jest (scalars.ts): the tests replace one module by another. */
   scalars: {
     mutated: [
-      ...under("src/bytes", ["scalar-limbs", "scalar-bigint", "scalar-order"]),
+      ...under("src/crypto", ["scalar-limbs", "scalar-bigint", "scalar-order"]),
       "src/threshold/online.ts",
     ],
   },
   threshold: {
     mutated: under("src/threshold", [
       "abort",
-      "steps",
+      "turns",
       "keyshare",
       "keygen",
       "hash",
@@ -72,11 +72,11 @@ export const GROUPS = {
     tests: tests("vault", ["records", "vault", "journal", "identity", "drbg"]),
   },
   exit: {
-    mutated: ["owner/recover-exit.ts"],
+    mutated: ["owner/recovery/exit-file.ts"],
     tests: tests("owner", ["exit-file"]),
   },
   transactions: {
-    mutated: ["src/link/transactions.ts"],
+    mutated: ["src/channel/transactions.ts"],
     tests: tests("link", ["transactions"]),
   },
 };

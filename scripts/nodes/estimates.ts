@@ -1,6 +1,6 @@
 /** In front of bitcoind, for one party: feerates as a test wants them, and everything else as bitcoind says it. */
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from "node:http";
-import type { RpcOptions } from "../../gateway/chain/rpc.ts";
+import type { RpcOptions } from "../../src/node/bitcoind-rpc.ts";
 
 interface Call {
   readonly id?: unknown;

@@ -1,6 +1,6 @@
 /** The plain LDK node (scripts/peer.ts) as a process of its own. */
 import { toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import { decodeInvoice } from "../../src/lightning/bolt11.ts";
 import type { PeerChannel } from "../harness-peer.ts";
 import { PeerProcess } from "../harness-process.ts";

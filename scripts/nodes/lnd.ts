@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { createInterface } from "node:readline";
-import type { RpcOptions } from "../../gateway/chain/rpc.ts";
+import type { RpcOptions } from "../../src/node/bitcoind-rpc.ts";
 import { type Regtest, WITH_WATCHER } from "../bitcoind.ts";
 import { reservePort } from "../ports.ts";
 import { ensureLnd } from "./lnd-program.ts";

@@ -1,5 +1,5 @@
 /** A Lightning node of somebody's making beside ours, as bridge or as destination: what tests and bench ask of each. */
-import type { RpcOptions } from "../../gateway/chain/rpc.ts";
+import type { RpcOptions } from "../../src/node/bitcoind-rpc.ts";
 import type { Regtest } from "../bitcoind.ts";
 
 export interface NodeOptions {

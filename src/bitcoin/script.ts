@@ -1,6 +1,6 @@
 /** Bitcoin script: building, the standard outputs, signatures as a witness carries them. */
 import { concat, output, put, putByte, written } from "../bytes/bytes.ts";
-import { ripemd160, sha256 } from "../bytes/hash.ts";
+import { ripemd160, sha256 } from "../crypto/hash.ts";
 import { lngateError } from "../errors.ts";
 import { SIGHASH_ALL, type SighashType } from "./sighash.ts";
 

@@ -1,6 +1,6 @@
 /** Bitcoin transactions: their bytes, ids and sizes. Amounts are satoshis, txids in internal byte order. */
 import { type Output as Bytes, compareBytes, output, put, putByte, putLE, written } from "../bytes/bytes.ts";
-import { sha256 } from "../bytes/hash.ts";
+import { sha256 } from "../crypto/hash.ts";
 import { lngateError } from "../errors.ts";
 
 /** An output of some transaction. The txid is the hash as it is (explorers show it reversed). */

@@ -5,7 +5,7 @@
  * A reader accepts exactly one encoding of every value: definite lengths, shortest heads, sorted keys that
  * occur once. Negative numbers, floats, tags and other simple values are refused with a code `cbor-…`.
  *
- * The link's messages are read by their description (src/link/schema.ts) with the reader alone, so memory is
+ * The link's messages are read by their description (src/bytes/schema.ts) with the reader alone, so memory is
  * bounded by the description and not by the sender; `encodeCbor` and `decodeCbor` serve values of any shape.
  */
 import { lngateError } from "../errors.ts";

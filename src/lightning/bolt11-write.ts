@@ -2,8 +2,8 @@
 import type { Network } from "../bitcoin/address.ts";
 import { BECH32, encodeBech32, wordsOf } from "../bytes/bech32.ts";
 import { concat, equal, u32be } from "../bytes/bytes.ts";
-import type { Curve } from "../bytes/curve.ts";
 import { utf8 } from "../bytes/utf8.ts";
+import type { Curve } from "../crypto/curve.ts";
 import { lngateError } from "../errors.ts";
 import {
   FIELD_9,

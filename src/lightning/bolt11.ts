@@ -10,9 +10,9 @@ import {
   wordsOf,
 } from "../bytes/bech32.ts";
 import { ascii, concat, equal } from "../bytes/bytes.ts";
-import type { PublicCurve } from "../bytes/curve.ts";
-import { sha256 } from "../bytes/hash.ts";
 import { fromUtf8 } from "../bytes/utf8.ts";
+import type { PublicCurve } from "../crypto/curve.ts";
+import { sha256 } from "../crypto/hash.ts";
 import { codeOf, lngateError } from "../errors.ts";
 
 export interface Invoice {

@@ -30,7 +30,7 @@ import {
   witnessSignature,
 } from "../bitcoin/script.ts";
 import type { Outpoint } from "../bitcoin/transaction.ts";
-import { ripemd160 } from "../bytes/hash.ts";
+import { ripemd160 } from "../crypto/hash.ts";
 import type { Basepoints, CommitmentKeys } from "./keys.ts";
 
 /** One of the two sides, seen from here. */

@@ -6,7 +6,7 @@ import { FALSE, p2wsh, witnessSignature } from "../bitcoin/script.ts";
 import { SIGHASH_SINGLE_ANYONECANPAY, sighash } from "../bitcoin/sighash.ts";
 import { compareOutputs, type Output, type Transaction, txidOf } from "../bitcoin/transaction.ts";
 import { concat, equal } from "../bytes/bytes.ts";
-import { sha256 } from "../bytes/hash.ts";
+import { sha256 } from "../crypto/hash.ts";
 import { lngateError } from "../errors.ts";
 import {
   anchorScript,

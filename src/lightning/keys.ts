@@ -1,8 +1,8 @@
 /** Keys of one commitment, derived from basepoints and a per-commitment point (BOLT #3, Key Derivation). */
 import { concat } from "../bytes/bytes.ts";
-import type { PublicCurve } from "../bytes/curve.ts";
-import { sha256 } from "../bytes/hash.ts";
-import { addMod, mulAddMod, mulMod } from "../bytes/scalar.ts";
+import type { PublicCurve } from "../crypto/curve.ts";
+import { sha256 } from "../crypto/hash.ts";
+import { addMod, mulAddMod, mulMod } from "../crypto/scalar.ts";
 
 /** What one side of a channel announces at opening besides its funding key: 33-byte points. */
 export interface Basepoints {

@@ -5,7 +5,7 @@
  * Everything here counts commitments 0, 1, 2 …; BOLT's index I counts down from 2^48 − 1.
  */
 import { equal } from "../bytes/bytes.ts";
-import { sha256 } from "../bytes/hash.ts";
+import { sha256 } from "../crypto/hash.ts";
 import { lngateError } from "../errors.ts";
 
 /** 2^24; a 48-bit index is handled as two such halves, since bit operations have 32 bits. */

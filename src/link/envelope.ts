@@ -14,9 +14,9 @@
  * never repeats under a key, followed by 4 zero bytes that count the cipher's blocks.
  */
 import { ascii, concat, equal, readBE, writeBE } from "../bytes/bytes.ts";
-import { hmacSha256 } from "../bytes/hash.ts";
+import { hmacSha256 } from "../crypto/hash.ts";
+import { hkdf } from "../crypto/hkdf.ts";
 import { lngateError } from "../errors.ts";
-import { hkdf } from "./hkdf.ts";
 
 /** What a board or Node provides. */
 export interface LinkCrypto {

@@ -10,7 +10,7 @@ import { lngateError } from "../errors.ts";
 import { combine, ELEMENT_BYTES, prepareWeights, type Weights } from "./field128.ts";
 import { RepeatedHash, tagged } from "./hash.ts";
 import { type OtSetup, TRANSFERS } from "./setup.ts";
-import type { Random } from "./steps.ts";
+import type { Random } from "./turns.ts";
 
 /** Bytes that P2 sends for `columns` transfers: u, x̂ and t̂. `columns` is a multiple of 128. */
 export function extensionBytes(columns: number): number {

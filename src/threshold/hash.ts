@@ -4,7 +4,7 @@
  */
 import { _SHA256, sha256 } from "@noble/hashes/sha2.js";
 import { ascii, concat, u32be } from "../bytes/bytes.ts";
-import { N, readScalar, toBigInt } from "../bytes/scalar-bigint.ts";
+import { N, readScalar, toBigInt } from "../crypto/scalar-bigint.ts";
 
 const PROTOCOL = "2pe/v1/";
 const prefixes = new Map<string, Uint8Array>();

@@ -35,7 +35,7 @@ import {
   randomScalar,
   verifyProofs,
 } from "./points.ts";
-import { Fields, type Random, type Sent, type Turn, turn } from "./steps.ts";
+import { Fields, type Random, type Sent, type Turn, turn } from "./turns.ts";
 
 const VERSION = new Uint8Array([1]);
 const PROVEN_POINT_BYTES = POINT_BYTES + PROOF_BYTES;

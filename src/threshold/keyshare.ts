@@ -1,9 +1,9 @@
 /** One party's half of a channel's funding key. */
 import { concat, equal, u32be } from "../bytes/bytes.ts";
-import { fromBigInt, isValidScalar, toBigInt } from "../bytes/scalar-bigint.ts";
+import { fromBigInt, isValidScalar, toBigInt } from "../crypto/scalar-bigint.ts";
 import { lngateError } from "../errors.ts";
 import { decodePoint, encodePoints, G, POINT_BYTES, type Point } from "./points.ts";
-import { Fields } from "./steps.ts";
+import { Fields } from "./turns.ts";
 
 export type Role = "gateway" | "device";
 

@@ -14,14 +14,13 @@
  *       │ ◀───────────────────────────────────── │
  */
 import { concat, equal, u32be } from "../bytes/bytes.ts";
-import { fromBigInt, N, readScalar, toBigInt, writeScalar } from "../bytes/scalar-bigint.ts";
+import { fromBigInt, N, readScalar, toBigInt, writeScalar } from "../crypto/scalar-bigint.ts";
 import { lngateError } from "../errors.ts";
 import { extendP1, extendP2, extensionBytes, rowBytesFor } from "./extension.ts";
 import { tagged } from "./hash.ts";
 import type { KeyShare, Role } from "./keyshare.ts";
 import { decodePoint, G, type Point, randomWeight, sumOfProducts } from "./points.ts";
 import { guarded, needSetupFor, type OtSetup } from "./setup.ts";
-import { Fields, type Random, type Sent, type Turn, turn } from "./steps.ts";
 import {
   bitOf,
   erasing,
@@ -34,6 +33,7 @@ import {
   viewOf,
 } from "./transfers.ts";
 import { transpose128 } from "./transpose.ts";
+import { Fields, type Random, type Sent, type Turn, turn } from "./turns.ts";
 
 /** Of the extension; what is more than 416 is thrown away. */
 const COLUMNS = 512;

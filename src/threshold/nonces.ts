@@ -1,10 +1,10 @@
 /** Nonces prepared for the device's own HTLC key: the curve's half of online.ts's signWithNonce. */
-import { writeScalar } from "../bytes/scalar-bigint.ts";
+import { writeScalar } from "../crypto/scalar-bigint.ts";
 import { lngateError } from "../errors.ts";
 import { NONCE_RECORD_BYTES } from "./online.ts";
 import { G, invert, randomScalar, xsModN } from "./points.ts";
 import type { Batch } from "./records.ts";
-import type { Random } from "./steps.ts";
+import type { Random } from "./turns.ts";
 
 /** `count` (1 … 65,535) nonces as records `w ‖ r`, w = 1/k and r = x(k·G). Whoever knows one knows the HTLC key. */
 export function makeNonces(epoch: number, firstId: number, count: number, random: Random): Batch {

@@ -11,7 +11,7 @@
  * This module cannot know what was used before; a record store (records.ts) must stand in front of it.
  */
 import { equal } from "../bytes/bytes.ts";
-import { isLowS, isReducedScalar, isValidScalar, mulAddMod, mulMod, negate } from "../bytes/scalar.ts";
+import { isLowS, isReducedScalar, isValidScalar, mulAddMod, mulMod, negate } from "../crypto/scalar.ts";
 import { lngateError } from "../errors.ts";
 
 /** Bytes of an answering record, `w ‖ v`. */

@@ -3,10 +3,10 @@ import { mulAddUnsafe, normalizeZ } from "@noble/curves/abstract/curve.js";
 import type { WeierstrassPoint } from "@noble/curves/abstract/weierstrass.js";
 import { secp256k1, secp256k1_hasher } from "@noble/curves/secp256k1.js";
 import { ascii, concat } from "../bytes/bytes.ts";
-import { fromBigInt, N, toBigInt } from "../bytes/scalar-bigint.ts";
+import { fromBigInt, N, toBigInt } from "../crypto/scalar-bigint.ts";
 import { lngateError } from "../errors.ts";
 import { taggedScalar } from "./hash.ts";
-import type { Random } from "./steps.ts";
+import type { Random } from "./turns.ts";
 
 export type Point = WeierstrassPoint<bigint>;
 

@@ -31,7 +31,7 @@
  * The number of a batch is the id of its first record; ids never come twice within an epoch.
  */
 import { concat, equal, u32be } from "../bytes/bytes.ts";
-import { fromBigInt, N, readScalar, toBigInt, writeScalar } from "../bytes/scalar-bigint.ts";
+import { fromBigInt, N, readScalar, toBigInt, writeScalar } from "../crypto/scalar-bigint.ts";
 import { lngateError } from "../errors.ts";
 import { extendP1, extendP2, extensionBytes, rowBytesFor } from "./extension.ts";
 import { tagged, taggedScalar } from "./hash.ts";
@@ -67,7 +67,6 @@ import {
 } from "./points.ts";
 import type { Batch } from "./records.ts";
 import { guarded, type Kind, kindByte, needSetupFor, type OtSetup } from "./setup.ts";
-import { Fields, type Random, type Sent, type Turn, turn } from "./steps.ts";
 import {
   bitOf,
   erasing,
@@ -80,6 +79,7 @@ import {
   viewOf,
 } from "./transfers.ts";
 import { transpose128 } from "./transpose.ts";
+import { Fields, type Random, type Sent, type Turn, turn } from "./turns.ts";
 
 /** The largest batch. Sizes are multiples of 4, so that a batch fills whole field elements. */
 export const MAX_BATCH = 64;

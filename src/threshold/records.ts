@@ -4,7 +4,7 @@
  * the same answer for ever; another message is refused.
  *
  * RecordBook keeps that rule over a journal of events. Without a journal it is the store in memory; the one on disk
- * (gateway/records.ts) writes the events to a file and replays them.
+ * (gateway/store/presignature-journal.ts) writes the events to a file and replays them.
  */
 import { concat, equal, toHex, u32be } from "../bytes/bytes.ts";
 import { lngateError } from "../errors.ts";
@@ -15,7 +15,7 @@ import {
   NONCE_RECORD_BYTES,
 } from "./online.ts";
 import type { Kind } from "./setup.ts";
-import { Fields } from "./steps.ts";
+import { Fields } from "./turns.ts";
 
 /** A and B are presignatures, H are nonces prepared for the device's own HTLC key. */
 export type RecordKind = Kind | "H";

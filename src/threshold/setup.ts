@@ -15,7 +15,7 @@ import { consequenceOf } from "./abort.ts";
 import { tagged } from "./hash.ts";
 import type { KeyShare, Role } from "./keyshare.ts";
 import { decodePoint, encodePoints, G, hashToCurve, multiply, POINT_BYTES, randomScalar } from "./points.ts";
-import { Fields, type Random, type Sent, type Turn, turn } from "./steps.ts";
+import { Fields, type Random, type Sent, type Turn, turn } from "./turns.ts";
 
 /**
  * What presignatures are for. A: the gateway completes (the bridge's commitments). B: the device completes (its

@@ -1,5 +1,5 @@
 /** P1's online step where a curve is at hand: no signature is believed before it verifies. */
-import { nobleCurve } from "../bytes/curve.ts";
+import { nobleCurve } from "../crypto/curve.ts";
 import { lngateError } from "../errors.ts";
 import { complete } from "./online.ts";
 

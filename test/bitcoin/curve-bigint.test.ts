@@ -1,8 +1,8 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { concat, fromHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
-import { bigintCurve } from "../../src/bytes/curve-bigint.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
+import { bigintCurve } from "../../src/crypto/curve-bigint.ts";
 import { codeThrownBy } from "../thrown.ts";
 
 const ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;

@@ -4,8 +4,8 @@ import { sha256 as nobleSha256 } from "@noble/hashes/sha2.js";
 import * as noble from "@noble/secp256k1";
 import fc from "fast-check";
 import { concat, fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve as curve } from "../../src/bytes/curve.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { nobleCurve as curve } from "../../src/crypto/curve.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { codeThrownBy } from "../thrown.ts";
 
 noble.hashes.sha256 = nobleSha256;

@@ -10,7 +10,7 @@ import {
 import { SIGHASH_ALL, SIGHASH_SINGLE_ANYONECANPAY, sighash } from "../../src/bitcoin/sighash.ts";
 import { parseTransaction } from "../../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 
 const TWO_INPUTS =
   "0100000002e9b542c5176808107ff1df906f46bb1f2583b16112b95ee5380665ba7fcfc0010000000000ffffffff80e68831516392fcd100" +

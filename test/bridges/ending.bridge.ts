@@ -1,6 +1,6 @@
 /** How channels with real bridges end, each counted on the chain to the satoshi. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { askClose, askStatus } from "../../owner/channel.ts";
+import { askClose, askStatus } from "../../owner/client/channel.ts";
 import { type Car, untilAtRest, waitFor } from "../e2e/world.ts";
 import { booksOf, recoverAll, told } from "../lifecycle/scene.ts";
 import { AS_BRIDGE, nameOf } from "./kinds.ts";

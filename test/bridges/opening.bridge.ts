@@ -1,6 +1,6 @@
 /** Channels to real bridges, from the least that each takes. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { askStatus } from "../../owner/channel.ts";
+import { askStatus } from "../../owner/client/channel.ts";
 import { untilAtRest } from "../e2e/world.ts";
 import { AS_BRIDGE, nameOf } from "./kinds.ts";
 import { type BridgeScene, carWith, payToll, startBridges, stopBridges } from "./world.ts";

@@ -1,6 +1,6 @@
 /** What has failed with real bridges once, a case each. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { askDeposit, askFreeze, askStatus } from "../../owner/channel.ts";
+import { askDeposit, askFreeze, askStatus } from "../../owner/client/channel.ts";
 import { type Car, untilAtRest, waitFor } from "../e2e/world.ts";
 import { booksOf, recoverAll, told, tracked } from "../lifecycle/scene.ts";
 import { AS_BRIDGE, nameOf } from "./kinds.ts";

@@ -5,14 +5,14 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { parseBlock } from "../../gateway/chain/block.ts";
 import { createBroadcaster } from "../../gateway/chain/broadcaster.ts";
 import { createFeeEstimator, MIN_FEERATE } from "../../gateway/chain/fees.ts";
-import { type BitcoinRpc, connectRpc, passes, rpcCodeOf } from "../../gateway/chain/rpc.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
 import { parseTransaction, strippedBytes, transactionBytes, txidOf } from "../../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
+import { type BitcoinRpc, connectRpc, passes, rpcCodeOf } from "../../src/node/bitcoind-rpc.ts";
+import { parseBlock } from "../../src/node/block.ts";
 
 let chain: Regtest;
 let rpc: BitcoinRpc;

@@ -1,5 +1,4 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
-import { headerHash } from "../../gateway/chain/block.ts";
 import {
   type BlockPoint,
   type ChainClient,
@@ -8,10 +7,11 @@ import {
   type Follower,
   type Watching,
 } from "../../gateway/chain/follower.ts";
-import { type BitcoinRpc, connectRpc } from "../../gateway/chain/rpc.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
+import { type BitcoinRpc, connectRpc } from "../../src/node/bitcoind-rpc.ts";
+import { headerHash } from "../../src/node/block.ts";
 
 let chain: Regtest;
 let rpc: BitcoinRpc;

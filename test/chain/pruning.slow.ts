@@ -1,16 +1,16 @@
 /** What becomes of clients of the chain whose blocks bitcoind has pruned. */
 import { expect, test } from "@jest/globals";
-import { headerHash } from "../../gateway/chain/block.ts";
 import {
   type BlockPoint,
   type ChainClient,
   type ConfirmedTransaction,
   createFollower,
 } from "../../gateway/chain/follower.ts";
-import { connectRpc } from "../../gateway/chain/rpc.ts";
 import { startRegtest } from "../../scripts/bitcoind.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
+import { connectRpc } from "../../src/node/bitcoind-rpc.ts";
+import { headerHash } from "../../src/node/block.ts";
 import { until } from "../link/until.ts";
 import { PRUNABLE, pruneAll } from "./prune.ts";
 

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { build } from "esbuild";
-import { connectRpc } from "../../gateway/chain/rpc.ts";
 import { startRegtest } from "../../scripts/bitcoind.ts";
+import { connectRpc } from "../../src/node/bitcoind-rpc.ts";
 
 /** Inside the project, so that the bundle finds its packages. */
 const PROGRAM = join(process.cwd(), `node_modules/.cache/lngate/regtest-${process.pid}.mjs`);

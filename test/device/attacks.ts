@@ -7,13 +7,13 @@ import { knownPayment } from "../../device/channel/paying.ts";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { sighash } from "../../src/bitcoin/sighash.ts";
 import { concat, equal } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { channelOf } from "../../src/channel/transactions.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { fundingScript } from "../../src/lightning/channel.ts";
 import { buildClosing } from "../../src/lightning/closing.ts";
 import type { Commitment } from "../../src/lightning/commitment.ts";
-import type { Step } from "../../src/link/messages.ts";
-import { channelOf } from "../../src/link/transactions.ts";
+import type { Step } from "../../src/messages/device.ts";
 import { derived } from "./dealer.ts";
 import {
   BRIDGE,

@@ -2,20 +2,20 @@
 import { type ChannelState, holderKind } from "../../device/channel/state.ts";
 import type { DeviceIdentity } from "../../device/identity.ts";
 import { ascii, concat, toHex, u32be } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
-import { hmacSha256 } from "../../src/bytes/hash.ts";
-import { commitmentFeeSat } from "../../src/lightning/commitment.ts";
-import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
-import { commitmentSecret } from "../../src/lightning/shachain.ts";
-import type { ToDevice, ToGateway, View } from "../../src/link/messages.ts";
-import { encodeValue } from "../../src/link/schema.ts";
+import { encodeValue } from "../../src/bytes/schema.ts";
 import {
   anchorSighash,
   channelOf,
   commitmentOf,
   ourBasepoints,
   theirBasepoints,
-} from "../../src/link/transactions.ts";
+} from "../../src/channel/transactions.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
+import { hmacSha256 } from "../../src/crypto/hash.ts";
+import { commitmentFeeSat } from "../../src/lightning/commitment.ts";
+import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
+import { commitmentSecret } from "../../src/lightning/shachain.ts";
+import type { ToDevice, ToGateway, View } from "../../src/messages/device.ts";
 import { messageOf } from "./dealer.ts";
 import { recordOf } from "./parties.ts";
 

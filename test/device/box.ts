@@ -11,9 +11,9 @@ import { type Flash, metered } from "../../device/vault/flash.ts";
 import type { MemoryFlash } from "../../device/vault/memory-flash.ts";
 import { RECORD_KINDS } from "../../device/vault/records.ts";
 import { openVault, type Vault } from "../../device/vault/vault.ts";
-import { type Curve, nobleCurve } from "../../src/bytes/curve.ts";
+import { type Curve, nobleCurve } from "../../src/crypto/curve.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
-import { type ToDevice, type ToGateway, toDevice, toGateway } from "../../src/link/messages.ts";
+import { type ToDevice, type ToGateway, toDevice, toGateway } from "../../src/messages/device.ts";
 import { chip, NOW_MS } from "./parties.ts";
 
 /** When the power fails: inside of a flash operation, or right before or after an effect. Counted from the start. */

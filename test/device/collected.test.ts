@@ -1,6 +1,6 @@
 /** What collecting several outputs in one transaction may cost. */
 import { expect, test } from "@jest/globals";
-import type { Step } from "../../src/link/messages.ts";
+import type { Step } from "../../src/messages/device.ts";
 import { HEIGHT } from "./parties.ts";
 import { bridgePoint } from "./peer.ts";
 import { Rig } from "./rig.ts";

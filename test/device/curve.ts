@@ -2,7 +2,7 @@
  * The curve, remembering what it was asked. A test plays the same channel hundreds of times: nearly every question
  * comes again, and the answers are those of the real curve.
  */
-import { type Curve, nobleCurve } from "../../src/bytes/curve.ts";
+import { type Curve, nobleCurve } from "../../src/crypto/curve.ts";
 
 type Known = Map<string, unknown>;
 /** Of the answers that are remembered, so that thousands of lives fit into memory. */

@@ -4,8 +4,8 @@
  */
 import { createHash } from "node:crypto";
 import { concat } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
-import { fromBigInt, N, toBigInt } from "../../src/bytes/scalar-bigint.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
+import { fromBigInt, N, toBigInt } from "../../src/crypto/scalar-bigint.ts";
 import { macKeys } from "../../src/threshold/mac-keys.ts";
 
 export interface DealtRecord {

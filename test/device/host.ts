@@ -1,9 +1,8 @@
 /** The real device (device/device.ts) on a board in memory, and a gateway that has its link key. */
 import type { Board } from "../../device/board.ts";
-import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
 import { type Device, openDevice } from "../../device/device.ts";
 import { openVault } from "../../device/vault/vault.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import {
   frameKind,
   HELLO,
@@ -14,8 +13,9 @@ import {
   sealWelcome,
   sessionKeys,
 } from "../../src/link/envelope.ts";
-import { type ToDevice, type ToGateway, toDevice, toGateway } from "../../src/link/messages.ts";
 import { type LinkEffect, LinkServer } from "../../src/link/session.ts";
+import { type ToDevice, type ToGateway, toDevice, toGateway } from "../../src/messages/device.ts";
+import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 import { chip, NOW_MS } from "./parties.ts";
 
 export class Host {

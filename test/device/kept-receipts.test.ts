@@ -2,7 +2,7 @@
 import { expect, test } from "@jest/globals";
 import { knownPayment } from "../../device/channel/paying.ts";
 import { MAX_PAID } from "../../device/channel/state.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { derived } from "./dealer.ts";
 import { NOW_MS, proposalWith, SERVICE_FEE } from "./parties.ts";
 import { Rig } from "./rig.ts";

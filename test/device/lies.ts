@@ -3,7 +3,7 @@
  * in one thing or another, all signed as well as they can be. Nothing that is accepted may do harm.
  */
 import { codeOf } from "../../src/errors.ts";
-import type { Step, View } from "../../src/link/messages.ts";
+import type { Step, View } from "../../src/messages/device.ts";
 import { Violation } from "./audit.ts";
 import { seeded } from "./cuts.ts";
 import { derived } from "./dealer.ts";

@@ -3,7 +3,7 @@ import { describe, expect, test } from "@jest/globals";
 import type { Effect } from "../../device/channel/context.ts";
 import { type Input, transition } from "../../device/channel/machine.ts";
 import { lngateError } from "../../src/errors.ts";
-import type { Step, ToDevice } from "../../src/link/messages.ts";
+import type { Step, ToDevice } from "../../src/messages/device.ts";
 import { CHARGE, DEPOSIT, NOW_MS, proposalWith } from "./parties.ts";
 import { Rig } from "./rig.ts";
 

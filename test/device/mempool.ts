@@ -1,7 +1,6 @@
 /** What a real bitcoind says to the exits that a device holds. */
 import { type Exit, exitOf } from "../../device/channel/exiting.ts";
 import type { ChannelState } from "../../device/channel/state.ts";
-import { type BitcoinRpc, connectRpc, type RpcOptions } from "../../gateway/chain/rpc.ts";
 import type { Regtest } from "../../scripts/bitcoind.ts";
 import { p2wpkh, p2wpkhScriptCode, p2wsh, witnessSignature } from "../../src/bitcoin/script.ts";
 import { sighash } from "../../src/bitcoin/sighash.ts";
@@ -12,9 +11,10 @@ import {
   txidOf,
 } from "../../src/bitcoin/transaction.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { depositScriptOf, fundingOf } from "../../src/channel/transactions.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import { type Deposit, signedFunding } from "../../src/lightning/funding.ts";
-import { depositScriptOf, fundingOf } from "../../src/link/transactions.ts";
+import { type BitcoinRpc, connectRpc, type RpcOptions } from "../../src/node/bitcoind-rpc.ts";
 import { Violation } from "./audit.ts";
 import type { Box } from "./box.ts";
 import { FUNDING, identityWith, keyPair, proposalWith } from "./parties.ts";

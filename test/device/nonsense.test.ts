@@ -1,5 +1,5 @@
 import { expect, test } from "@jest/globals";
-import type { Step, ToDevice, View } from "../../src/link/messages.ts";
+import type { Step, ToDevice, View } from "../../src/messages/device.ts";
 import { seeded } from "./cuts.ts";
 import { derived } from "./dealer.ts";
 import { BRIDGE, FUNDING, proposalWith } from "./parties.ts";

@@ -2,8 +2,8 @@
 import { describe, expect, test } from "@jest/globals";
 import { holderKind } from "../../device/channel/state.ts";
 import { KEY_ENTRY, KEY_TABLE_HEAD, preparedKeys } from "../../device/prepared-keys.ts";
-import { makeKeyTable } from "../../owner/key-table.ts";
-import { encodeValue } from "../../src/link/schema.ts";
+import { makeKeyTable } from "../../owner/board/key-table.ts";
+import { encodeValue } from "../../src/bytes/schema.ts";
 import { codeThrownBy } from "../thrown.ts";
 import { spendOf } from "./attacks.ts";
 import { chip, keyPair, proposalWith, recordOf } from "./parties.ts";

@@ -4,8 +4,8 @@ import { highestExpiry, knownPayment, MAX_PAYMENTS, spendableMsat } from "../../
 import { type ChannelState, changesBetween, EMPTY, type Payment } from "../../device/channel/state.ts";
 import { memoryFlash } from "../../device/vault/memory-flash.ts";
 import { formatVault, openVault } from "../../device/vault/vault.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
-import { MAX_DEPOSITS, MAX_HTLCS, MAX_INCOMING } from "../../src/link/messages.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
+import { MAX_DEPOSITS, MAX_HTLCS, MAX_INCOMING } from "../../src/messages/device.ts";
 import { derived } from "./dealer.ts";
 import { keyPair, NOW_MS, PAGE_BYTES, proposalWith, SERVICE_FEE } from "./parties.ts";
 import { Rig } from "./rig.ts";

@@ -9,8 +9,18 @@ import type { PaymentOrder } from "../../device/channel/paying.ts";
 import { type ChannelState, type Payment, secretStore } from "../../device/channel/state.ts";
 import type { SpendingPolicy } from "../../device/identity.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
-import { type Curve, nobleCurve } from "../../src/bytes/curve.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { type ServiceFee, serviceFeeMsat } from "../../src/channel/service-fee.ts";
+import {
+  anchorSighash,
+  channelOf,
+  closingSighash,
+  commitmentOf,
+  fundingOf,
+  ourBasepoints,
+  theirBasepoints,
+} from "../../src/channel/transactions.ts";
+import { type Curve, nobleCurve } from "../../src/crypto/curve.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { codeOf } from "../../src/errors.ts";
 import { type Commitment, commitmentFeeSat } from "../../src/lightning/commitment.ts";
 import { deriveCommitmentKeys, derivePrivateKey } from "../../src/lightning/keys.ts";
@@ -25,17 +35,7 @@ import {
   type ToDevice,
   toDevice,
   type View,
-} from "../../src/link/messages.ts";
-import { type ServiceFee, serviceFeeMsat } from "../../src/link/service-fee.ts";
-import {
-  anchorSighash,
-  channelOf,
-  closingSighash,
-  commitmentOf,
-  fundingOf,
-  ourBasepoints,
-  theirBasepoints,
-} from "../../src/link/transactions.ts";
+} from "../../src/messages/device.ts";
 import { answerWithMac, complete } from "../../src/threshold/online.ts";
 import { exitIsValid, Violation } from "./audit.ts";
 import { Box } from "./box.ts";

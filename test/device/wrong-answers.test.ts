@@ -1,8 +1,8 @@
 import { describe, expect, test } from "@jest/globals";
 import { sighash } from "../../src/bitcoin/sighash.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
-import type { AuthenticatedPartial } from "../../src/link/messages.ts";
-import { depositScriptOf } from "../../src/link/transactions.ts";
+import { depositScriptOf } from "../../src/channel/transactions.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
+import type { AuthenticatedPartial } from "../../src/messages/device.ts";
 import { theftOf } from "./attacks.ts";
 import { exitIsValid } from "./audit.ts";
 import { derived } from "./dealer.ts";

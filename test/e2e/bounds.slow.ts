@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { highestExpiry } from "../../device/channel/paying.ts";
 import { openDevice } from "../../device/device.ts";
-import { askStatus } from "../../owner/channel.ts";
+import { askStatus } from "../../owner/client/channel.ts";
 import { type Car, untilAtRest, World, waitFor } from "./world.ts";
 
 const BLOCK_MS = 600_000;

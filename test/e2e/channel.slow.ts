@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { askClose, askDeposit, askStatus, type DeviceReport } from "../../owner/channel.ts";
+import { askClose, askDeposit, askStatus, type DeviceReport } from "../../owner/client/channel.ts";
 import { type Car, untilAtRest, World, waitFor } from "./world.ts";
 
 const BRIDGE_FEE_MSAT = 1000;

@@ -1,7 +1,7 @@
 /** Between somebody and bitcoind: what that says of feerates is the test's to choose. */
 import { createServer, request } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { RpcOptions } from "../../gateway/chain/rpc.ts";
+import type { RpcOptions } from "../../src/node/bitcoind-rpc.ts";
 
 export interface Estimates {
   readonly rpc: RpcOptions;

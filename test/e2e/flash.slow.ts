@@ -10,7 +10,7 @@ import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { type NodeBoard, openNodeBoard } from "../../device/boards/node/board.ts";
 import { type Device, openDevice } from "../../device/device.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { World, waitFor } from "./world.ts";
 
 const VAULT = { address: 0x300000, bytes: 0x100000 };

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { askStatus } from "../../owner/channel.ts";
+import { askStatus } from "../../owner/client/channel.ts";
 import type { Line, Program } from "../../scripts/processes.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import { decodeInvoice } from "../../src/lightning/bolt11.ts";
 import { World, waitFor } from "./world.ts";
 

@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
-import { type OpenLink, openLink } from "../../device/boards/node/link.ts";
 import { MAX_MESSAGE_BYTES } from "../../device/device.ts";
 import { runGateway } from "../../gateway/gateway.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
-import { type ToDevice, toDevice, toGateway } from "../../src/link/messages.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
+import { type ToDevice, toDevice, toGateway } from "../../src/messages/device.ts";
+import { type OpenLink, openLink } from "../../src/node/link.ts";
 import { type Frame, HostileBroker } from "./hostile-broker.ts";
 import { type Car, untilAtRest, World, waitFor } from "./world.ts";
 

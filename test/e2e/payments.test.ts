@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { askStatus } from "../../owner/channel.ts";
+import { askStatus } from "../../owner/client/channel.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { decodeInvoice } from "../../src/lightning/bolt11.ts";
 import { type Car, untilAtRest, World, waitFor } from "./world.ts";
 

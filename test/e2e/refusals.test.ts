@@ -5,7 +5,7 @@ import mqtt from "mqtt";
 import { contextOf } from "../../device/context.ts";
 import { openDevice, type PayOptions, type Receipt } from "../../device/device.ts";
 import { LightningNode } from "../../gateway/lightning/node.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeOf } from "../../src/errors.ts";
 import { encodeInvoice, type InvoiceFields } from "../../src/lightning/bolt11-write.ts";
 import { type Car, untilAtRest, World, waitFor } from "./world.ts";

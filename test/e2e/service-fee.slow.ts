@@ -1,12 +1,12 @@
 /** The service fee, from the toll to the operator's address: real nodes, and books that agree to the msat. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { ownNodeId, wishPayout } from "../../gateway/own-node-wishes.ts";
-import { openStore } from "../../gateway/registry.ts";
-import { type FeeBooks, readFeeBooks } from "../../gateway/service-fees.ts";
+import { ownNodeId, wishPayout } from "../../gateway/fees/own-node-wishes.ts";
+import { type FeeBooks, readFeeBooks } from "../../gateway/fees/service-fees.ts";
+import { openStore } from "../../gateway/store/registry.ts";
 import type { PeerChannel } from "../../scripts/harness-peer.ts";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import { type Car, untilAtRest, World, waitFor } from "./world.ts";
 
 const TERMS = { ratePpm: 50_000, baseMsat: 0, settleFromMsat: 1_000_000, creditMsat: 2_000_000 };

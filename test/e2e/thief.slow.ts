@@ -11,9 +11,9 @@ import { openFileFlash } from "../../device/boards/node/flash.ts";
 import { type Device, openDevice } from "../../device/device.ts";
 import { writeOwnersWord } from "../../device/vault/charging.ts";
 import { openVault } from "../../device/vault/vault.ts";
-import { openStore } from "../../gateway/registry.ts";
-import { askLimits } from "../../owner/channel.ts";
-import { changeGatewayLimits, changeLimits, spendingLimits } from "../../owner/limits.ts";
+import { openStore } from "../../gateway/store/registry.ts";
+import { askLimits } from "../../owner/client/channel.ts";
+import { changeGatewayLimits, changeLimits, spendingLimits } from "../../owner/client/limits.ts";
 import { codeOf } from "../../src/errors.ts";
 import { World } from "./world.ts";
 

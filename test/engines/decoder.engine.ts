@@ -3,7 +3,7 @@ import { createContext, runInContext } from "node:vm";
 import { expect, test } from "@jest/globals";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
-import { toDevice } from "../../src/link/messages.ts";
+import { toDevice } from "../../src/messages/device.ts";
 import { messagesToDevice } from "../link/fuzz.ts";
 
 /** What the sources make of a message: it encoded again, or the code of the refusal. */

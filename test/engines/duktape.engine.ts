@@ -1,6 +1,6 @@
 import { memoryFlash } from "../../device/vault/memory-flash.ts";
 import { openVault } from "../../device/vault/vault.ts";
-import { makeKeyTable } from "../../owner/key-table.ts";
+import { makeKeyTable } from "../../owner/board/key-table.ts";
 import { startDuktape } from "../../scripts/engines/duktape.ts";
 import { ensureDuktape } from "../../scripts/engines/install.ts";
 import { describeWholeDevice } from "./whole-device.ts";

@@ -1,8 +1,8 @@
 import { expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
 import { aes256Ctr, sha256 } from "../../scripts/engines/boards/es5-crypto.ts";
-import * as library from "../../src/bytes/hash.ts";
+import * as library from "../../src/crypto/hash.ts";
+import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 
 test("Duktape's hash and cipher are the platform's", () => {
   const block = fc.uint8Array({ minLength: 16, maxLength: 16 });

@@ -6,10 +6,10 @@ import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { memoryFlash } from "../../device/vault/memory-flash.ts";
 import { openVault } from "../../device/vault/vault.ts";
-import { makeKeyTable } from "../../owner/key-table.ts";
+import { makeKeyTable } from "../../owner/board/key-table.ts";
 import { EspruinoBoard } from "../../scripts/engines/espruino.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { codeOf } from "../../src/errors.ts";
 import { World, waitFor } from "../e2e/world.ts";
 

@@ -5,11 +5,11 @@
 
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { askClose, askStatus } from "../../owner/channel.ts";
+import { askClose, askStatus } from "../../owner/client/channel.ts";
 import { buildForSimulator, findModdable, Simulator, startScreen } from "../../scripts/engines/moddable.ts";
 import { reservePort } from "../../scripts/ports.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { World } from "../e2e/world.ts";
 
 const DEPOSIT_SAT = 400_000;

@@ -4,7 +4,7 @@ import { type FileFlash, openFileFlash } from "../../device/boards/node/flash.ts
 import { ASK } from "../../scripts/engines/boards/questions.ts";
 import type { EngineDevice, EngineOptions } from "../../scripts/engines/engine.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { codeOf } from "../../src/errors.ts";
 import { World, waitFor } from "../e2e/world.ts";
 

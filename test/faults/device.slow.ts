@@ -2,8 +2,8 @@ import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import type { Database } from "lmdb";
-import { openStore } from "../../gateway/registry.ts";
-import { askStatus } from "../../owner/channel.ts";
+import { openStore } from "../../gateway/store/registry.ts";
+import { askStatus } from "../../owner/client/channel.ts";
 import type { Line, Program } from "../../scripts/processes.ts";
 import { World, waitFor } from "../e2e/world.ts";
 

@@ -18,7 +18,7 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from "@jest/globals";
-import { openRegistry, openStore } from "../../gateway/registry.ts";
+import { openRegistry, openStore } from "../../gateway/store/registry.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
 import { reservePort } from "../../scripts/ports.ts";
 import { waitFor } from "../e2e/world.ts";

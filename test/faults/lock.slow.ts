@@ -6,8 +6,8 @@ import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { build } from "esbuild";
-import { isLocked, lockPath } from "../../device/boards/node/lock.ts";
 import { lngateError } from "../../src/errors.ts";
+import { isLocked, lockPath } from "../../src/node/lock.ts";
 import { codeThrownBy } from "../thrown.ts";
 
 const home = mkdtempSync(join(tmpdir(), "lngate-lock-"));
@@ -20,7 +20,7 @@ beforeAll(async () => {
     stdin: {
       contents: `
         import { spawn } from "node:child_process";
-        import { lockPath } from "./device/boards/node/lock.ts";
+        import { lockPath } from "./src/node/lock.ts";
         import { lngateError } from "./src/errors.ts";
         try {
           lockPath(process.argv[2], () => lngateError("busy", "taken"));

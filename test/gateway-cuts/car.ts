@@ -3,7 +3,6 @@
  * around a message.
  */
 import type { Board, MqttConnection, MqttOptions } from "../../device/board.ts";
-import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
 import { type Exit, exitOf } from "../../device/channel/exiting.ts";
 import { transition } from "../../device/channel/machine.ts";
 import { type ChannelState, readState } from "../../device/channel/state.ts";
@@ -15,8 +14,9 @@ import type { Flash } from "../../device/vault/flash.ts";
 import { type MemoryFlash, memoryFlash } from "../../device/vault/memory-flash.ts";
 import { formatVault, openVault } from "../../device/vault/vault.ts";
 import { concat } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
+import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 import type { Batch } from "../../src/threshold/records.ts";
 import { type DealtRecord, dealNonce, dealRecord, dealtMac, derived, withMacs } from "../device/dealer.ts";
 import { identityWith } from "../device/parties.ts";

@@ -1,6 +1,6 @@
 /** What happens in a channel's life, each with the power failing in the middle, and how it must end. */
 import { toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import { decodeInvoice } from "../../src/lightning/bolt11.ts";
 import { Violation } from "../device/audit.ts";
 import type { Plan, World } from "./world.ts";

@@ -5,7 +5,7 @@
  */
 import type { Database } from "lmdb";
 import type { NodeStore } from "../../gateway/lightning/store.ts";
-import type { Disk } from "../../gateway/records.ts";
+import type { Disk } from "../../gateway/store/presignature-journal.ts";
 import { concat } from "../../src/bytes/bytes.ts";
 
 /**

@@ -2,20 +2,20 @@
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { GatewayLinks } from "../../gateway/link-server.ts";
-import { openRegistry, openStore } from "../../gateway/registry.ts";
-import { shownTxid } from "../../owner/chain.ts";
-import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
-import { askClose, askStatus } from "../../owner/channel.ts";
-import { FLASH_FILE, openOwner } from "../../owner/folder.ts";
-import { carryOut } from "../../owner/recover.ts";
-import { checkExit, readExit } from "../../owner/recover-exit.ts";
-import { recoveryKeys } from "../../owner/recover-keys.ts";
-import { lookAtExit, takeExitFromImage, takeExitFromText } from "../../owner/watch.ts";
+import { GatewayLinks } from "../../gateway/link/links.ts";
+import { openRegistry, openStore } from "../../gateway/store/registry.ts";
+import { askClose, askStatus } from "../../owner/client/channel.ts";
+import { FLASH_FILE, openOwner } from "../../owner/folder/folder.ts";
+import { shownTxid } from "../../owner/recovery/chain.ts";
+import { bitcoindChain } from "../../owner/recovery/chain-bitcoind.ts";
+import { checkExit, readExit } from "../../owner/recovery/exit-file.ts";
+import { lookAtExit, takeExitFromImage, takeExitFromText } from "../../owner/recovery/held-exits.ts";
+import { recoveryKeys } from "../../owner/recovery/keys.ts";
+import { carryOut } from "../../owner/recovery/recover.ts";
 import { Program } from "../../scripts/processes.ts";
 import { txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
-import { toDevice } from "../../src/link/messages.ts";
-import { inPieces, toOwner } from "../../src/link/owner-messages.ts";
+import { toDevice } from "../../src/messages/device.ts";
+import { inPieces, toOwner } from "../../src/messages/owner.ts";
 import { type World, waitFor } from "../e2e/world.ts";
 import {
   booksOf,

@@ -1,9 +1,9 @@
 /** The configuration names another bridge: channels stay with theirs to their end, and the next one goes to the new one. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { runCommandLine } from "../../gateway/cli/command.ts";
 import { gatewayCommands } from "../../gateway/cli/gateway-commands.ts";
-import { askStatus } from "../../owner/channel.ts";
+import { askStatus } from "../../owner/client/channel.ts";
+import { runCommandLine } from "../../src/node/command.ts";
 import { untilAtRest, waitFor } from "../e2e/world.ts";
 import { booksOf, carOf, payTolls, type Scene, startScene, stopScene, told } from "./scene.ts";
 

@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { open } from "lmdb";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
-import { askStatus } from "../../owner/channel.ts";
-import { checkExit } from "../../owner/recover-exit.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { askStatus } from "../../owner/client/channel.ts";
+import { checkExit } from "../../owner/recovery/exit-file.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import { waitFor } from "../e2e/world.ts";
 import {
   booksOf,

@@ -1,11 +1,11 @@
 /** What the device answers when a channel ends on the chain: the newest state or nothing, and only to the owner. */
 import { describe, expect, test } from "@jest/globals";
 import { sighash } from "../../src/bitcoin/sighash.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { ourBasepoints, theirBasepoints } from "../../src/channel/transactions.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import { htlcScript, toLocalScript } from "../../src/lightning/channel.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
-import type { Step } from "../../src/link/messages.ts";
-import { ourBasepoints, theirBasepoints } from "../../src/link/transactions.ts";
+import type { Step } from "../../src/messages/device.ts";
 import { derived } from "../device/dealer.ts";
 import { bridgePoint, bridgeSecret } from "../device/peer.ts";
 import { Rig } from "../device/rig.ts";

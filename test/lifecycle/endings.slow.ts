@@ -2,11 +2,11 @@
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { askClose, askFreeze, askStatus } from "../../owner/channel.ts";
-import { readHeldChannel } from "../../owner/device-files.ts";
-import { CHANNEL_FILE, FLASH_FILE } from "../../owner/folder.ts";
-import { checkExit } from "../../owner/recover-exit.ts";
-import { lookAtExit } from "../../owner/watch.ts";
+import { askClose, askFreeze, askStatus } from "../../owner/client/channel.ts";
+import { readHeldChannel } from "../../owner/folder/device-files.ts";
+import { CHANNEL_FILE, FLASH_FILE } from "../../owner/folder/folder.ts";
+import { checkExit } from "../../owner/recovery/exit-file.ts";
+import { lookAtExit } from "../../owner/recovery/held-exits.ts";
 import { type Line, Program } from "../../scripts/processes.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { type Car, waitFor } from "../e2e/world.ts";

@@ -1,7 +1,7 @@
 /** Ends that have to come to their end, with bridges that behave as other implementations do, and with feerates apart. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { askClose, askFreeze, askStatus } from "../../owner/channel.ts";
-import { lookAtExit } from "../../owner/watch.ts";
+import { askClose, askFreeze, askStatus } from "../../owner/client/channel.ts";
+import { lookAtExit } from "../../owner/recovery/held-exits.ts";
 import { parseTransaction, txidOf } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { type Estimates, estimatesBefore } from "../e2e/estimates.ts";

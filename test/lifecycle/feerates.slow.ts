@@ -1,7 +1,7 @@
 /** A channel's feerate follows what peers take and mempools want, in steps; with a real peer that checks each. */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { Option_u32Z_Some } from "lightningdevkit";
-import { askStatus } from "../../owner/channel.ts";
+import { askStatus } from "../../owner/client/channel.ts";
 import { type Estimates, estimatesBefore } from "../e2e/estimates.ts";
 import { OWNER_WORDS } from "../e2e/made-devices.ts";
 import { untilAtRest, World, waitFor } from "../e2e/world.ts";

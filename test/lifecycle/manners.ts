@@ -10,7 +10,7 @@ import {
   MessageSendEvent_SendClosingSigned,
   WarningMessage,
 } from "lightningdevkit";
-import { messagesThrough } from "../../gateway/lightning/signer-messages.ts";
+import { messagesThrough } from "../../gateway/signer/messages.ts";
 
 export class Manners {
   /** An `error` ends nothing here (LND): only a peer that has forgotten the channel does. */

@@ -1,8 +1,8 @@
 /** The gateway was off for so long that its bitcoind has pruned the blocks of that time. */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { runCommandLine } from "../../gateway/cli/command.ts";
 import { gatewayCommands } from "../../gateway/cli/gateway-commands.ts";
-import { askDeposit, askStatus } from "../../owner/channel.ts";
+import { askDeposit, askStatus } from "../../owner/client/channel.ts";
+import { runCommandLine } from "../../src/node/command.ts";
 import { PRUNABLE, pruneAll } from "../chain/prune.ts";
 import { untilAtRest, waitFor } from "../e2e/world.ts";
 import {

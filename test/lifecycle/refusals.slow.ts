@@ -1,6 +1,6 @@
 /** A bridge that does not open the channel: whoever has to know hears its words, and it is asked again when that is worth it. */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { askDeposit, askStatus } from "../../owner/channel.ts";
+import { askDeposit, askStatus } from "../../owner/client/channel.ts";
 import { OWNER_WORDS } from "../e2e/made-devices.ts";
 import { World, waitFor } from "../e2e/world.ts";
 import { Manners } from "./manners.ts";

@@ -1,8 +1,8 @@
 /** The chain takes back what it had: funding transactions and closes, shallow and deep, come back or are replaced. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { askStatus } from "../../owner/channel.ts";
-import { checkExit } from "../../owner/recover-exit.ts";
-import { takeExitOut } from "../../owner/watch.ts";
+import { askStatus } from "../../owner/client/channel.ts";
+import { checkExit } from "../../owner/recovery/exit-file.ts";
+import { takeExitOut } from "../../owner/recovery/held-exits.ts";
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { type Car, untilAtRest, waitFor } from "../e2e/world.ts";

@@ -7,7 +7,11 @@ import { open } from "lmdb";
 import type { Receipt } from "../../device/device.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
 import { createLog } from "../../gateway/log.ts";
-import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
+import { bitcoindChain } from "../../owner/recovery/chain-bitcoind.ts";
+import { type ExitFile, readExit, writeExit } from "../../owner/recovery/exit-file.ts";
+import type { HeldExit } from "../../owner/recovery/held-exits.ts";
+import { takeExitOut } from "../../owner/recovery/held-exits.ts";
+import { recoveryKeys } from "../../owner/recovery/keys.ts";
 import {
   carryOut,
   type FeeCoin,
@@ -16,11 +20,7 @@ import {
   planRecovery,
   type RecoveryOptions,
   type RecoveryPlan,
-} from "../../owner/recover.ts";
-import { type ExitFile, readExit, writeExit } from "../../owner/recover-exit.ts";
-import { recoveryKeys } from "../../owner/recover-keys.ts";
-import type { HeldExit } from "../../owner/watch.ts";
-import { takeExitOut } from "../../owner/watch.ts";
+} from "../../owner/recovery/recover.ts";
 import { PlainPeer } from "../../scripts/harness-peer.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { OWNER_WORDS } from "../e2e/made-devices.ts";

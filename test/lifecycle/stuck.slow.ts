@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { readState } from "../../device/channel/state.ts";
 import { openDevice } from "../../device/device.ts";
-import { askClose, askStatus } from "../../owner/channel.ts";
+import { askClose, askStatus } from "../../owner/client/channel.ts";
 import { type Car, untilAtRest, waitFor } from "../e2e/world.ts";
 import {
   booksOf,

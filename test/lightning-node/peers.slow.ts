@@ -5,7 +5,7 @@ import { PeerSockets } from "../../gateway/lightning/sockets.ts";
 import type { Paid, PeerChannel, PlainPeer } from "../../scripts/harness-peer.ts";
 import { reservePort } from "../../scripts/ports.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeOf } from "../../src/errors.ts";
 import { decodeInvoice } from "../../src/lightning/bolt11.ts";
 import { pause, until, World } from "./world.ts";

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import * as ldk from "lightningdevkit";
 import { BECH32, decodeBech32, encodeBech32, wordsOf } from "../../src/bytes/bech32.ts";
 import { concat, fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve as curve } from "../../src/bytes/curve.ts";
+import { nobleCurve as curve } from "../../src/crypto/curve.ts";
 import { codeOf } from "../../src/errors.ts";
 import {
   checkPayable,

@@ -4,7 +4,7 @@ import * as ldk from "lightningdevkit";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { parseTransaction, strippedBytes, transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve as curve } from "../../src/bytes/curve.ts";
+import { nobleCurve as curve } from "../../src/crypto/curve.ts";
 import { type ChannelParameters, fundingScript } from "../../src/lightning/channel.ts";
 import { buildClosing, closingAmounts, signedClosing } from "../../src/lightning/closing.ts";
 import { codeThrownBy } from "../thrown.ts";

@@ -4,7 +4,7 @@ import { p2wpkh, p2wsh } from "../../src/bitcoin/script.ts";
 import { SIGHASH_SINGLE_ANYONECANPAY, sighash } from "../../src/bitcoin/sighash.ts";
 import { compareOutputs } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve as curve } from "../../src/bytes/curve.ts";
+import { nobleCurve as curve } from "../../src/crypto/curve.ts";
 import { type ChannelParameters, type Htlc, otherSide, type Side } from "../../src/lightning/channel.ts";
 import {
   ANCHOR_SAT,

@@ -11,7 +11,7 @@ import {
   weightOf,
 } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve as curve } from "../../src/bytes/curve.ts";
+import { nobleCurve as curve } from "../../src/crypto/curve.ts";
 import { buildFunding, FUNDING_VOUT, fundingWeight, signedFunding } from "../../src/lightning/funding.ts";
 import { codeThrownBy } from "../thrown.ts";
 

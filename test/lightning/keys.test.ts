@@ -1,7 +1,7 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { fromHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve as curve } from "../../src/bytes/curve.ts";
+import { nobleCurve as curve } from "../../src/crypto/curve.ts";
 import {
   deriveCommitmentKeys,
   derivePrivateKey,

@@ -2,7 +2,7 @@ import { describe, expect, test } from "@jest/globals";
 import { depositScript } from "../../src/bitcoin/deposit.ts";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { weightOf } from "../../src/bitcoin/transaction.ts";
-import { nobleCurve as curve } from "../../src/bytes/curve.ts";
+import { nobleCurve as curve } from "../../src/crypto/curve.ts";
 import {
   buildSweep,
   punishToLocal,

@@ -1,9 +1,9 @@
 import { connect as connectTcp, type Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
 import mqtt from "mqtt";
-import { type Broker, startBroker } from "../../gateway/broker.ts";
+import { type Broker, startBroker } from "../../gateway/link/broker.ts";
 import { ascii, concat, toHex } from "../../src/bytes/bytes.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { linkTopic } from "../../src/link/topics.ts";
 import { until } from "./until.ts";
 

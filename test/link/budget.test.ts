@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import { Budget } from "../../gateway/budget.ts";
+import { Budget } from "../../gateway/link/budget.ts";
 
 describe("What an identity may say", () => {
   let now = 0;

@@ -1,6 +1,5 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "@jest/globals";
-import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import {
   decrypt,
@@ -16,6 +15,7 @@ import {
   sessionKeys,
 } from "../../src/link/envelope.ts";
 import { identityOfUpTopic, isIdentity, linkTopic, publishBytes } from "../../src/link/topics.ts";
+import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 
 /** Consecutive byte values. */
 function span(first: number, count: number): Uint8Array {

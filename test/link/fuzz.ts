@@ -6,14 +6,15 @@
  * What to mutate is chosen by novelty: an input whose outcome (the refusal's place and reason) was not seen
  * before is kept and varied further, so the fuzzer works its way into every message by itself.
  */
-import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
+
 import { concat, equal, toHex } from "../../src/bytes/bytes.ts";
 import { type Cbor, type CborMap, decodeCbor, encodeCbor } from "../../src/bytes/cbor.ts";
 import { codeOf } from "../../src/errors.ts";
 import { DATA, handshakeKey, sealAck, sealData, sealHello, sessionKeys } from "../../src/link/envelope.ts";
-import { type ToDevice, toDevice, toGateway } from "../../src/link/messages.ts";
-import { fromOwner, toOwner } from "../../src/link/owner-messages.ts";
 import { type LinkEffect, LinkServer, QUEUE, WINDOW } from "../../src/link/session.ts";
+import { type ToDevice, toDevice, toGateway } from "../../src/messages/device.ts";
+import { fromOwner, toOwner } from "../../src/messages/owner.ts";
+import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 import { World } from "./world.ts";
 
 export interface FuzzReport {

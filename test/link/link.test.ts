@@ -11,17 +11,17 @@ import {
   SUBACK,
   subscribePacket,
 } from "../../device/boards/espruino/mqtt-packets.ts";
-import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
-import { type OpenLink, type OpenLinkOptions, openLink } from "../../device/boards/node/link.ts";
 import { dialMqtt, nodeMqtt } from "../../device/boards/node/mqtt.ts";
-import { GatewayLinks, type GatewayLinksOptions, type LinkAccount } from "../../gateway/link-server.ts";
+import { GatewayLinks, type GatewayLinksOptions, type LinkAccount } from "../../gateway/link/links.ts";
 import { reservePort } from "../../scripts/ports.ts";
 import { ascii, u32be } from "../../src/bytes/bytes.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { codeOf } from "../../src/errors.ts";
 import { noSession } from "../../src/link/envelope.ts";
 import { type LinkEffect, linkClient } from "../../src/link/session.ts";
 import { linkTopic } from "../../src/link/topics.ts";
+import { nodeLinkCrypto } from "../../src/node/crypto.ts";
+import { type OpenLink, type OpenLinkOptions, openLink } from "../../src/node/link.ts";
 import { until } from "./until.ts";
 
 const DEVICE = "abcdefgh";

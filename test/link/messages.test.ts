@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "@jest/globals";
-import { toDevice, toGateway } from "../../src/link/messages.ts";
+import { toDevice, toGateway } from "../../src/messages/device.ts";
 
 const doc = readFileSync(new URL("../../docs/wire.md", import.meta.url), "utf8");
 const section = doc.slice(doc.indexOf("## Messages\n"), doc.indexOf("## Messages of the owner"));

@@ -2,7 +2,6 @@ import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { encodeCbor } from "../../src/bytes/cbor.ts";
-import { codeOf } from "../../src/errors.ts";
 import {
   bool,
   bytes,
@@ -17,7 +16,8 @@ import {
   UINT32,
   UINT53,
   uint,
-} from "../../src/link/schema.ts";
+} from "../../src/bytes/schema.ts";
+import { codeOf } from "../../src/errors.ts";
 
 const pay = message(1, "pay", {
   id: [1, bytes(4)],

@@ -1,11 +1,10 @@
 import { describe, expect, test } from "@jest/globals";
 import { ctr } from "@noble/ciphers/aes.js";
 import fc from "fast-check";
-import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
 import { concat, fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { hkdf } from "../../src/crypto/hkdf.ts";
 import { codeOf } from "../../src/errors.ts";
 import { DATA_OVERHEAD, handshakeKey, sealAck, sealWelcome, sessionKeys } from "../../src/link/envelope.ts";
-import { hkdf } from "../../src/link/hkdf.ts";
 import {
   ACK_DELAY_MS,
   HELLO_MS,
@@ -16,6 +15,7 @@ import {
   RESEND_MS,
   WINDOW,
 } from "../../src/link/session.ts";
+import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 import { type Move, type Side, World } from "./world.ts";
 
 /** Random histories of a link in the everyday suite. */

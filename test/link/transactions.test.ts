@@ -4,11 +4,6 @@ import { depositScript } from "../../src/bitcoin/deposit.ts";
 import { multisig2of2, p2wpkh, p2wsh } from "../../src/bitcoin/script.ts";
 import { SIGHASH_SINGLE_ANYONECANPAY, sighash } from "../../src/bitcoin/sighash.ts";
 import { txidOf } from "../../src/bitcoin/transaction.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
-import { anchorScript, toLocalScript } from "../../src/lightning/channel.ts";
-import { buildCommitment, type CommitmentContent } from "../../src/lightning/commitment.ts";
-import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
-import type { Proposal, View } from "../../src/link/messages.ts";
 import {
   anchorOf,
   anchorSighash,
@@ -22,7 +17,12 @@ import {
   ourBasepoints,
   theirBasepoints,
   viewOf,
-} from "../../src/link/transactions.ts";
+} from "../../src/channel/transactions.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
+import { anchorScript, toLocalScript } from "../../src/lightning/channel.ts";
+import { buildCommitment, type CommitmentContent } from "../../src/lightning/commitment.ts";
+import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
+import type { Proposal, View } from "../../src/messages/device.ts";
 import { derived } from "../device/dealer.ts";
 
 const point = (name: string) => nobleCurve.publicKey(derived(name));

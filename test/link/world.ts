@@ -3,7 +3,6 @@
  * Every delivery is compared with what the other side sent in that session.
  */
 import { createHash } from "node:crypto";
-import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
 import { equal } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
 import type { LinkCrypto } from "../../src/link/envelope.ts";
@@ -14,6 +13,7 @@ import {
   linkClient,
   QUIET_MS,
 } from "../../src/link/session.ts";
+import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 
 export type Side = "client" | "server";
 export const otherSide = (side: Side): Side => (side === "client" ? "server" : "client");

@@ -1,9 +1,9 @@
 /** Charging that breaks off at each message there is, or in which a check fails, and goes on. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
-import { askStatus } from "../../owner/channel.ts";
-import { recordsInFlash } from "../../owner/charge.ts";
-import { readChargingState, readShare, writeChargingState } from "../../owner/device-files.ts";
-import type { FromOwner, ToOwner } from "../../src/link/owner-messages.ts";
+import { askStatus } from "../../owner/client/channel.ts";
+import { recordsInFlash } from "../../owner/client/charge.ts";
+import { readChargingState, readShare, writeChargingState } from "../../owner/folder/device-files.ts";
+import type { FromOwner, ToOwner } from "../../src/messages/owner.ts";
 import { Charged } from "./charged.ts";
 import { cutOnce, type GatewayHalf } from "./gateway-half.ts";
 

@@ -1,9 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
-import { openLink } from "../../device/boards/node/link.ts";
-import { askClose, askDeposit, askStatus, depositAddress } from "../../owner/channel.ts";
-import { type ChargeProgress, paymentsFor, recordsFor, recordsInFlash } from "../../owner/charge.ts";
-import { type DeviceInfo, readChargingState } from "../../owner/device-files.ts";
+import { askClose, askDeposit, askStatus, depositAddress } from "../../owner/client/channel.ts";
+import { type ChargeProgress, paymentsFor, recordsFor, recordsInFlash } from "../../owner/client/charge.ts";
+import { type DeviceInfo, readChargingState } from "../../owner/folder/device-files.ts";
 import { concat } from "../../src/bytes/bytes.ts";
 import {
   type FromOwner,
@@ -12,7 +11,8 @@ import {
   Pieces,
   type ToOwner,
   toOwner,
-} from "../../src/link/owner-messages.ts";
+} from "../../src/messages/owner.ts";
+import { openLink } from "../../src/node/link.ts";
 import { Charged } from "./charged.ts";
 import { cutOnce, type GatewayHalf } from "./gateway-half.ts";
 

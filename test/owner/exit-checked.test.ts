@@ -5,7 +5,7 @@ import { afterAll, expect, test } from "@jest/globals";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
 import { readState } from "../../device/channel/state.ts";
 import { openVault } from "../../device/vault/vault.ts";
-import { takeExitFromImage, takeExitOut } from "../../owner/watch.ts";
+import { takeExitFromImage, takeExitOut } from "../../owner/recovery/held-exits.ts";
 import { concat } from "../../src/bytes/bytes.ts";
 import { derived } from "../device/dealer.ts";
 import { chip } from "../device/parties.ts";

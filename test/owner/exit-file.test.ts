@@ -9,10 +9,10 @@ import {
   needPublishable,
   readExit,
   writeExit,
-} from "../../owner/recover-exit.ts";
+} from "../../owner/recovery/exit-file.ts";
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeOf } from "../../src/errors.ts";
 import { derived } from "../device/dealer.ts";
 import { BRIDGE } from "../device/parties.ts";

@@ -9,7 +9,7 @@ import { delimiter, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { openFileFlash } from "../../device/boards/node/flash.ts";
 import { openVault } from "../../device/vault/vault.ts";
-import { pairDevice } from "../../owner/pair.ts";
+import { pairDevice } from "../../owner/client/pair.ts";
 import { type GatewayHalf, newOwner, startGatewayHalf } from "./gateway-half.ts";
 
 let gateway: GatewayHalf;

@@ -6,17 +6,18 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { nodeLinkCrypto } from "../../device/boards/node/crypto.ts";
-import { type Ceremonies, openCeremonies } from "../../gateway/charging-ceremonies.ts";
-import { GatewayLinks } from "../../gateway/link-server.ts";
+import { GatewayLinks } from "../../gateway/link/links.ts";
 import { createLog } from "../../gateway/log.ts";
-import { type DeviceStatus, OwnerService } from "../../gateway/owner-service.ts";
-import { type DiskRecordStore, openRecordStore } from "../../gateway/records.ts";
-import { openRegistry, openStore, type Registry } from "../../gateway/registry.ts";
-import { createOwner } from "../../owner/folder.ts";
+import { type Ceremonies, openCeremonies } from "../../gateway/owner/ceremonies.ts";
+import { type DeviceStatus, OwnerService } from "../../gateway/owner/service.ts";
+import { type DiskRecordStore, openRecordStore } from "../../gateway/store/presignature-journal.ts";
+import { openRegistry, openStore, type Registry } from "../../gateway/store/registry.ts";
+import { createOwner } from "../../owner/folder/folder.ts";
 import { reservePort } from "../../scripts/ports.ts";
 import { scriptAddress } from "../../src/bitcoin/address.ts";
 import { p2wsh } from "../../src/bitcoin/script.ts";
+import type { ServiceFee } from "../../src/channel/service-fee.ts";
+import { depositScriptOf } from "../../src/channel/transactions.ts";
 import {
   type FromOwner,
   fromOwner,
@@ -24,10 +25,9 @@ import {
   Pieces,
   type ToOwner,
   toOwner,
-} from "../../src/link/owner-messages.ts";
-import { encodePairingCode } from "../../src/link/pairing-code.ts";
-import type { ServiceFee } from "../../src/link/service-fee.ts";
-import { depositScriptOf } from "../../src/link/transactions.ts";
+} from "../../src/messages/owner.ts";
+import { nodeLinkCrypto } from "../../src/node/crypto.ts";
+import { encodePairingCode } from "../../src/pairing/code.ts";
 
 export const WORDS = `${"abandon ".repeat(23)}art`;
 

@@ -1,13 +1,13 @@
 /** A gateway that was in somebody else's hands for a minute, against its owner's computer; afterwards it is honest again. */
 import { rmSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, expect, test } from "@jest/globals";
-import { described, runCommandLine } from "../../gateway/cli/command.ts";
-import { deviceCommands } from "../../gateway/cli/device-commands.ts";
-import { askDeposit } from "../../owner/channel.ts";
-import { chargeDevice } from "../../owner/charge.ts";
-import { readChargingState } from "../../owner/device-files.ts";
-import { deviceFolder } from "../../owner/folder.ts";
-import { pairDevice } from "../../owner/pair.ts";
+import { deviceCommands } from "../../owner/cli/device-commands.ts";
+import { askDeposit } from "../../owner/client/channel.ts";
+import { chargeDevice } from "../../owner/client/charge.ts";
+import { pairDevice } from "../../owner/client/pair.ts";
+import { readChargingState } from "../../owner/folder/device-files.ts";
+import { deviceFolder } from "../../owner/folder/folder.ts";
+import { described, runCommandLine } from "../../src/node/command.ts";
 import { type GatewayHalf, newOwner, startGatewayHalf } from "./gateway-half.ts";
 
 /** Of kind A: after nonce and epoch. */

@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "@jest/globals";
 import { openFileFlash } from "../../device/boards/node/flash.ts";
 import { openVault } from "../../device/vault/vault.ts";
-import { deviceFolder } from "../../owner/folder.ts";
-import { makeImage, movedTo, needsVault, noteWritten, takeBack } from "../../owner/image.ts";
-import { pairDevice } from "../../owner/pair.ts";
+import { makeImage, movedTo, needsVault, noteWritten, takeBack } from "../../owner/board/image.ts";
+import { pairDevice } from "../../owner/client/pair.ts";
+import { deviceFolder } from "../../owner/folder/folder.ts";
 import { codeThrownBy } from "../thrown.ts";
 import { type GatewayHalf, newOwner, startGatewayHalf } from "./gateway-half.ts";
 

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "@jest/globals";
-import { lookAtExit, takeExitOut } from "../../owner/watch.ts";
+import { lookAtExit, takeExitOut } from "../../owner/recovery/held-exits.ts";
 import { derived } from "../device/dealer.ts";
 import { proposalWith } from "../device/parties.ts";
 import { Rig } from "../device/rig.ts";
@@ -27,7 +27,7 @@ test("while a third channel is opening, the exit that is taken is that of the se
   try {
     writeFileSync(join(path, "flash.bin"), rig.box.flash.image());
     expect(rig.state.former?.map(({ index }) => index)).toEqual([2, 1]);
-    // owner/watch.ts: "the latest unless its number is given".
+    // owner/recovery/held-exits.ts: "the latest unless its number is given".
     expect(lookAtExit(path).exit.index).toBe(2);
     expect(takeExitOut(path).exit.index).toBe(2);
   } finally {

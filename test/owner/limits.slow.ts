@@ -3,9 +3,9 @@ import { spawn } from "node:child_process";
 import { rmSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { DEFAULT_POLICY } from "../../device/identity.ts";
-import { askLimits } from "../../owner/channel.ts";
-import { changeGatewayLimits, spendingLimits } from "../../owner/limits.ts";
-import { pairDevice } from "../../owner/pair.ts";
+import { askLimits } from "../../owner/client/channel.ts";
+import { changeGatewayLimits, spendingLimits } from "../../owner/client/limits.ts";
+import { pairDevice } from "../../owner/client/pair.ts";
 import { type GatewayHalf, newOwner, startGatewayHalf } from "./gateway-half.ts";
 
 let gateway: GatewayHalf;

@@ -15,10 +15,10 @@ import {
   payeesOf,
   spendingLimits,
   tellHeight,
-} from "../../owner/limits.ts";
+} from "../../owner/client/limits.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
-import type { SpendingLimits } from "../../src/link/owner-messages.ts";
+import type { SpendingLimits } from "../../src/messages/owner.ts";
 import { identityWith, keyPair } from "../device/parties.ts";
 import { codeThrownBy } from "../thrown.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { decodePairingCode, deviceIdFrom, encodePairingCode } from "../../src/link/pairing-code.ts";
+import { decodePairingCode, deviceIdFrom, encodePairingCode } from "../../src/pairing/code.ts";
 import { codeThrownBy } from "../thrown.ts";
 
 const code = {

@@ -3,11 +3,11 @@ import { existsSync, rmSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { openFileFlash } from "../../device/boards/node/flash.ts";
 import { openVault } from "../../device/vault/vault.ts";
-import { readShare } from "../../owner/device-files.ts";
-import { deviceFolder, pairedDevices, pairingFolder } from "../../owner/folder.ts";
-import { pairDevice } from "../../owner/pair.ts";
+import { pairDevice } from "../../owner/client/pair.ts";
+import { readShare } from "../../owner/folder/device-files.ts";
+import { deviceFolder, pairedDevices, pairingFolder } from "../../owner/folder/folder.ts";
 import { equal } from "../../src/bytes/bytes.ts";
-import { decodePairingCode } from "../../src/link/pairing-code.ts";
+import { decodePairingCode } from "../../src/pairing/code.ts";
 import { cutOnce, type GatewayHalf, newOwner, startGatewayHalf } from "./gateway-half.ts";
 
 let gateway: GatewayHalf;

@@ -4,15 +4,15 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/gl
 import { openFileFlash } from "../../device/boards/node/flash.ts";
 import { DEFAULT_POLICY } from "../../device/identity.ts";
 import { openVault } from "../../device/vault/vault.ts";
-import { askLimits } from "../../owner/channel.ts";
-import { type DeviceInfo, readChargingState, readShare } from "../../owner/device-files.ts";
-import { deviceFolder } from "../../owner/folder.ts";
-import { pairDevice } from "../../owner/pair.ts";
-import { coldKeys, ownerKeysFrom } from "../../owner/seed.ts";
+import { askLimits } from "../../owner/client/channel.ts";
+import { pairDevice } from "../../owner/client/pair.ts";
+import { type DeviceInfo, readChargingState, readShare } from "../../owner/folder/device-files.ts";
+import { deviceFolder } from "../../owner/folder/folder.ts";
+import { coldKeys, ownerKeysFrom } from "../../owner/folder/seed.ts";
 import { ascii, equal, toHex } from "../../src/bytes/bytes.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
-import { decodePairingCode, encodePairingCode } from "../../src/link/pairing-code.ts";
-import { pairingKeys } from "../../src/link/pairing-keys.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
+import { decodePairingCode, encodePairingCode } from "../../src/pairing/code.ts";
+import { pairingKeys } from "../../src/pairing/keys.ts";
 import { samePair } from "../../src/threshold/keyshare.ts";
 import { type GatewayHalf, newOwner, startGatewayHalf, WORDS } from "./gateway-half.ts";
 

@@ -5,15 +5,15 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import type { Exit } from "../../device/channel/exiting.ts";
 import type { Proposal, View } from "../../device/channel/state.ts";
-import { type OwnerChain, shownTxid } from "../../owner/chain.ts";
-import { bitcoindChain } from "../../owner/chain-bitcoind.ts";
-import { esploraChain } from "../../owner/chain-esplora.ts";
-import { createGuard, type Sight } from "../../owner/guard.ts";
-import { howClosed } from "../../owner/punish.ts";
-import { carryOut, isUnfinished, planRecovery, type RecoveryPlan } from "../../owner/recover.ts";
-import { checkExit, type ExitFile, readExit, writeExit } from "../../owner/recover-exit.ts";
-import { recoveryKeys } from "../../owner/recover-keys.ts";
-import { newWords } from "../../owner/seed.ts";
+import { newWords } from "../../owner/folder/seed.ts";
+import { type OwnerChain, shownTxid } from "../../owner/recovery/chain.ts";
+import { bitcoindChain } from "../../owner/recovery/chain-bitcoind.ts";
+import { esploraChain } from "../../owner/recovery/chain-esplora.ts";
+import { checkExit, type ExitFile, readExit, writeExit } from "../../owner/recovery/exit-file.ts";
+import { createGuard, type Sight } from "../../owner/recovery/guard.ts";
+import { recoveryKeys } from "../../owner/recovery/keys.ts";
+import { howClosed } from "../../owner/recovery/punish.ts";
+import { carryOut, isUnfinished, planRecovery, type RecoveryPlan } from "../../owner/recovery/recover.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
 import { p2wpkh, p2wpkhScriptCode, p2wsh, witnessSignature } from "../../src/bitcoin/script.ts";
 import { sighash } from "../../src/bitcoin/sighash.ts";
@@ -25,8 +25,17 @@ import {
   txidOf,
 } from "../../src/bitcoin/transaction.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import {
+  channelOf,
+  commitmentOf,
+  type DeviceKeys,
+  depositScriptOf,
+  fundingOf,
+  ourBasepoints,
+  theirBasepoints,
+} from "../../src/channel/transactions.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import { buildClosing, signedClosing } from "../../src/lightning/closing.ts";
 import {
@@ -44,15 +53,6 @@ import {
   type SecretStore,
   storeSecret,
 } from "../../src/lightning/shachain.ts";
-import {
-  channelOf,
-  commitmentOf,
-  type DeviceKeys,
-  depositScriptOf,
-  fundingOf,
-  ourBasepoints,
-  theirBasepoints,
-} from "../../src/link/transactions.ts";
 import { derived } from "../device/dealer.ts";
 import { BRIDGE, FUNDING, keyPair, proposalWith } from "../device/parties.ts";
 import { EsploraServer } from "../lifecycle/esplora.ts";

@@ -8,9 +8,9 @@ import {
   newWords,
   ownerKeysFrom,
   ownerKeysFromSeed,
-} from "../../owner/seed.ts";
+} from "../../owner/folder/seed.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { ripemd160, sha256 } from "../../src/bytes/hash.ts";
+import { ripemd160, sha256 } from "../../src/crypto/hash.ts";
 import { codeThrownBy } from "../thrown.ts";
 
 const ZERO_WORDS = `${"abandon ".repeat(23)}art`;

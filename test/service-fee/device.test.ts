@@ -1,7 +1,7 @@
 /** The service fee on the device: what is asked of the limits, kept aside, owed and settled. */
 import { describe, expect, test } from "@jest/globals";
 import { knownPayment, spendableMsat } from "../../device/channel/paying.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { SERVICE_FEE } from "../device/parties.ts";
 import { Rig } from "../device/rig.ts";
 

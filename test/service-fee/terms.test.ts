@@ -1,6 +1,11 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { MAX_RATE_PPM, serviceFeeFault, serviceFeeMsat, serviceFeeText } from "../../src/link/service-fee.ts";
+import {
+  MAX_RATE_PPM,
+  serviceFeeFault,
+  serviceFeeMsat,
+  serviceFeeText,
+} from "../../src/channel/service-fee.ts";
 
 const TERMS = { ratePpm: 50_000, baseMsat: 0, settleFromMsat: 1_000_000, creditMsat: 5_000_000 };
 

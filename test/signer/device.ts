@@ -5,19 +5,19 @@
  * content for a number.
  */
 import { createHash } from "node:crypto";
-import type { PublicKeys } from "../../gateway/lightning/signer-decode.ts";
-import type { SigningPeer } from "../../gateway/lightning/signer-ldk.ts";
+import type { PublicKeys } from "../../gateway/signer/decode.ts";
+import type { SigningPeer } from "../../gateway/signer/ldk.ts";
 import type {
   CommitmentState,
   HolderState,
   SigningAnswer,
   SigningPart,
   SpendContent,
-} from "../../gateway/lightning/signer-state.ts";
+} from "../../gateway/signer/state.ts";
 import { SIGHASH_ALL, sighash } from "../../src/bitcoin/sighash.ts";
 import { parseTransaction } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import {
   anchorScript,
   type ChannelParameters,

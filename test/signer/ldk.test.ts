@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
 import { beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import * as ldk from "lightningdevkit";
-import { RemoteSigner, type SignerChannel, userChannelIdOf } from "../../gateway/lightning/signer-ldk.ts";
-import type { SigningPart } from "../../gateway/lightning/signer-state.ts";
+import { RemoteSigner, type SignerChannel, userChannelIdOf } from "../../gateway/signer/ldk.ts";
+import type { SigningPart } from "../../gateway/signer/state.ts";
 import { OP_1, p2wpkh, script } from "../../src/bitcoin/script.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeThrownBy } from "../thrown.ts";
 import { TestDevice } from "./device.ts";
 import { startLdk, until, wait } from "./node.ts";

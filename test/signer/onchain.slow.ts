@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from "@jest/globals";
 import * as ldk from "lightningdevkit";
-import { type HtlcClaim, htlcClaim } from "../../gateway/lightning/signer-htlc.ts";
+import { type HtlcClaim, htlcClaim } from "../../gateway/signer/htlc.ts";
 import {
   parseTransaction,
   type Transaction,

@@ -11,8 +11,8 @@ import {
   type SignatureCheck,
   type SigningAnswer,
   type SigningPart,
-} from "../../gateway/lightning/signer-state.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+} from "../../gateway/signer/state.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import { commitmentSecret } from "../../src/lightning/shachain.ts";
 import { codeThrownBy } from "../thrown.ts";
 

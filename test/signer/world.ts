@@ -1,8 +1,8 @@
 /** A device's node, a bridge and a destination on one regtest chain; the last two are plain LDK. */
 import { createHash } from "node:crypto";
 import * as ldk from "lightningdevkit";
-import { RemoteSigner, type SignerChannel, userChannelIdOf } from "../../gateway/lightning/signer-ldk.ts";
-import { type ChannelBook, isQuestion } from "../../gateway/lightning/signer-state.ts";
+import { RemoteSigner, type SignerChannel, userChannelIdOf } from "../../gateway/signer/ldk.ts";
+import { type ChannelBook, isQuestion } from "../../gateway/signer/state.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
 import { OP_CHECKSIG, p2wpkh, p2wsh, script, witnessSignature } from "../../src/bitcoin/script.ts";
 import {
@@ -13,7 +13,7 @@ import {
   txidOf,
 } from "../../src/bitcoin/transaction.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import { TestDevice } from "./device.ts";
 import { type Hop, readBook, type Stored, startLdk, TestNode, until, wait } from "./node.ts";
 

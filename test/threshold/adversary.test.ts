@@ -6,7 +6,7 @@
 import { describe, expect, test } from "@jest/globals";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { toHex } from "../../src/bytes/bytes.ts";
-import { toBigInt } from "../../src/bytes/scalar-bigint.ts";
+import { toBigInt } from "../../src/crypto/scalar-bigint.ts";
 import { codeOf } from "../../src/errors.ts";
 import { keygenDevice, keygenGateway } from "../../src/threshold/keygen.ts";
 import { type MacRun, macRunDevice, macRunGateway } from "../../src/threshold/mac.ts";
@@ -14,7 +14,7 @@ import { complete, isAuthentic } from "../../src/threshold/online.ts";
 import { presignP1, presignP1WithMacs, presignP2, presignP2WithMacs } from "../../src/threshold/presign.ts";
 import type { Batch } from "../../src/threshold/records.ts";
 import { type OtSetup, setupP1, setupP2 } from "../../src/threshold/setup.ts";
-import type { Random } from "../../src/threshold/steps.ts";
+import type { Random } from "../../src/threshold/turns.ts";
 import { answering, completing, type Dealt, deal, ours } from "./dealt.ts";
 import { answerBy, macKeysAt, recordAt, seededRandom } from "./parties.ts";
 import {

@@ -2,7 +2,7 @@
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { concat, toHex, u32be } from "../../src/bytes/bytes.ts";
-import { fromBigInt, toBigInt } from "../../src/bytes/scalar-bigint.ts";
+import { fromBigInt, toBigInt } from "../../src/crypto/scalar-bigint.ts";
 import {
   afterAbort,
   consequenceOf,

@@ -36,8 +36,8 @@ test("what a device loads to sign has no curve, no hash and no package in it", a
   });
   expect(Object.keys(metafile.inputs).sort()).toEqual([
     "src/bytes/bytes.ts",
-    "src/bytes/scalar-bigint.ts",
-    "src/bytes/scalar.ts",
+    "src/crypto/scalar-bigint.ts",
+    "src/crypto/scalar.ts",
     "src/errors.ts",
     "src/threshold/online.ts",
   ]);

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { concat, toHex } from "../../src/bytes/bytes.ts";
-import { fromBigInt, N, toBigInt } from "../../src/bytes/scalar-bigint.ts";
+import { fromBigInt, N, toBigInt } from "../../src/crypto/scalar-bigint.ts";
 import { codeOf } from "../../src/errors.ts";
 import { tagged } from "../../src/threshold/hash.ts";
 import { keygenDevice, keygenGateway } from "../../src/threshold/keygen.ts";

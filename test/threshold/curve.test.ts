@@ -1,10 +1,10 @@
 import { describe, expect, test } from "@jest/globals";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { ascii, fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
-import { bigintCurve } from "../../src/bytes/curve-bigint.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
-import { fromBigInt, N } from "../../src/bytes/scalar-bigint.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
+import { bigintCurve } from "../../src/crypto/curve-bigint.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
+import { fromBigInt, N } from "../../src/crypto/scalar-bigint.ts";
 import { RepeatedHash, tagged, taggedScalar } from "../../src/threshold/hash.ts";
 import {
   decodePoint,

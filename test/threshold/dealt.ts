@@ -7,7 +7,7 @@ import { type KeyShare, makeKeyShare, type Role } from "../../src/threshold/keys
 import { MacRun } from "../../src/threshold/mac.ts";
 import { decodePoint } from "../../src/threshold/points.ts";
 import { OtSetup } from "../../src/threshold/setup.ts";
-import type { Random } from "../../src/threshold/steps.ts";
+import type { Random } from "../../src/threshold/turns.ts";
 import {
   type Chooser,
   type DeviceRun,

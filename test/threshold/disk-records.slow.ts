@@ -5,11 +5,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "@jest/globals";
 import { build } from "esbuild";
-import { lockPath } from "../../device/boards/node/lock.ts";
-import { type Disk, openRecordStore } from "../../gateway/records.ts";
+import { type Disk, openRecordStore } from "../../gateway/store/presignature-journal.ts";
 import { concat, toHex, u32be } from "../../src/bytes/bytes.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { codeOf } from "../../src/errors.ts";
+import { lockPath } from "../../src/node/lock.ts";
 import type { Batch, RecordStore } from "../../src/threshold/records.ts";
 import { codeThrownBy } from "../thrown.ts";
 import { seededRandom } from "./parties.ts";
@@ -195,8 +195,8 @@ describe("killed between any two writes", () => {
         // Says which message it is about to answer with which record, then answers.
         contents: `
           import { writeSync } from "node:fs";
-          import { openRecordStore } from "./gateway/records.ts";
-          import { sha256 } from "./src/bytes/hash.ts";
+          import { openRecordStore } from "./gateway/store/presignature-journal.ts";
+          import { sha256 } from "./src/crypto/hash.ts";
           const [path, run] = process.argv.slice(2);
           const store = openRecordStore(path, new Uint8Array(32), 0);
           if (store.nextId("A") === 0) {

@@ -5,7 +5,7 @@
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { concat, equal, toHex } from "../../src/bytes/bytes.ts";
-import { fromBigInt, N, toBigInt } from "../../src/bytes/scalar-bigint.ts";
+import { fromBigInt, N, toBigInt } from "../../src/crypto/scalar-bigint.ts";
 import { codeOf } from "../../src/errors.ts";
 import { afterAbort, consequenceOf, GOOD_STANDING } from "../../src/threshold/abort.ts";
 import {
@@ -25,7 +25,7 @@ import { complete, isAuthentic } from "../../src/threshold/online.ts";
 import { G } from "../../src/threshold/points.ts";
 import { presignP1, presignP1WithMacs, presignP2, presignP2WithMacs } from "../../src/threshold/presign.ts";
 import type { Batch } from "../../src/threshold/records.ts";
-import type { Random } from "../../src/threshold/steps.ts";
+import type { Random } from "../../src/threshold/turns.ts";
 import { codeThrownBy } from "../thrown.ts";
 import {
   answerBy,

@@ -5,7 +5,7 @@ import { secp256k1 } from "@noble/curves/secp256k1.js";
 import fc from "fast-check";
 import { bundleOnline } from "../../scripts/bench/online-bundle.ts";
 import { concat, fromHex } from "../../src/bytes/bytes.ts";
-import * as limbs from "../../src/bytes/scalar-limbs.ts";
+import * as limbs from "../../src/crypto/scalar-limbs.ts";
 import * as onlineByBigInt from "../../src/threshold/online.ts";
 import { codeThrownBy } from "../thrown.ts";
 
@@ -17,7 +17,7 @@ const any256 = fc.bigInt({ min: 0n, max: 2n ** 256n - 1n });
 
 // The same module again, the scalar port replaced as a build for an engine without BigInt replaces it.
 jest.resetModules();
-jest.unstable_mockModule("../../src/bytes/scalar.ts", () => limbs);
+jest.unstable_mockModule("../../src/crypto/scalar.ts", () => limbs);
 const onlineByLimbs: typeof onlineByBigInt = await import("../../src/threshold/online.ts");
 
 /** The MACs of a record under α, b_w and b_v, by someone who knows everything. */

@@ -4,8 +4,8 @@ import { expect } from "@jest/globals";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
 import * as noble from "@noble/secp256k1";
 import { concat, u32be } from "../../src/bytes/bytes.ts";
-import { addMod } from "../../src/bytes/scalar.ts";
-import { toBigInt } from "../../src/bytes/scalar-bigint.ts";
+import { addMod } from "../../src/crypto/scalar.ts";
+import { toBigInt } from "../../src/crypto/scalar-bigint.ts";
 import { keygenDevice, keygenGateway } from "../../src/threshold/keygen.ts";
 import { type KeyShare, makeKeyShare } from "../../src/threshold/keyshare.ts";
 import { MacRun, macRunDevice, macRunGateway } from "../../src/threshold/mac.ts";
@@ -15,7 +15,7 @@ import { G, randomScalar } from "../../src/threshold/points.ts";
 import { presignP1, presignP1WithMacs, presignP2, presignP2WithMacs } from "../../src/threshold/presign.ts";
 import type { Batch, Run } from "../../src/threshold/records.ts";
 import { type Kind, OtSetup, setupP1, setupP2, sideOf } from "../../src/threshold/setup.ts";
-import type { Random } from "../../src/threshold/steps.ts";
+import type { Random } from "../../src/threshold/turns.ts";
 
 import { dealTransfers } from "./second.ts";
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { concat, toHex, u32be } from "../../src/bytes/bytes.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import {
   type Batch,
   decodeBatch,

@@ -2,9 +2,9 @@ import { describe, expect, test } from "@jest/globals";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
 import fc from "fast-check";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import * as port from "../../src/bytes/scalar.ts";
-import * as big from "../../src/bytes/scalar-bigint.ts";
-import * as limbs from "../../src/bytes/scalar-limbs.ts";
+import * as port from "../../src/crypto/scalar.ts";
+import * as big from "../../src/crypto/scalar-bigint.ts";
+import * as limbs from "../../src/crypto/scalar-limbs.ts";
 import { codeThrownBy } from "../thrown.ts";
 
 const Fn = secp256k1.Point.Fn;

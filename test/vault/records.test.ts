@@ -12,7 +12,7 @@ import {
   SLOTS,
 } from "../../device/vault/records.ts";
 import { concat, u32be } from "../../src/bytes/bytes.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import type { Batch } from "../../src/threshold/records.ts";
 import { codeFrom, contains, powerFails, powerOn, randomBytes, seeded } from "./tools.ts";
 

@@ -16,7 +16,7 @@ import {
   wipeVault,
 } from "../../device/vault/vault.ts";
 import { ascii, concat, toHex } from "../../src/bytes/bytes.ts";
-import { hmacSha256, sha256 } from "../../src/bytes/hash.ts";
+import { hmacSha256, sha256 } from "../../src/crypto/hash.ts";
 import { codeOf } from "../../src/errors.ts";
 import { codeFrom, contains, powerFails, powerOn, randomBytes, seeded, someIdentity } from "./tools.ts";
 

@@ -1,4 +1,4 @@
-/** The hashing port on Espruino, in place of src/bytes/hash.ts. */
+/** The hashing port on Espruino, in place of src/crypto/hash.ts. */
 import { SHA256 } from "espruino:crypto";
 import { hmacOver } from "../hmac.ts";
 

@@ -5,7 +5,7 @@ import Client from "moddable:mqtt";
 import Time from "moddable:time";
 import Timer from "moddable:timer";
 import { ascii } from "../../../src/bytes/bytes.ts";
-import { bigintCurve } from "../../../src/bytes/curve-bigint.ts";
+import { bigintCurve } from "../../../src/crypto/curve-bigint.ts";
 import { lngateError } from "../../../src/errors.ts";
 import type { Board, MqttConnection, MqttOptions } from "../../board.ts";
 import { type Device, openDevice } from "../../device.ts";

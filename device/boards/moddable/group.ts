@@ -1,5 +1,5 @@
 /**
- * The group of secp256k1 by the SDK's native arithmetic, in place of src/bytes/group-bigint.ts. Its points are affine: z
+ * The group of secp256k1 by the SDK's native arithmetic, in place of src/crypto/group-bigint.ts. Its points are affine: z
  * is 1, or 0 for infinity.
  */
 import EC from "moddable:ec";

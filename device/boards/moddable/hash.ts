@@ -1,4 +1,4 @@
-/** The hashing port on Moddable, in place of src/bytes/hash.ts. */
+/** The hashing port on Moddable, in place of src/crypto/hash.ts. */
 import { Digest } from "moddable:crypt";
 import { hmacOver } from "../hmac.ts";
 import { bufferOf } from "./buffer.ts";

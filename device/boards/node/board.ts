@@ -1,11 +1,11 @@
 /** The node board: a device as a process, with a file for a flash. For owners of small computers, demo and tests. */
-import { nobleCurve } from "../../../src/bytes/curve.ts";
+import { nobleCurve } from "../../../src/crypto/curve.ts";
 import { publishBytes } from "../../../src/link/topics.ts";
+import { nodeLinkCrypto } from "../../../src/node/crypto.ts";
+import type { Traffic } from "../../../src/node/link.ts";
 import type { Board } from "../../board.ts";
 import { openVault } from "../../vault/vault.ts";
-import { nodeLinkCrypto } from "./crypto.ts";
 import { openFileFlash } from "./flash.ts";
-import type { Traffic } from "./link.ts";
 import { nodeMqtt } from "./mqtt.ts";
 
 export interface NodeBoard extends Board {

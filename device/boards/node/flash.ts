@@ -17,9 +17,9 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { lngateError } from "../../../src/errors.ts";
+import { lockPath } from "../../../src/node/lock.ts";
 import type { Flash } from "../../vault/flash.ts";
 import { notErased } from "../../vault/memory-flash.ts";
-import { lockPath } from "./lock.ts";
 
 export interface FileFlash extends Flash {
   /** Gives the folder free for another process. */

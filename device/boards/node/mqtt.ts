@@ -2,8 +2,8 @@
 import { connect } from "node:net";
 import mqtt from "mqtt";
 import { lngateError } from "../../../src/errors.ts";
+import { LimitedSocket } from "../../../src/node/packet-limit.ts";
 import type { MqttConnection, MqttOptions } from "../../board.ts";
-import { LimitedSocket } from "./packet-limit.ts";
 
 /** Largest packet accepted from a broker when no other limit is given. */
 const MAX_PACKET_BYTES = 2 ** 16;

@@ -1,4 +1,4 @@
-/** The hashing port in Duktape, in place of src/bytes/hash.ts. */
+/** The hashing port in Duktape, in place of src/crypto/hash.ts. */
 import { hmacOver } from "../../../device/boards/hmac.ts";
 import { sha256 } from "./es5-crypto.ts";
 

@@ -5,7 +5,7 @@
 import { File } from "moddable:file";
 import config from "moddable:mc/config";
 import { fromHex, toHex } from "../../../src/bytes/bytes.ts";
-import { bigintCurve } from "../../../src/bytes/curve-bigint.ts";
+import { bigintCurve } from "../../../src/crypto/curve-bigint.ts";
 import { codeOf } from "../../../src/errors.ts";
 
 declare function trace(text: string): void;

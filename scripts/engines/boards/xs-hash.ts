@@ -1,4 +1,4 @@
-/** Hashing by the host, in place of src/bytes/hash.ts: on a board it is native, too. */
+/** Hashing by the host, in place of src/crypto/hash.ts: on a board it is native, too. */
 import { ASK } from "./questions.ts";
 import { ask } from "./xs-host.ts";
 

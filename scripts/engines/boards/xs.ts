@@ -8,8 +8,8 @@ import { type Balance, type Device, openDevice, type PayOptions } from "../../..
 import type { Flash } from "../../../device/vault/flash.ts";
 import { openVault } from "../../../device/vault/vault.ts";
 import { ascii } from "../../../src/bytes/bytes.ts";
-import type { PublicCurve } from "../../../src/bytes/curve.ts";
-import { bigintCurve } from "../../../src/bytes/curve-bigint.ts";
+import type { PublicCurve } from "../../../src/crypto/curve.ts";
+import { bigintCurve } from "../../../src/crypto/curve-bigint.ts";
 import { ASK, TELL } from "./questions.ts";
 import { ask, memorySeen, numberOf, numbers, watchMemory } from "./xs-host.ts";
 

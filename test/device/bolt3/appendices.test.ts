@@ -8,7 +8,8 @@ import { witnessSignature } from "../../../src/bitcoin/script.ts";
 import { sighash } from "../../../src/bitcoin/sighash.ts";
 import { parseTransaction, transactionBytes, txidOf } from "../../../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../../../src/bytes/bytes.ts";
-import { nobleCurve as curve } from "../../../src/bytes/curve.ts";
+import { commitmentOf, viewOf } from "../../../src/channel/transactions.ts";
+import { nobleCurve as curve } from "../../../src/crypto/curve.ts";
 import { fundingScript } from "../../../src/lightning/channel.ts";
 import {
   commitmentContent,
@@ -24,7 +25,6 @@ import {
   deriveRevocationPublicKey,
 } from "../../../src/lightning/keys.ts";
 import { commitmentSecret, EMPTY_SECRET_STORE, storeSecret } from "../../../src/lightning/shachain.ts";
-import { commitmentOf, viewOf } from "../../../src/link/transactions.ts";
 import { codeThrownBy } from "../../thrown.ts";
 import { describeVectors } from "../../vectors.ts";
 import { type AppendixC, channelOf, compactOf, htlcOf, keysOf, secretOf } from "./appendixC.ts";

@@ -1,7 +1,7 @@
 /** The channel, keys and HTLCs that the commitment vectors of BOLT #3 share (appendices C and F). */
 import { fromHex } from "../../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../../src/bytes/curve.ts";
-import { sha256 } from "../../../src/bytes/hash.ts";
+import { nobleCurve } from "../../../src/crypto/curve.ts";
+import { sha256 } from "../../../src/crypto/hash.ts";
 import type { ChannelParameters, Htlc } from "../../../src/lightning/channel.ts";
 import { type Basepoints, type CommitmentKeys, deriveCommitmentKeys } from "../../../src/lightning/keys.ts";
 

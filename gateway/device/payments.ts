@@ -1,0 +1,372 @@
+/**
+ * Payments of one device, by payment hash: asked for once, made once. The row is durable before LDK is asked to
+ * pay, and a device that asks again is told what became of it.
+ */
+import type { Database } from "lmdb";
+import type { Network } from "../../device/identity.ts";
+import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
+import {
+  bool,
+  bytes,
+  bytesUpTo,
+  decodeValue,
+  encodeValue,
+  optional,
+  record,
+  text,
+  UINT32,
+  UINT53,
+  uint,
+  type ValueOf,
+} from "../../src/bytes/schema.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
+import { codeOf, lngateError } from "../../src/errors.ts";
+import { checkPayable, decodeInvoice, type Invoice, unpackInvoice } from "../../src/lightning/bolt11.ts";
+import type { SpendingLimits } from "../../src/messages/owner.ts";
+import type { ServiceFees } from "../fees/service-fees.ts";
+import type { Log, LogFields } from "../log.ts";
+import { countedKind, Spending } from "./spending.ts";
+
+const rowKind = record({
+  invoice: [1, bytesUpTo(1400)],
+  amountMsat: [2, uint(UINT53)],
+  maxFeeMsat: [3, uint(UINT53)],
+  /** Unix milliseconds. */
+  askedAt: [4, uint(UINT53)],
+  /** The device's count of its decisions to pay this; part of LDK's payment id. */
+  attempt: [5, uint(UINT32)],
+  preimage: optional([6, bytes(32)]),
+  feeMsat: optional([7, uint(UINT53)]),
+  /** Set when it has failed for good. */
+  failure: optional([8, text(64)]),
+  /** Settles the device's service fee. */
+  settlement: optional([9, bool()]),
+  /** When it has arrived or failed, Unix milliseconds. */
+  decidedAt: optional([10, uint(UINT53)]),
+  /** Why it has failed, where there is more to say than its code does. */
+  why: optional([11, text(200)]),
+  /** What of the owner's spending limits it took when it began. */
+  counted: optional([12, countedKind]),
+});
+export type PaymentRow = ValueOf<typeof rowKind>;
+
+/** What the device allows for one payment. */
+export interface PaymentLimits {
+  readonly maxFeeMsat: number;
+  /** The highest block height at which its HTLC may expire, if the device has said so. */
+  readonly maxCltvExpiry?: number | undefined;
+}
+
+export interface PaymentsOptions {
+  readonly deviceId: string;
+  readonly network: Network;
+  readonly table: Database<Uint8Array, string>;
+  readonly fees: ServiceFees;
+  /** What the owner allows the device to spend; undefined if the owner has never said. */
+  limits(): SpendingLimits | undefined;
+  readonly log: Log;
+  /** Tells the device that a payment has arrived. */
+  paid(preimage: Uint8Array): void;
+  /** Tells the device that a payment has failed. */
+  failed(paymentHash: Uint8Array, code: string, sentence: string): void;
+  /** Asks LDK to pay; asked twice for one id, it pays once. Throws a stable code if it does not even try. */
+  start(invoice: Invoice, text: string, paymentId: Uint8Array, limits: PaymentLimits): void;
+  /** Whether LDK has this payment, and its events will tell how it ends. */
+  underWay(paymentId: Uint8Array): boolean;
+  /** Unix milliseconds. */
+  now(): number;
+}
+
+/** How long the row of a payment is kept after it was decided. */
+const KEPT_MS = 30 * 24 * 3600 * 1000;
+/** Payments of a device that have failed, of which the rows are kept. */
+export const KEPT_FAILURES = 100;
+const PRUNED_AT_ONCE = 100;
+
+export class Payments {
+  private readonly options: PaymentsOptions;
+  private readonly spending: Spending;
+
+  constructor(options: PaymentsOptions) {
+    this.options = options;
+    this.spending = new Spending(options.table, options.deviceId);
+  }
+
+  /** The device asks for a payment, for the first time or again. Throws `invoice-…` for what is no invoice. */
+  asked(packed: Uint8Array, limits: PaymentLimits, attempt: number): void {
+    let order: Order;
+    try {
+      order = orderOf(packed);
+    } catch (error) {
+      this.options.log.info("a payment was refused", { code: codeOf(error) });
+      throw error;
+    }
+    this.make(order, limits, attempt);
+  }
+
+  /** The device agrees to settle its service fee, or says again that it has. */
+  settling(paymentHash: Uint8Array, maxCltvExpiry?: number): void {
+    const { invoice: packed, maxFeeMsat } =
+      this.row(paymentHash) ?? this.options.fees.pending(paymentHash) ?? {};
+    if (!packed || maxFeeMsat === undefined) {
+      // It was withdrawn meanwhile.
+      this.options.failed(paymentHash, "payment-failed", SENTENCES["payment-failed"]!);
+      return;
+    }
+    this.make(orderOf(packed), { maxFeeMsat, maxCltvExpiry }, 0, true);
+  }
+
+  private make(asked: Order, limits: PaymentLimits, attempt: number, isSettlement = false): void {
+    const { network, now } = this.options;
+    const { paymentHash } = asked.invoice;
+    const row = this.row(paymentHash);
+    if (row && (row.preimage || row.attempt > attempt || (row.attempt === attempt && row.failure))) {
+      this.report(paymentHash, row);
+      return;
+    }
+    // Of whichever attempt: another may follow when this has failed.
+    if (row && this.options.underWay(paymentIdOf(paymentHash, row.attempt))) return;
+    const paymentId = paymentIdOf(paymentHash, attempt);
+    if (row?.attempt === attempt) {
+      // What was counted is paid, and not what it is said to be when it is asked for again.
+      const { maxFeeMsat } = row;
+      this.start(orderOf(row.invoice), paymentId, { ...limits, maxFeeMsat });
+      return;
+    }
+    if (!isSettlement) {
+      // What can never be paid leaves no row: asked again, it is refused again.
+      try {
+        checkPayable(asked.invoice, network, Math.floor(now() / 1000));
+      } catch (error) {
+        const code = codeOf(error);
+        if (code === undefined) throw error;
+        const { amountMsat } = asked.invoice;
+        const hash = toHex(paymentHash);
+        this.options.log.info("payment failed", { amountMsat: amountMsat ?? undefined, code, ms: 0, hash });
+        this.options.failed(paymentHash, code, (error as Error).message);
+        return;
+      }
+    }
+    const refusal = this.begin(asked, limits, attempt, isSettlement);
+    if (refusal) this.gaveUp(paymentHash, paymentId, refusal);
+    else this.start(asked, paymentId, limits);
+  }
+
+  /** Makes its row and counts it, in one; or makes the row, so that this attempt stays refused, and says why. */
+  private begin(
+    { packed, invoice }: Order,
+    { maxFeeMsat }: PaymentLimits,
+    attempt: number,
+    isSettlement: boolean,
+  ): unknown {
+    const { now, table, fees } = this.options;
+    const { paymentHash, payee } = invoice;
+    const amountMsat = invoice.amountMsat ?? 0;
+    const row: PaymentRow = { invoice: packed, amountMsat, maxFeeMsat, askedAt: now(), attempt };
+    return table.transactionSync(() => {
+      if (isSettlement) {
+        this.put(paymentHash, { ...row, settlement: true });
+        fees.agreed();
+        return undefined;
+      }
+      try {
+        fees.needSettled();
+        const costMsat = amountMsat + maxFeeMsat + fees.feeMsat(amountMsat);
+        const counted = this.spending.begin(this.options.limits(), { costMsat, payee }, now());
+        this.put(paymentHash, { ...row, counted });
+        return undefined;
+      } catch (error) {
+        if (codeOf(error) === undefined) throw error;
+        this.put(paymentHash, row);
+        return error;
+      }
+    });
+  }
+
+  private start({ invoice, text }: Order, paymentId: Uint8Array, limits: PaymentLimits): void {
+    const { network, now } = this.options;
+    try {
+      checkPayable(invoice, network, Math.floor(now() / 1000));
+      this.options.start(invoice, text, paymentId, limits);
+    } catch (error) {
+      this.gaveUp(invoice.paymentHash, paymentId, error);
+    }
+  }
+
+  /** LDK was not asked, or has not begun. */
+  gaveUp(paymentHash: Uint8Array, paymentId: Uint8Array, error: unknown): void {
+    const code = codeOf(error);
+    if (code === undefined) throw error;
+    if (code !== "already-paying") this.failed(paymentHash, paymentId, code, (error as Error).message);
+  }
+
+  /** LDK has the preimage. `paymentId`: by which attempt; absent: by the latest. */
+  sent(paymentHash: Uint8Array, preimage: Uint8Array, feeMsat: number, paymentId?: Uint8Array): void {
+    const row = this.row(paymentHash);
+    if (!row || row.preimage) return;
+    const isLatest = !paymentId || equal(paymentId, paymentIdOf(paymentHash, row.attempt));
+    const { failure: _, why: __, ...rest } = row;
+    const paid = { ...rest, preimage, feeMsat, decidedAt: this.options.now() };
+    // The device waits for this: what LDK has stored already can be stored here afterwards.
+    this.report(paymentHash, paid);
+    this.tell("paid", paymentHash, row, { feeMsat });
+    const { table, fees } = this.options;
+    table.transactionSync(() => {
+      this.put(paymentHash, paid);
+      if (row.settlement) fees.settled(row.amountMsat, feeMsat);
+      else fees.earned(row.amountMsat);
+      // What failed was given back, and has left all the same.
+      if (row.counted && isLatest) {
+        const spentMsat = row.amountMsat + feeMsat + fees.feeMsat(row.amountMsat);
+        this.spending.change(row.counted, spentMsat - (row.failure ? 0 : row.counted.msat));
+      }
+    });
+    fees.askSoon();
+  }
+
+  /** LDK has given up this attempt, and no HTLC of it is left. */
+  failed(paymentHash: Uint8Array, paymentId: Uint8Array, code: string, sentence?: string): void {
+    const row = this.row(paymentHash);
+    if (!row || row.preimage || !equal(paymentId, paymentIdOf(paymentHash, row.attempt))) return;
+    const { why: _, ...rest } = row;
+    const why = sentence === undefined || sentence === SENTENCES[code] ? {} : { why: sentence.slice(0, 200) };
+    const failed = { ...rest, failure: code, ...why, decidedAt: this.options.now() };
+    const { table, fees } = this.options;
+    table.transactionSync(() => {
+      this.put(paymentHash, failed);
+      if (row.settlement) fees.failed();
+      if (row.counted && !row.failure) this.spending.change(row.counted, -row.counted.msat);
+    });
+    // LDK may say again after a restart what it said before.
+    if (row.failure === undefined) this.tell("payment failed", paymentHash, row, { code, ...why });
+    this.report(paymentHash, failed);
+  }
+
+  /**
+   * Forgets what nobody can ask for again (docs/operating.md, "What is kept"): rows whose invoice has expired and that were
+   * decided long ago, before a session in which the device could have asked for it; what failed, beyond the latest. `seenAt`:
+   * that session, Unix milliseconds. A few rows at a time, so that nobody waits; resolves with their number.
+   */
+  async prune(seenAt: number): Promise<number> {
+    const { table, deviceId } = this.options;
+    const before = this.options.now() - KEPT_MS;
+    const failed: { readonly key: string; readonly at: number }[] = [];
+    let pruned = 0;
+    const remove = (keys: readonly string[]) => {
+      table.transactionSync(() => {
+        for (const key of keys) table.removeSync(key);
+      });
+      pruned += keys.length;
+    };
+    let from = `${deviceId}/`;
+    for (;;) {
+      const rows = [...table.getRange({ start: from, end: `${deviceId}/~`, limit: PRUNED_AT_ONCE })];
+      const done: string[] = [];
+      for (const { key, value } of rows) {
+        const row = decodeValue(rowKind, new Uint8Array(value));
+        const at = row.decidedAt ?? row.askedAt;
+        if (at < before && at < seenAt && this.isOver(key, row)) done.push(key);
+        else if (row.failure) failed.push({ key, at });
+      }
+      remove(done);
+      const last = rows.at(-1)?.key;
+      if (last === undefined || rows.length < PRUNED_AT_ONCE) break;
+      from = `${last}\0`;
+      await new Promise(resolve => setImmediate(resolve));
+    }
+    failed.sort((a, b) => b.at - a.at);
+    for (let at = KEPT_FAILURES; at < failed.length; at += PRUNED_AT_ONCE) {
+      remove(failed.slice(at, at + PRUNED_AT_ONCE).map(({ key }) => key));
+      await new Promise(resolve => setImmediate(resolve));
+    }
+    return pruned;
+  }
+
+  /** Nobody can ask for it again, and LDK has nothing to say of it. */
+  private isOver(key: string, row: PaymentRow): boolean {
+    const { timestamp, expirySeconds } = decodeInvoice(unpackInvoice(row.invoice), null);
+    if (this.options.now() / 1000 < timestamp + expirySeconds) return false;
+    const paymentHash = fromHex(key.slice(-64));
+    return (
+      Boolean(row.preimage ?? row.failure) || !this.options.underWay(paymentIdOf(paymentHash, row.attempt))
+    );
+  }
+
+  /** One line for each payment. */
+  private tell(what: string, paymentHash: Uint8Array, row: PaymentRow, outcome: LogFields): void {
+    const { log, now } = this.options;
+    const { amountMsat, askedAt, settlement } = row;
+    const ms = now() - askedAt;
+    const about = settlement ? `the service fee: ${what}` : what;
+    log.info(about, { amountMsat, ...outcome, ms, hash: toHex(paymentHash) });
+  }
+
+  /** The latest first. */
+  list(): { readonly paymentHash: string; readonly row: PaymentRow }[] {
+    const prefix = `${this.options.deviceId}/`;
+    const rows: { paymentHash: string; row: PaymentRow }[] = [];
+    for (const { key, value } of this.options.table.getRange({ start: prefix, end: `${prefix}~` })) {
+      rows.push({ paymentHash: key.slice(prefix.length), row: decodeValue(rowKind, new Uint8Array(value)) });
+    }
+    return rows.sort((a, b) => b.row.askedAt - a.row.askedAt);
+  }
+
+  /** LDK may have some attempt at this payment. */
+  mayBeUnderWay(paymentHash: Uint8Array): boolean {
+    const row = this.row(paymentHash);
+    return row !== undefined && this.options.underWay(paymentIdOf(paymentHash, row.attempt));
+  }
+
+  private report(paymentHash: Uint8Array, { preimage, failure, why }: PaymentRow): void {
+    if (preimage) this.options.paid(preimage);
+    else if (failure) this.options.failed(paymentHash, failure, why ?? SENTENCES[failure] ?? failure);
+  }
+
+  private row(paymentHash: Uint8Array): PaymentRow | undefined {
+    const stored = this.options.table.get(this.key(paymentHash));
+    return stored && decodeValue(rowKind, new Uint8Array(stored));
+  }
+
+  private put(paymentHash: Uint8Array, row: PaymentRow): void {
+    this.options.table.putSync(this.key(paymentHash), encodeValue(rowKind, row));
+  }
+
+  private key(paymentHash: Uint8Array): string {
+    return `${this.options.deviceId}/${toHex(paymentHash)}`;
+  }
+}
+
+interface Order {
+  readonly packed: Uint8Array;
+  readonly text: string;
+  readonly invoice: Invoice;
+}
+
+function orderOf(packed: Uint8Array): Order {
+  const text = unpackInvoice(packed);
+  return { packed, text, invoice: decodeInvoice(text, nobleCurve) };
+}
+
+const SENTENCES: { readonly [code: string]: string } = {
+  "no-route": "no way to the payee was found within the fee limit",
+  "payment-rejected": "the payee did not take the payment",
+  "payment-expired": "the invoice expired before the payment arrived",
+  "payment-failed": "the payment failed on its way",
+  "bridge-unreachable": "the gateway has no connection to the bridge at the moment",
+  "service-fee-due": "the gateway's service fee is due: it has to be settled first",
+  "policy-payment-limit": "more than the owner has told the gateway to allow for a payment",
+  "policy-velocity": "more than the owner has told the gateway to allow per hour or per day",
+  "policy-payee": "the list of payees that the owner has told the gateway does not have this one",
+  "channel-not-ready": "the channel cannot be used now",
+};
+
+/** LDK's id of one attempt: a payment that failed may be tried again under another. */
+function paymentIdOf(paymentHash: Uint8Array, attempt: number): Uint8Array {
+  const id = paymentHash.slice();
+  new DataView(id.buffer).setUint32(28, attempt);
+  return id;
+}
+
+export function channelNotReady(): Error {
+  return lngateError("channel-not-ready", SENTENCES["channel-not-ready"]!);
+}

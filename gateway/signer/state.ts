@@ -1,0 +1,683 @@
+/**
+ * The remote signer's book: for one channel, what LDK has asked of its signer and what the device has answered.
+ *
+ * LDK asks synchronously and is told "not now" as long as the device has not answered; later it asks again and
+ * is given the answer from here. So the book has two sides, and only plain data between them:
+ *
+ *   LDK's side                                   the device's side
+ *   pointAt, secretAt, validateHolder,           wants(): the parts the device is asked for
+ *   counterpartyRevoked, counterpartySignatures, answer(): checked, kept, "LDK may ask again"
+ *   exitSignature, closingSignature, …
+ *
+ * Nothing here knows LDK, a link, a clock or a store. Commitment numbers ascend from 0 (BOLT #3's number before
+ * it is obscured); points are 33 B, secrets, hashes and txids (internal byte order) 32 B, signatures 64 B compact.
+ *
+ * What the device is asked, part by part (`SigningPart`), and what it answers (`SigningAnswer`, same `id`):
+ *
+ *   revocation      the bridge's secret of one of its states (and its next point, if it was seen): a message, the
+ *                   answer is a mere acknowledgement. Alone it is no reason to wake the device (`isQuestion`).
+ *   holder n        our state n with the bridge's signatures, asked for when LDK has stored it (state 0: at once)
+ *                   → the secret of n−1 and further points. For n = 0 the acknowledgement says "exit 0 is held".
+ *   counterparty n  the bridge's state n → its signature by the funding key, then one per HTLC, in output order
+ *   closing         a mutual close → one signature by the funding key
+ *   funding         the transaction that funds the channel → one signature per input; only once exit 0 is held
+ *   exit n          force close: our state n must be finished and handed out → one signature by the funding key
+ *   spend           an input of a transaction after a force close → one signature by the key that `purpose` names
+ *
+ * The rules it keeps, whoever asks:
+ * - an answer is checked before it is kept (a wrong signature would make the peer close the channel), and a kept
+ *   answer stays as long as its state can be asked for;
+ * - one content per commitment number, from the moment the device was asked;
+ * - once an exit was asked for, no secret and no further state is asked for;
+ * - a refused channel gets no signature at all (`refuse`).
+ *
+ * `toPlain()` is to be stored in the same transaction as LDK's own state: LDK asks for a secret once its monitor
+ * is stored, and the book must then know the state that takes the place of the revoked one.
+ */
+import type { SighashType } from "../../src/bitcoin/sighash.ts";
+import { equal, toHex } from "../../src/bytes/bytes.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
+import { lngateError } from "../../src/errors.ts";
+import type { Htlc } from "../../src/lightning/channel.ts";
+import type { CommitmentContent } from "../../src/lightning/commitment.ts";
+import {
+  EMPTY_SECRET_STORE,
+  type SecretStore,
+  storedSecret,
+  storeSecret,
+} from "../../src/lightning/shachain.ts";
+
+/** A commitment of a channel: which one, and what it says. The HTLCs are in output order. */
+export interface CommitmentState {
+  readonly number: number;
+  /** Its broadcaster's per-commitment point. */
+  readonly point: Uint8Array;
+  readonly content: CommitmentContent;
+}
+
+/** The points a channel must start with: numbers 0 to 4, so that LDK never has to wait for one. */
+export const FIRST_POINTS = 5;
+
+/** What one signature of an answer must be valid for. */
+export interface SignatureCheck {
+  readonly publicKey: Uint8Array;
+  readonly hash: Uint8Array;
+}
+
+export interface NumberedPoint {
+  readonly number: number;
+  readonly point: Uint8Array;
+}
+
+/** Our own state, as the bridge signed it. */
+export interface HolderState extends CommitmentState {
+  readonly counterpartySignature: Uint8Array;
+  /** On our HTLC transactions (SIGHASH_SINGLE|ANYONECANPAY), in output order. */
+  readonly counterpartyHtlcSignatures: readonly Uint8Array[];
+  /** Preimages of our HTLCs that the state before had an output for: a device wants to see them first. */
+  readonly preimages?: readonly Uint8Array[];
+}
+
+export interface ClosingContent {
+  readonly toHolderSat: number;
+  readonly toCounterpartySat: number;
+  readonly holderScript: Uint8Array;
+  readonly counterpartyScript: Uint8Array;
+}
+
+/** The unsigned funding transaction, and what its inputs to sign spend. */
+export interface FundingContent {
+  readonly transaction: Uint8Array;
+  readonly inputs: readonly {
+    readonly index: number;
+    readonly amountSat: number;
+    readonly witnessScript: Uint8Array;
+  }[];
+}
+
+/**
+ * Which key signs the input of a spend, and what for.
+ * holder-htlc          HTLC key of our commitment `number`: an HTLC of ours that timed out or whose preimage we know
+ * counterparty-htlc    HTLC key at `point`: the same on the bridge's commitment
+ * justice-output,      revocation key made with the bridge's `secret`: the bridge has published a revoked state
+ * justice-htlc
+ * anchor               funding key: our anchor on our commitment
+ */
+export type SpendPurpose =
+  | {
+      readonly kind: "holder-htlc";
+      readonly number: number;
+      readonly point: Uint8Array;
+      readonly htlc: Htlc;
+    }
+  | { readonly kind: "counterparty-htlc"; readonly point: Uint8Array; readonly htlc: Htlc }
+  | { readonly kind: "justice-output"; readonly secret: Uint8Array }
+  | { readonly kind: "justice-htlc"; readonly secret: Uint8Array; readonly htlc: Htlc }
+  | { readonly kind: "anchor" };
+
+export interface SpendContent {
+  readonly purpose: SpendPurpose;
+  readonly transaction: Uint8Array;
+  readonly input: number;
+  readonly amountSat: number;
+  readonly sighashType: SighashType;
+}
+
+export type SigningPart =
+  | {
+      readonly kind: "revocation";
+      readonly id: string;
+      readonly number: number;
+      readonly secret: Uint8Array;
+      /** The bridge's point for its commitment number + 2, if it was seen. */
+      readonly nextPoint: Uint8Array | null;
+    }
+  | ({ readonly kind: "holder"; readonly id: string } & HolderState)
+  | ({ readonly kind: "counterparty"; readonly id: string } & CommitmentState)
+  | ({ readonly kind: "closing"; readonly id: string } & ClosingContent)
+  | ({ readonly kind: "funding"; readonly id: string } & FundingContent)
+  | ({ readonly kind: "exit"; readonly id: string } & HolderState)
+  | ({ readonly kind: "spend"; readonly id: string } & SpendContent);
+
+export interface SigningAnswer {
+  readonly id: string;
+  /** holder n ≥ 1: the secret of n−1. */
+  readonly secret?: Uint8Array;
+  /** Commitment points further on; welcome with any answer. */
+  readonly points?: readonly NumberedPoint[];
+  readonly signatures?: readonly Uint8Array[];
+  /** The device will not: its code. The part is not asked for again. */
+  readonly refused?: string;
+}
+
+/** Who has to ask again now that an answer is there. */
+export type Unblocks = "nobody" | "manager" | "monitor";
+
+/** False for what is only told and can wait for the next question. */
+export function isQuestion(part: SigningPart): boolean {
+  return part.kind !== "revocation";
+}
+
+interface HolderEntry extends HolderState {
+  readonly txid: Uint8Array;
+  readonly checks: readonly SignatureCheck[];
+  /** LDK has stored this state and asked for the secret of the one before (state 0: nothing to wait for). */
+  asked: boolean;
+  /** The device holds this state completely signed and has released the secret of the one before. */
+  answered: boolean;
+  exitAsked: boolean;
+  exitSignature: Uint8Array | null;
+}
+
+interface SignedEntry<Content> {
+  readonly id: string;
+  readonly content: Content;
+  readonly checks: readonly SignatureCheck[];
+  signatures: readonly Uint8Array[] | null;
+}
+
+interface CounterpartyEntry extends SignedEntry<CommitmentState> {
+  readonly txid: Uint8Array;
+}
+
+interface Revocation {
+  readonly number: number;
+  readonly secret: Uint8Array;
+  readonly nextPoint: Uint8Array | null;
+}
+
+/** A book as plain data (numbers, strings, byte arrays, lists), for any codec. */
+export interface PlainBook {
+  readonly version: 1;
+  refusal: string | null;
+  /** Ascending, from the first number whose secret is not released. */
+  points: NumberedPoint[];
+  secrets: SecretStore;
+  holder: HolderEntry[];
+  counterparty: CounterpartyEntry[];
+  /** All the bridge's commitments below are revoked. */
+  counterpartyRevokedBelow: number;
+  revocations: Revocation[];
+  closings: SignedEntry<ClosingContent>[];
+  funding: SignedEntry<FundingContent> | null;
+  spends: SignedEntry<SpendContent>[];
+  refused: { readonly id: string; readonly code: string }[];
+}
+
+/** Spends are asked again with other fees as long as a claim is unconfirmed; older ones are forgotten. */
+const MOST_SPENDS = 200;
+
+const emptyBook = (points: readonly NumberedPoint[]): PlainBook => ({
+  version: 1,
+  refusal: null,
+  points: [...points],
+  secrets: EMPTY_SECRET_STORE,
+  holder: [],
+  counterparty: [],
+  counterpartyRevokedBelow: 0,
+  revocations: [],
+  closings: [],
+  funding: null,
+  spends: [],
+  refused: [],
+});
+
+export class ChannelBook {
+  private readonly book: PlainBook;
+  /** Counts changes, so that a store can tell whether there is anything to write. */
+  revision = 0;
+
+  /** Not kept: a revocation follows at once or never. */
+  private announced: { readonly secret: Uint8Array; readonly nextPoint: Uint8Array } | null = null;
+
+  private constructor(book: PlainBook) {
+    this.book = book;
+  }
+
+  /** A new channel, with the device's first points (at least FIRST_POINTS, from 0). Throws `bad-point`. */
+  static open(points: readonly Uint8Array[]): ChannelBook {
+    if (points.length < FIRST_POINTS) {
+      throw lngateError("bad-point", `a channel needs the first ${FIRST_POINTS} commitment points`);
+    }
+    return new ChannelBook(
+      emptyBook(points.map((point, number) => ({ number, point: checkedPoint(point) }))),
+    );
+  }
+
+  /** A channel from its stored form. Throws `bad-book` for another version. */
+  static fromPlain(plain: PlainBook): ChannelBook {
+    if (plain.version !== 1) throw lngateError("bad-book", "the signer's book has an unknown version");
+    return new ChannelBook(copied(plain));
+  }
+
+  toPlain(): PlainBook {
+    return copied(this.book);
+  }
+
+  // ── what the gateway wants to know ────────────────────────────────────────────────────────────────────
+
+  /** The code of why this channel gets no signature, if so. */
+  get refusal(): string | null {
+    return this.book.refusal;
+  }
+
+  /** Parts the device refused, with its codes. */
+  get refused(): readonly { readonly id: string; readonly code: string }[] {
+    return this.book.refused;
+  }
+
+  /** The device can leave alone: it holds our state 0 (or a later one) completely signed. */
+  get exitHeld(): boolean {
+    return this.book.holder.some(entry => entry.answered);
+  }
+
+  /** A closing signature is awaited (and not refused): LDK's timer must not tick for this node meanwhile. */
+  get closingPending(): boolean {
+    const awaited = this.book.closings.some(entry => entry.signatures === null && !this.hasRefused(entry.id));
+    return awaited && !this.exitAsked;
+  }
+
+  /**
+   * Why the channel can't move any further: the code with which the device has refused a state (or the funding) that LDK
+   * waits for, or that of a channel that gets no signature. Null: it can.
+   */
+  get stuck(): string | null {
+    const { refusal, refused, holder, counterparty, funding } = this.book;
+    if (refusal !== null) return refusal;
+    const awaited = [
+      ...holder.filter(entry => !entry.answered).map(holderId),
+      ...[...counterparty, funding].filter(entry => entry?.signatures === null).map(entry => entry!.id),
+    ];
+    return refused.find(({ id }) => awaited.includes(id))?.code ?? null;
+  }
+
+  private hasRefused(id: string): boolean {
+    return this.book.refused.some(each => each.id === id);
+  }
+
+  /** Our own commitment was asked for: this channel can only be force-closed. */
+  get exitAsked(): boolean {
+    return this.book.holder.some(entry => entry.exitAsked);
+  }
+
+  /** Number of our newest validated state; −1 before the first. */
+  get holderNumber(): number {
+    return Math.max(-1, ...this.book.holder.map(entry => entry.number));
+  }
+
+  /** Number of the bridge's newest state that a signature was asked for; −1 before the first. */
+  get counterpartyNumber(): number {
+    return Math.max(
+      this.book.counterpartyRevokedBelow - 1,
+      ...this.book.counterparty.map(each => each.content.number),
+    );
+  }
+
+  /** The newest states that the device has answered for, which it wrote down before it did; −1 before the first. */
+  get deviceReached(): { readonly holder: number; readonly counterparty: number } {
+    const { holder, counterparty, counterpartyRevokedBelow } = this.book;
+    return {
+      holder: Math.max(-1, ...holder.filter(entry => entry.answered).map(entry => entry.number)),
+      counterparty: Math.max(
+        counterpartyRevokedBelow - 1,
+        ...counterparty.filter(entry => entry.signatures).map(entry => entry.content.number),
+      ),
+    };
+  }
+
+  /** The signed inputs of the funding transaction, once answered. */
+  get fundingSignatures(): readonly Uint8Array[] | null {
+    return this.book.funding?.signatures ?? null;
+  }
+
+  // ── LDK's side ────────────────────────────────────────────────────────────────────────────────────────
+
+  /** No signature for this channel, from now on. The code is stable; the first one stays. */
+  refuse(code: string): void {
+    if (this.book.refusal !== null) return;
+    this.book.refusal = code;
+    this.revision++;
+  }
+
+  /**
+   * The commitment point of a number; null means "not yet", which LDK bears except while it reestablishes.
+   * There the *peer* names the number: it can be any old one (which follows from its secret), or one far ahead.
+   * The answer for those must be a point whose secret nobody but the device knows: LDK panics if the peer proves
+   * knowledge of it.
+   */
+  pointAt(number: number): Uint8Array | null {
+    const known = this.book.points.find(each => each.number === number);
+    if (known) return known.point;
+    const secret = this.secretOf(number);
+    if (secret) return nobleCurve.publicKey(secret);
+    const neededByLdk = number <= this.holderNumber + 2;
+    return neededByLdk ? null : this.book.points[this.book.points.length - 1]!.point;
+  }
+
+  /** The secret of our state `number`, asked for once LDK has stored state number + 1. Null: not yet. */
+  secretAt(number: number): Uint8Array | null {
+    const secret = this.secretOf(number);
+    if (secret) return secret;
+    const successor = this.book.holder.find(entry => entry.number === number + 1);
+    if (this.book.refusal !== null) return null;
+    if (!successor) this.refuse("state-missing");
+    else if (!successor.asked) {
+      successor.asked = true;
+      this.revision++;
+    }
+    return null;
+  }
+
+  /**
+   * The bridge has signed our next state. Until the device is asked for it (`secretAt`), another content may take
+   * its place: after a reconnect the bridge may sign something else.
+   */
+  validateHolder(state: HolderState, txid: Uint8Array, checks: readonly SignatureCheck[]): void {
+    const { holder } = this.book;
+    const { number } = state;
+    const at = holder.findIndex(entry => entry.number === number);
+    const before = holder[at];
+    if (before?.asked) {
+      if (!equal(before.txid, txid)) this.refuse("content-conflict");
+      return;
+    }
+    const htlcs = holder.find(entry => entry.number === number - 1)?.content.htlcs ?? [];
+    const preimages = [...(before?.preimages ?? []), ...(state.preimages ?? [])].filter(preimage =>
+      htlcs.some(htlc => equal(htlc.paymentHash, sha256(preimage))),
+    );
+    const entry: HolderEntry = {
+      ...state,
+      preimages,
+      txid,
+      checks,
+      asked: number === 0,
+      answered: false,
+      exitAsked: false,
+      exitSignature: null,
+    };
+    if (before) holder[at] = entry;
+    else holder.push(entry);
+    // The bridge signs our next state when it has the secret that the one before costs. After a power cut LDK need
+    // not have asked for that: it went out, and the book that knew was not stored.
+    for (const each of holder) if (each.number < number) each.asked = true;
+    this.revision++;
+  }
+
+  /** The bridge has revoked its state `number`; LDK has checked the secret against its point. */
+  counterpartyRevoked(number: number, secret: Uint8Array): void {
+    const { book } = this;
+    const seen = book.revocations.find(each => each.number === number);
+    if (seen || number < book.counterpartyRevokedBelow) return;
+    const { announced } = this;
+    const nextPoint = announced && equal(announced.secret, secret) ? announced.nextPoint : null;
+    book.revocations.push({ number, secret, nextPoint });
+    book.counterpartyRevokedBelow = number + 1;
+    book.counterparty = book.counterparty.filter(entry => entry.content.number > number);
+    this.revision++;
+  }
+
+  /**
+   * The bridge's next point came in one message with this secret. LDK does not show it to its signer before the
+   * next state is signed, but a device can prepare for it; optional.
+   */
+  announcedPoint(secret: Uint8Array, nextPoint: Uint8Array): void {
+    this.announced = { secret, nextPoint };
+  }
+
+  /** The signatures of the bridge's state, as `checks` orders them. Null: not yet. */
+  counterpartySignatures(
+    content: CommitmentState,
+    txid: Uint8Array,
+    checks: readonly SignatureCheck[],
+  ): readonly Uint8Array[] | null {
+    const { number } = content;
+    const entry = this.book.counterparty.find(each => each.content.number === number);
+    if (entry && !equal(entry.txid, txid)) this.refuse("content-conflict");
+    if (this.book.refusal !== null) return null;
+    if (entry) return entry.signatures;
+    const id = `counterparty/${number}`;
+    this.book.counterparty.push({ id, content, txid, checks, signatures: null });
+    this.revision++;
+    return null;
+  }
+
+  /** The signature that makes our own state publishable: a force close. Null: not yet, or revoked long ago. */
+  exitSignature(state: HolderState, txid: Uint8Array, checks: readonly SignatureCheck[]): Uint8Array | null {
+    const { number } = state;
+    if (this.secretOf(number)) return null;
+    if (!this.book.holder.some(entry => entry.number === number)) this.validateHolder(state, txid, checks);
+    const entry = this.book.holder.find(each => each.number === number);
+    if (!entry || this.book.refusal !== null) return null;
+    if (!equal(entry.txid, txid)) {
+      this.refuse("content-conflict");
+      return null;
+    }
+    if (!entry.exitAsked) {
+      entry.exitAsked = true;
+      this.revision++;
+    }
+    return entry.exitSignature;
+  }
+
+  /** A closing may be negotiated with different fees: each one is its own question. */
+  closingSignature(content: ClosingContent, check: SignatureCheck): Uint8Array | null {
+    return this.signature(this.book.closings, `closing/${toHex(check.hash)}`, content, check);
+  }
+
+  spendSignature(content: SpendContent, check: SignatureCheck): Uint8Array | null {
+    const signature = this.signature(this.book.spends, `spend/${toHex(check.hash)}`, content, check);
+    if (this.book.spends.length > MOST_SPENDS) this.book.spends.shift();
+    return signature;
+  }
+
+  private signature<Content>(
+    entries: SignedEntry<Content>[],
+    id: string,
+    content: Content,
+    check: SignatureCheck,
+  ): Uint8Array | null {
+    if (this.book.refusal !== null) return null;
+    const entry = entries.find(each => each.id === id);
+    if (entry) return entry.signatures?.[0] ?? null;
+    entries.push({ id, content, checks: [check], signatures: null });
+    this.revision++;
+    return null;
+  }
+
+  /**
+   * Asks for the signatures of the funding transaction; the device is asked once it holds exit 0. Asking again
+   * is harmless, another transaction is a `content-conflict`.
+   */
+  askFunding(content: FundingContent, checks: readonly SignatureCheck[]): void {
+    const { funding } = this.book;
+    if (funding) {
+      if (!equal(funding.content.transaction, content.transaction)) {
+        throw lngateError("content-conflict", "this channel has another funding transaction already");
+      }
+      return;
+    }
+    this.book.funding = { id: "funding", content, checks, signatures: null };
+    this.revision++;
+  }
+
+  /** False if this is certainly not the secret of our state `number`. */
+  mayHaveRevoked(number: number, secret: Uint8Array): boolean {
+    const known = this.book.points.find(each => each.number === number);
+    return !known || isSecretOf(known.point, secret);
+  }
+
+  // ── the device's side ─────────────────────────────────────────────────────────────────────────────────
+
+  /** All that the device has not answered yet, in the order in which it is to be processed. */
+  wants(): SigningPart[] {
+    const { book } = this;
+    if (book.refusal !== null) return [];
+    const parts: SigningPart[] = [];
+    for (const { number, secret, nextPoint } of book.revocations) {
+      parts.push({ kind: "revocation", id: `revocation/${number}`, number, secret, nextPoint });
+    }
+    if (!this.exitAsked) {
+      for (const entry of book.holder) {
+        if (entry.asked && !entry.answered)
+          parts.push({ kind: "holder", id: holderId(entry), ...stateOf(entry) });
+      }
+      for (const { id, content, signatures } of book.counterparty) {
+        if (!signatures) parts.push({ kind: "counterparty", id, ...content });
+      }
+      for (const { id, content, signatures } of book.closings) {
+        if (!signatures) parts.push({ kind: "closing", id, ...content });
+      }
+      if (book.funding && !book.funding.signatures && this.exitHeld) {
+        parts.push({ kind: "funding", id: book.funding.id, ...book.funding.content });
+      }
+    }
+    for (const entry of book.holder) {
+      if (entry.exitAsked && !entry.exitSignature) {
+        parts.push({ kind: "exit", id: exitId(entry), ...stateOf(entry) });
+      }
+    }
+    for (const { id, content, signatures } of book.spends) {
+      if (!signatures) parts.push({ kind: "spend", id, ...content });
+    }
+    return parts.filter(part => !this.hasRefused(part.id));
+  }
+
+  /**
+   * An answer of the device's. One that was given already, or that nobody waits for any more, changes nothing.
+   * Throws `bad-signature`, `bad-secret`, `bad-point` or `bad-answer`; then the part is still wanted.
+   */
+  answer(answer: SigningAnswer): Unblocks {
+    const part = this.wants().find(each => each.id === answer.id);
+    const points = (answer.points ?? []).map(({ number, point }) => ({ number, point: checkedPoint(point) }));
+    if (part && answer.refused !== undefined) {
+      this.book.refused.push({ id: part.id, code: answer.refused });
+      this.revision++;
+      return "nobody";
+    }
+    const news = this.keepPoints(points);
+    const unblocks = part ? this.keep(part, answer) : "nobody";
+    return news && unblocks === "nobody" ? "manager" : unblocks;
+  }
+
+  private keep(part: SigningPart, answer: SigningAnswer): Unblocks {
+    const { book } = this;
+    switch (part.kind) {
+      case "revocation":
+        book.revocations = book.revocations.filter(each => each.number !== part.number);
+        this.revision++;
+        return "nobody";
+      case "holder":
+        this.keepHolder(part.number, answer.secret);
+        return part.number === 0 ? "nobody" : "manager";
+      case "exit": {
+        const entry = book.holder.find(each => each.number === part.number)!;
+        entry.exitSignature = checkedSignatures(answer, entry.checks)[0]!;
+        this.revision++;
+        return "monitor";
+      }
+      default: {
+        const entry = [...book.counterparty, ...book.closings, ...book.spends, book.funding].find(
+          each => each?.id === part.id,
+        )!;
+        entry.signatures = checkedSignatures(answer, entry.checks);
+        this.revision++;
+        if (part.kind === "funding") return "nobody";
+        return part.kind === "spend" ? "monitor" : "manager";
+      }
+    }
+  }
+
+  /** Our state `number` is held by the device, and the one before is revoked. */
+  private keepHolder(number: number, secret: Uint8Array | undefined): void {
+    const { book } = this;
+    if (number > 0) {
+      if (!secret) throw lngateError("bad-answer", `the answer to our state ${number} has no secret`);
+      if (!isSecretOf(this.pointAt(number - 1), secret)) {
+        throw lngateError("bad-secret", `the secret of our state ${number - 1} does not fit its point`);
+      }
+      // LDK needs the point two further on when the next state is validated, and does not wait for it gladly.
+      if (book.points[book.points.length - 1]!.number < number + 3) {
+        throw lngateError("bad-answer", `the answer to our state ${number} leaves too few commitment points`);
+      }
+      book.secrets = storeSecret(book.secrets, secret);
+      book.points = book.points.filter(each => each.number >= number);
+    }
+    book.holder.find(entry => entry.number === number)!.answered = true;
+    book.holder = book.holder.filter(entry => entry.number >= number);
+    this.revision++;
+  }
+
+  /** True if LDK may be waiting for one of them. */
+  private keepPoints(points: readonly NumberedPoint[]): boolean {
+    const { book } = this;
+    let news = false;
+    for (const { number, point } of points) {
+      const last = book.points[book.points.length - 1]!;
+      if (number !== last.number + 1) continue;
+      book.points.push({ number, point });
+      news = true;
+    }
+    if (news) this.revision++;
+    return news;
+  }
+
+  private secretOf(number: number): Uint8Array | null {
+    const { secrets } = this.book;
+    return number < secrets.count ? storedSecret(secrets, number) : null;
+  }
+}
+
+/** A copy that shares nothing, with plain byte arrays in the place of what a codec or LDK made of them. */
+function copied<T>(value: T): T {
+  if (value instanceof Uint8Array) return new Uint8Array(value) as T;
+  if (Array.isArray(value)) return value.map(copied) as T;
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, copied(each)])) as T;
+}
+
+const holderId = (entry: HolderEntry) => `holder/${entry.number}`;
+const exitId = (entry: HolderEntry) => `exit/${entry.number}`;
+
+function stateOf(entry: HolderEntry): HolderState {
+  const { number, point, content, counterpartySignature, counterpartyHtlcSignatures, preimages } = entry;
+  return {
+    number,
+    point,
+    content,
+    counterpartySignature,
+    counterpartyHtlcSignatures,
+    ...(preimages ? { preimages } : {}),
+  };
+}
+
+function isSecretOf(point: Uint8Array | null, secret: Uint8Array): boolean {
+  try {
+    return point !== null && equal(nobleCurve.publicKey(secret), point);
+  } catch {
+    // What is no scalar is no secret of any point.
+    return false;
+  }
+}
+
+function checkedPoint(point: Uint8Array): Uint8Array {
+  if (!nobleCurve.isPoint(point))
+    throw lngateError("bad-point", "a commitment point is no point of the curve");
+  return point;
+}
+
+function checkedSignatures(answer: SigningAnswer, checks: readonly SignatureCheck[]): readonly Uint8Array[] {
+  const signatures = answer.signatures ?? [];
+  if (signatures.length !== checks.length) {
+    throw lngateError(
+      "bad-answer",
+      `${answer.id}: ${checks.length} signatures wanted, ${signatures.length} came`,
+    );
+  }
+  checks.forEach(({ hash, publicKey }, i) => {
+    if (!nobleCurve.verify(signatures[i]!, hash, publicKey)) {
+      throw lngateError("bad-signature", `${answer.id}: signature ${i} is not valid`);
+    }
+  });
+  return signatures;
+}

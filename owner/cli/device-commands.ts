@@ -1,0 +1,499 @@
+/** `lngate device …`: what an owner does with a device. */
+import { runDevice } from "../../device/boards/node/run.ts";
+import { DEFAULT_POLICY, type SpendingPolicy } from "../../device/identity.ts";
+import { graphTrouble } from "../../gateway/lightning/knowledge.ts";
+import { toHex } from "../../src/bytes/bytes.ts";
+import { MAX_RATE_PPM, type ServiceFee, serviceFeeText } from "../../src/channel/service-fee.ts";
+import { codeOf, lngateError } from "../../src/errors.ts";
+import type { SpendingLimits } from "../../src/messages/owner.ts";
+import { type Command, type Given, type Terminal, usage } from "../../src/node/command.ts";
+import { writeText } from "../../src/node/streams.ts";
+import { boards } from "../board/boards.ts";
+import { movedTo, needVaultHere } from "../board/image.ts";
+import {
+  askClose,
+  askDeposit,
+  askLimits,
+  askStatus,
+  closeAddress,
+  depositAddress,
+} from "../client/channel.ts";
+import { chargeDevice, paymentsFor, recordsFor, recordsInFlash } from "../client/charge.ts";
+import {
+  type AskGateway,
+  changeGatewayLimits,
+  changeLimits,
+  differences,
+  limitsInFlash,
+  payeesOf,
+  spendingLimits,
+} from "../client/limits.ts";
+import { DEFAULT_DEPOSIT_DELAY, DEFAULT_MAX_SERVICE_FEE, pairDevice } from "../client/pair.ts";
+import { readDeviceInfo } from "../folder/device-files.ts";
+import { deviceFolder, openOwner, pairedDevices } from "../folder/folder.ts";
+import { boardOf, flash, image } from "./board-commands.ts";
+import { DEVICE, target } from "./device-target.ts";
+import { doctor } from "./doctor.ts";
+import { DATA, ownerFolder } from "./owner-commands.ts";
+import { CHAIN, heightOf } from "./recover-commands.ts";
+
+const MAX_SAT = 21e14;
+
+const pair: Command = {
+  name: "device pair",
+  summary: "pair a device with the gateway that gave you a code",
+  help: `Makes the key that device and gateway share, so that each has half of it, and everything else that the device needs. It takes some seconds. If it is interrupted, give the same command again.
+
+The device is written to a file, flash.bin in its folder below the owner's, which \`lngate device run\` runs on this computer. Copy backup.json of that folder to a safe place: with your 24 words it is enough to recover the money, and it is as secret as they are.
+
+The limits are what the device will spend on its own, all fees included. They can't be changed from afar, only here with lngate device limits, and the gateway is told them too, so that they hold for a device that was stolen and changed; nor can what the gateway takes for its service, which is shown before anything is agreed on.
+
+Name a bitcoind or an Esplora server of your own, if you have one: the device reckons from the chain's height how long a payment may be locked, and without one it is the gateway's word, checked against the clock.`,
+  positionals: [{ name: "CODE", help: "the pairing code; spaces don't matter", rest: true }],
+  options: {
+    ...DATA,
+    "max-payment": {
+      value: "SAT",
+      help: `most per payment (default: ${DEFAULT_POLICY.perPaymentMsat / 1000})`,
+    },
+    "max-hour": { value: "SAT", help: `most per hour (default: ${DEFAULT_POLICY.perHourMsat / 1000})` },
+    "max-day": { value: "SAT", help: `most per day (default: ${DEFAULT_POLICY.perDayMsat / 1000})` },
+    payee: { value: "IDS", help: "node ids that it may pay, separated by commas (default: anybody)" },
+    ...CHAIN,
+    "deposit-delay": {
+      value: "BLOCKS",
+      help: `after how many blocks you alone may take a deposit back (default: ${DEFAULT_DEPOSIT_DELAY}, a week)`,
+    },
+    "max-service-fee": {
+      value: "PERCENT",
+      help: `most that the gateway may take of each payment (default: ${DEFAULT_MAX_SERVICE_FEE.ratePpm / 10_000})`,
+    },
+    "max-service-fee-base": {
+      value: "MSAT",
+      help: `most that it may take for each payment besides (default: ${DEFAULT_MAX_SERVICE_FEE.baseMsat})`,
+    },
+    board: { value: "NAME", help: "the board that it is for: as large a flash.bin as there is room on it" },
+    "flash-pages": { value: "N", help: "size of flash.bin in pages of 4 KiB (default: 256)" },
+  },
+  async run(given, terminal) {
+    const folder = ownerFolder(given);
+    const policy = limitsOf(given);
+    const { network } = openOwner(folder);
+    const depositDelay = given.number("deposit-delay", 1, 65535);
+    const board = boardOf(given);
+    const flashPages =
+      given.number("flash-pages", 16, 65536) ?? (board === undefined ? undefined : boards[board].vaultPages);
+    needCurveFor(policy, board !== undefined && !boards[board].hasCurve);
+    const percent = given.text("max-service-fee");
+    const ratePpm =
+      percent === undefined ? undefined : Math.round(Number(percent.replace(/ ?%$/, "")) * 10_000);
+    if (ratePpm !== undefined && !(ratePpm >= 0 && ratePpm <= MAX_RATE_PPM))
+      throw usage(`--max-service-fee must be a percentage from 0 to ${MAX_RATE_PPM / 10_000}`);
+    const baseMsat = given.number("max-service-fee-base", 0, 1e9);
+    let serviceFee: ServiceFee | undefined;
+    const steps = {
+      connecting: "connecting to the gateway …",
+      keys: "making the shared key …",
+      transfers: "preparing for presignatures (some seconds) …",
+      storing: "writing everything down …",
+    };
+    const height = await heightOf(given, network, terminal.note);
+    const info = await pairDevice({
+      folder,
+      ...(height === undefined ? {} : { height }),
+      code: given.text("CODE")!,
+      policy,
+      ...(depositDelay === undefined ? {} : { depositDelay }),
+      ...(flashPages === undefined ? {} : { flashPages }),
+      maxServiceFee: {
+        ...(ratePpm === undefined ? {} : { ratePpm }),
+        ...(baseMsat === undefined ? {} : { baseMsat }),
+      },
+      onServiceFee(terms) {
+        serviceFee = terms;
+        terminal.say(
+          terms
+            ? `The gateway takes ${serviceFeeText(terms)} of each payment that arrives. The device pays it whenever ${terms.settleFromMsat / 1000} sat are due; one that owes ${terms.creditMsat / 1000} sat and does not pay makes no further payments.`
+            : "The gateway takes nothing for its service.",
+        );
+      },
+      onStep: step => terminal.progress(steps[step]),
+    });
+    const path = deviceFolder(folder, info.deviceId);
+    terminal.say(`"${info.name}" is paired: device ${info.deviceId}, in ${path}.`);
+    terminal.say("Copy backup.json from there to a safe place.");
+    terminal.say("Next: lngate device charge, then lngate device fund.");
+    terminal.result({
+      deviceId: info.deviceId,
+      name: info.name,
+      folder: path,
+      network: info.network,
+      serviceFee: serviceFee ?? null,
+    });
+  },
+};
+
+/** The limits that were named. */
+function limitsOf(given: Given): Partial<SpendingPolicy> {
+  const limits: { -readonly [K in keyof SpendingPolicy]?: SpendingPolicy[K] } = {};
+  for (const [option, key] of [
+    ["max-payment", "perPaymentMsat"],
+    ["max-hour", "perHourMsat"],
+    ["max-day", "perDayMsat"],
+  ] as const) {
+    const sat = given.number(option, 1, MAX_SAT);
+    if (sat !== undefined) limits[key] = sat * 1000;
+  }
+  const payees = given.text("payee");
+  if (payees !== undefined) limits.payees = payees === "any" ? [] : payeesOf(payees);
+  return limits;
+}
+
+function needCurveFor({ payees }: Partial<SpendingPolicy>, isCurveless: boolean): void {
+  if (isCurveless && payees !== undefined && payees.length > 0)
+    throw usage(
+      "a board without a curve can't check who has signed an invoice: with a list of payees it would pay nobody",
+    );
+}
+
+const limits: Command = {
+  name: "device limits",
+  summary: "show what the device may spend on its own, or change it",
+  help: `Without options it shows the limits: those in the device, and those to which the gateway holds it, whatever somebody may have written into a stolen device. What is stricter of the two holds.
+
+With limits it changes both; all others stay. Stop the device first. Of a device that is in its board the flash has to be read back first (lngate device image). If it is interrupted, give the same command again.
+
+With --gateway it changes those at the gateway alone, at once, also while the device runs or is in its board: to make them stricter, or to give limits to a gateway that has none because the device was paired before gateways kept them. What is not named is then as the gateway has it, or else as the device has it, or (of a device that is not on this computer) as a device has it that is paired without options.
+
+Nobody else can change them: the gateway not those in the device, and who has the device in hand not those at the gateway.`,
+  options: {
+    ...DEVICE,
+    "max-payment": { value: "SAT", help: "most per payment, all fees included" },
+    "max-hour": { value: "SAT", help: "most per hour" },
+    "max-day": { value: "SAT", help: "most per day" },
+    payee: { value: "IDS", help: "node ids that it may pay, separated by commas; any: anybody" },
+    gateway: { help: "change only those at the gateway" },
+  },
+  async run(given, terminal) {
+    const { folder, deviceId } = target(given);
+    const path = deviceFolder(folder, deviceId);
+    const changed = limitsOf(given);
+    const ask: AskGateway = told => askLimits({ folder, deviceId }, told);
+    let device: SpendingLimits | undefined;
+    let gateway: SpendingLimits | undefined;
+    let whyNot = { device: "", gateway: "it holds the device to none; --gateway gives it some" };
+    if (given.flag("gateway") || Object.keys(changed).length === 0) {
+      try {
+        device = limitsInFlash(path);
+      } catch (error) {
+        const code = codeOf(error);
+        if (code !== "device-in-use" && code !== "device-moved") throw error;
+        whyNot = { ...whyNot, device: code === "device-moved" ? "in its board" : "it is running" };
+      }
+    }
+    if (given.flag("gateway")) {
+      gateway = await changeGatewayLimits(changed, device ?? spendingLimits(DEFAULT_POLICY), ask);
+    } else if (Object.keys(changed).length > 0) {
+      device = gateway = await changeLimits(path, changed, ask);
+    } else {
+      try {
+        gateway = await ask();
+      } catch (error) {
+        const code = codeOf(error);
+        if (code !== "gateway-unreachable" && code !== "gateway-outdated") throw error;
+        whyNot = { ...whyNot, gateway: (error as Error).message };
+      }
+    }
+    const isSame = device !== undefined && gateway !== undefined && differences(device, gateway).length === 0;
+    terminal.say(`Device ${deviceId} may spend on its own, all fees included:`);
+    if (isSame) {
+      sayLimits(terminal, device!);
+      terminal.say("The gateway holds it to the same.");
+    } else {
+      terminal.say(`By the device itself:${device ? "" : ` not known here (${whyNot.device})`}`);
+      if (device) sayLimits(terminal, device);
+      terminal.say(`By the gateway:${gateway ? "" : ` ${whyNot.gateway}`}`);
+      if (gateway) sayLimits(terminal, gateway);
+      if (device && gateway) terminal.say("They are not the same: what is stricter of the two holds.");
+    }
+    terminal.result({ deviceId, device: shownLimits(device), gateway: shownLimits(gateway) });
+  },
+};
+
+function sayLimits(terminal: Terminal, limits: SpendingLimits): void {
+  const sat = (msat: number) => `${Math.floor(msat / 1000)} sat`;
+  terminal.say(`  per payment  ${sat(limits.perPaymentMsat)}`);
+  terminal.say(`  per hour     ${sat(limits.perHourMsat)}`);
+  terminal.say(`  per day      ${sat(limits.perDayMsat)}`);
+  if (limits.payees.length === 0) terminal.say("  to           anybody");
+  for (const payee of limits.payees) terminal.say(`  to           ${toHex(payee)}`);
+}
+
+function shownLimits(limits: SpendingLimits | null | undefined): object | null {
+  return limits ? { ...limits, payees: limits.payees.map(toHex) } : null;
+}
+
+const charge: Command = {
+  name: "device charge",
+  summary: "make the device ready for a number of payments",
+  help: `A device does no heavy arithmetic when it pays: signatures are prepared in advance, together with the gateway, and written into the device. Each payment uses up two presignatures for the bridge's side of the channel (A) and three for the device's own (B); ${recordsFor(0).A} A and ${recordsFor(0).B} B more are kept to open and close the channel and for changes of the feerate.
+
+Name a bitcoind or an Esplora server of your own, if you have one: the device is told the chain's height, from which it reckons how long a payment may be locked.
+
+Stop the device first. After this command it can make N payments, those it was charged for before included. Ctrl-C stops after the batch at hand; nothing is lost, and the same command goes on from there.`,
+  options: {
+    ...DEVICE,
+    payments: { value: "N", help: "how many payments the device can make afterwards (default: 100)" },
+    ...CHAIN,
+    "confirm-reset": { help: "go on after a failed check, once you know why it failed" },
+  },
+  async run(given, terminal) {
+    const payments = given.number("payments", 1, 1_000_000) ?? 100;
+    const { folder, deviceId } = target(given);
+    const stop = new AbortController();
+    const onSignal = () => {
+      if (stop.signal.aborted) process.exit(130);
+      stop.abort();
+      terminal.note("Stopping after this batch (Ctrl-C again: at once; nothing is lost either way).");
+    };
+    process.on("SIGINT", onSignal);
+    const started = performance.now();
+    try {
+      const height = await heightOf(given, openOwner(folder).network, terminal.note);
+      const result = await chargeDevice({
+        folder,
+        ...(height === undefined ? {} : { height }),
+        deviceId,
+        payments,
+        confirmReset: given.flag("confirm-reset"),
+        signal: stop.signal,
+        onProgress({ made, total, payments: now, bytes }) {
+          const part = total === 0 ? 1 : made / total;
+          const seconds = (performance.now() - started) / 1000;
+          const left = made === 0 ? "" : `, about ${Math.ceil((seconds / made) * (total - made))} s left`;
+          terminal.progress(
+            `${bar(part)} ${made}/${total} presignatures, good for ${now} payments, ${(bytes / 1e6).toFixed(1)} MB${left}`,
+          );
+        },
+      });
+      const { A, B } = result.added;
+      terminal.say(
+        A + B === 0
+          ? `The device is charged for ${paymentsText(result.payments)} already.`
+          : `Made ${A} presignatures of kind A and ${B} of kind B: the device is charged for ${paymentsText(result.payments)}.`,
+      );
+      if (result.interrupted) terminal.say("It was stopped early; the same command goes on.");
+      terminal.result(result);
+    } catch (error) {
+      if (codeOf(error) === "threshold-awaiting-owner")
+        throw lngateError(
+          "threshold-awaiting-owner",
+          "a check failed the last time: one side is faulty, or the gateway is hostile. If you know why, add --confirm-reset; after the third time the key is locked",
+        );
+      throw error;
+    } finally {
+      process.off("SIGINT", onSignal);
+    }
+  },
+};
+
+function paymentsText(count: number): string {
+  return `${count} payment${count === 1 ? "" : "s"}`;
+}
+
+function bar(part: number): string {
+  const filled = Math.round(part * 20);
+  return `[${"#".repeat(filled)}${"-".repeat(20 - filled)}]`;
+}
+
+const fund: Command = {
+  name: "device fund",
+  summary: "show the address to which the device's money is sent",
+  help: `Shows the deposit address. When a deposit is confirmed and the device is running, a channel to the bridge opens by itself with it.
+
+The address belongs to device and gateway together, and after the delay to you alone: nobody's disappearance locks the money up. This computer makes the address itself and checks that the gateway means the same one.`,
+  options: DEVICE,
+  async run(given, terminal) {
+    const { folder, deviceId } = target(given);
+    const { address, minimumSat, confirmations, delay } = await askDeposit({ folder, deviceId });
+    terminal.say("Send the device's money to this address, from any wallet:");
+    terminal.say();
+    terminal.say(`    ${address}`);
+    terminal.say();
+    terminal.say(`At least ${minimumSat} sat. Smaller deposits wait until they add up to that.`);
+    terminal.say(
+      `After ${confirmations} confirmation${confirmations === 1 ? "" : "s"} the channel opens by itself, while the device is running.`,
+    );
+    terminal.say(`If that never happens, the money is yours alone ${delay} blocks after the deposit.`);
+    terminal.result({ deviceId, address, minimumSat, confirmations, delayBlocks: delay });
+  },
+};
+
+const CHANNEL: { readonly [state: string]: string } = {
+  none: "no channel yet",
+  opening: "the channel is being opened",
+  ready: "the channel is open: the device can pay",
+  closing: "the channel is being closed",
+  closed: "the channel is closed",
+};
+
+const TROUBLE: ReadonlyMap<string, string> = new Map([
+  ["locked", "the key is locked after failed checks: close the channel"],
+  ["rolled-back", "an old image of this device has turned up: `lngate device doctor`"],
+  [
+    "stuck",
+    "the channel can't go on, the gateway's log says why: `lngate device close` has the bridge close it",
+  ],
+  [
+    "awaiting-bridge",
+    "the bridge was told to close the channel and has not: it is called again every minute until it has",
+  ],
+  [
+    "close-stalled",
+    "the bridge does not end the mutual close: it is tried again, and `lngate owner freeze` has the bridge close alone",
+  ],
+  ["awaiting-owner", "a check failed while charging: charge again with --confirm-reset once you know why"],
+]);
+
+/** To which limits the gateway holds the device; null for none, also where it can't. */
+async function keptLimits(device: { folder: string; deviceId: string }): Promise<SpendingLimits | null> {
+  try {
+    return (await askLimits(device)) ?? null;
+  } catch (error) {
+    if (codeOf(error) !== "gateway-outdated") throw error;
+    return null;
+  }
+}
+
+const status: Command = {
+  name: "device status",
+  summary: "show how the device and its channel stand",
+  help: "Asks the gateway how the channel stands; works while the device is running. What is in the device itself is shown when it is not running.",
+  options: DEVICE,
+  async run(given, terminal) {
+    const { folder, deviceId } = target(given);
+    const report = await askStatus({ folder, deviceId });
+    const limits = await keptLimits({ folder, deviceId });
+    const path = deviceFolder(folder, deviceId);
+    const moved = movedTo(path);
+    let records: ReturnType<typeof recordsInFlash> | undefined;
+    try {
+      records = recordsInFlash(path);
+    } catch (error) {
+      if (codeOf(error) !== "device-in-use" && codeOf(error) !== "device-moved") throw error;
+    }
+    const payments = records && paymentsFor(records);
+    terminal.say(`${report.name} (${deviceId}): ${CHANNEL[report.channel] ?? report.channel}`);
+    const last = report.seen ? `, last seen ${shownTime(report.seen.at)}` : "";
+    terminal.say(`  device    ${report.online ? "connected to the gateway" : `not connected${last}`}`);
+    if (report.depositSat + report.depositUnconfirmedSat > 0)
+      terminal.say(
+        `  deposit   ${report.depositSat} sat confirmed, ${report.depositUnconfirmedSat} sat on the way`,
+      );
+    const { balanceSat, inFlightSat } = report;
+    if (balanceSat !== undefined) terminal.say(`  balance   ${balanceSat} sat`);
+    if (inFlightSat !== undefined && inFlightSat < (balanceSat ?? 0))
+      terminal.say(`  at a time ${inFlightSat} sat: the bridge lets no more be in flight`);
+    const ignorance = report.graph && graphTrouble(report.graph, report.time);
+    if (ignorance) terminal.say(`  network   ${ignorance}`);
+    if (report.fundingTxid) terminal.say(`  funding   ${report.fundingTxid}`);
+    if (report.closeTxid) terminal.say(`  close     ${report.closeTxid}`);
+    terminal.say(
+      payments === undefined
+        ? `  charged   the device is ${moved ? "in its board" : "running"}; the gateway has ${report.records.A} A and ${report.records.B} B`
+        : `  charged   for ${paymentsText(payments)}`,
+    );
+    if (report.bridgeWords) terminal.say(`  bridge    says: ${report.bridgeWords}`);
+    if (limits === null)
+      terminal.say(
+        "  LIMITS    the gateway has none: whoever reads the device's flash can spend all of its money; `lngate device limits` says what to do",
+      );
+    if (report.trouble) terminal.say(`  TROUBLE   ${TROUBLE.get(report.trouble) ?? report.trouble}`);
+    const shown = { gatewayLimits: shownLimits(limits) };
+    terminal.result({
+      deviceId,
+      ...report,
+      ...shown,
+      ...(payments === undefined ? {} : { payments, flash: records }),
+    });
+  },
+};
+
+/** The gateway's word, which may be of no calendar. */
+function shownTime(seconds: number): string {
+  const date = new Date(seconds * 1000);
+  return Number.isNaN(date.getTime()) ? `at ${seconds}, which is no time` : date.toISOString();
+}
+
+const close: Command = {
+  name: "device close",
+  summary: "close the channel; the money goes to your own address",
+  help: "Asks the gateway to close the channel together with the bridge. The device has to be running: it signs, and only a transaction that pays your address. The address is an ordinary one of your 24 words (BIP 84).",
+  options: DEVICE,
+  async run(given, terminal) {
+    const { folder, deviceId } = target(given);
+    const answer = await askClose({ folder, deviceId });
+    const address = closeAddress(readDeviceInfo(deviceFolder(folder, deviceId)));
+    terminal.say(`${CHANNEL[answer.channel] ?? answer.channel}; it pays ${address}.`);
+    if (answer.closeTxid) terminal.say(`Closing transaction: ${answer.closeTxid}`);
+    terminal.say("`lngate device status` tells how it goes on.");
+    terminal.result({ deviceId, ...answer, address });
+  },
+};
+
+const list: Command = {
+  name: "device list",
+  summary: "list the devices of this owner",
+  help: "Lists the paired devices in the owner's folder, without asking anybody.",
+  options: DATA,
+  async run(given, terminal) {
+    const { folder } = openOwner(ownerFolder(given));
+    const devices = pairedDevices(folder).map(id => {
+      const info = readDeviceInfo(deviceFolder(folder, id));
+      const { name, network, brokerUrl } = info;
+      return { deviceId: id, name, network, broker: brokerUrl, depositAddress: depositAddress(info) };
+    });
+    if (devices.length === 0) terminal.say("No device yet: lngate device pair CODE");
+    for (const { deviceId, name, network, broker } of devices)
+      terminal.say(`${deviceId}   ${name.padEnd(24)} ${network.padEnd(8)} ${broker}`);
+    terminal.result({ devices });
+  },
+};
+
+const run: Command = {
+  name: "device run",
+  summary: "run a device on this computer",
+  help: `Runs the device in its folder as a process: it connects to its gateway, opens its channel when there is a deposit, and pays. Commands are read from standard input, a line each; every answer is a line of JSON.
+
+    pay INVOICE [MAX_FEE_MSAT]
+    quote INVOICE [MAX_FEE_MSAT]
+    balance
+    settled                     (answered when what was paid is settled: then the power may be cut)
+    close
+    exit
+    forget CHANNEL`,
+  options: DEVICE,
+  async run(given) {
+    const { folder, deviceId } = target(given);
+    needVaultHere(deviceFolder(folder, deviceId));
+    await runDevice({
+      folder: deviceFolder(folder, deviceId),
+      input: process.stdin,
+      print: line => void writeText(1, `${line}\n`),
+    });
+  },
+};
+
+export const deviceCommands: readonly Command[] = [
+  pair,
+  limits,
+  charge,
+  fund,
+  status,
+  close,
+  list,
+  run,
+  image,
+  flash,
+  doctor,
+];

@@ -1,0 +1,127 @@
+/** What the owner asks of the gateway about a paired device's channel, whether the device is running or not. */
+import { scriptAddress } from "../../src/bitcoin/address.ts";
+import { p2wsh } from "../../src/bitcoin/script.ts";
+import { depositScriptOf } from "../../src/channel/transactions.ts";
+import { codeOf, lngateError } from "../../src/errors.ts";
+import type { FromOwner, SpendingLimits, ToOwner } from "../../src/messages/owner.ts";
+import { type DeviceInfo, readDeviceInfo, writeHeldChannel } from "../folder/device-files.ts";
+import { deviceFolder } from "../folder/folder.ts";
+import { connectToDevice } from "./charge.ts";
+import { wasRefused } from "./connection.ts";
+
+export interface ChannelOptions {
+  /** The owner's folder. */
+  readonly folder: string;
+  readonly deviceId: string;
+  readonly connectTimeoutMs?: number;
+}
+
+export interface Deposit {
+  readonly address: string;
+  /** Smallest deposit from which a channel is opened. */
+  readonly minimumSat: number;
+  readonly confirmations: number;
+  /** Blocks after which the owner alone can take it back. */
+  readonly delay: number;
+}
+
+type Standing = Extract<ToOwner, { type: "standing" }>;
+export type DeviceReport = Omit<Standing, "type" | "fundingTxid" | "closeTxid"> & {
+  /** As explorers write them. */
+  readonly fundingTxid?: string;
+  readonly closeTxid?: string;
+};
+
+/** The address of deposits, made of the keys that this computer knows. */
+export function depositAddress({ keys, network }: DeviceInfo): string {
+  return scriptAddress(p2wsh(depositScriptOf(keys)), network);
+}
+
+/** Where mutual closes pay: an ordinary address of the owner's words. */
+export function closeAddress({ keys, network }: DeviceInfo): string {
+  return scriptAddress(keys.shutdownScript, network);
+}
+
+/** Throws `deposit-address-mismatch` if the gateway names another address, and `gateway-unreachable`. */
+export async function askDeposit(options: ChannelOptions): Promise<Deposit> {
+  const info = readDeviceInfo(deviceFolder(options.folder, options.deviceId));
+  const { address, minimumSat, confirmations } = await askOnce(options, { type: "fund" }, "deposit");
+  const own = depositAddress(info);
+  if (address !== own)
+    throw lngateError(
+      "deposit-address-mismatch",
+      "the gateway names another deposit address than this computer: pay nothing, the gateway is faulty or hostile",
+    );
+  return { address: own, minimumSat, confirmations, delay: info.keys.depositDelay };
+}
+
+/** How device and channel stand, as the gateway says. */
+export async function askStatus(options: ChannelOptions): Promise<DeviceReport> {
+  const { type: _, fundingTxid, closeTxid, ...rest } = await askOnce(options, { type: "status" }, "standing");
+  return {
+    ...rest,
+    ...(fundingTxid ? { fundingTxid: displayed(fundingTxid) } : {}),
+    ...(closeTxid ? { closeTxid: displayed(closeTxid) } : {}),
+  };
+}
+
+/**
+ * To which limits the gateway holds the device, after it was told these, if any; undefined: to none. Throws
+ * `gateway-outdated` where it can't.
+ */
+export async function askLimits(
+  options: ChannelOptions,
+  limits?: SpendingLimits,
+): Promise<SpendingLimits | undefined> {
+  try {
+    return (await askOnce(options, { type: "limits", ...(limits ? { limits } : {}) }, "limits")).limits;
+  } catch (error) {
+    if (!wasRefused(error) || codeOf(error) !== "message-unknown") throw error;
+    throw lngateError(
+      "gateway-outdated",
+      "this gateway's program is too old to hold a device to its owner's limits: its operator has to update it",
+    );
+  }
+}
+
+export interface Closing {
+  readonly channel: string;
+  readonly closeTxid?: string;
+}
+
+/** Asks for a mutual close; the money goes to `closeAddress`. */
+export function askClose(options: ChannelOptions): Promise<Closing> {
+  return askForEnd(options, { type: "close" });
+}
+
+/** Has nothing co-signed for the device any more, and the bridge close; what that pays is found by `recover`. */
+export function askFreeze(options: ChannelOptions): Promise<Closing> {
+  return askForEnd(options, { type: "freeze" });
+}
+
+/** Keeps what `recover` needs if our own commitment gets onto the chain and the device is gone. */
+async function askForEnd(options: ChannelOptions, question: FromOwner): Promise<Closing> {
+  const { channel, closeTxid, held } = await askOnce(options, question, "closing");
+  const folder = deviceFolder(options.folder, options.deviceId);
+  if (held) writeHeldChannel(folder, { ...readDeviceInfo(folder), ...held });
+  return { channel, ...(closeTxid ? { closeTxid: displayed(closeTxid) } : {}) };
+}
+
+async function askOnce<T extends ToOwner["type"]>(
+  options: ChannelOptions,
+  question: FromOwner,
+  expected: T,
+): Promise<Extract<ToOwner, { type: T }>> {
+  const folder = deviceFolder(options.folder, options.deviceId);
+  const connection = await connectToDevice(folder, readDeviceInfo(folder), options);
+  try {
+    return await connection.ask(question, expected);
+  } finally {
+    connection.close();
+  }
+}
+
+/** Transaction ids are shown with their bytes reversed. */
+function displayed(txid: Uint8Array): string {
+  return Buffer.from(txid).reverse().toString("hex");
+}

@@ -1,0 +1,193 @@
+/** The files of one paired device: its link, its backup, and what charging needs. */
+import { join } from "node:path";
+import type { Network } from "../../device/identity.ts";
+import { decodeValue, encodeValue } from "../../src/bytes/schema.ts";
+import type { DeviceKeys } from "../../src/channel/transactions.ts";
+import { lngateError } from "../../src/errors.ts";
+import { MAX_COMMITMENT_NUMBER } from "../../src/lightning/shachain.ts";
+import { type Proposal, proposalKind } from "../../src/messages/device.ts";
+import { GOOD_STANDING, type Standing } from "../../src/threshold/abort.ts";
+import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../../src/threshold/keyshare.ts";
+import { MacRun } from "../../src/threshold/mac.ts";
+import { type Kind, OtSetup } from "../../src/threshold/setup.ts";
+import { BACKUP_FILE, CHANNEL_FILE, CHARGING_FILE, DEVICE_FILE, readJson, writeJson } from "./folder.ts";
+
+/** How to reach the gateway for one device, and the device's public keys. */
+export interface DeviceInfo {
+  readonly deviceId: string;
+  readonly name: string;
+  readonly network: Network;
+  readonly brokerUrl: string;
+  readonly ownerPassword: string;
+  readonly ownerLinkKey: Uint8Array;
+  /** Number of its cold keys among the owner's (owner/folder/seed.ts). */
+  readonly index: number;
+  readonly keys: DeviceKeys;
+}
+
+/** Oblivious transfers and the fingerprint that the gateway's half has as well. */
+export interface HeldSetup {
+  readonly setup: OtSetup;
+  readonly fingerprint: Uint8Array;
+}
+
+/** What charging needs from one time to the next. */
+export interface ChargingState {
+  readonly setups: { readonly [K in Kind]?: HeldSetup };
+  /** Of kind B's MACs. A check that fails ends it. */
+  readonly run?: MacRun;
+  readonly standing: Standing;
+  /** The id after the last batch of each kind that was ever begun with: none begins below it. */
+  readonly ends: { readonly [K in Kind]: number };
+}
+
+export function writeDeviceInfo(folder: string, info: DeviceInfo): void {
+  writeJson(join(folder, DEVICE_FILE), { version: 1, ...info });
+}
+
+/** Throws `owner-corrupt`. */
+export function readDeviceInfo(folder: string): DeviceInfo {
+  const json = need(folder, DEVICE_FILE);
+  const keys = json.section("keys");
+  return {
+    deviceId: json.text("deviceId"),
+    name: json.text("name"),
+    network: json.text("network") as Network,
+    brokerUrl: json.text("brokerUrl"),
+    ownerPassword: json.text("ownerPassword"),
+    ownerLinkKey: json.bytes("ownerLinkKey", 32),
+    index: json.number("index"),
+    keys: {
+      fundingKey: keys.bytes("fundingKey", 33),
+      revocationBasepoint: keys.bytes("revocationBasepoint", 33),
+      paymentBasepoint: keys.bytes("paymentBasepoint", 33),
+      delayedPaymentBasepoint: keys.bytes("delayedPaymentBasepoint", 33),
+      htlcBasepoint: keys.bytes("htlcBasepoint", 33),
+      depositOwnerKey: keys.bytes("depositOwnerKey", 33),
+      depositDelay: keys.number("depositDelay"),
+      shutdownScript: keys.bytes("shutdownScript"),
+    },
+  };
+}
+
+/** The backup holds the share and what is public, never presignatures or transfers. */
+export function writeBackup(folder: string, info: DeviceInfo, share: KeyShare): void {
+  const { deviceId, name, network, brokerUrl, index, keys } = info;
+  writeJson(join(folder, BACKUP_FILE), {
+    version: 1,
+    about: "Backup of an LNGate device: half of its key. Keep a copy elsewhere, and keep it secret.",
+    deviceId,
+    name,
+    network,
+    brokerUrl,
+    index,
+    share: encodeKeyShare(share),
+    keys,
+  });
+}
+
+/** The owner's share of the threshold key. Throws `owner-corrupt`. */
+export function readShare(folder: string): KeyShare {
+  const json = need(folder, BACKUP_FILE);
+  try {
+    return decodeKeyShare(json.bytes("share"));
+  } catch {
+    throw json.corrupt("share");
+  }
+}
+
+export function writeChargingState(folder: string, { setups, run, standing, ends }: ChargingState): void {
+  const stored = (held: HeldSetup | undefined) =>
+    held && { fingerprint: held.fingerprint, setup: held.setup.toBytes() };
+  writeJson(join(folder, CHARGING_FILE), {
+    version: 1,
+    setups: { A: stored(setups.A), B: stored(setups.B) },
+    ...(run ? { run: { content: run.toBytes() } } : {}),
+    standing,
+    ends,
+  });
+}
+
+/** No file means no transfers: new ones are made when charging. Throws `owner-corrupt`. */
+export function readChargingState(folder: string): ChargingState {
+  const json = readJson(join(folder, CHARGING_FILE));
+  if (!json) return { setups: {}, standing: GOOD_STANDING, ends: { A: 0, B: 0 } };
+  const setups = json.section("setups");
+  const held = (kind: Kind): HeldSetup | undefined => {
+    const stored = setups.optional(kind);
+    return (
+      stored && {
+        fingerprint: stored.bytes("fingerprint", 32),
+        setup: OtSetup.fromBytes(stored.bytes("setup")),
+      }
+    );
+  };
+  const [A, B] = [held("A"), held("B")];
+  const run = json.optional("run");
+  const standing = json.section("standing");
+  const ends = json.section("ends");
+  return {
+    setups: { ...(A ? { A } : {}), ...(B ? { B } : {}) },
+    ...(run ? { run: MacRun.fromBytes(run.bytes("content")) } : {}),
+    ends: { A: ends.number("A"), B: ends.number("B") },
+    standing: {
+      resets: standing.number("resets"),
+      spoilt: standing.number("spoilt"),
+      awaitingOwner: standing.flag("awaitingOwner"),
+      locked: standing.flag("locked"),
+    },
+  };
+}
+
+/** What a channel of a device was agreed to be, and how far it was: the gateway's word. Nothing of it is secret. */
+export interface HeldChannel {
+  readonly deviceId: string;
+  readonly keys: Pick<DeviceKeys, "fundingKey" | "delayedPaymentBasepoint">;
+  readonly proposal: Proposal;
+  /** Of our newest commitment that the gateway has seen signed. */
+  readonly number: number;
+}
+
+export function writeHeldChannel(folder: string, { deviceId, keys, proposal, number }: HeldChannel): void {
+  const { fundingKey, delayedPaymentBasepoint } = keys;
+  writeJson(join(folder, CHANNEL_FILE), {
+    version: 1,
+    about:
+      "What `lngate owner recover` needs to collect from a commitment of this device's that is on the chain.",
+    deviceId,
+    keys: { fundingKey, delayedPaymentBasepoint },
+    proposal: encodeValue(proposalKind, proposal),
+    number,
+  });
+}
+
+/** Undefined if there is no such file. Throws `owner-corrupt`. */
+export function readHeldChannel(file: string): HeldChannel | undefined {
+  const json = readJson(file);
+  if (!json) return undefined;
+  const keys = json.section("keys");
+  const encoded = json.bytes("proposal");
+  let proposal: Proposal;
+  try {
+    proposal = decodeValue(proposalKind, encoded);
+  } catch {
+    throw json.corrupt("proposal");
+  }
+  const number = json.number("number");
+  if (number > MAX_COMMITMENT_NUMBER) throw json.corrupt("number");
+  return {
+    deviceId: json.text("deviceId"),
+    keys: {
+      fundingKey: keys.bytes("fundingKey", 33),
+      delayedPaymentBasepoint: keys.bytes("delayedPaymentBasepoint", 33),
+    },
+    proposal,
+    number,
+  };
+}
+
+function need(folder: string, file: string) {
+  const json = readJson(join(folder, file));
+  if (!json) throw lngateError("owner-corrupt", `${join(folder, file)} is missing; restore it from a copy`);
+  return json;
+}

@@ -1,0 +1,30 @@
+#!/usr/bin/env node
+import { isatty } from "node:tty";
+import { gatewayCommands } from "../gateway/cli/gateway-commands.ts";
+/** The program `lngate`: for the operator of a gateway and for owners of devices. */
+import { deviceCommands } from "../owner/cli/device-commands.ts";
+import { ownerCommands } from "../owner/cli/owner-commands.ts";
+import { recoverCommands } from "../owner/cli/recover-commands.ts";
+import { watchCommands } from "../owner/cli/watch-command.ts";
+import { described, runCommandLine } from "../src/node/command.ts";
+import { writeText } from "../src/node/streams.ts";
+
+const INTRO = `LNGate: Lightning payments for microcontrollers. The device holds half of its channel's key, the gateway
+runs the node; neither a stolen device nor a hacked gateway can move the money.`;
+
+// What fails outside of the command's own course ends it just the same.
+process.on("uncaughtException", error => {
+  writeText(2, `${described(error)}\n`);
+  process.exit(1);
+});
+
+process.exitCode = await runCommandLine(
+  [...gatewayCommands, ...ownerCommands, ...deviceCommands, ...recoverCommands, ...watchCommands],
+  INTRO,
+  process.argv.slice(2),
+  {
+    out: text => void writeText(1, text),
+    err: text => void writeText(2, text),
+    interactive: isatty(2),
+  },
+);

@@ -1,0 +1,153 @@
+/**
+ * The channel's transactions as both ends of the link make them from the same few fields: the device to sign
+ * nothing that it has not built itself, the gateway to check what the bridge and the device have signed.
+ */
+import { depositScript } from "../bitcoin/deposit.ts";
+import { multisig2of2 } from "../bitcoin/script.ts";
+import { compareBytes } from "../bytes/bytes.ts";
+import type { ChannelParameters } from "../lightning/channel.ts";
+import { buildClosing } from "../lightning/closing.ts";
+import {
+  type AnchorBump,
+  anchorBump,
+  buildCommitment,
+  type Commitment,
+  type CommitmentContent,
+} from "../lightning/commitment.ts";
+import { buildFunding, FUNDING_VOUT, type Funding } from "../lightning/funding.ts";
+import type { Basepoints, CommitmentKeys } from "../lightning/keys.ts";
+import type { Proposal, Step, View } from "../messages/device.ts";
+
+/** The public keys and scripts of a device, from its pairing. Points 33 B. */
+export interface DeviceKeys {
+  readonly fundingKey: Uint8Array;
+  readonly revocationBasepoint: Uint8Array;
+  readonly paymentBasepoint: Uint8Array;
+  readonly delayedPaymentBasepoint: Uint8Array;
+  readonly htlcBasepoint: Uint8Array;
+  readonly depositOwnerKey: Uint8Array;
+  readonly depositDelay: number;
+  readonly shutdownScript: Uint8Array;
+}
+
+export function ourBasepoints(keys: DeviceKeys): Basepoints {
+  return {
+    revocation: keys.revocationBasepoint,
+    payment: keys.paymentBasepoint,
+    delayed: keys.delayedPaymentBasepoint,
+    htlc: keys.htlcBasepoint,
+  };
+}
+
+export function theirBasepoints(proposal: Proposal): Basepoints {
+  return {
+    revocation: proposal.revocationBasepoint,
+    payment: proposal.paymentBasepoint,
+    delayed: proposal.delayedPaymentBasepoint,
+    htlc: proposal.htlcBasepoint,
+  };
+}
+
+/**
+ * The funding transaction of a proposal. Its lock time is the channel's number, which means nothing to the chain (all
+ * inputs are final), but keeps signatures apart: a signature commits to the value of its own input only, so that
+ * inputs signed for two proposals with false values could otherwise be joined to one transaction with a huge fee.
+ */
+export function fundingOf(keys: DeviceKeys, proposal: Proposal): Funding {
+  const channelScript = multisig2of2(keys.fundingKey, proposal.fundingKey);
+  const { deposits, channelSat, changeSat, index } = proposal;
+  return buildFunding(deposits, depositScriptOf(keys), channelScript, channelSat, changeSat, index);
+}
+
+/** The witness script that deposits pay to. */
+export function depositScriptOf(keys: DeviceKeys): Uint8Array {
+  return depositScript(keys.fundingKey, keys.depositOwnerKey, keys.depositDelay);
+}
+
+/** The channel of a proposal. Its funding transaction is segwit only, so its txid is final before it is signed. */
+export function channelOf(keys: DeviceKeys, proposal: Proposal): ChannelParameters {
+  return {
+    funding: { txid: fundingOf(keys, proposal).txid, vout: FUNDING_VOUT },
+    fundingSat: proposal.channelSat,
+    funder: "ours",
+    ours: {
+      fundingPubkey: keys.fundingKey,
+      basepoints: ourBasepoints(keys),
+      toLocalDelay: proposal.ourDelay,
+      dustLimitSat: proposal.ourDustLimitSat,
+    },
+    theirs: {
+      fundingPubkey: proposal.fundingKey,
+      basepoints: theirBasepoints(proposal),
+      toLocalDelay: proposal.theirDelay,
+      dustLimitSat: proposal.theirDustLimitSat,
+    },
+  };
+}
+
+/** A view as the content of our commitment (`ours`) or of the bridge's. */
+export function contentOf(view: View, ours: boolean): CommitmentContent {
+  return {
+    feeratePerKw: view.feeratePerKw,
+    toBroadcasterSat: ours ? view.ourSat : view.theirSat,
+    toCountersignatorySat: ours ? view.theirSat : view.ourSat,
+    htlcs: view.htlcs.map(htlc => ({
+      offered: htlc.incoming ? !ours : ours,
+      amountMsat: htlc.amountMsat,
+      cltvExpiry: htlc.cltvExpiry,
+      paymentHash: htlc.paymentHash,
+    })),
+  };
+}
+
+/** The content of our commitment (`ours`) or of the bridge's as a view. HTLCs are put in an order of their own. */
+export function viewOf(content: CommitmentContent, ours: boolean): View {
+  const htlcs = content.htlcs.slice();
+  htlcs.sort((a, b) => compareBytes(a.paymentHash, b.paymentHash) || a.amountMsat - b.amountMsat);
+  return {
+    feeratePerKw: content.feeratePerKw,
+    ourSat: ours ? content.toBroadcasterSat : content.toCountersignatorySat,
+    theirSat: ours ? content.toCountersignatorySat : content.toBroadcasterSat,
+    htlcs: htlcs.map(htlc => ({
+      paymentHash: htlc.paymentHash,
+      amountMsat: htlc.amountMsat,
+      cltvExpiry: htlc.cltvExpiry,
+      ...(htlc.offered === ours ? {} : { incoming: true }),
+    })),
+  };
+}
+
+export function commitmentOf(
+  channel: ChannelParameters,
+  ours: boolean,
+  number: number,
+  keys: CommitmentKeys,
+  view: View,
+): Commitment {
+  return buildCommitment(channel, ours ? "ours" : "theirs", number, keys, contentOf(view, ours));
+}
+
+/** The spend of our anchor of this commitment of ours to the owner's script. Null where our anchor is absent. */
+export function anchorOf(keys: DeviceKeys, commitment: Commitment): AnchorBump | null {
+  return anchorBump(commitment, "local-anchor", keys.shutdownScript);
+}
+
+/** What our funding key signs so that the owner can add any input of their own to that spend. */
+export function anchorSighash(keys: DeviceKeys, commitment: Commitment): Uint8Array | null {
+  const anchor = anchorOf(keys, commitment);
+  return anchor === null ? null : anchor.sighash;
+}
+
+/** What both funding keys sign to close the channel. */
+export function closingSighash(
+  keys: DeviceKeys,
+  proposal: Proposal,
+  close: NonNullable<Step["close"]>,
+): Uint8Array {
+  return buildClosing(channelOf(keys, proposal), {
+    ourSat: close.ourSat,
+    theirSat: close.theirSat,
+    ourScript: keys.shutdownScript,
+    theirScript: close.theirScript,
+  }).sighash;
+}

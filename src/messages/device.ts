@@ -1,0 +1,294 @@
+/**
+ * What device and gateway say to each other once a session is up (docs/wire.md has the table).
+ *
+ * Everything is idempotent: each side may repeat its last message after a timeout, a restart or a reconnect.
+ * Commitments are numbered from 0 upwards. A `view` is a commitment as both sides see it, from the device's
+ * side: net values as they appear as outputs (0 where an output is trimmed or absent) and the HTLCs that have
+ * an output of their own.
+ */
+import {
+  bool,
+  bytes,
+  bytesUpTo,
+  list,
+  message,
+  optional,
+  protocol,
+  record,
+  text,
+  UINT16,
+  UINT32,
+  UINT53,
+  uint,
+  type ValueOf,
+} from "../bytes/schema.ts";
+
+/** Most HTLCs with an output of their own that a device follows in one commitment. */
+export const MAX_HTLCS = 13;
+/** Most of those that the bridge may offer: the gateway announces it as max_accepted_htlcs (LND wants 5 at least). */
+export const MAX_INCOMING = 5;
+/** Most deposits that one funding transaction spends. */
+export const MAX_DEPOSITS = 8;
+
+const hash = bytes(32);
+const point = bytes(33);
+const signature = bytes(64);
+
+const htlc = record({
+  paymentHash: [1, hash],
+  amountMsat: [2, uint(UINT53)],
+  cltvExpiry: [3, uint(UINT32)],
+  /** Offered by the bridge; absent: offered by us. */
+  incoming: optional([4, bool()]),
+});
+
+export const viewKind = record({
+  feeratePerKw: [1, uint(UINT32)],
+  ourSat: [2, uint(UINT53)],
+  theirSat: [3, uint(UINT53)],
+  htlcs: [4, list(htlc, MAX_HTLCS)],
+});
+
+/** One presignature's online message: s2 = w·z + v for record `id` (docs/threshold.md). */
+export const partialKind = record({ id: [1, uint(UINT32)], scalar: [2, bytes(32)] });
+
+/**
+ * The gateway's half of a signature that stays in the device (kind B), and the low half of its MAC: the device takes
+ * no answer that it cannot check.
+ */
+export const authenticatedKind = record({
+  id: [1, uint(UINT32)],
+  scalar: [2, bytes(32)],
+  mac: [3, bytes(16)],
+});
+
+/** The channel that the gateway proposes to fund, all in the bridge's words of open_channel and accept_channel. */
+export const proposalKind = record({
+  /** Number of the device's channel, as the device asked for it: it selects the per-commitment seed. */
+  index: [1, uint(UINT32)],
+  fundingKey: [2, point],
+  revocationBasepoint: [3, point],
+  paymentBasepoint: [4, point],
+  delayedPaymentBasepoint: [5, point],
+  htlcBasepoint: [6, point],
+  /** Deposits to spend: outputs with the device's own deposit script. */
+  deposits: [
+    7,
+    list(record({ txid: [1, hash], vout: [2, uint(UINT32)], valueSat: [3, uint(UINT53)] }), MAX_DEPOSITS),
+  ],
+  channelSat: [8, uint(UINT53)],
+  /** What goes back to the deposit script; 0: no such output. */
+  changeSat: [9, uint(UINT53)],
+  /** to_self_delay of our to_local, and of the bridge's. */
+  ourDelay: [10, uint(UINT16)],
+  theirDelay: [11, uint(UINT16)],
+  ourDustLimitSat: [12, uint(UINT53)],
+  theirDustLimitSat: [13, uint(UINT53)],
+  /** What the bridge wants us to keep on our side. */
+  reserveSat: [14, uint(UINT53)],
+});
+
+/** What was refused, and why. */
+const refusalKind = record({ code: [1, text(64)], sentence: [2, text(200)] });
+
+/** A partial for one input, or for one transaction. */
+const signedKind = record({
+  partials: [1, list(partialKind, MAX_DEPOSITS)],
+  /** Complete signatures with our HTLC key, one per HTLC of the bridge's commitment, in output order. */
+  htlcSignatures: optional([2, list(signature, MAX_HTLCS)]),
+});
+
+/**
+ * Outputs of a commitment that the bridge has published, spent together into the owner's script. With `secret` the
+ * commitment was revoked, and the output is its to_local or the HTLC; without, the HTLC is one of ours that timed out.
+ */
+const spendKind = record({
+  /** Number of the channel. */
+  index: [1, uint(UINT32)],
+  /** The commitment's point, and its secret if the bridge has revoked it. */
+  point: [2, point],
+  secret: optional([3, bytes(32)]),
+  htlc: optional([4, htlc]),
+  inputs: [
+    5,
+    list(record({ txid: [1, hash], vout: [2, uint(UINT32)], sequence: [3, uint(UINT32)] }), 2 * MAX_HTLCS),
+  ],
+  /** Which of the inputs is to be signed, and its value. */
+  input: [6, uint(UINT16)],
+  amountSat: [7, uint(UINT53)],
+  /** What the owner gets. */
+  valueSat: [8, uint(UINT53)],
+  locktime: [9, uint(UINT32)],
+});
+
+// ── device → gateway ─────────────────────────────────────────────────────────────────────────────────────
+
+/** First message of a session: where the device stands. */
+const hello = message(1, "hello", {
+  /** How often this flash was written: a smaller number than last time means an old image. */
+  generation: [1, uint(UINT53)],
+  phase: [2, text(16)],
+  index: [3, uint(UINT32)],
+  /** Newest numbers, where a channel exists. */
+  holderNumber: optional([4, uint(UINT53)]),
+  counterpartyNumber: optional([5, uint(UINT53)]),
+  /** Unused records of kinds A, B and H. */
+  recordsLeft: [6, list(uint(UINT32), 3)],
+  /** The device has no curve: it has to be told the keys inside the bridge's commitments. */
+  curveless: optional([7, bool()]),
+  /** The device's clock, Unix seconds: its owner wants to know if it is wrong. */
+  clock: optional([8, uint(UINT53)]),
+  /** What the owner's policy says of commitments and fundings: the gateway is to lead to none that would be refused. */
+  bounds: optional([
+    9,
+    record({
+      minFeeratePerKw: [1, uint(UINT32)],
+      maxFeeratePerKw: [2, uint(UINT32)],
+      maxCloseFeeSat: [3, uint(UINT53)],
+    }),
+  ]),
+});
+
+/** Asks for a channel to be funded from the deposit, with the first commitment points of channel `index`. */
+const open = message(2, "open", { index: [1, uint(UINT32)], points: [2, list(point, 8)] });
+
+/** Asks for a payment. The invoice is packed (BOLT #11 without its checksum characters). */
+const pay = message(3, "pay", {
+  invoice: [1, bytesUpTo(1400)],
+  maxFeeMsat: [2, uint(UINT53)],
+  /** How often this invoice was authorised before, and failed; absent: never. The same number is the same payment. */
+  attempt: optional([3, uint(UINT32)]),
+  /** Highest expiry that an HTLC of this payment may have, block height: reckoned by the device's own clock. */
+  maxCltvExpiry: optional([4, uint(UINT32)]),
+});
+
+/** Answers a `step`. */
+const stepped = message(4, "stepped", {
+  id: [1, uint(UINT32)],
+  /** Per-commitment secret of the holder commitment before the one in the step. */
+  secret: optional([2, bytes(32)]),
+  /** A commitment point further on. */
+  point: optional([3, record({ number: [1, uint(UINT53)], point: [2, point] })]),
+  signed: optional([4, signedKind]),
+  /** The step, or what is left of it, was refused: the code and a sentence. */
+  refused: optional([5, refusalKind]),
+  /** Answers `leave` or `spend`: a complete signature. */
+  own: optional([6, signature]),
+});
+
+/** Asks for a mutual close. */
+const close = message(5, "close", {});
+
+/** Answers `settle`: the payment is authorised, the gateway may make it; or it is not, and why. */
+const settling = message(6, "settling", {
+  paymentHash: [1, hash],
+  refused: optional([2, refusalKind]),
+  /** As in `pay`. */
+  maxCltvExpiry: optional([3, uint(UINT32)]),
+});
+
+// ── gateway → device ─────────────────────────────────────────────────────────────────────────────────────
+
+/**
+ * The channel moves on. The parts that are there are processed in this order; the first that is refused ends
+ * the step, and `stepped` carries the answers to those before it.
+ */
+const step = message(16, "step", {
+  id: [1, uint(UINT32)],
+  /** The bridge's per-commitment secret of its commitment `number`, and its point for commitment number + 2. */
+  revoked: optional([
+    2,
+    record({ number: [1, uint(UINT53)], secret: [2, bytes(32)], nextPoint: optional([3, point]) }),
+  ]),
+  proposal: optional([3, proposalKind]),
+  /**
+   * A new commitment of ours, signed by the bridge. `view` is absent where it is that of the bridge's newest
+   * commitment. The partials (kind B) finish our own signature and, where no HTLC is pending, the anchor's.
+   */
+  holder: optional([
+    4,
+    record({
+      number: [1, uint(UINT53)],
+      view: optional([2, viewKind]),
+      signature: [3, signature],
+      htlcSignatures: optional([4, list(signature, MAX_HTLCS)]),
+      partial: [5, authenticatedKind],
+      anchorPartial: optional([6, authenticatedKind]),
+    }),
+  ]),
+  /**
+   * A new commitment of the bridge's to sign. `view` is absent where it is that of our newest commitment, `point`
+   * where it came with a revocation. `keys` are for a device without a curve, which cannot derive them: revocation,
+   * delayed, the bridge's HTLC key and ours.
+   */
+  counterparty: optional([
+    5,
+    record({
+      number: [1, uint(UINT53)],
+      point: optional([2, point]),
+      view: optional([3, viewKind]),
+      keys: optional([4, list(point, 4)]),
+    }),
+  ]),
+  /** Sign the funding transaction of the proposal. */
+  fund: optional([6, bool()]),
+  /** Sign a mutual close that pays us and the bridge this much. */
+  close: optional([
+    7,
+    record({ ourSat: [1, uint(UINT53)], theirSat: [2, uint(UINT53)], theirScript: [3, bytesUpTo(80)] }),
+  ]),
+  /** What `paid` says, where it would go out at the same moment: taken before everything else. */
+  paid: optional([8, list(hash, MAX_HTLCS)]),
+  /** Hand out the finished signature of our commitment `number`, which has to be the newest: a forced close. */
+  leave: optional([9, uint(UINT53)]),
+  /** Sign one input of a transaction that collects from a commitment of the bridge's on the chain. */
+  spend: optional([10, spendKind]),
+});
+
+/**
+ * A payment has arrived: the receipt. Not answered; it is sent again when the device asks for the payment again.
+ * It comes before the step that takes the HTLC out of the commitments, so that nobody waits for that.
+ */
+const paid = message(17, "paid", { preimage: [1, hash] });
+
+/** A payment has failed for good, or a request can't be served: the code says why. */
+const failed = message(18, "failed", {
+  /** Payment hash; absent: the request was `open` or `close`. */
+  paymentHash: optional([1, hash]),
+  code: [2, text(64)],
+  sentence: [3, text(200)],
+  /** Number of the channel that was to be opened or closed. */
+  index: optional([4, uint(UINT32)]),
+});
+
+/** How the channel stands, after `hello` and whenever it changes. */
+const channel = message(19, "channel", {
+  index: [1, uint(UINT32)],
+  /** `none`, `opening`, `ready` (payments can be made), `closing` or `closed`. */
+  state: [2, text(16)],
+  closeTxid: optional([3, hash]),
+  /** Most that the bridge lets be in flight in it, where that is known. */
+  inFlightMsat: optional([4, uint(UINT53)]),
+});
+
+/**
+ * The service fee that is owed, to be paid to the gateway's own node: the hash and amount of its invoice, and the
+ * most that the way there may cost. The two together are at most what is owed.
+ */
+const settle = message(20, "settle", {
+  paymentHash: [1, hash],
+  amountMsat: [2, uint(UINT53)],
+  maxFeeMsat: [3, uint(UINT53)],
+});
+
+export const toGateway = protocol([hello, open, pay, stepped, close, settling]);
+export const toDevice = protocol([step, paid, failed, channel, settle]);
+
+export type ToGateway = ReturnType<typeof toGateway.decode>;
+export type ToDevice = ReturnType<typeof toDevice.decode>;
+export type Step = Extract<ToDevice, { type: "step" }>;
+export type Stepped = Extract<ToGateway, { type: "stepped" }>;
+export type View = ValueOf<typeof viewKind>;
+export type Proposal = ValueOf<typeof proposalKind>;
+export type Partial2pe = ValueOf<typeof partialKind>;
+export type AuthenticatedPartial = ValueOf<typeof authenticatedKind>;

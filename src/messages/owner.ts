@@ -1,0 +1,318 @@
+/**
+ * What the owner's computer and the gateway say to each other: pairing, charging, and requests about the channel.
+ * The owner asks, the gateway answers, one question at a time; any question may be answered by `refused`. Pairing
+ * runs on a link of its own, whose key comes from the pairing code; the rest on the link whose key pairing made.
+ *
+ * A question or answer may be larger than a broker likes, so it travels in pieces: each message of the link is
+ * one byte (1 for the last piece, 0 for the others) and a part of the whole. The link delivers in order and once.
+ */
+import { concat } from "../bytes/bytes.ts";
+import {
+  bool,
+  bytes,
+  bytesUpTo,
+  list,
+  message,
+  optional,
+  protocol,
+  record,
+  text,
+  UINT16,
+  UINT32,
+  UINT53,
+  uint,
+  type ValueOf,
+} from "../bytes/schema.ts";
+import { serviceFeeKind } from "../channel/service-fee.ts";
+import { lngateError } from "../errors.ts";
+import { MAX_COMMITMENT_NUMBER } from "../lightning/shachain.ts";
+import { proposalKind } from "./device.ts";
+
+/** Longest message of the owner's link: one piece. */
+export const OWNER_MAX_MESSAGE_BYTES = 65536;
+/** Longest question or answer: S2 of 64 presignatures, or S3 of kind B. In pieces, fewer than the link lets wait. */
+export const OWNER_MAX_BYTES = 1_800_000;
+
+const point = bytes(33);
+const points = 2 * 128 * 33;
+const MAX_CEREMONY = OWNER_MAX_BYTES - 100;
+
+/** `A` or `B`. */
+const kind = text(1);
+const recordCounts = record({ A: [1, uint(UINT32)], B: [2, uint(UINT32)] });
+
+/** What the device's other public keys are, and how its deposit is made. */
+export const deviceKeysKind = record({
+  revocationBasepoint: [1, point],
+  htlcBasepoint: [2, point],
+  paymentBasepoint: [3, point],
+  delayedPaymentBasepoint: [4, point],
+  depositOwnerKey: [5, point],
+  /** Blocks after which the owner alone may take a deposit back. */
+  depositDelay: [6, uint(UINT16)],
+  shutdownScript: [7, bytesUpTo(34)],
+});
+
+/** What the owner allows the device to spend: the device has it in its flash, and the gateway holds it to the same. */
+export const spendingLimitsKind = record({
+  /** Limits on amount plus routing fee plus service fee, msat. */
+  perPaymentMsat: [1, uint(UINT53)],
+  perHourMsat: [2, uint(UINT53)],
+  perDayMsat: [3, uint(UINT53)],
+  /** Node ids that may be paid, as many as a device remembers; empty: anyone. */
+  payees: [4, list(point, 64)],
+});
+export type SpendingLimits = ValueOf<typeof spendingLimitsKind>;
+
+// ── the owner asks ───────────────────────────────────────────────────────────────────────────────────────
+
+/** Starts (or, with `completed`, asks about) a pairing; `ecdh` is an ephemeral public key. */
+const pair = message(1, "pair", {
+  version: [1, uint(255)],
+  ecdh: [2, point],
+  /** Confirmation of an earlier attempt whose end the owner did not see. */
+  completed: optional([3, bytes(32)]),
+});
+/** K0' of docs/threshold.md. */
+const pairNonce = message(2, "pair-nonce", { k0: [1, bytes(32)] });
+/** K2. */
+const pairShare = message(3, "pair-share", { k2: [1, bytes(98)] });
+/** K4. */
+const pairAgree = message(4, "pair-agree", { k4: [1, bytes(32)] });
+/** Oblivious transfers: E2 of kind A, E1 of kind B. */
+const pairTransfers = message(5, "pair-transfers", { e2: [1, bytes(points)], e1: [2, bytes(points)] });
+/** The device's keys and limits, and the proof that both sides derived the same link keys. The owner has stored everything. */
+const pairComplete = message(6, "pair-complete", {
+  keys: [1, deviceKeysKind],
+  confirmation: [2, bytes(32)],
+  limits: [3, spendingLimitsKind],
+});
+
+/** How does the device stand? */
+const status = message(16, "status", {});
+/** Where do deposits go? */
+const fund = message(17, "fund", {});
+/** Close the channel with the bridge's consent; the money goes to the owner's address. */
+const close = message(18, "close", {});
+/** The device is lost or stolen: co-sign nothing more, and have the bridge close the channel. For ever. */
+const freeze = message(19, "freeze", {});
+/** To these limits the device is to be held from now on; without them: to which is it held? */
+const limits = message(20, "limits", { limits: optional([1, spendingLimitsKind]) });
+
+/** Charging begins: what is in the device's flash. The gateway forgets what is not. */
+const charge = message(32, "charge", {
+  epoch: [1, uint(UINT32)],
+  /** The id after the last record of each kind that the flash was given in this epoch. */
+  installed: [2, recordCounts],
+  /** Fingerprints of the oblivious transfers that the owner holds: SHA256(E1 ‖ E2). */
+  setupA: optional([3, bytes(32)]),
+  setupB: optional([4, bytes(32)]),
+  /** The owner's word to go on after a failed check. */
+  confirmReset: optional([5, bool()]),
+  /** Id of the run of MACs that the owner holds. */
+  run: optional([6, bytes(32)]),
+});
+/** New oblivious transfers, after a RESET or where the two sides do not hold the same. Kind B carries E1. */
+const setup = message(33, "setup", { kind: [1, kind], e1: optional([2, bytes(points)]) });
+/** Kind A: E2, which answers the gateway's E1. */
+const setupAnswer = message(34, "setup-answer", { kind: [1, kind], e2: [2, bytes(points)] });
+/** A new batch. Kind B carries S0 and the id of its first record; kind A asks the gateway for them. */
+const presign = message(35, "presign", {
+  kind: [1, kind],
+  size: [2, uint(64)],
+  firstId: optional([3, uint(UINT32)]),
+  s0: optional([4, bytesUpTo(64)]),
+});
+/** The owner's next message of the batch: S1 and S3 of kind A, S2 and S4 of kind B; M1 of a run of MACs. */
+const presignStep = message(36, "presign-step", { step: [1, text(2)], body: [2, bytesUpTo(MAX_CEREMONY)] });
+/** The batch with this first id is in the device's flash. */
+const installed = message(37, "installed", { kind: [1, kind], firstId: [2, uint(UINT32)] });
+/** A new run of MACs for kind B, by kind A's oblivious transfers. */
+const macRun = message(39, "mac-run", {});
+/** A check failed on the owner's side: code of the error. The gateway draws the same consequence. */
+const aborted = message(38, "aborted", { kind: [1, kind], code: [2, text(64)] });
+
+// ── the gateway answers ──────────────────────────────────────────────────────────────────────────────────
+
+const refused = message(1, "refused", { code: [1, text(64)], sentence: [2, text(600)] });
+
+/**
+ * K0, the gateway's ephemeral public key, and where it is: the network, its height, the device's name; and what its
+ * service costs (absent: nothing).
+ */
+const pairing = message(2, "pairing", {
+  network: [1, text(8)],
+  blockHeight: [2, uint(UINT32)],
+  name: [3, text(64)],
+  ecdh: [4, point],
+  k0: [5, bytes(32)],
+  serviceFee: optional([6, serviceFeeKind]),
+});
+/** K1. */
+const pairCommitted = message(3, "pair-committed", { k1: [1, bytes(32)] });
+/** K3. */
+const pairOpened = message(4, "pair-opened", { k3: [1, bytes(130)] });
+/** K4, and E1 of kind A. */
+const pairAgreed = message(5, "pair-agreed", { k4: [1, bytes(32)], e1: [2, bytes(points)] });
+/** E2 of kind B. */
+const pairTransferred = message(6, "pair-transferred", { e2: [1, bytes(points)] });
+/** The code is used up; the gateway's proof that it derived the same keys. */
+const paired = message(7, "paired", { confirmation: [1, bytes(32)] });
+
+/** How the device and its channel stand, as the gateway sees it. */
+const standing = message(16, "standing", {
+  name: [1, text(64)],
+  /** A device session is up. */
+  online: [2, bool()],
+  /** `none`, `opening`, `ready`, `closing`, `closed`. */
+  channel: [3, text(16)],
+  /** Confirmed and unconfirmed deposits that are not spent, sat. */
+  depositSat: [4, uint(UINT53)],
+  depositUnconfirmedSat: [5, uint(UINT53)],
+  /** The device's side of the channel, sat. */
+  balanceSat: optional([6, uint(UINT53)]),
+  /** Presignatures the gateway holds and has not used. */
+  records: [7, recordCounts],
+  fundingTxid: optional([8, bytes(32)]),
+  closeTxid: optional([9, bytes(32)]),
+  /**
+   * `awaiting-owner` or `locked` after a failed check while presigning, `rolled-back` for an old image of the flash,
+   * `stuck` for a channel that can do nothing any more but be closed, `awaiting-bridge` for one that the bridge was told to
+   * close and has not, `close-stalled` for a mutual close that the bridge does not end.
+   */
+  trouble: optional([10, text(32)]),
+  /** The device's last `hello`: when (Unix seconds), how often its flash had been written, what its clock said. */
+  seen: optional([
+    11,
+    record({ at: [1, uint(UINT53)], generation: [2, uint(UINT53)], clock: optional([3, uint(UINT53)]) }),
+  ]),
+  /** The gateway's clock and the newest block's time (0: not known yet), Unix seconds. */
+  time: [12, uint(UINT53)],
+  blockTime: [13, uint(UINT53)],
+  /** What the bridge said last about a channel that it ends or does not open; it may be anything. */
+  bridgeWords: optional([14, text(200)]),
+  /** Most that the bridge lets be in flight in the channel, sat. */
+  inFlightSat: optional([15, uint(UINT53)]),
+  /** How many channels of the network the gateway knows, and since when nothing new has come (Unix seconds; 0: never). */
+  graph: optional([16, record({ channels: [1, uint(UINT53)], changedAt: [2, uint(UINT53)] })]),
+});
+/** The deposit address as the gateway computes it; the owner computes it too and compares. */
+const deposit = message(17, "deposit", {
+  address: [1, text(100)],
+  /** Smallest deposit from which a channel is opened, sat. */
+  minimumSat: [2, uint(UINT53)],
+  confirmations: [3, uint(UINT16)],
+});
+/**
+ * The close has been asked for; `status` tells how it goes on. With `held` the owner can collect what a close by our own
+ * commitment pays, also without the device: what the channel was agreed to be, and the number of our newest commitment.
+ */
+const closingStarted = message(18, "closing", {
+  channel: [1, text(16)],
+  closeTxid: optional([2, bytes(32)]),
+  held: optional([3, record({ proposal: [1, proposalKind], number: [2, uint(MAX_COMMITMENT_NUMBER)] })]),
+});
+/** The limits to which the device is held; absent: to none, since the owner has never said. */
+const limitsKept = message(19, "limits", { limits: optional([1, spendingLimitsKind]) });
+
+/** The gateway's view at the start of charging. */
+const charging = message(32, "charging", {
+  /** Least id that a new batch of each kind may begin with. */
+  nextId: [1, recordCounts],
+  /** Kinds that need new oblivious transfers. */
+  needSetup: [2, list(kind, 2)],
+  /** Kind B needs a new run of MACs. */
+  needRun: [3, bool()],
+});
+/** E1 of kind A, or E2 of kind B. */
+const setupStep = message(33, "setup-step", { body: [1, bytes(points)] });
+/** The gateway's next message of the batch: S0, S2, S4 of kind A; S1, S3, S5 of kind B; M0 of a run of MACs. */
+const presigned = message(34, "presigned", { step: [1, text(2)], body: [2, bytesUpTo(MAX_CEREMONY)] });
+const done = message(35, "done", {});
+
+export const fromOwner = protocol([
+  pair,
+  pairNonce,
+  pairShare,
+  pairAgree,
+  pairTransfers,
+  pairComplete,
+  status,
+  fund,
+  close,
+  freeze,
+  limits,
+  charge,
+  setup,
+  setupAnswer,
+  presign,
+  presignStep,
+  installed,
+  aborted,
+  macRun,
+]);
+export const toOwner = protocol([
+  refused,
+  pairing,
+  pairCommitted,
+  pairOpened,
+  pairAgreed,
+  pairTransferred,
+  paired,
+  standing,
+  deposit,
+  closingStarted,
+  limitsKept,
+  charging,
+  setupStep,
+  presigned,
+  done,
+]);
+
+export type FromOwner = ReturnType<typeof fromOwner.decode>;
+export type ToOwner = ReturnType<typeof toOwner.decode>;
+export type DeviceKeys = ValueOf<typeof deviceKeysKind>;
+
+/** Cuts a question or answer into the link's messages. */
+export function inPieces(whole: Uint8Array): Uint8Array[] {
+  if (whole.length > OWNER_MAX_BYTES)
+    throw lngateError("message-too-large", `${whole.length} bytes are too many`);
+  const room = OWNER_MAX_MESSAGE_BYTES - 1;
+  const pieces: Uint8Array[] = [];
+  for (let at = 0; at === 0 || at < whole.length; at += room) {
+    const last = at + room >= whole.length;
+    pieces.push(concat([new Uint8Array([last ? 1 : 0]), whole.subarray(at, at + room)]));
+  }
+  return pieces;
+}
+
+/** Puts the pieces of one direction together again. */
+export class Pieces {
+  private parts: Uint8Array[] = [];
+  private length = 0;
+
+  /** The whole, once its last piece is there. Throws `message-malformed`, `message-too-large`; then nothing is kept. */
+  add(piece: Uint8Array): Uint8Array | undefined {
+    const last = piece[0];
+    this.length += piece.length - 1;
+    if (last !== 0 && last !== 1) throw this.refuse("message-malformed", "a piece has no number");
+    if (this.length > OWNER_MAX_BYTES)
+      throw this.refuse("message-too-large", "a message has too many pieces");
+    this.parts.push(piece.subarray(1));
+    if (last === 0) return undefined;
+    const whole = concat(this.parts);
+    this.clear();
+    return whole;
+  }
+
+  /** Forgets what came so far: a new session begins with a new message. */
+  clear(): void {
+    this.parts = [];
+    this.length = 0;
+  }
+
+  private refuse(code: string, sentence: string): Error {
+    this.clear();
+    return lngateError(code, sentence);
+  }
+}
