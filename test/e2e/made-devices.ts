@@ -217,7 +217,8 @@ function keyOfSources(): string {
     readdirSync(folder, { recursive: true, encoding: "utf8" }).map(name => join(folder, name)),
   );
   const files = folders.filter(
-    name => name.endsWith(".ts") && !/^(gateway\/(chain|lightning|signer|cli)|owner\/(recovery|cli))\//.test(name),
+    name =>
+      name.endsWith(".ts") && !/^(gateway\/(chain|lightning|signer|cli)|owner\/(recovery|cli))\//.test(name),
   );
   const ours = ["test/e2e/made-devices.ts", "test/owner/gateway-half.ts"];
   const hash = createHash("sha256");
