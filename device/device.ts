@@ -11,7 +11,14 @@ import { codeOf, lngateError } from "../src/errors.ts";
 import { checkPayable, decodeInvoice, type Invoice } from "../src/lightning/bolt11.ts";
 import { type LinkEffect, linkClient } from "../src/link/session.ts";
 import { linkTopic } from "../src/link/topics.ts";
-import { type Step, type ToDevice, type ToGateway, toDevice, toGateway } from "../src/messages/device.ts";
+import {
+  MAX_MESSAGE_BYTES,
+  type Step,
+  type ToDevice,
+  type ToGateway,
+  toDevice,
+  toGateway,
+} from "../src/messages/device.ts";
 import type { Board, MqttConnection } from "./board.ts";
 import type { Effect } from "./channel/context.ts";
 import { latestChannel } from "./channel/exiting.ts";
@@ -30,9 +37,6 @@ import { type ChannelState, type Payment, readState } from "./channel/state.ts";
 import { contextOf } from "./context.ts";
 import { exitText } from "./exit-text.ts";
 import { RECORD_KINDS } from "./vault/records.ts";
-
-/** Longest message on a device's link. */
-export const MAX_MESSAGE_BYTES = 4096;
 
 export interface Receipt {
   /** Payment hash and preimage, hex: SHA256(preimage) = hash proves the payment. */

@@ -2,9 +2,8 @@
  * Who a device is: what pairing makes on the owner's computer and writes into the device's flash, once.
  * Everything here is fixed for the life of a pairing; what changes lives in the channel's state.
  */
+import type { Network } from "../src/bitcoin/network.ts";
 import type { ServiceFee } from "../src/channel/service-fee.ts";
-
-export type Network = "mainnet" | "testnet" | "signet" | "regtest";
 
 /** What the owner allows the device to do on its own. Strict by default: see `DEFAULT_POLICY`. */
 export interface SpendingPolicy {

@@ -2,12 +2,13 @@
  * The gateway's configuration file: JSON in which a line that starts with // is a comment. Reading is strict,
  * because a misspelt key that is silently ignored is found weeks later.
  */
+
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { isIPv6 } from "node:net";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join, resolve } from "node:path";
-import type { Network } from "../device/identity.ts";
 import { addressScript } from "../src/bitcoin/address.ts";
+import { NETWORKS, type Network } from "../src/bitcoin/network.ts";
 import { fromHex } from "../src/bytes/bytes.ts";
 import { MAX_RATE_PPM, type ServiceFee, serviceFeeFault } from "../src/channel/service-fee.ts";
 import { nobleCurve } from "../src/crypto/curve.ts";
@@ -60,7 +61,6 @@ export interface ServiceFeeConfig {
 export const LEAST_CHANNEL_SAT = 20_000;
 /** Largest channel without option_support_large_channel (BOLT #2). */
 const MAX_CHANNEL_SAT = 16_777_215;
-const NETWORKS = ["mainnet", "testnet", "signet", "regtest"] as const;
 const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
 const DEFAULT_RPC_PORT = { mainnet: 8332, testnet: 18332, signet: 38332, regtest: 18443 } as const;
 const COOKIE_FOLDER = { mainnet: "", testnet: "testnet3/", signet: "signet/", regtest: "regtest/" } as const;

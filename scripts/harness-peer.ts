@@ -3,6 +3,7 @@
  * payee in demo and tests, and as the payer that ours is compared with: same node code, same store, LDK's signer.
  * bitcoind's wallet pays for its channels and receives what it gets back.
  */
+
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +14,7 @@ import { LightningNode, type NodeOptions, type NodeStore, type Peer } from "../g
 import { type LightningRuntime, startRuntime } from "../gateway/lightning/runtime.ts";
 import { openNodeStore } from "../gateway/lightning/store.ts";
 import type { Log } from "../gateway/log.ts";
-import type { Network } from "../src/bitcoin/address.ts";
+import type { Network } from "../src/bitcoin/network.ts";
 import { parseTransaction, txidOf } from "../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/crypto/curve.ts";

@@ -23,12 +23,14 @@
  *   memory                                                      → { rssMb }
  *   stop                                                        → {}, then it ends
  */
+
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import type { Event_PaymentClaimable } from "lightningdevkit";
 import type { Peer } from "../gateway/lightning/node.ts";
 import { claimOrFail } from "../gateway/lightning/node-invoices.ts";
 import { createLog } from "../gateway/log.ts";
+import { NETWORKS } from "../src/bitcoin/network.ts";
 import { fromHex, toHex } from "../src/bytes/bytes.ts";
 import { nobleCurve } from "../src/crypto/curve.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
@@ -95,7 +97,7 @@ async function main(): Promise<void> {
   const wallet = connectRpc({ ...rpcOptions, url: `${url}/wallet/${options.wallet}` });
   const peer = await PlainPeer.start({
     dataDir: data,
-    network: oneOf(options.network, ["mainnet", "testnet", "signet", "regtest"] as const, "--network"),
+    network: oneOf(options.network, NETWORKS, "--network"),
     rpc: rpcOptions,
     wallet: options.wallet,
     log,

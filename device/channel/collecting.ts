@@ -4,9 +4,11 @@
  * the gateway says which outputs are spent, the one output is ours by construction. Such a signature ends nothing, so it
  * is given in every phase; it costs a nonce, so what payments in flight need is kept back, and an answer is kept.
  */
+
 import { sighash } from "../../src/bitcoin/sighash.ts";
 import { txidOf } from "../../src/bitcoin/transaction.ts";
 import { equal } from "../../src/bytes/bytes.ts";
+import { recordsToSettle } from "../../src/channel/records-to-settle.ts";
 import { isValidScalar } from "../../src/crypto/scalar.ts";
 import { lngateError } from "../../src/errors.ts";
 import { htlcScript, toLocalScript } from "../../src/lightning/channel.ts";
@@ -16,7 +18,6 @@ import { signWithNonce } from "../../src/threshold/online.ts";
 import { needPresent, needRecords, takeRecord, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { endChannel } from "./exiting.ts";
-import { recordsFor } from "./paying.ts";
 import { inFlight } from "./rules.ts";
 import { MAX_COLLECTED, MAX_SUMS, type Proposal } from "./state.ts";
 
@@ -79,7 +80,7 @@ export function collect(work: Work, spend: NonNullable<Step["spend"]>): void {
     "collecting would cost more than the highest fee allowed",
   );
   demand("close-state", count < MAX_QUESTIONS, "too much was asked to be collected from one channel");
-  const { H } = recordsFor(inFlight(work.state).length);
+  const { H } = recordsToSettle(inFlight(work.state).length);
   needRecords(work, { H: H + 1 });
   const key =
     secret === undefined

@@ -2,8 +2,10 @@
  * The channel at work: the bridge's commitments are signed, our own are taken and the old ones revoked.
  * BOLT #2, "Normal Operation"; the order is exit before revoke, revoke before the next signature.
  */
+
 import { equal } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
+import { CLOSING_RECORDS, recordsToSettle } from "../../src/channel/records-to-settle.ts";
 import { serviceFeeMsat } from "../../src/channel/service-fee.ts";
 import { anchorSighash, commitmentOf } from "../../src/channel/transactions.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
@@ -14,7 +16,7 @@ import type { Step } from "../../src/messages/device.ts";
 import { viewKind } from "../../src/messages/device.ts";
 import { needPresent, needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import { CHANNEL_ENDED, CLOSING_RECORDS, mostDue, recordsFor } from "./paying.ts";
+import { CHANNEL_ENDED, mostDue } from "./paying.ts";
 import {
   balanceIsWhole,
   checkView,
@@ -80,7 +82,7 @@ function keepRecords(work: Work, view: View, ours: boolean): void {
   } else {
     let count = 1;
     for (const each of pieces) count += Math.max(1, each);
-    needRecords(work, recordsFor(count));
+    needRecords(work, recordsToSettle(count));
     due[other] = Math.min(due[other] + 1, mostDue(payments, work.state.parameters!.proposal));
   }
   work.state = { ...work.state, books: { ...books, due } };

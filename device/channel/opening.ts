@@ -2,13 +2,14 @@
  * Opening: the gateway proposes a channel funded from the deposit. The order never leaves the owner without
  * an exit: the bridge's commitment 0, then our own commitment 0 completely signed, then the funding transaction.
  */
+
 import { equal } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
+import { recordsToSettle } from "../../src/channel/records-to-settle.ts";
 import { fundingOf } from "../../src/channel/transactions.ts";
 import { proposalKind } from "../../src/messages/device.ts";
 import { needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import { recordsFor } from "./paying.ts";
 import { checkProposal } from "./rules.ts";
 import { partialFor } from "./signing.ts";
 import type { ChannelState, Former, Proposal } from "./state.ts";
@@ -38,7 +39,7 @@ export function propose(work: Work, proposal: Proposal): void {
   const former = formerAfter(state);
   checkProposal(context, proposal, former);
   // Each try costs some of them, and is asked for again as long as somebody waits: enough for a payment are kept.
-  const { A, B } = recordsFor(1);
+  const { A, B } = recordsToSettle(1);
   needRecords(work, { A: A + 1 + proposal.deposits.length, B: B + 2 });
   work.state = {
     ...state,

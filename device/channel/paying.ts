@@ -3,6 +3,7 @@
  * what is owed for the gateway's service, out of what was kept aside for it.
  */
 import { concat, equal, readBE, u32be } from "../../src/bytes/bytes.ts";
+import { recordsToSettle } from "../../src/channel/records-to-settle.ts";
 import { serviceFeeMsat } from "../../src/channel/service-fee.ts";
 import { lngateError } from "../../src/errors.ts";
 import { ANCHOR_SAT, commitmentFeeSat } from "../../src/lightning/commitment.ts";
@@ -13,7 +14,6 @@ import { demand } from "./demand.ts";
 import { dustSat, inFlight, paidSat } from "./rules.ts";
 import {
   type ChannelState,
-  type Cursors,
   type Former,
   MAX_PAID,
   type Payment,
@@ -40,17 +40,6 @@ export const MAX_PAYMENTS = 64;
 export const MAX_INVOICE_SECONDS = 2592000;
 /** Payments in flight: the bridge's HTLCs need room beside theirs. */
 const MAX_IN_FLIGHT = MAX_HTLCS - MAX_INCOMING;
-
-/** Records of kind A that only a mutual close may use: it is negotiated. */
-export const CLOSING_RECORDS = 3;
-
-/**
- * What so many payments in flight need to be settled, and a close after them. Two states each: without an output of its
- * own (dust) neither has an HTLC, so both have an anchor to sign.
- */
-export function recordsFor(payments: number): Cursors {
-  return { A: 2 * payments + CLOSING_RECORDS, B: 4 * payments, H: payments * (payments + 1) };
-}
 
 /** States that a payment brings to each side, beside that in which its HTLC goes: it may be that no output shows it. */
 function statesOf({ amountMsat }: Payment, { ourDustLimitSat, theirDustLimitSat }: Proposal): number {
@@ -273,7 +262,7 @@ function admit(work: Work, payment: Payment): Payment {
   const allowed = (due: number) => Math.min(due + statesOf(payment, proposal), mostDue(flying, proposal));
   const due = { ours: allowed(books.due.ours), theirs: allowed(books.due.theirs) };
   work.state = { ...work.state, books: { ...books, due } };
-  const { A, B, H } = recordsFor(flying.length);
+  const { A, B, H } = recordsToSettle(flying.length);
   needRecords(work, { A: A + 2, B: B + 4, H });
   return payment;
 }

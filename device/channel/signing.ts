@@ -1,5 +1,7 @@
 /** The device's part of every signature: scalars only, one record each. */
+
 import { concat } from "../../src/bytes/bytes.ts";
+import { recordsToSettle } from "../../src/channel/records-to-settle.ts";
 import { lngateError } from "../../src/errors.ts";
 import { derivePrivateKey } from "../../src/lightning/keys.ts";
 import type { AuthenticatedPartial, Partial2pe } from "../../src/messages/device.ts";
@@ -7,7 +9,6 @@ import { macKeys } from "../../src/threshold/mac-keys.ts";
 import { answer, complete, isAuthentic, signWithNonce } from "../../src/threshold/online.ts";
 import { passRecord, takeRecord, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import { recordsFor } from "./paying.ts";
 import { inFlight } from "./rules.ts";
 
 /** What an honest gateway may have lost of its own. */
@@ -61,7 +62,7 @@ export function finishOwn(work: Work, partial: AuthenticatedPartial, sighash: Ui
 function skipTo(work: Work, next: number, id: number): void {
   const { records } = work.context;
   const skipped = records.left("B", next) - records.left("B", id);
-  const needed = recordsFor(inFlight(work.state).length + 1).B;
+  const needed = recordsToSettle(inFlight(work.state).length + 1).B;
   demand(
     "record-skip",
     skipped === 0 || (skipped <= MAX_SKIPPED && records.left("B", id) >= needed),

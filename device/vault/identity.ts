@@ -1,5 +1,6 @@
 /** A `DeviceIdentity` as bytes: one CBOR record, read as strictly as a message from outside. */
 
+import { isNetwork } from "../../src/bitcoin/network.ts";
 import {
   bytes,
   bytesUpTo,
@@ -16,13 +17,11 @@ import {
 } from "../../src/bytes/schema.ts";
 import { serviceFeeKind } from "../../src/channel/service-fee.ts";
 import { lngateError } from "../../src/errors.ts";
-import type { DeviceIdentity, Network } from "../identity.ts";
+import type { DeviceIdentity } from "../identity.ts";
 
 /** Most payees in a policy, and what an identity then takes at most. */
 export const MAX_PAYEES = 64;
 export const MAX_IDENTITY_BYTES = 3520;
-
-const NETWORKS: readonly Network[] = ["mainnet", "testnet", "signet", "regtest"];
 
 const policyKind = record({
   perPaymentMsat: [1, uint(UINT53)],
@@ -117,7 +116,7 @@ export function decodeIdentity(encoded: Uint8Array): DeviceIdentity {
 
 /** What the description of the fields leaves open. */
 function checkIdentity(identity: DeviceIdentity): void {
-  if (NETWORKS.indexOf(identity.network) < 0) throw malformed(".network is no network");
+  if (!isNetwork(identity.network)) throw malformed(".network is no network");
   const { deviceId } = identity;
   // Espruino's regular expressions can't count.
   if (deviceId.length !== 8 || !/^[a-z2-7]+$/.test(deviceId))

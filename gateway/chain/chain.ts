@@ -1,4 +1,5 @@
 /** All that Lightning needs of bitcoind, once per process: the chain followed, transactions sent, feerates. */
+import { BITCOIND_CHAINS, type Network } from "../../src/bitcoin/network.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { type BitcoinRpc, connectRpc, passes, type RpcOptions } from "../../src/node/bitcoind-rpc.ts";
 import { type Log, lastingTrouble } from "../log.ts";
@@ -6,18 +7,16 @@ import { type Broadcaster, createBroadcaster } from "./broadcaster.ts";
 import { createFeeEstimator, type FeeEstimator, type FeeOptions } from "./fees.ts";
 import { type BlockPoint, createFollower, type Follower } from "./follower.ts";
 
-export type BitcoinNetwork = "mainnet" | "testnet" | "signet" | "regtest";
-
 export interface ChainOptions extends Pick<FeeOptions, "commitmentFeerate" | "fallbackFeerate"> {
   readonly rpc: RpcOptions;
-  readonly network: BitcoinNetwork;
+  readonly network: Network;
   readonly log: Log;
   /** The chain has been followed up to here. */
   readonly onTip?: (tip: BlockPoint) => void;
 }
 
 export interface Chain {
-  readonly network: BitcoinNetwork;
+  readonly network: Network;
   readonly rpc: BitcoinRpc;
   readonly follower: Follower;
   readonly broadcaster: Broadcaster;
@@ -26,14 +25,6 @@ export interface Chain {
   start(): Promise<void>;
   stop(): Promise<void>;
 }
-
-/** What bitcoind calls the chain of each network. */
-export const CHAIN_NAMES: { readonly [network in BitcoinNetwork]: readonly string[] } = {
-  mainnet: ["main"],
-  testnet: ["test", "testnet4"],
-  signet: ["signet"],
-  regtest: ["regtest"],
-};
 
 export function createChain(options: ChainOptions): Chain {
   const { network, log } = options;
@@ -94,7 +85,7 @@ export function createChain(options: ChainOptions): Chain {
 
   async function rightNetwork(): Promise<void> {
     const { chain } = await rpc.call<{ chain: string }>("getblockchaininfo");
-    if (!CHAIN_NAMES[network].includes(chain))
+    if (!BITCOIND_CHAINS[network].includes(chain))
       throw lngateError(
         "wrong-network",
         `bitcoind is on "${chain}", and "network" in the configuration is "${network}"`,

@@ -1,23 +1,25 @@
 /** `lngate gateway check`: the configuration against reality. What is in place is tried, and not only reached. */
+
 import { accessSync, constants, existsSync, mkdirSync, statfsSync, statSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
+import { BITCOIND_CHAINS } from "../../src/bitcoin/network.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
+import { graphTrouble } from "../../src/lightning/graph-knowledge.ts";
 import { UP_TOPICS } from "../../src/link/topics.ts";
 import { type BitcoinRpc, connectRpc } from "../../src/node/bitcoind-rpc.ts";
 import type { Command } from "../../src/node/command.ts";
-import { CHAIN_NAMES } from "../chain/chain.ts";
+import { loginFails } from "../../src/node/mqtt-login.ts";
 import type { BlockPoint } from "../chain/follower.ts";
 import { bridgeText, type GatewayConfig, loadConfig } from "../config.ts";
 import { Deposits } from "../device/deposits.ts";
-import { graphTrouble, readKnowledge } from "../lightning/knowledge.ts";
+import { readKnowledge } from "../lightning/knowledge.ts";
 import type { Peer } from "../lightning/node.ts";
 import { openNodeStore } from "../lightning/store.ts";
 import { bridgeOf, readChannelRow } from "../store/channel-row.ts";
 import { gatewayRuns } from "../store/folder-lock.ts";
 import { brokerAddress, CONFIG, configFile, withStore } from "./gateway-target.ts";
-import { loginFails } from "./mqtt-login.ts";
 
 /** What was found, in a sentence, and what is worth a look although it does not stand in the way. */
 interface Found {
@@ -159,7 +161,7 @@ async function checkBitcoind(config: GatewayConfig): Promise<Found> {
   try {
     const info = await rpc.call<ChainInfo>("getblockchaininfo");
     const { chain, blocks, headers } = info;
-    if (!CHAIN_NAMES[network].includes(chain))
+    if (!BITCOIND_CHAINS[network].includes(chain))
       throw failed(`it is on "${chain}", but "network" in the configuration is "${network}"`);
     if ((info.initialblockdownload && network !== "regtest") || headers - blocks > FEW_BLOCKS)
       throw failed(

@@ -2,10 +2,9 @@
 
 import { randomBytes } from "node:crypto";
 import { renderUnicodeCompact } from "uqr";
-import type { Network } from "../../device/identity.ts";
 import { serviceFeeText } from "../../src/channel/service-fee.ts";
 import { lngateError } from "../../src/errors.ts";
-import { type Command, type Given, usage } from "../../src/node/command.ts";
+import { type Command, networkOf } from "../../src/node/command.ts";
 import { encodePairingCode } from "../../src/pairing/code.ts";
 import { loadConfig, writeExampleConfig } from "../config.ts";
 import { ownNodeId, wishPayout } from "../fees/own-node-wishes.ts";
@@ -14,16 +13,6 @@ import { gatewayRuns } from "../store/folder-lock.ts";
 import { superviseGateway } from "../supervisor.ts";
 import { check } from "./check.ts";
 import { brokerAddress, CONFIG, configFile, withStore } from "./gateway-target.ts";
-
-const NETWORKS = ["mainnet", "testnet", "signet", "regtest"];
-
-/** A network as it was typed, or undefined. Throws `usage`. */
-export function networkOf(given: Given): Network | undefined {
-  const network = given.text("network");
-  if (network !== undefined && !NETWORKS.includes(network))
-    throw usage(`--network must be one of ${NETWORKS.join(", ")}`);
-  return network as Network | undefined;
-}
 
 const init: Command = {
   name: "gateway init",

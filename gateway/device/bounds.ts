@@ -3,7 +3,7 @@
  * back: the channel is stuck. So the gateway asks LDK for nothing that leads to one. What it is told here is no secret, and
  * a device that says something wrong harms nobody but itself: its own rules stay what they are.
  */
-import { recordsFor } from "../../device/channel/paying.ts";
+import { recordsToSettle } from "../../src/channel/records-to-settle.ts";
 import type { ToGateway } from "../../src/messages/device.ts";
 import { FEERATE_TAKEN_BY_ALL } from "../chain/fees.ts";
 
@@ -18,7 +18,7 @@ export interface RecordsLeft {
 
 /** Enough for so many payments in flight, and a close after them. */
 export function areEnoughFor(payments: number, left: RecordsLeft): boolean {
-  const needed = recordsFor(payments);
+  const needed = recordsToSettle(payments);
   return left.A >= needed.A && left.B >= needed.B && left.H >= needed.H;
 }
 

@@ -2,11 +2,12 @@
  * One device on the gateway: its Lightning node, its signer over the link, its channel and its payments. A device
  * that is silent keeps nothing waiting but itself.
  */
+
 import { randomBytes } from "node:crypto";
 import * as cbor from "cbor-x";
 import * as ldk from "lightningdevkit";
 import type { Database } from "lmdb";
-import type { Network } from "../../device/identity.ts";
+import type { Network } from "../../src/bitcoin/network.ts";
 import { p2wsh } from "../../src/bitcoin/script.ts";
 import { strippedBytes, type Transaction, transactionBytes, txidOf } from "../../src/bitcoin/transaction.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";

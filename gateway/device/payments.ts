@@ -2,8 +2,9 @@
  * Payments of one device, by payment hash: asked for once, made once. The row is durable before LDK is asked to
  * pay, and a device that asks again is told what became of it.
  */
+
 import type { Database } from "lmdb";
-import type { Network } from "../../device/identity.ts";
+import type { Network } from "../../src/bitcoin/network.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
 import {
   bool,

@@ -1,13 +1,15 @@
 /** What all Lightning nodes of one process share: LDK's WebAssembly, the network graph and the scorer. */
+
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import * as ldk from "lightningdevkit";
-import type { Network } from "../../device/identity.ts";
+import type { Network } from "../../src/bitcoin/network.ts";
+import type { GraphKnowledge } from "../../src/lightning/graph-knowledge.ts";
 import type { Chain } from "../chain/chain.ts";
 import type { FeePurpose } from "../chain/fees.ts";
 import { counted, type Log } from "../log.ts";
 import { channelsIn, Gossip, type GossipOptions } from "./gossip.ts";
-import { encodeKnowledge, type GraphKnowledge, KNOWLEDGE, readKnowledge } from "./knowledge.ts";
+import { encodeKnowledge, KNOWLEDGE, readKnowledge } from "./knowledge.ts";
 import type { NodeStore } from "./store.ts";
 
 let started: Promise<void> | undefined;

@@ -3,8 +3,9 @@
  * each device to its own topics; if that is done badly, devices can disturb, but neither read nor forge, each
  * other's messages.
  */
-import { dialMqtt } from "../../device/boards/node/mqtt.ts";
+
 import { identityOfUpTopic, linkTopic, UP_TOPICS } from "../../src/link/topics.ts";
+import { dialMqtt } from "../../src/node/mqtt.ts";
 import type { Transport, TransportEvents } from "./broker.ts";
 
 export interface ExternalBrokerOptions {

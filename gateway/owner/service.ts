@@ -5,6 +5,7 @@
 
 import type { ServiceFee } from "../../src/channel/service-fee.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
+import type { GraphKnowledge } from "../../src/lightning/graph-knowledge.ts";
 import type { Proposal } from "../../src/messages/device.ts";
 import {
   type FromOwner,
@@ -16,7 +17,6 @@ import {
 } from "../../src/messages/owner.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import type { Sighting } from "../device/rollback-guard.ts";
-import type { GraphKnowledge } from "../lightning/knowledge.ts";
 import type { Log } from "../log.ts";
 import type { Registry } from "../store/registry.ts";
 import type { Ceremonies } from "./ceremonies.ts";

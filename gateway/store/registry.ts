@@ -3,9 +3,9 @@
  * Secrets are in here and nowhere else. Another process (`lngate gateway add-device`) may write while the gateway
  * runs: nothing is cached.
  */
+
 import { mkdirSync } from "node:fs";
 import { type Database, open, type RootDatabase } from "lmdb";
-import { MAX_MESSAGE_BYTES } from "../../device/device.ts";
 import { ascii, concat } from "../../src/bytes/bytes.ts";
 import {
   bool,
@@ -27,6 +27,7 @@ import { type ServiceFee, serviceFeeKind } from "../../src/channel/service-fee.t
 import type { DeviceKeys } from "../../src/channel/transactions.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
+import { MAX_MESSAGE_BYTES } from "../../src/messages/device.ts";
 import {
   OWNER_MAX_MESSAGE_BYTES,
   type SpendingLimits,

@@ -1,10 +1,11 @@
 /** `lngate device …`: what an owner does with a device. */
+
 import { runDevice } from "../../device/boards/node/run.ts";
 import { DEFAULT_POLICY, type SpendingPolicy } from "../../device/identity.ts";
-import { graphTrouble } from "../../gateway/lightning/knowledge.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { MAX_RATE_PPM, type ServiceFee, serviceFeeText } from "../../src/channel/service-fee.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
+import { graphTrouble } from "../../src/lightning/graph-knowledge.ts";
 import type { SpendingLimits } from "../../src/messages/owner.ts";
 import { type Command, type Given, type Terminal, usage } from "../../src/node/command.ts";
 import { writeText } from "../../src/node/streams.ts";

@@ -1,7 +1,7 @@
 /** `lngate owner …`: the owner's keys on the owner's computer. */
+
 import { createInterface } from "node:readline";
-import { networkOf } from "../../gateway/cli/gateway-commands.ts";
-import { type Command, type Given, usage } from "../../src/node/command.ts";
+import { type Command, type Given, networkOf, usage } from "../../src/node/command.ts";
 import { createOwner, defaultOwnerFolder } from "../folder/folder.ts";
 import { checkWords, newWords } from "../folder/seed.ts";
 

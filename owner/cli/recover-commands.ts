@@ -1,13 +1,13 @@
 /** `lngate owner recover` and `device exit`: the owner's money, without a gateway. */
+
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import type { Network } from "../../device/identity.ts";
-import { networkOf } from "../../gateway/cli/gateway-commands.ts";
 import { addressScript, scriptAddress } from "../../src/bitcoin/address.ts";
+import type { Network } from "../../src/bitcoin/network.ts";
 import { txidOf } from "../../src/bitcoin/transaction.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
-import { type Command, type Given, type Terminal, usage } from "../../src/node/command.ts";
+import { type Command, type Given, networkOf, type Terminal, usage } from "../../src/node/command.ts";
 import { writeFileAtomic } from "../../src/node/files.ts";
 import { askFreeze } from "../client/channel.ts";
 import { type HeldChannel, readHeldChannel } from "../folder/device-files.ts";

@@ -1,6 +1,7 @@
 /** `lngate owner watch`: looks at a device's exit, and guards its channels from the owner's computer. */
-import type { Network } from "../../device/identity.ts";
+
 import { addressScript, scriptAddress } from "../../src/bitcoin/address.ts";
+import type { Network } from "../../src/bitcoin/network.ts";
 import { txidOf } from "../../src/bitcoin/transaction.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { type Command, type Given, type Terminal, usage } from "../../src/node/command.ts";

@@ -4,16 +4,13 @@
  * it may mark the code as used. A pairing that breaks off anywhere is repeated with the same code; one whose last
  * answer was lost is recognised and completed.
  */
+
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { openFileFlash } from "../../device/boards/node/flash.ts";
-import {
-  DEFAULT_POLICY,
-  type DeviceIdentity,
-  type Network,
-  type SpendingPolicy,
-} from "../../device/identity.ts";
+import { DEFAULT_POLICY, type DeviceIdentity, type SpendingPolicy } from "../../device/identity.ts";
 import { formatVault } from "../../device/vault/vault.ts";
+import type { Network } from "../../src/bitcoin/network.ts";
 import { ascii, concat, equal } from "../../src/bytes/bytes.ts";
 import { type ServiceFee, serviceFeeFault, serviceFeeText } from "../../src/channel/service-fee.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";

@@ -1,6 +1,7 @@
 /** The files of one paired device: its link, its backup, and what charging needs. */
+
 import { join } from "node:path";
-import type { Network } from "../../device/identity.ts";
+import type { Network } from "../../src/bitcoin/network.ts";
 import { decodeValue, encodeValue } from "../../src/bytes/schema.ts";
 import type { DeviceKeys } from "../../src/channel/transactions.ts";
 import { lngateError } from "../../src/errors.ts";

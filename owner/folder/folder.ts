@@ -13,10 +13,11 @@
  *
  * Every file is readable by its owner alone and replaced as a whole. Nothing here is ever printed.
  */
+
 import { existsSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import type { Network } from "../../device/identity.ts";
+import { isNetwork, type Network } from "../../src/bitcoin/network.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
 import { makeFolder, readFileIfThere, syncFolder, writeFileAtomic } from "../../src/node/files.ts";
@@ -37,7 +38,6 @@ export const FLASH_FILE = "flash.bin";
 export const CHANNEL_FILE = "channel.json";
 
 const OWNER_FILE = "owner.json";
-const NETWORKS: readonly string[] = ["mainnet", "testnet", "signet", "regtest"];
 
 /** Where the owner's folder is when no --data is given: $LNGATE_OWNER, else `~/.lngate/owner`. */
 export function defaultOwnerFolder(): string {
@@ -80,7 +80,7 @@ function readOwnerFile(folder: string) {
       `${folder} is not an owner's folder; \`lngate owner init\` makes one (--data names it)`,
     );
   const network = json.text("network");
-  if (!NETWORKS.includes(network)) throw json.corrupt("network");
+  if (!isNetwork(network)) throw json.corrupt("network");
   return {
     network: network as Network,
     closeXpub: json.text("closeXpub"),

@@ -1,6 +1,6 @@
 /** The owner's chain from a bitcoind: no wallet, no transaction index, pruned or not. */
 
-import type { Network } from "../../device/identity.ts";
+import type { Network } from "../../src/bitcoin/network.ts";
 import {
   parseTransaction,
   type Transaction,

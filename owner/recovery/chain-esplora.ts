@@ -1,5 +1,5 @@
 /** The owner's chain from an Esplora server (its HTTP API as Blockstream documents it): a public one, or one's own. */
-import type { Network } from "../../device/identity.ts";
+import type { Network } from "../../src/bitcoin/network.ts";
 import {
   parseTransaction,
   type Transaction,

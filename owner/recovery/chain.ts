@@ -2,7 +2,7 @@
  * What the owner's computer asks of a chain when there is no gateway: a bitcoind (chain-bitcoind.ts) or an Esplora
  * server (chain-esplora.ts). Neither is trusted with a secret; both see which scripts are asked for.
  */
-import type { Network } from "../../device/identity.ts";
+import { GENESIS, type Network } from "../../src/bitcoin/network.ts";
 import type { Outpoint, Transaction } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
@@ -113,14 +113,3 @@ export function networkOfGenesis(hash: string | undefined, name: string): Networ
 export function needNetwork(found: Network, network: Network, name: string): void {
   if (found !== network) throw lngateError("wrong-network", `the ${name} is on ${found}, not on ${network}`);
 }
-
-/** First block of each network. Testnet has two: the older and the newer. */
-const GENESIS: { readonly [network in Network]: readonly string[] } = {
-  mainnet: ["000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f"],
-  testnet: [
-    "000000000933ea01ad0ee984209779baaec3ced90fa3f408719526f8d77f4943",
-    "00000000da84f2bafbbc53dee25a72ae507ff4914b867c565be350b0da8bf043",
-  ],
-  signet: ["00000008819873e925422c1ff0f99f7cc9bbb232af63a077a480a3633bee1ef6"],
-  regtest: ["0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206"],
-};

@@ -7,10 +7,11 @@
  * device went on working say so too, and are good for being looked at. The word "final" is the device's: it comes
  * with a MAC by a key that follows from the owner's words and the device's shared key.
  */
+
 import type { Exit } from "../../device/channel/exiting.ts";
 import { MAX_PAYMENTS } from "../../device/channel/paying.ts";
 import { MAX_SECRETS } from "../../device/channel/state.ts";
-import type { Network } from "../../device/identity.ts";
+import type { Network } from "../../src/bitcoin/network.ts";
 import { ascii, equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
 import {
   bool,

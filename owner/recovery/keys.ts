@@ -1,8 +1,9 @@
 /** Private keys from the owner's words, for spending: made when they are needed and kept nowhere. */
+
 import { createBase58check } from "@scure/base";
 import { HDKey } from "@scure/bip32";
 import { mnemonicToSeedSync } from "@scure/bip39";
-import type { Network } from "../../device/identity.ts";
+import type { Network } from "../../src/bitcoin/network.ts";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { ascii, concat, u32be } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";

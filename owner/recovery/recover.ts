@@ -7,9 +7,10 @@
  * close pays), of deposits whose shared key is known (from a backup, an exit, or revealed in a block), and of
  * the exits that are given, published by us, or replaced by a commitment of the bridge's.
  */
-import type { Network } from "../../device/identity.ts";
+
 import { scriptAddress } from "../../src/bitcoin/address.ts";
 import { depositScript } from "../../src/bitcoin/deposit.ts";
+import type { Network } from "../../src/bitcoin/network.ts";
 import { p2wpkhScriptCode, p2wsh, witnessSignature } from "../../src/bitcoin/script.ts";
 import { SIGHASH_ALL, sighash } from "../../src/bitcoin/sighash.ts";
 import { type Outpoint, type Transaction, txidOf, weightOf } from "../../src/bitcoin/transaction.ts";

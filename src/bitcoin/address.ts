@@ -2,9 +2,8 @@
 import { BECH32, BECH32M, bytesOfWords, decodeBech32, encodeBech32, wordsOf } from "../bytes/bech32.ts";
 import { concat } from "../bytes/bytes.ts";
 import { lngateError } from "../errors.ts";
+import type { Network } from "./network.ts";
 import { OP_0, OP_1, script, scriptNumber } from "./script.ts";
-
-export type Network = "mainnet" | "testnet" | "signet" | "regtest";
 
 /** The prefix of a network's addresses (testnet and signet share theirs). */
 const PREFIXES: Record<Network, string> = { mainnet: "bc", testnet: "tb", signet: "tb", regtest: "bcrt" };

@@ -1,5 +1,5 @@
 /** Writing BOLT #11 invoices, for tools and tests. */
-import type { Network } from "../bitcoin/address.ts";
+import type { Network } from "../bitcoin/network.ts";
 import { BECH32, encodeBech32, wordsOf } from "../bytes/bech32.ts";
 import { concat, equal, u32be } from "../bytes/bytes.ts";
 import { utf8 } from "../bytes/utf8.ts";

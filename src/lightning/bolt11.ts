@@ -1,5 +1,5 @@
 /** Reading BOLT #11 invoices: strict, bounded, and without a curve where there is none. And packing them. */
-import type { Network } from "../bitcoin/address.ts";
+import type { Network } from "../bitcoin/network.ts";
 import {
   BECH32,
   type Bech32,

@@ -23,6 +23,9 @@ import {
   type ValueOf,
 } from "../bytes/schema.ts";
 
+/** Longest message on a device's link. */
+export const MAX_MESSAGE_BYTES = 4096;
+
 /** Most HTLCs with an output of their own that a device follows in one commitment. */
 export const MAX_HTLCS = 13;
 /** Most of those that the bridge may offer: the gateway announces it as max_accepted_htlcs (LND wants 5 at least). */

@@ -1,5 +1,6 @@
 /** What a command of `lngate` is, how its arguments are read, and how help and errors look. */
 import { parseArgs } from "node:util";
+import { isNetwork, NETWORKS, type Network } from "../bitcoin/network.ts";
 import { codeOf, lngateError } from "../errors.ts";
 
 /** Where a command's words go. Standard output carries the result, standard error everything else. */
@@ -258,4 +259,12 @@ export function wrap(text: string, indent: number, columns: number): string {
       return [...lines, margin + current].join("\n");
     })
     .join("\n");
+}
+
+/** A network as it was typed (`--network`), or undefined. Throws `usage`. */
+export function networkOf(given: Given): Network | undefined {
+  const network = given.text("network");
+  if (network !== undefined && !isNetwork(network))
+    throw usage(`--network must be one of ${NETWORKS.join(", ")}`);
+  return network;
 }

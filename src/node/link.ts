@@ -3,11 +3,11 @@
  * side for a program that has no channel of its own, such as the owner's.
  */
 
-import { dialMqtt } from "../../device/boards/node/mqtt.ts";
 import { lngateError } from "../errors.ts";
 import { type LinkClient, type LinkEffect, type LinkServer, linkClient } from "../link/session.ts";
 import { linkTopic, publishBytes } from "../link/topics.ts";
 import { nodeLinkCrypto } from "./crypto.ts";
+import { dialMqtt } from "./mqtt.ts";
 
 export interface LinkRunnerEvents {
   publish(bytes: Uint8Array): void;

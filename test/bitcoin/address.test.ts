@@ -1,6 +1,7 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { addressScript, type Network, scriptAddress } from "../../src/bitcoin/address.ts";
+import { addressScript, scriptAddress } from "../../src/bitcoin/address.ts";
+import type { Network } from "../../src/bitcoin/network.ts";
 import {
   BECH32,
   BECH32M,

@@ -1,10 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
-import { MAX_MESSAGE_BYTES } from "../../device/device.ts";
 import { runGateway } from "../../gateway/gateway.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
-import { type ToDevice, toDevice, toGateway } from "../../src/messages/device.ts";
+import { MAX_MESSAGE_BYTES, type ToDevice, toDevice, toGateway } from "../../src/messages/device.ts";
 import { type OpenLink, openLink } from "../../src/node/link.ts";
 import { type Frame, HostileBroker } from "./hostile-broker.ts";
 import { type Car, untilAtRest, World, waitFor } from "./world.ts";

@@ -1,4 +1,5 @@
 /** `lngate gateway check` as a program, against a real bitcoind, a real Lightning peer and brokers that say no. */
+
 import { spawn } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, request, type Server } from "node:http";
@@ -8,11 +9,12 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { Aedes } from "aedes";
 import { Deposits } from "../../gateway/device/deposits.ts";
-import { encodeKnowledge, type GraphKnowledge, KNOWLEDGE } from "../../gateway/lightning/knowledge.ts";
+import { encodeKnowledge, KNOWLEDGE } from "../../gateway/lightning/knowledge.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
 import { openStore } from "../../gateway/store/registry.ts";
 import type { PlainPeer } from "../../scripts/harness-peer.ts";
 import { reservePort } from "../../scripts/ports.ts";
+import type { GraphKnowledge } from "../../src/lightning/graph-knowledge.ts";
 import { World } from "../lightning-node/world.ts";
 
 const STRANGER = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";

@@ -3,6 +3,7 @@
  * company on plain LDK, a real bitcoind and a device, all in one process. What the gateway finds when it starts again
  * is what was durable; what must hold is checked at every failure.
  */
+
 import { mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -10,7 +11,6 @@ import { join } from "node:path";
 import * as ldk from "lightningdevkit";
 import { type Database, open, type RootDatabase } from "lmdb";
 import type { MqttConnection, MqttOptions } from "../../device/board.ts";
-import { MAX_MESSAGE_BYTES } from "../../device/device.ts";
 import { createBroadcaster } from "../../gateway/chain/broadcaster.ts";
 import { type Chain, createChain } from "../../gateway/chain/chain.ts";
 import { Deposits } from "../../gateway/device/deposits.ts";
@@ -29,7 +29,7 @@ import { toHex } from "../../src/bytes/bytes.ts";
 import { depositScriptOf, fundingOf } from "../../src/channel/transactions.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { LinkServer } from "../../src/link/session.ts";
-import { toDevice, toGateway } from "../../src/messages/device.ts";
+import { MAX_MESSAGE_BYTES, toDevice, toGateway } from "../../src/messages/device.ts";
 import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 import { LinkRunner } from "../../src/node/link.ts";
 import { Auditor, Violation } from "../device/audit.ts";

@@ -5,11 +5,12 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import * as ldk from "lightningdevkit";
 import { open } from "lmdb";
 import { channelsIn } from "../../gateway/lightning/gossip.ts";
-import { graphTrouble, readKnowledge } from "../../gateway/lightning/knowledge.ts";
+import { readKnowledge } from "../../gateway/lightning/knowledge.ts";
 import type { LightningRuntime } from "../../gateway/lightning/runtime.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
 import type { PeerChannel, PlainPeer } from "../../scripts/harness-peer.ts";
 import { fromHex } from "../../src/bytes/bytes.ts";
+import { graphTrouble } from "../../src/lightning/graph-knowledge.ts";
 import { quiet } from "./quiet.ts";
 import { until, World } from "./world.ts";
 

@@ -11,7 +11,7 @@ import {
   SUBACK,
   subscribePacket,
 } from "../../device/boards/espruino/mqtt-packets.ts";
-import { dialMqtt, nodeMqtt } from "../../device/boards/node/mqtt.ts";
+import { nodeMqtt } from "../../device/boards/node/mqtt.ts";
 import { GatewayLinks, type GatewayLinksOptions, type LinkAccount } from "../../gateway/link/links.ts";
 import { reservePort } from "../../scripts/ports.ts";
 import { ascii, u32be } from "../../src/bytes/bytes.ts";
@@ -22,6 +22,7 @@ import { type LinkEffect, linkClient } from "../../src/link/session.ts";
 import { linkTopic } from "../../src/link/topics.ts";
 import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 import { type OpenLink, type OpenLinkOptions, openLink } from "../../src/node/link.ts";
+import { dialMqtt } from "../../src/node/mqtt.ts";
 import { until } from "./until.ts";
 
 const DEVICE = "abcdefgh";

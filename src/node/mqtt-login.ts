@@ -1,5 +1,5 @@
+import { dialMqtt } from "./mqtt.ts";
 /** Whether a broker lets somebody in: tried as the gateway and the devices do it. */
-import { dialMqtt } from "../../device/boards/node/mqtt.ts";
 
 export interface MqttLogin {
   readonly url: string;
