@@ -2,6 +2,7 @@
  * The gateway: broker, chain, one Lightning node per device, threshold server. This file joins the parts; each of
  * them is in a file of its own.
  */
+
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +10,7 @@ import type { Database } from "lmdb";
 import { scriptAddress } from "../src/bitcoin/address.ts";
 import { p2wsh } from "../src/bitcoin/script.ts";
 import { fromHex } from "../src/bytes/bytes.ts";
-import { depositScriptOf } from "../src/channel/transactions.ts";
+import { depositScriptOf } from "../src/channel/device-keys.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { afterAbort } from "../src/threshold/abort.ts";
 import { RecordBook, type RecordStore } from "../src/threshold/records.ts";

@@ -11,20 +11,14 @@ import type { Network } from "../../src/bitcoin/network.ts";
 import { p2wsh } from "../../src/bitcoin/script.ts";
 import { strippedBytes, type Transaction, transactionBytes, txidOf } from "../../src/bitcoin/transaction.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { type DeviceKeys, depositScriptOf } from "../../src/channel/device-keys.ts";
 import type { ServiceFee } from "../../src/channel/service-fee.ts";
-import { type DeviceKeys, depositScriptOf, fundingOf } from "../../src/channel/transactions.ts";
+import { MAX_HTLCS, MAX_INCOMING, type Proposal } from "../../src/channel/terms.ts";
+import { fundingOf } from "../../src/channel/transactions.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { type Invoice, paymentHashIn } from "../../src/lightning/bolt11.ts";
 import { buildFunding, FUNDING_VOUT, signedFunding } from "../../src/lightning/funding.ts";
-import {
-  MAX_HTLCS,
-  MAX_INCOMING,
-  type Proposal,
-  type ToDevice,
-  type ToGateway,
-  toDevice,
-  toGateway,
-} from "../../src/messages/device.ts";
+import { type ToDevice, type ToGateway, toDevice, toGateway } from "../../src/messages/device.ts";
 import type { SpendingLimits } from "../../src/messages/owner.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import { ServiceFees, type Till } from "../fees/service-fees.ts";

@@ -4,17 +4,11 @@
  */
 
 import type { ServiceFee } from "../../src/channel/service-fee.ts";
+import type { Proposal } from "../../src/channel/terms.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { GraphKnowledge } from "../../src/lightning/graph-knowledge.ts";
-import type { Proposal } from "../../src/messages/device.ts";
-import {
-  type FromOwner,
-  fromOwner,
-  inPieces,
-  Pieces,
-  type ToOwner,
-  toOwner,
-} from "../../src/messages/owner.ts";
+import { inPieces, Pieces } from "../../src/messages/fragments.ts";
+import { type FromOwner, fromOwner, type ToOwner, toOwner } from "../../src/messages/owner.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import type { Sighting } from "../device/rollback-guard.ts";
 import type { Log } from "../log.ts";
