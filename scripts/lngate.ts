@@ -1,16 +1,26 @@
 #!/usr/bin/env node
+/** The program `lngate`: for the operator of a gateway and for owners of devices. */
 import { isatty } from "node:tty";
 import { gatewayCommands } from "../gateway/cli/gateway-commands.ts";
-/** The program `lngate`: for the operator of a gateway and for owners of devices. */
 import { deviceCommands } from "../owner/cli/device-commands.ts";
 import { ownerCommands } from "../owner/cli/owner-commands.ts";
 import { recoverCommands } from "../owner/cli/recover-commands.ts";
 import { watchCommands } from "../owner/cli/watch-command.ts";
+import { version } from "../package.json";
 import { described, runCommandLine } from "../src/node/command.ts";
 import { writeText } from "../src/node/streams.ts";
 
-const INTRO = `LNGate: Lightning payments for microcontrollers. The device holds half of its channel's key, the gateway
-runs the node; neither a stolen device nor a hacked gateway can move the money.`;
+const ABOUT = {
+  intro:
+    "LNGate: Lightning payments for microcontrollers. The device holds half of its channel's key, the gateway runs the node; " +
+    "neither a stolen device nor a hacked gateway can move the money.",
+  version,
+  groups: {
+    gateway: "What the operator of a gateway does.",
+    owner: "The owner's keys, and the way home for the money.",
+    device: "What an owner does with a device.",
+  },
+};
 
 // What fails outside of the command's own course ends it just the same.
 process.on("uncaughtException", error => {
@@ -20,7 +30,7 @@ process.on("uncaughtException", error => {
 
 process.exitCode = await runCommandLine(
   [...gatewayCommands, ...ownerCommands, ...deviceCommands, ...recoverCommands, ...watchCommands],
-  INTRO,
+  ABOUT,
   process.argv.slice(2),
   {
     out: text => void writeText(1, text),

@@ -1,5 +1,6 @@
 /** What a command of `lngate` is, how its arguments are read, and how help and errors look. */
-import { parseArgs } from "node:util";
+import completion from "@bomb.sh/tab/commander";
+import { CommanderError, Help, Command as Program } from "commander";
 import { isNetwork, NETWORKS, type Network } from "../bitcoin/network.ts";
 import { codeOf, lngateError } from "../errors.ts";
 
@@ -43,81 +44,184 @@ export interface Command {
   run(given: Given, terminal: Terminal): Promise<void>;
 }
 
-const COMMON: { readonly [name: string]: Option } = {
-  json: { help: "print the result as one line of JSON" },
-  help: { help: "show this help" },
-};
+/** What the program is, and what each group of its commands is for (by its word). */
+export interface About {
+  readonly intro: string;
+  readonly version: string;
+  readonly groups?: { readonly [word: string]: string };
+}
 
 /**
- * Finds and runs the command. Returns the exit code: 0 done, 1 refused or failed (`code: sentence` on standard
- * error), 2 not understood.
+ * Runs what was asked for. Returns the exit code: 0 done, 1 refused or failed (`code: sentence` on standard error), 2 not
+ * understood. What is common to all commands (`--json`, `--version`, help) may stand before or behind them.
  */
 export async function runCommandLine(
   commands: readonly Command[],
-  intro: string,
+  about: About,
   argv: readonly string[],
   io: { out(text: string): void; err(text: string): void; readonly interactive: boolean },
 ): Promise<number> {
-  const words = argv.filter(word => !word.startsWith("-"));
-  const command = commands
-    .filter(({ name }) => name.split(" ").every((part, i) => argv[i] === part))
-    .sort((a, b) => b.name.length - a.name.length)[0];
-  if (!command) {
-    const group = commands.some(({ name }) => name.startsWith(`${words[0]} `)) ? words[0] : undefined;
-    const asked = argv.length === 0 || argv.includes("--help") || argv.includes("-h") || argv[0] === "help";
-    const missing = group !== undefined ? words.length === 1 : words.length === 0;
-    if (asked && (missing || argv[0] === "help")) {
-      io.out(overview(commands, intro, argv[0] === "help" ? argv[1] : group));
-      return 0;
-    }
-    io.err(
-      missing
-        ? overview(commands, intro, group)
-        : `usage: there is no command "${words.slice(0, 2).join(" ")}"; see \`lngate ${group ?? ""}${group ? " " : ""}--help\`\n`,
-    );
-    return 2;
+  let work = async (): Promise<void> => {};
+  const program = new Program("lngate")
+    .description(about.intro)
+    .version(about.version, "-V, --version", "show the version")
+    .helpOption("-h, --help", "show this help")
+    .helpCommand(false)
+    .option("--json", "print the result as one line of JSON")
+    .configureHelp({ helpWidth: HELP_COLUMNS, showGlobalOptions: true })
+    // What is wrong comes back as an exception, and is told below like any other error.
+    .configureOutput({ writeOut: io.out, writeErr: () => {} })
+    .exitOverride();
+  const added = commands.map(command => [command, add(program, command, about.groups)] as const);
+  // To the shell a command is its summary.
+  completion(program, { completionCommandName: "completion" });
+  find(program, "completion")?.summary("print a script by which your shell completes these words");
+  for (const [command, to] of added) {
+    to.description(`${sentence(command.summary)}\n\n${command.help.trim()}`).action(() => {
+      work = () => command.run(givenTo(to, command), terminal);
+    });
   }
-  const rest = argv.slice(command.name.split(" ").length);
-  if (rest.includes("--help") || rest.includes("-h")) {
-    io.out(helpOf(command));
-    return 0;
-  }
+  showAll(program);
+
   let progressShown = false;
   const endProgress = () => {
     if (progressShown) io.err("\r\u001b[K");
     progressShown = false;
   };
+  const isJson = () => program.opts()["json"] === true;
+  const terminal: Terminal = {
+    say(line = "") {
+      endProgress();
+      if (!isJson()) io.out(`${printable(line)}\n`);
+    },
+    result(value) {
+      endProgress();
+      if (isJson()) io.out(`${escaped(JSON.stringify(value))}\n`);
+    },
+    progress(line) {
+      if (!io.interactive) return;
+      progressShown = true;
+      io.err(`\r\u001b[K${printable(line)}`);
+    },
+    note(line) {
+      endProgress();
+      io.err(`${printable(inOneLine(line))}\n`);
+    },
+    interactive: io.interactive,
+  };
   try {
-    const given = readArguments(command, rest);
-    const json = given.flag("json");
-    await command.run(given, {
-      say(line = "") {
-        endProgress();
-        if (!json) io.out(`${printable(line)}\n`);
-      },
-      result(value) {
-        endProgress();
-        if (json) io.out(`${escaped(JSON.stringify(value))}\n`);
-      },
-      progress(line) {
-        if (!io.interactive) return;
-        progressShown = true;
-        io.err(`\r\u001b[K${printable(line)}`);
-      },
-      note(line) {
-        endProgress();
-        io.err(`${printable(inOneLine(line))}\n`);
-      },
-      interactive: io.interactive,
-    });
+    const words = argv[0] === "help" ? [...argv.slice(1), "--help"] : argv;
+    await program.parseAsync(words, { from: "user" });
+    await work();
     return 0;
   } catch (error) {
     endProgress();
-    io.err(`${described(error)}\n`);
-    if (codeOf(error) !== "usage") return 1;
-    io.err(`usage: ${usageOf(command)}\n`);
+    if (error instanceof CommanderError && error.exitCode === 0) return 0;
+    if (error instanceof CommanderError && error.code === "commander.help") {
+      io.err(meant(program, argv).helpInformation());
+      return 2;
+    }
+    const told = error instanceof CommanderError ? usage(sentenceOf(error)) : error;
+    io.err(`${described(told)}\n`);
+    if (codeOf(told) !== "usage") return 1;
+    io.err(`usage: ${usageOf(meant(program, argv))}\n`);
     return 2;
   }
+}
+
+const HELP_COLUMNS = 96;
+
+/** Puts a command under its group, which is made with its first. */
+function add(program: Program, command: Command, groups: About["groups"] = {}): Program {
+  const { name, summary, positionals = [], options = {} } = command;
+  const words = name.split(" ");
+  let parent = program;
+  for (const word of words.slice(0, -1)) {
+    parent =
+      find(parent, word) ??
+      parent
+        .command(word)
+        .description(groups[word] ?? "")
+        .helpCommand(false);
+  }
+  const added = parent.command(words.at(-1)!).description(summary).summary(summary);
+  for (const { name: word, help: about, rest } of positionals)
+    added.argument(`<${word}${rest ? "..." : ""}>`, about);
+  for (const [option, { value, help: about }] of Object.entries(options))
+    added.option(`--${option}${value === undefined ? "" : ` <${value}>`}`, about);
+  return added;
+}
+
+function sentence(summary: string): string {
+  return `${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`;
+}
+
+function find(parent: Program, word: string): Program | undefined {
+  return parent.commands.find(each => each.name() === word);
+}
+
+/** The command, or group of them, that the words of a command line begin with. */
+function meant(program: Program, argv: readonly string[]): Program {
+  let found = program;
+  for (const word of argv.filter(each => !each.startsWith("-"))) {
+    const next = find(found, word);
+    if (!next) break;
+    found = next;
+  }
+  return found;
+}
+
+/** The program's own help lists all commands, not their groups, and each is called by its whole name. */
+function showAll(program: Program): void {
+  const all = program.commands.flatMap(each => (each.commands.length > 0 ? each.commands : [each]));
+  program.configureHelp({
+    ...program.configureHelp(),
+    formatHelp(command, help) {
+      if (command === program) help.visibleCommands = () => all.filter(isVisible);
+      help.subcommandTerm = pathOf;
+      return Help.prototype.formatHelp.call(help, command, help);
+    },
+  });
+  const visible = new Set(program.createHelp().visibleCommands(program));
+  const isVisible = (each: Program) => each.parent !== program || visible.has(each);
+}
+
+/** e.g. `device charge`. */
+function pathOf(command: Program): string {
+  const { parent } = command;
+  return parent?.parent ? `${pathOf(parent)} ${command.name()}` : command.name();
+}
+
+function usageOf(command: Program): string {
+  return command.parent ? `lngate ${pathOf(command)} ${command.usage()}` : `lngate ${command.usage()}`;
+}
+
+/** What commander says, without its "error:", in one line. */
+function sentenceOf({ message }: CommanderError): string {
+  return message.replace(/^error: /, "");
+}
+
+/** What was typed, by name. */
+function givenTo(program: Program, { positionals = [] }: Command): Given {
+  const values: { [name: string]: unknown } = {};
+  for (const option of program.options)
+    values[option.long!.slice(2)] = program.opts()[option.attributeName()];
+  positionals.forEach(({ name }, i) => {
+    const given = program.processedArgs[i] as string | string[];
+    values[name] = Array.isArray(given) ? given.join(" ") : given;
+  });
+  return {
+    text: name => values[name] as string | undefined,
+    flag: name => values[name] === true || program.optsWithGlobals()[name] === true,
+    number(name, min, max) {
+      const text = values[name];
+      if (text === undefined) return undefined;
+      const value = Number(text);
+      if (!/^\d+$/.test(text as string) || value < min || value > max)
+        throw usage(`--${name} must be a whole number from ${min} to ${max}`);
+      return value;
+    },
+  };
 }
 
 /**
@@ -152,113 +256,9 @@ function escaped(json: string): string {
   return json.replace(UNPRINTABLE, each => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-function readArguments(command: Command, args: readonly string[]): Given {
-  const options = { ...command.options, ...COMMON };
-  const positionals = command.positionals ?? [];
-  let parsed: { values: { [name: string]: unknown }; positionals: string[] };
-  try {
-    parsed = parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      strict: true,
-      options: Object.fromEntries(
-        Object.entries(options).map(([name, { value }]) => [
-          name,
-          { type: value === undefined ? ("boolean" as const) : ("string" as const) },
-        ]),
-      ),
-    });
-  } catch (error) {
-    // Node's sentences go on about "--": only the first part helps.
-    throw usage((error as Error).message.split(". To specify")[0]!);
-  }
-  const last = positionals[positionals.length - 1];
-  const given = [...parsed.positionals];
-  if (last?.rest && given.length > positionals.length)
-    given.push(given.splice(positionals.length - 1).join(" "));
-  if (given.length > positionals.length)
-    throw usage(`"${given[positionals.length]}" is one argument too many`);
-  const missing = positionals[given.length];
-  if (missing) throw usage(`${missing.name} is missing: ${missing.help}`);
-  const values: { [name: string]: unknown } = { ...parsed.values };
-  positionals.forEach(({ name }, i) => {
-    values[name] = given[i];
-  });
-
-  return {
-    text: name => values[name] as string | undefined,
-    flag: name => values[name] === true,
-    number(name, min, max) {
-      const text = values[name];
-      if (text === undefined) return undefined;
-      const value = Number(text);
-      if (!/^\d+$/.test(text as string) || value < min || value > max)
-        throw usage(`--${name} must be a whole number from ${min} to ${max}`);
-      return value;
-    },
-  };
-}
-
 /** Thrown by a command for arguments that make no sense together; ends with exit code 2. */
 export function usage(sentence: string): Error {
   return lngateError("usage", sentence);
-}
-
-function usageOf(command: Command): string {
-  const positionals = (command.positionals ?? []).map(({ name }) => ` ${name}`).join("");
-  return `lngate ${command.name}${positionals} [options]`;
-}
-
-function helpOf(command: Command): string {
-  const options = Object.entries({ ...command.options, ...COMMON }).map(
-    ([name, { value, help }]) => [`--${name}${value === undefined ? "" : ` ${value}`}`, help] as const,
-  );
-  const positionals = (command.positionals ?? []).map(({ name, help }) => [name, help] as const);
-  return `${command.summary.charAt(0).toUpperCase()}${command.summary.slice(1)}.
-
-Usage: ${usageOf(command)}
-
-${wrap(command.help.trim(), 0, 88)}
-
-${table([...positionals, ...options])}`;
-}
-
-function overview(commands: readonly Command[], intro: string, group: string | undefined): string {
-  const shown = group === undefined ? commands : commands.filter(({ name }) => name.startsWith(`${group} `));
-  return `${intro}
-
-Usage: lngate ${group ?? "COMMAND"} … [options]      \`lngate COMMAND --help\` explains one command.
-
-${table(shown.map(({ name, summary }) => [name, summary] as const))}`;
-}
-
-function table(rows: readonly (readonly [string, string])[]): string {
-  const width = Math.max(...rows.map(([left]) => left.length)) + 4;
-  return rows
-    .map(([left, right]) => `  ${left.padEnd(width - 2)}${wrap(right, width, 96).trimStart()}\n`)
-    .join("");
-}
-
-/** Wraps paragraphs at `columns`, indented; lines that start with a space stay as they are. */
-export function wrap(text: string, indent: number, columns: number): string {
-  const margin = " ".repeat(indent);
-  return text
-    .split("\n")
-    .map(line => {
-      if (line.startsWith(" ")) return margin + line;
-      const lines: string[] = [];
-      let current = "";
-      for (const word of line.split(/ +/)) {
-        if (current !== "" && indent + current.length + 1 + word.length > columns) {
-          lines.push(margin + current);
-          current = word;
-        } else {
-          current += (current === "" ? "" : " ") + word;
-        }
-      }
-      return [...lines, margin + current].join("\n");
-    })
-    .join("\n");
 }
 
 /** A network as it was typed (`--network`), or undefined. Throws `usage`. */

@@ -19,7 +19,7 @@ async function check(): Promise<{ code: number; said: string }> {
   let said = "";
   const terminal = { out: (text: string) => (said += text), err: () => {}, interactive: false };
   const args = ["gateway", "check", "--config", scene.world.config.file];
-  const code = await runCommandLine(gatewayCommands, "", args, terminal);
+  const code = await runCommandLine(gatewayCommands, { intro: "", version: "0" }, args, terminal);
   return { code, said };
 }
 

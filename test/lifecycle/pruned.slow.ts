@@ -29,7 +29,7 @@ async function check(): Promise<string> {
   let said = "";
   const terminal = { out: (text: string) => (said += text), err: () => {}, interactive: false };
   const args = ["gateway", "check", "--config", scene.world.config.file];
-  await runCommandLine(gatewayCommands, "", args, terminal);
+  await runCommandLine(gatewayCommands, { intro: "", version: "0" }, args, terminal);
   return said;
 }
 

@@ -57,7 +57,7 @@ describe("the command line", () => {
     expect(bare.out).toContain("gateway add-device");
     expect(group.out).toContain("device pair");
     expect(group.out).not.toContain("gateway add-device");
-    expect(command.out).toMatch(/--payments N .*100/);
+    expect(command.out).toMatch(/--payments <N> .*100/);
     const names = [...bare.out.matchAll(/^ {2}((?:gateway|owner|device) [a-z-]+)/gm)].map(
       ([, name]) => name!,
     );
@@ -65,22 +65,23 @@ describe("the command line", () => {
     const helps = await Promise.all(names.slice(0, 4).map(name => lngate([...name.split(" "), "--help"])));
     for (const { code, out } of helps) {
       expect(code).toBe(0);
-      expect(out).toMatch(/^[A-Z].*\n\nUsage: lngate /);
+      expect(out).toMatch(/^Usage: lngate .*\n\n[A-Z].*\.\n\n[A-Z]/);
       expect(Math.max(...out.split("\n").map(line => line.length))).toBeLessThanOrEqual(110);
     }
   });
 
   test("answers what it does not understand with usage and 2", async () => {
     const cases: [string[], RegExp][] = [
-      [["devise"], /^usage: there is no command "devise"/],
-      [["device", "sell"], /^usage: there is no command "device sell"/],
+      [["devicce", "list"], /^usage: unknown command 'devicce' \(Did you mean device\?\)/],
+      [["device", "lost"], /^usage: unknown command 'lost' \(Did you mean list\?\)\nusage: lngate device /],
       [
         ["device", "charge", "--payment", "3"],
-        /^usage: Unknown option '--payment'\nusage: lngate device charge/,
+        /^usage: unknown option '--payment' \(Did you mean --payments\?\)\nusage: lngate device charge/,
       ],
+      [["device", "charge", "--payments"], /^usage: option '--payments <N>' argument missing/],
       [["device", "charge", "--payments", "many"], /^usage: --payments must be a whole number from 1/],
-      [["device", "pair"], /^usage: CODE is missing/],
-      [["gateway", "devices", "please"], /^usage: "please" is one argument too many/],
+      [["device", "pair"], /^usage: missing required argument 'CODE'\nusage: lngate device pair/],
+      [["gateway", "devices", "please"], /^usage: too many arguments for 'devices'/],
       [["owner", "init"], /^usage: --network is missing/],
       [["owner", "init", "--network", "bitcoin"], /^usage: --network must be one of/],
     ];
@@ -89,6 +90,24 @@ describe("the command line", () => {
       expect(err).toMatch(cases[i]![1]);
       expect([code, out]).toEqual([2, ""]);
     });
+  });
+
+  test("says its version, takes what is common to all commands before them too, and completes words in shells", async () => {
+    const [version, refused, help, script, words] = await Promise.all([
+      lngate(["--version"]),
+      lngate(["--json", "device", "list"]),
+      lngate(["help", "device", "pair"]),
+      lngate(["completion", "bash"]),
+      lngate(["complete", "--", "device", "cha"]),
+    ]);
+    expect([version.code, version.out]).toEqual([
+      0,
+      `${JSON.parse(readFileSync("package.json", "utf8")).version}\n`,
+    ]);
+    expect([refused.code, refused.err]).toEqual([1, expect.stringMatching(/^owner-missing: /)]);
+    expect([help.code, help.out]).toEqual([0, (await lngate(["device", "pair", "--help"])).out]);
+    expect(script.out).toContain("lngate complete --");
+    expect(words.out.split("\n")[0]).toBe("charge\tmake the device ready for a number of payments");
   });
 
   test("says what the operating system refuses in one line, and a fault of its own without a stack unless asked", async () => {
