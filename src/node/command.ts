@@ -68,7 +68,7 @@ export async function runCommandLine(
     .helpOption("-h, --help", "show this help")
     .helpCommand(false)
     .option("--json", "print the result as one line of JSON")
-    .configureHelp({ helpWidth: HELP_COLUMNS, showGlobalOptions: true })
+    .configureHelp({ helpWidth: HELP_COLUMNS, showGlobalOptions: true, formatHelp: helpText })
     // What is wrong comes back as an exception, and is told below like any other error.
     .configureOutput({ writeOut: io.out, writeErr: () => {} })
     .exitOverride();
@@ -81,7 +81,6 @@ export async function runCommandLine(
       work = () => command.run(givenTo(to, command), terminal);
     });
   }
-  showAll(program);
 
   let progressShown = false;
   const endProgress = () => {
@@ -172,18 +171,12 @@ function meant(program: Program, argv: readonly string[]): Program {
 }
 
 /** The program's own help lists all commands, not their groups, and each is called by its whole name. */
-function showAll(program: Program): void {
-  const all = program.commands.flatMap(each => (each.commands.length > 0 ? each.commands : [each]));
-  program.configureHelp({
-    ...program.configureHelp(),
-    formatHelp(command, help) {
-      if (command === program) help.visibleCommands = () => all.filter(isVisible);
-      help.subcommandTerm = pathOf;
-      return Help.prototype.formatHelp.call(help, command, help);
-    },
-  });
-  const visible = new Set(program.createHelp().visibleCommands(program));
-  const isVisible = (each: Program) => each.parent !== program || visible.has(each);
+function helpText(command: Program, help: Help): string {
+  const visible = help.visibleCommands(command);
+  const all = visible.flatMap(each => (each.commands.length > 0 ? each.commands : [each]));
+  help.visibleCommands = () => [...all];
+  help.subcommandTerm = pathOf;
+  return Help.prototype.formatHelp.call(help, command, help);
 }
 
 /** e.g. `device charge`. */
