@@ -13,17 +13,11 @@ import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { FromOwner, ToOwner } from "../../src/messages/owner.ts";
 import { fromOwner, toOwner } from "../../src/messages/owner.ts";
-import { lastingKeys, transcriptOf } from "../../src/pairing/keys.ts";
+import { GATEWAY_NAME, lastingKeys, PAIRING_VERSION, transcriptOf } from "../../src/pairing/keys.ts";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../../src/threshold/keyshare.ts";
 import { OtSetup } from "../../src/threshold/setup.ts";
 import type { Registry, StoredSetup } from "../store/registry.ts";
 import type { Ceremonies, Ceremony } from "./ceremonies.ts";
-
-/** Of pairing's messages; a change of the protocol changes it. */
-export const PAIRING_VERSION = 4;
-
-/** The gateway's name in the key generation. */
-export const GATEWAY_NAME = ascii("gateway");
 
 export interface PairingOptions {
   readonly registry: Registry;

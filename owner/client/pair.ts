@@ -20,7 +20,13 @@ import type { FromOwner, ToOwner } from "../../src/messages/owner.ts";
 import { fromOwner, toOwner } from "../../src/messages/owner.ts";
 import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 import { decodePairingCode, type PairingCode } from "../../src/pairing/code.ts";
-import { lastingKeys, pairingKeys, transcriptOf } from "../../src/pairing/keys.ts";
+import {
+  GATEWAY_NAME,
+  lastingKeys,
+  PAIRING_VERSION,
+  pairingKeys,
+  transcriptOf,
+} from "../../src/pairing/keys.ts";
 import { GOOD_STANDING } from "../../src/threshold/abort.ts";
 import { keygenDevice } from "../../src/threshold/keygen.ts";
 import { setupP1, setupP2 } from "../../src/threshold/setup.ts";
@@ -46,8 +52,6 @@ import { coldKeys, deviceSecrets } from "../folder/seed.ts";
 import { connectOwner, type OwnerConnection } from "./connection.ts";
 import { spendingLimits } from "./limits.ts";
 
-const PAIRING_VERSION = 4;
-const GATEWAY_NAME = ascii("gateway");
 /** Written last into a pairing's folder: from then on it is complete, should the gateway agree. */
 const PAIRING_FILE = "pairing.json";
 /** Blocks after which the owner alone may take a deposit back: about a week. */

@@ -3,6 +3,12 @@ import { ascii, concat, u32be } from "../bytes/bytes.ts";
 import { hmacSha256, sha256 } from "../crypto/hash.ts";
 import { hkdf } from "../crypto/hkdf.ts";
 
+/** Of pairing's messages; a change of the protocol changes it. */
+export const PAIRING_VERSION = 4;
+
+/** The gateway's name in the key generation; a device's is its id. */
+export const GATEWAY_NAME = ascii("gateway");
+
 const ALPHABET = "abcdefghijklmnopqrstuvwxyz234567";
 const PASSWORD_CHARACTERS = 32;
 

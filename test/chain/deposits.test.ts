@@ -1,6 +1,6 @@
-import { MAX_DEPOSITS } from "../../src/channel/terms.ts";
 import { describe, expect, test } from "@jest/globals";
 import { depositsToSpend } from "../../gateway/device/deposits.ts";
+import { MAX_DEPOSITS } from "../../src/channel/terms.ts";
 
 const SCRIPT = new Uint8Array(77);
 let made = 0;

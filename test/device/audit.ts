@@ -1,10 +1,11 @@
 /** What must hold at every instant, whatever happens: watched from outside, by one who knows all keys. */
-import { ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
-import { type View } from "../../src/channel/terms.ts";
+
 import { type ChannelState, holderKind } from "../../device/channel/state.ts";
 import type { DeviceIdentity } from "../../device/identity.ts";
 import { ascii, concat, toHex, u32be } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
+import { ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import type { View } from "../../src/channel/terms.ts";
 import { anchorSighash, channelOf, commitmentOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { hmacSha256 } from "../../src/crypto/hash.ts";

@@ -1,5 +1,5 @@
-import { type View } from "../../src/channel/terms.ts";
 import { expect, test } from "@jest/globals";
+import type { View } from "../../src/channel/terms.ts";
 import type { Step, ToDevice } from "../../src/messages/device.ts";
 import { seeded } from "./cuts.ts";
 import { derived } from "./dealer.ts";

@@ -1,7 +1,7 @@
-import { type View } from "../../src/channel/terms.ts";
 import { describe, expect, test } from "@jest/globals";
 import type { Cursors, Payment } from "../../device/channel/state.ts";
 import { equal } from "../../src/bytes/bytes.ts";
+import type { View } from "../../src/channel/terms.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import type { Stepped } from "../../src/messages/device.ts";
 import { derived } from "./dealer.ts";

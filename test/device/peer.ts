@@ -4,13 +4,14 @@
  * its own record store. The gateway's power can fail at every write to that store, before and after what LDK would
  * store of a message that came in, and at every message that goes out. (With real LDK: test/gateway-cuts.)
  */
-import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
-import { type Proposal } from "../../src/channel/terms.ts";
+
 import { DeviceSigner } from "../../gateway/device/device-signer.ts";
 import type { SigningAnswer, SigningPart } from "../../gateway/signer/state.ts";
 import { openRecordStore } from "../../gateway/store/presignature-journal.ts";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { concat, equal, toHex } from "../../src/bytes/bytes.ts";
+import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import type { Proposal } from "../../src/channel/terms.ts";
 import { channelOf, fundingOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";

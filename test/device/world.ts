@@ -2,13 +2,14 @@
  * A whole world in one process and without a clock: the device in its box, an honest gateway and bridge, and what is on
  * the way between them. A scenario is a list of wishes; the world goes on until each is fulfilled, whatever fails.
  */
-import { type Proposal } from "../../src/channel/terms.ts";
+
 import type { PaymentOrder } from "../../device/channel/paying.ts";
 import { knownPayment } from "../../device/channel/paying.ts";
 import { type ChannelState, readState } from "../../device/channel/state.ts";
 import type { SpendingPolicy } from "../../device/identity.ts";
 import { openVault } from "../../device/vault/vault.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
+import type { Proposal } from "../../src/channel/terms.ts";
 import { type Curve, nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { type ToGateway, toDevice } from "../../src/messages/device.ts";

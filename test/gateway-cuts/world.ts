@@ -4,7 +4,6 @@
  * is what was durable; what must hold is checked at every failure.
  */
 
-import { depositScriptOf } from "../../src/channel/device-keys.ts";
 import { mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -27,6 +26,7 @@ import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
 import { PlainPeer } from "../../scripts/harness-peer.ts";
 import { p2wsh } from "../../src/bitcoin/script.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
+import { depositScriptOf } from "../../src/channel/device-keys.ts";
 import { fundingOf } from "../../src/channel/transactions.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { LinkServer } from "../../src/link/session.ts";

@@ -74,7 +74,11 @@ async function statusWith(changed: object, ...more: string[]): Promise<string> {
     written += text;
   };
   const args = ["device", "status", "--data", folder, ...more];
-  await runCommandLine(deviceCommands, { intro: "", version: "0" }, args, { out: write, err: write, interactive: false });
+  await runCommandLine(deviceCommands, { intro: "", version: "0" }, args, {
+    out: write,
+    err: write,
+    interactive: false,
+  });
   return written;
 }
 
