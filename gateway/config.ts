@@ -13,6 +13,7 @@ import { fromHex } from "../src/bytes/bytes.ts";
 import { MAX_RATE_PPM, type ServiceFee, serviceFeeFault } from "../src/channel/service-fee.ts";
 import { nobleCurve } from "../src/crypto/curve.ts";
 import { lngateError } from "../src/errors.ts";
+import { LOG_FORMATS, type LogFormat } from "./log.ts";
 
 /** Where bitcoind listens and how to log in; what src/node/bitcoind-rpc.ts takes. */
 export interface BitcoindConfig {
@@ -46,6 +47,7 @@ export interface GatewayConfig {
   /** The smallest channel that the bridge is asked for, sat. */
   readonly leastChannelSat?: number;
   readonly logLevel: "debug" | "info" | "warn" | "error";
+  readonly logFormat: LogFormat;
   /** What the gateway takes for its service; absent: nothing. */
   readonly serviceFee?: ServiceFeeConfig;
 }
@@ -98,6 +100,7 @@ export function parseConfig(text: string, file: string): GatewayConfig {
     bitcoind: readBitcoind(root.section("bitcoind")),
     mqtt: readMqtt(root.section("mqtt")),
     ...readLightning(root.section("lightning")),
+    logFormat: root.optional("logFormat")?.choice("logFormat", LOG_FORMATS) ?? "text",
     logLevel: root.optional("logLevel")?.choice("logLevel", LOG_LEVELS) ?? "info",
     ...(serviceFee ? { serviceFee } : {}),
   };
@@ -362,7 +365,9 @@ export function exampleConfig(network: Network, bridge?: string): string {
   },
 
   // How much to print: "debug", "info", "warn" or "error".
-  "logLevel": "info"
+  "logLevel": "info",
+  // "text" is for people, "json" for programs: a line of JSON for each event.
+  "logFormat": "text"
 }
 `;
 }

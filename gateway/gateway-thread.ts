@@ -3,7 +3,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { codeOf } from "../src/errors.ts";
 import type { GatewayConfig } from "./config.ts";
 import { type RunningGateway, runGateway } from "./gateway.ts";
-import { createLog } from "./log.ts";
+import { logOf } from "./log.ts";
 
 export interface ThreadData {
   readonly config: GatewayConfig;
@@ -33,7 +33,7 @@ parentPort!.on("message", (_: ToThread) => {
 });
 
 try {
-  gateway = await runGateway(config, createLog(config.logLevel), {
+  gateway = await runGateway(config, logOf(config), {
     leftOut,
     onBroken(culprit, why) {
       if (culprit !== undefined) say({ event: "broken", culprit, why });

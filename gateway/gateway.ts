@@ -26,7 +26,7 @@ import type { Till } from "./fees/service-fees.ts";
 import { type LightningRuntime, startRuntime } from "./lightning/runtime.ts";
 import { type NodeStore, openNodeStore } from "./lightning/store.ts";
 import { GatewayLinks } from "./link/links.ts";
-import { counted, createLog, type Log, lastingTrouble } from "./log.ts";
+import { counted, type Log, lastingTrouble, logOf } from "./log.ts";
 import { openCeremonies } from "./owner/ceremonies.ts";
 import { type Closing, type DeviceStatus, type OwnerApi, OwnerService } from "./owner/service.ts";
 import { claimDataFolder } from "./store/folder-lock.ts";
@@ -73,7 +73,7 @@ export interface GatewayOptions {
  */
 export async function runGateway(
   config: GatewayConfig,
-  log: Log = createLog(config.logLevel),
+  log: Log = logOf(config),
   options: GatewayOptions = {},
 ): Promise<RunningGateway> {
   const release = claimDataFolder(config.dataDir);

@@ -1,10 +1,13 @@
 /**
- * The gateway's log: one line per event on standard error, for a person and for `grep` (standard output belongs
- * to a command's result). Never a secret, an invoice or a preimage in it.
+ * The gateway's log: one line per event on standard error (standard output belongs to a command's result), for a person and
+ * for `grep`, or as JSON where a machine reads it. Never a secret, an invoice or a preimage in it.
  */
 
+import { type Logger, pino } from "pino";
 import { writeText } from "../src/node/streams.ts";
 
+export const LOG_FORMATS = ["text", "json"] as const;
+export type LogFormat = (typeof LOG_FORMATS)[number];
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
 /** Values that may follow the text, printed as `name=value`. */
@@ -49,6 +52,40 @@ export function createLog(
     error: at(3),
     part: part => createLog(level, write, name === "gateway" ? part : `${name}/${part}`),
   };
+}
+
+/** The same with a line of JSON per event: `level`, `time` (ISO 8601), `part`, `msg`, and the fields beside them. */
+export function createJsonLog(level: LogLevel, write: (line: string) => void = writeToStandardError): Log {
+  const root = pino(
+    {
+      level,
+      base: null,
+      timestamp: () => `,"time":"${new Date().toISOString()}"`,
+      formatters: { level: label => ({ level: label }) },
+    },
+    { write },
+  );
+  return jsonPart(root, "gateway");
+}
+
+function jsonPart(root: Logger, name: string): Log {
+  const logger = root.child({ part: name });
+  const at =
+    (level: LogLevel) =>
+    (text: string, fields: LogFields = {}) =>
+      logger[level](fields, text);
+  return {
+    debug: at("debug"),
+    info: at("info"),
+    warn: at("warn"),
+    error: at("error"),
+    part: part => jsonPart(root, name === "gateway" ? part : `${name}/${part}`),
+  };
+}
+
+/** The log that a configuration asks for. */
+export function logOf({ logLevel, logFormat }: { logLevel: LogLevel; logFormat: LogFormat }): Log {
+  return logFormat === "json" ? createJsonLog(logLevel) : createLog(logLevel);
 }
 
 let lost = 0;

@@ -9,7 +9,7 @@ import { Worker } from "node:worker_threads";
 import { lngateError } from "../src/errors.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { FromThread, ThreadData, ToThread } from "./gateway-thread.ts";
-import { createLog } from "./log.ts";
+import { logOf } from "./log.ts";
 import { needReadableStore } from "./store/store-file.ts";
 
 /** How long an orderly end may take. What is stored is consistent without it. */
@@ -24,7 +24,7 @@ export interface SupervisedGateway {
 
 /** Runs the gateway until it is stopped. `onRunning` is called once, when it serves. */
 export function superviseGateway(config: GatewayConfig, onRunning: () => void): SupervisedGateway {
-  const log = createLog(config.logLevel);
+  const log = logOf(config);
   /** Nodes that broke LDK, and how. */
   const leftOut = new Map<string, string>();
   let thread: Worker | undefined;

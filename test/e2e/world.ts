@@ -271,6 +271,7 @@ export class World<Bridge extends BridgeAddress = PlainPeer, Destination = Toll>
           : { kind: "external", url: `mqtt://127.0.0.1:${brokerPort}` },
       bridge: { nodeId: bridge.nodeId, host: "127.0.0.1", port: bridgeWire.port },
       logLevel: "debug",
+      logFormat: "text",
       ...(serviceFee ? { serviceFee } : {}),
     };
     const { nodeId, host, port } = config.bridge;
@@ -283,6 +284,7 @@ export class World<Bridge extends BridgeAddress = PlainPeer, Destination = Toll>
         mqtt: { host: "127.0.0.1", port: mqttPort },
         lightning: { bridge: `${nodeId}@${host}:${port}` },
         logLevel: "debug",
+        logFormat: "text",
       }),
     );
     createOwner(join(folder, "owner"), "regtest", OWNER_WORDS);

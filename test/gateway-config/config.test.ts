@@ -46,6 +46,7 @@ describe("the configuration file", () => {
       bitcoind: { url: "http://127.0.0.1:18443", cookieFile: join(homedir(), ".bitcoin/regtest/.cookie") },
       mqtt: { kind: "embedded", host: "127.0.0.1", port: 1883 },
       bridge: { nodeId: NODE, host: "127.0.0.1", port: 9735 },
+      logFormat: "text",
       logLevel: "info",
     });
   });

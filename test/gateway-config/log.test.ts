@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import { counted, createLog, lastingTrouble } from "../../gateway/log.ts";
+import { counted, createJsonLog, createLog, lastingTrouble } from "../../gateway/log.ts";
 
 describe("the log", () => {
   const lines: string[] = [];
@@ -29,6 +29,23 @@ describe("the log", () => {
     expect(last().split("\n")).toHaveLength(2);
     expect(last()).not.toContain("\u001b");
     expect(last()).toContain('name="a b=c d" empty=""');
+  });
+});
+
+describe("the log for machines", () => {
+  test("is a line of JSON per event, which nothing that is told can break", () => {
+    const lines: string[] = [];
+    const log = createJsonLog("info", line => lines.push(line));
+    log.debug("a detail");
+    log.part("chain").part("rpc").warn("bitcoind is\naway", { code: 'x"y', tries: 3, left: undefined });
+    log.info("up");
+    const told = lines.map(line => JSON.parse(line) as Record<string, unknown>);
+    const time = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+    expect(told).toEqual([
+      { level: "warn", time, part: "chain/rpc", code: 'x"y', tries: 3, msg: "bitcoind is\naway" },
+      { level: "info", time, part: "gateway", msg: "up" },
+    ]);
+    expect(lines.map(line => line.match(/\n/g)?.length)).toEqual([1, 1]);
   });
 });
 
