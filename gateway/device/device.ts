@@ -27,11 +27,23 @@ import {
 } from "../../src/messages/device.ts";
 import type { SpendingLimits } from "../../src/messages/owner.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
+import {
+  areEnoughFor,
+  blocksAllowed,
+  clockBehind,
+  commitmentFeerate,
+  mostForClosing,
+  type RecordsLeft,
+} from "../channel/bounds.ts";
+import { type Deposits, depositsToSpend, leastDepositSat } from "../channel/deposits.ts";
+import type { Openings } from "../channel/openings.ts";
+import { leastChannelIn, pauseAfter } from "../channel/refusals.ts";
 import { ServiceFees, type Till } from "../fees/service-fees.ts";
 import { LightningNode, type NodeStore, PAYMENT_RETRIES, type Peer } from "../lightning/node.ts";
 import { MAX_BLOCKS } from "../lightning/payment-route.ts";
 import type { LightningRuntime } from "../lightning/runtime.ts";
 import { type Counted, counted, type Log, lastingTrouble } from "../log.ts";
+import { DeviceSigner } from "../signer/device-signer.ts";
 import { RemoteSigner, userChannelIdOf } from "../signer/ldk.ts";
 import { type AcceptedChannel, watchedMessages } from "../signer/messages.ts";
 import type { PlainBook, SigningPart } from "../signer/state.ts";
@@ -46,19 +58,7 @@ import {
   retiredChannelRows,
   writeChannelRow,
 } from "../store/channel-row.ts";
-import {
-  areEnoughFor,
-  blocksAllowed,
-  clockBehind,
-  commitmentFeerate,
-  mostForClosing,
-  type RecordsLeft,
-} from "./bounds.ts";
-import { type Deposits, depositsToSpend, leastDepositSat } from "./deposits.ts";
-import { DeviceSigner } from "./device-signer.ts";
-import type { Openings } from "./openings.ts";
 import { channelNotReady, type PaymentLimits, Payments } from "./payments.ts";
-import { leastChannelIn, pauseAfter } from "./refusals.ts";
 import { lastSighting, noteSighting, type Sighting } from "./rollback-guard.ts";
 
 /** Confirmations a deposit needs before it is spent into a channel. */

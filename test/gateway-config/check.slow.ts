@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { Aedes } from "aedes";
-import { Deposits } from "../../gateway/device/deposits.ts";
+import { Deposits } from "../../gateway/channel/deposits.ts";
 import { encodeKnowledge, KNOWLEDGE } from "../../gateway/lightning/knowledge.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
 import { openStore } from "../../gateway/store/registry.ts";
