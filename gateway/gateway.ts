@@ -15,10 +15,10 @@ import { afterAbort } from "../src/threshold/abort.ts";
 import { RecordBook, type RecordStore } from "../src/threshold/records.ts";
 import { createChain } from "./chain/chain.ts";
 import { Deposits } from "./channel/deposits.ts";
+import { DEPOSIT_CONFIRMATIONS } from "./channel/opening.ts";
 import { createOpenings } from "./channel/openings.ts";
 import { type GatewayConfig, LEAST_CHANNEL_SAT } from "./config.ts";
-import { DEPOSIT_CONFIRMATIONS, DeviceGateway } from "./device/device.ts";
-import { lastSighting } from "./device/rollback-guard.ts";
+import { DeviceGateway } from "./device/device.ts";
 import { OwnNode } from "./fees/own-node.ts";
 import { forgetPayout, payoutIsWished, rememberOwnNode } from "./fees/own-node-wishes.ts";
 import type { Till } from "./fees/service-fees.ts";
@@ -195,26 +195,15 @@ export async function runGateway(
         standing
           .filter(({ confirmations }) => confirmations >= DEPOSIT_CONFIRMATIONS === confirmed)
           .reduce((total, { valueSat }) => total + valueSat, 0);
-      const { balanceSat, inFlightSat, fundingTxid, closeTxid } = device;
-      const seen = lastSighting(table("sightings"), deviceId);
+      const report = device.status();
       return {
-        online: device.isOnline && links.isConnected(deviceId),
-        rolledBack: device.isRolledBack,
-        stuck: device.stuck !== null,
-        awaitingBridge: device.isAwaitingBridge,
-        closeStalled: device.isCloseStalled,
-        ...(device.bridgeWords === undefined ? {} : { bridgeWords: device.bridgeWords }),
-        ...(seen ? { seen } : {}),
+        ...report,
+        online: report.online && links.isConnected(deviceId),
         time: Math.floor(Date.now() / 1000),
         blockTime: chain.follower.tipTime,
-        channel: device.state() as DeviceStatus["channel"],
         depositSat: sum(true),
         depositUnconfirmedSat: sum(false),
-        ...(balanceSat === undefined ? {} : { balanceSat }),
-        ...(inFlightSat === undefined ? {} : { inFlightSat }),
         ...(runtime ? { graph: runtime.knowledge() } : {}),
-        ...(fundingTxid ? { fundingTxid } : {}),
-        ...(closeTxid ? { closeTxid } : {}),
       };
     },
     async depositAddress(deviceId) {
@@ -552,9 +541,10 @@ function breaksLdk(why: string): Error {
 }
 
 function closingOf(device: DeviceGateway): Closing {
-  const { closeTxid, held } = device;
+  const { held } = device;
+  const { channel, closeTxid } = device.status();
   return {
-    channel: device.state() as DeviceStatus["channel"],
+    channel,
     ...(closeTxid ? { closeTxid } : {}),
     ...(held ? { held } : {}),
   };

@@ -38,10 +38,19 @@ export interface DeviceSignerOptions {
   readonly keys: DeviceKeys;
   /** The gateway's half of the presignatures. */
   readonly records: RecordStore;
-  /** The proposal of the channel with this keys id. */
-  proposal(keysId: Uint8Array): Proposal;
-  /** Sends a message; false if the device is not there (it is asked again when it is back). */
-  send(message: ToDevice): boolean;
+  readonly channels: {
+    /** The proposal of the channel with this keys id. Throws `unknown-channel`. */
+    proposal(keysId: Uint8Array): Proposal;
+    /** Whether it is the present channel, and not one that was there before. */
+    isPresent(keysId: Uint8Array): boolean;
+  };
+  readonly link: {
+    /** The device is there, and can be asked. */
+    readonly isThere: boolean;
+    /** Sends a message; false if the device is not there (it is asked again when it is back). */
+    send(message: ToDevice): boolean;
+  };
+  /** What the device has answered. */
   answer(keysId: Uint8Array, answers: readonly SigningAnswer[]): void;
   problem(code: string, sentence: string): void;
   /** An online message of the device's did not become a signature. */
@@ -108,7 +117,11 @@ export class DeviceSigner {
 
   /** LDK's book wants these parts answered. */
   ask(keysId: Uint8Array, parts: readonly SigningPart[]): void {
-    for (const part of parts) this.pending.set(`${toHex(keysId)}/${part.id}`, { keysId, part });
+    const { channels, link } = this.options;
+    // Of a channel that was there before the present one, only what is collected says which channel it belongs to.
+    const asked = channels.isPresent(keysId) ? parts : parts.filter(({ kind }) => kind === "spend");
+    if (!link.isThere || asked.length === 0) return;
+    for (const part of asked) this.pending.set(`${toHex(keysId)}/${part.id}`, { keysId, part });
     this.sendNext();
   }
 
@@ -128,14 +141,9 @@ export class DeviceSigner {
     setTimeout(() => {
       for (const preimage of this.receipts.splice(0)) {
         this.told.add(toHex(preimage));
-        this.options.send({ type: "paid", preimage });
+        this.options.link.send({ type: "paid", preimage });
       }
     }, RECEIPT_WAIT_MS);
-  }
-
-  /** True while an answer of the device is awaited. */
-  get waiting(): boolean {
-    return this.sent !== null || this.pending.size > 0;
   }
 
   /** The device's answer. One to another step than the one on the way is no news. */
@@ -220,7 +228,7 @@ export class DeviceSigner {
     }
     if (next === null) return;
     this.sent = next;
-    if (!this.options.send(next.step)) this.restart();
+    if (!this.options.link.send(next.step)) this.restart();
   }
 
   /** The next step: the bridge's revocation, one state of ours and one thing to sign, as they come. */
@@ -230,7 +238,7 @@ export class DeviceSigner {
     const step: { -readonly [K in keyof Step]: Step[K] } = { type: "step", id: this.nextId };
     const views: Partial<Views> = {};
     let sighashes: readonly Uint8Array[] = [];
-    const proposal = this.options.proposal(keysId);
+    const proposal = this.options.channels.proposal(keysId);
     const { keys } = this.options;
     const channel = channelOf(keys, proposal);
     let toSign = 0;
@@ -382,7 +390,7 @@ export class DeviceSigner {
     const next = sent.step.revoked?.nextPoint;
     const timer = setTimeout(() => {
       try {
-        const proposal = this.options.proposal(sent.keysId);
+        const proposal = this.options.channels.proposal(sent.keysId);
         if (own) this.keysOf(proposal, true, own);
         if (next) this.keysOf(proposal, false, next);
       } catch (error) {

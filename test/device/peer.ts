@@ -164,10 +164,13 @@ export class Peer {
     this.signer = new DeviceSigner({
       keys: this.options.keys,
       records,
-      proposal: () => this.proposal,
-      send: step => {
-        this.send(step);
-        return true;
+      channels: { proposal: () => this.proposal, isPresent: () => true },
+      link: {
+        isThere: true,
+        send: step => {
+          this.send(step);
+          return true;
+        },
       },
       answer: (_, answers) => this.answered(answers),
       problem: (code, sentence) => this.problems.push(`${code}: ${sentence}`),
