@@ -16,6 +16,7 @@ export interface Faults {
   guarded(culprit: string, work: () => void): void;
 }
 
+/** What `createFaults` depends on. */
 export interface FaultsOptions {
   readonly log: Log;
   /** Whom it is about, for the log. */

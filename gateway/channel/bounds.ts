@@ -7,6 +7,7 @@ import { recordsToSettle } from "../../src/channel/records-to-settle.ts";
 import type { ToGateway } from "../../src/messages/device.ts";
 import { FEERATE_TAKEN_BY_ALL } from "../chain/fees.ts";
 
+/** What a device has said that it refuses: feerates in sat per 1000 weight units. */
 export type DeviceBounds = NonNullable<Extract<ToGateway, { type: "hello" }>["bounds"]>;
 
 /** Presignatures, by kind. */

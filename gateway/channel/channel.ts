@@ -8,7 +8,8 @@ import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { type DeviceKeys, fundingOf } from "../../src/channel/transactions.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { Proposal, ToDevice, ToGateway } from "../../src/messages/device.ts";
-import type { NodeStore, Peer } from "../lightning/node.ts";
+import type { Peer } from "../lightning/node.ts";
+import type { NodeStore } from "../lightning/store.ts";
 import type { RemoteSigner } from "../signer/ldk.ts";
 import type { PlainBook } from "../signer/state.ts";
 import {
@@ -30,6 +31,7 @@ export const LDK_DUST_LIMIT_SAT = 354;
 /** What the device and its owner are told of the present channel. */
 export type ChannelState = "none" | "opening" | "ready" | "closing" | "closed";
 
+/** What `DeviceChannel` depends on. */
 export interface DeviceChannelOptions {
   readonly deviceId: string;
   readonly table: Database<Uint8Array, string>;

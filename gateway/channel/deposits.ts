@@ -14,6 +14,7 @@ import { headerHash } from "../../src/node/block.ts";
 import type { Chain } from "../chain/chain.ts";
 import type { BlockPoint, ChainClient, Watching } from "../chain/follower.ts";
 
+/** An unspent deposit; 0 confirmations: it is not mined yet. */
 export interface StandingDeposit extends Deposit {
   readonly confirmations: number;
 }
@@ -22,6 +23,7 @@ const TIP = "tip";
 /** bitcoind goes through all unspent outputs there are. */
 const SCAN_MS = 3_600_000;
 
+/** See the head of this file. */
 export class Deposits {
   private readonly table: Database<Uint8Array, string>;
   private readonly rpc: BitcoinRpc;

@@ -20,6 +20,7 @@ const ENDING_MS = 20_000;
 const FIRST_INSIST_MS = 1_000;
 const INSIST_MS = 60_000;
 
+/** What `ChannelEnding` depends on. */
 export interface ChannelEndingOptions {
   readonly channel: DeviceChannel;
   readonly words: BridgeWords;

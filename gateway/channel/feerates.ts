@@ -10,6 +10,7 @@ const RISE_AGAIN_MS = 600_000;
 /** Lightest mutual close, weight units: a fee above the most that this may pay is above LDK's most. */
 const LIGHTEST_CLOSING = 670;
 
+/** What `ChannelFeerates` depends on. */
 export interface ChannelFeeratesOptions {
   readonly channel: DeviceChannel;
   readonly words: BridgeWords;

@@ -13,6 +13,7 @@ import type { RemoteSigner } from "../signer/ldk.ts";
 import { type DeviceChannel, shownTxid } from "./channel.ts";
 import type { Deposits } from "./deposits.ts";
 
+/** What `ChannelFunding` depends on. */
 export interface ChannelFundingOptions {
   readonly channel: DeviceChannel;
   readonly keys: DeviceKeys;

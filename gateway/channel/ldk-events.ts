@@ -8,6 +8,7 @@ import type { DeviceChannel } from "./channel.ts";
 import type { ChannelFunding } from "./funding.ts";
 import type { ChannelOpening } from "./opening.ts";
 
+/** Who hears of the channel's events. */
 export interface ChannelParts {
   readonly channel: DeviceChannel;
   readonly opening: ChannelOpening;

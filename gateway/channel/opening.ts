@@ -29,6 +29,7 @@ const MIN_CHANGE_SAT = 1_000;
 /** What keeps a channel from being opened for the moment: it is tried again with every block. */
 const WAITS_FOR: ReadonlySet<string> = new Set(["deposit-missing", "bridge-unreachable"]);
 
+/** What `ChannelOpening` depends on. */
 export interface ChannelOpeningOptions {
   readonly deviceId: string;
   readonly channel: DeviceChannel;

@@ -10,6 +10,7 @@ export interface Openings {
 
 const MAX_OPENINGS = 40;
 
+/** The places of one gateway. */
 export function createOpenings(places = MAX_OPENINGS): Openings {
   const inside = new Set<string>();
   const waiting = new Map<string, () => void>();

@@ -23,8 +23,9 @@ import { type ChannelParts, onChannelEvent } from "../channel/ldk-events.ts";
 import { ChannelOpening } from "../channel/opening.ts";
 import type { Openings } from "../channel/openings.ts";
 import { ServiceFees, type Till } from "../fees/service-fees.ts";
-import { LightningNode, type NodeStore, type Peer } from "../lightning/node.ts";
+import { LightningNode, type Peer } from "../lightning/node.ts";
 import type { LightningRuntime } from "../lightning/runtime.ts";
+import type { NodeStore } from "../lightning/store.ts";
 import { type Counted, counted, type Log } from "../log.ts";
 import { DeviceSigner } from "../signer/device-signer.ts";
 import { RemoteSigner } from "../signer/ldk.ts";
@@ -38,6 +39,7 @@ import { type DeviceReport, deviceReport } from "./status-report.ts";
 /** How long after a payment the service fee is asked for. */
 const FEE_AFTER_MS = 1_000;
 
+/** What a device needs of the gateway. */
 export interface DeviceGatewayOptions {
   readonly deviceId: string;
   readonly network: Network;

@@ -14,8 +14,9 @@ import type { Deposits } from "../channel/deposits.ts";
 import { createOpenings } from "../channel/openings.ts";
 import { breaksLdk, type Faults } from "../faults.ts";
 import type { Till } from "../fees/service-fees.ts";
-import type { NodeStore, Peer } from "../lightning/node.ts";
+import type { Peer } from "../lightning/node.ts";
 import type { LightningRuntime } from "../lightning/runtime.ts";
+import type { NodeStore } from "../lightning/store.ts";
 import { openNodeStore } from "../lightning/store.ts";
 import type { Log } from "../log.ts";
 import { untilWaiting } from "../start-waiting.ts";
@@ -23,6 +24,7 @@ import { type DiskRecordStore, openRecordStore } from "../store/presignature-jou
 import type { Pairing, Registry } from "../store/registry.ts";
 import { DeviceGateway } from "./device.ts";
 
+/** What the devices need of the gateway. */
 export interface DevicesOptions {
   readonly dataDir: string;
   readonly network: Network;

@@ -22,6 +22,7 @@ const MAX_PARTS = 4;
 /** HTLCs of ours that a device's commitments hold beside those of the bridge. */
 const MAX_OUTGOING = MAX_HTLCS - MAX_INCOMING;
 
+/** What `Paying` depends on. */
 export interface PayingOptions {
   readonly session: DeviceSession;
   readonly channel: DeviceChannel;

@@ -22,6 +22,7 @@ export interface PaymentLimits {
   readonly maxCltvExpiry?: number | undefined;
 }
 
+/** What `Payments` depends on. */
 export interface PaymentsOptions {
   readonly deviceId: string;
   readonly network: Network;

@@ -11,6 +11,7 @@ import type { Log } from "../log.ts";
 import { aboutDown, aboutUp } from "./log-words.ts";
 import { lastSighting, noteSighting, type Sighting } from "./rollback-guard.ts";
 
+/** What the device says first in a session. */
 export type Hello = Extract<ToGateway, { type: "hello" }>;
 
 /** What a refusal is about: a payment, or a channel. */
@@ -18,6 +19,7 @@ export type Subject =
   | { readonly paymentHash: Uint8Array }
   | { readonly paymentHash?: never; readonly index: number };
 
+/** What `DeviceSession` depends on. */
 export interface DeviceSessionOptions {
   readonly deviceId: string;
   readonly sightings: Database<Uint8Array, string>;

@@ -5,14 +5,16 @@
 import type { Database } from "lmdb";
 import { codeOf } from "../../src/errors.ts";
 import { breaksLdk, type Faults, OWN_NODE } from "../faults.ts";
-import type { NodeStore, Peer } from "../lightning/node.ts";
+import type { Peer } from "../lightning/node.ts";
 import type { LightningRuntime } from "../lightning/runtime.ts";
+import type { NodeStore } from "../lightning/store.ts";
 import type { Log } from "../log.ts";
 import { untilWaiting } from "../start-waiting.ts";
 import { OwnNode } from "./own-node.ts";
 import { forgetPayout, payoutIsWished, rememberOwnNode } from "./own-node-wishes.ts";
 import type { Till } from "./service-fees.ts";
 
+/** What `OwnNodeRunner` depends on. */
 export interface OwnNodeRunnerOptions {
   readonly store: Database<unknown, string>;
   readonly bridge: Peer;

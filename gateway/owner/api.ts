@@ -65,6 +65,7 @@ export interface OwnerApi {
   freeze(deviceId: string): Promise<Closing>;
 }
 
+/** What `createOwnerApi` depends on. */
 export interface OwnerApiOptions {
   readonly network: Network;
   readonly registry: Registry;

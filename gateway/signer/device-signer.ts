@@ -34,6 +34,7 @@ import type { RecordStore } from "../../src/threshold/records.ts";
 import { completeVerified } from "../../src/threshold/signature.ts";
 import type { NumberedPoint, SigningAnswer, SigningPart, SpendContent } from "./state.ts";
 
+/** What `DeviceSigner` depends on. */
 export interface DeviceSignerOptions {
   readonly keys: DeviceKeys;
   /** The gateway's half of the presignatures. */
@@ -91,6 +92,7 @@ interface Views {
   nextPoint: string;
 }
 
+/** See the head of this file. */
 export class DeviceSigner {
   private readonly options: DeviceSignerOptions;
   private readonly receipts: Uint8Array[] = [];
