@@ -1,6 +1,7 @@
 /** Points and keys of commitments on a board with a curve. They are costly: the last few are remembered. */
+
 import { compareBytes } from "../src/bytes/bytes.ts";
-import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../src/channel/transactions.ts";
+import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../src/channel/device-keys.ts";
 import type { PublicCurve } from "../src/crypto/curve.ts";
 import { lngateError } from "../src/errors.ts";
 import { deriveCommitmentKeys } from "../src/lightning/keys.ts";

@@ -2,8 +2,10 @@
  * The exit: the owner leaves alone, with the newest state. From the moment it is read out, nothing of the channel is
  * signed or revoked any more: a revoked exit, published, would give the bridge everything.
  */
+
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
-import { anchorOf, channelOf, commitmentOf, type DeviceKeys } from "../../src/channel/transactions.ts";
+import type { DeviceKeys } from "../../src/channel/device-keys.ts";
+import { anchorOf, channelOf, commitmentOf } from "../../src/channel/transactions.ts";
 import { signedAnchorBump, signedCommitment } from "../../src/lightning/commitment.ts";
 import type { SecretStore } from "../../src/lightning/shachain.ts";
 import { type KeySource, needPresent, type Work } from "./context.ts";

@@ -6,8 +6,8 @@
 import { equal } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
 import { recordsToSettle } from "../../src/channel/records-to-settle.ts";
+import { proposalKind } from "../../src/channel/terms.ts";
 import { fundingOf } from "../../src/channel/transactions.ts";
-import { proposalKind } from "../../src/messages/device.ts";
 import { needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { checkProposal } from "./rules.ts";

@@ -2,12 +2,14 @@
  * Authorising a payment: the invoice, the owner's policy, the balance and the records must all allow it. And settling
  * what is owed for the gateway's service, out of what was kept aside for it.
  */
+
 import { concat, equal, readBE, u32be } from "../../src/bytes/bytes.ts";
 import { recordsToSettle } from "../../src/channel/records-to-settle.ts";
 import { serviceFeeMsat } from "../../src/channel/service-fee.ts";
+import { MAX_HTLCS, MAX_INCOMING } from "../../src/channel/terms.ts";
 import { lngateError } from "../../src/errors.ts";
 import { ANCHOR_SAT, commitmentFeeSat } from "../../src/lightning/commitment.ts";
-import { MAX_HTLCS, MAX_INCOMING, type ToDevice } from "../../src/messages/device.ts";
+import type { ToDevice } from "../../src/messages/device.ts";
 import type { DeviceIdentity } from "../identity.ts";
 import { type Context, needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";

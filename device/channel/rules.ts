@@ -4,8 +4,8 @@
  */
 
 import { equal } from "../../src/bytes/bytes.ts";
+import { MAX_INCOMING } from "../../src/channel/terms.ts";
 import { ANCHOR_SAT, commitmentFeeSat } from "../../src/lightning/commitment.ts";
-import { MAX_INCOMING } from "../../src/messages/device.ts";
 import type { Context, Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import type { ChannelState, Parameters, Payment, Proposal, View } from "./state.ts";

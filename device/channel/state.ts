@@ -21,17 +21,17 @@ import {
   uint,
   type ValueOf,
 } from "../../src/bytes/schema.ts";
-import { lngateError } from "../../src/errors.ts";
-import type { SecretStore } from "../../src/lightning/shachain.ts";
 import {
   MAX_DEPOSITS,
   MAX_HTLCS,
   type Proposal,
-  partialKind,
   proposalKind,
   type View,
   viewKind,
-} from "../../src/messages/device.ts";
+} from "../../src/channel/terms.ts";
+import { lngateError } from "../../src/errors.ts";
+import type { SecretStore } from "../../src/lightning/shachain.ts";
+import { partialKind } from "../../src/messages/device.ts";
 
 export type { Proposal, View };
 

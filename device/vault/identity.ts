@@ -3,7 +3,6 @@
 import { isNetwork } from "../../src/bitcoin/network.ts";
 import {
   bytes,
-  bytesUpTo,
   decodeValue,
   encodeValue,
   list,
@@ -15,6 +14,7 @@ import {
   uint,
   type ValueOf,
 } from "../../src/bytes/schema.ts";
+import { shutdownScriptKind } from "../../src/channel/device-keys.ts";
 import { serviceFeeKind } from "../../src/channel/service-fee.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { DeviceIdentity } from "../identity.ts";
@@ -53,7 +53,7 @@ const identityKind = record({
   fundingKey: [14, bytes(33)],
   depositOwnerKey: [15, bytes(33)],
   depositDelay: [16, uint(65535)],
-  shutdownScript: [17, bytesUpTo(42)],
+  shutdownScript: [17, shutdownScriptKind],
   policy: [18, policyKind],
   birthHeight: [19, uint(UINT32)],
   birthTime: [20, uint(UINT53)],

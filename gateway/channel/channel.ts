@@ -5,9 +5,11 @@
 import * as cbor from "cbor-x";
 import type { Database } from "lmdb";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
-import { type DeviceKeys, fundingOf } from "../../src/channel/transactions.ts";
+import type { DeviceKeys } from "../../src/channel/device-keys.ts";
+import type { Proposal } from "../../src/channel/terms.ts";
+import { fundingOf } from "../../src/channel/transactions.ts";
 import { lngateError } from "../../src/errors.ts";
-import type { Proposal, ToDevice, ToGateway } from "../../src/messages/device.ts";
+import type { ToDevice, ToGateway } from "../../src/messages/device.ts";
 import type { Peer } from "../lightning/node.ts";
 import type { NodeStore } from "../lightning/store.ts";
 import type { RemoteSigner } from "../signer/ldk.ts";

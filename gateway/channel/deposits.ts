@@ -3,12 +3,13 @@
  * are noted as blocks go by, from where the gateway last was. Before a deposit is used or counted, bitcoind is asked
  * whether it is still there, so a reorg or a spend needs no bookkeeping here.
  */
+
 import type { Database } from "lmdb";
 import { type Outpoint, type Transaction, txidOf } from "../../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { MAX_DEPOSITS } from "../../src/channel/terms.ts";
 import { codeOf } from "../../src/errors.ts";
 import { buildFunding, type Deposit, fundingWeight } from "../../src/lightning/funding.ts";
-import { MAX_DEPOSITS } from "../../src/messages/device.ts";
 import type { BitcoinRpc } from "../../src/node/bitcoind-rpc.ts";
 import { headerHash } from "../../src/node/block.ts";
 import type { Chain } from "../chain/chain.ts";

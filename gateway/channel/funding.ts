@@ -5,7 +5,8 @@
 import * as ldk from "lightningdevkit";
 import { strippedBytes, type Transaction, transactionBytes, txidOf } from "../../src/bitcoin/transaction.ts";
 import { equal } from "../../src/bytes/bytes.ts";
-import { type DeviceKeys, depositScriptOf, fundingOf } from "../../src/channel/transactions.ts";
+import { type DeviceKeys, depositScriptOf } from "../../src/channel/device-keys.ts";
+import { fundingOf } from "../../src/channel/transactions.ts";
 import { buildFunding, FUNDING_VOUT, signedFunding } from "../../src/lightning/funding.ts";
 import type { LightningNode } from "../lightning/node.ts";
 import type { Log } from "../log.ts";

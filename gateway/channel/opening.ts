@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import * as ldk from "lightningdevkit";
-import { type DeviceKeys, depositScriptOf } from "../../src/channel/transactions.ts";
+import { type DeviceKeys, depositScriptOf } from "../../src/channel/device-keys.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { FeeEstimator } from "../chain/fees.ts";
 import type { LightningNode, Peer } from "../lightning/node.ts";

@@ -2,9 +2,10 @@
  * Asks LDK to pay over the device's channel, if the device will sign what comes of it: a state that LDK is in and the device
  * refuses can't be taken back. What can't be begun at this moment waits a little: for the bridge, and for room in the channel.
  */
+
+import { MAX_HTLCS, MAX_INCOMING } from "../../src/channel/terms.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { Invoice } from "../../src/lightning/bolt11.ts";
-import { MAX_HTLCS, MAX_INCOMING } from "../../src/messages/device.ts";
 import { areEnoughFor, blocksAllowed, clockBehind, type RecordsLeft } from "../channel/bounds.ts";
 import { type DeviceChannel, LDK_DUST_LIMIT_SAT, stuckSentence } from "../channel/channel.ts";
 import { BRIDGE_WAIT_MS } from "../channel/opening.ts";

@@ -10,13 +10,14 @@
  * next start. Of a monitor only the updates are stored, and the whole every now and then: it grows for ever.
  * Events are handled in the turn that takes them from LDK, before the manager that has forgotten them is stored.
  */
+
 import { randomBytes } from "node:crypto";
 import * as ldk from "lightningdevkit";
 import type { Outpoint } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
+import { MAX_INCOMING } from "../../src/channel/terms.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { Invoice } from "../../src/lightning/bolt11.ts";
-import { MAX_INCOMING } from "../../src/messages/device.ts";
 import type {
   BlockPoint,
   ChainClient,

@@ -2,10 +2,10 @@
 import { scriptAddress } from "../../src/bitcoin/address.ts";
 import type { Network } from "../../src/bitcoin/network.ts";
 import { p2wsh } from "../../src/bitcoin/script.ts";
-import { depositScriptOf } from "../../src/channel/transactions.ts";
+import { depositScriptOf } from "../../src/channel/device-keys.ts";
+import type { Proposal } from "../../src/channel/terms.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { GraphKnowledge } from "../../src/lightning/graph-knowledge.ts";
-import type { Proposal } from "../../src/messages/device.ts";
 import type { Deposits } from "../channel/deposits.ts";
 import { DEPOSIT_CONFIRMATIONS } from "../channel/opening.ts";
 import type { DeviceGateway } from "../device/device.ts";

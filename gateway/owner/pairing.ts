@@ -3,10 +3,11 @@
  * presignature, the device's public keys. Nothing is kept until all of it is there; then the code becomes used in
  * the same step of the store. So a pairing that breaks off anywhere can be repeated with the same code.
  */
+
 import { randomBytes } from "node:crypto";
 import { ascii, concat, equal } from "../../src/bytes/bytes.ts";
+import type { DeviceKeys } from "../../src/channel/device-keys.ts";
 import type { ServiceFee } from "../../src/channel/service-fee.ts";
-import type { DeviceKeys } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";

@@ -5,14 +5,8 @@
 
 import type { ServiceFee } from "../../src/channel/service-fee.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
-import {
-  type FromOwner,
-  fromOwner,
-  inPieces,
-  Pieces,
-  type ToOwner,
-  toOwner,
-} from "../../src/messages/owner.ts";
+import { inPieces, Pieces } from "../../src/messages/fragments.ts";
+import { type FromOwner, fromOwner, type ToOwner, toOwner } from "../../src/messages/owner.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import type { Log } from "../log.ts";
 import type { Registry } from "../store/registry.ts";

@@ -2,33 +2,24 @@
  * The device as LDK's signer: parts that the signer's book wants become `step` messages, and what the device
  * answers becomes the book's answers. One step is on the way at a time; what comes up meanwhile goes into the next.
  */
+
 import { parseTransaction } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
+import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import { MAX_HTLCS, type Proposal, type View, viewKind } from "../../src/channel/terms.ts";
 import {
   anchorSighash,
   channelOf,
   closingSighash,
   commitmentOf,
-  type DeviceKeys,
   fundingOf,
-  ourBasepoints,
-  theirBasepoints,
   viewOf,
 } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { type CommitmentKeys, deriveCommitmentKeys } from "../../src/lightning/keys.ts";
-import type {
-  AuthenticatedPartial,
-  Partial2pe,
-  Proposal,
-  Step,
-  Stepped,
-  ToDevice,
-  View,
-} from "../../src/messages/device.ts";
-import { MAX_HTLCS, viewKind } from "../../src/messages/device.ts";
+import type { AuthenticatedPartial, Partial2pe, Step, Stepped, ToDevice } from "../../src/messages/device.ts";
 import { answerWithMac } from "../../src/threshold/online.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import { completeVerified } from "../../src/threshold/signature.ts";

@@ -10,29 +10,24 @@ import { ascii, concat } from "../../src/bytes/bytes.ts";
 import {
   bool,
   bytes,
-  bytesUpTo,
   decodeValue,
   encodeValue,
   type Kind,
   optional,
   record,
   text,
-  UINT16,
   UINT32,
   UINT53,
   uint,
   type ValueOf,
 } from "../../src/bytes/schema.ts";
+import { type DeviceKeys, deviceKeysKind } from "../../src/channel/device-keys.ts";
 import { type ServiceFee, serviceFeeKind } from "../../src/channel/service-fee.ts";
-import type { DeviceKeys } from "../../src/channel/transactions.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { MAX_MESSAGE_BYTES } from "../../src/messages/device.ts";
-import {
-  OWNER_MAX_MESSAGE_BYTES,
-  type SpendingLimits,
-  spendingLimitsKind,
-} from "../../src/messages/owner.ts";
+import { OWNER_MAX_MESSAGE_BYTES } from "../../src/messages/fragments.ts";
+import { type SpendingLimits, spendingLimitsKind } from "../../src/messages/owner.ts";
 import { deviceIdFrom } from "../../src/pairing/code.ts";
 import { pairingKeys } from "../../src/pairing/keys.ts";
 import { GOOD_STANDING, type Standing } from "../../src/threshold/abort.ts";
@@ -49,7 +44,7 @@ import type { LinkAccount } from "../link/links.ts";
 import { needStoreFile, storeFolder } from "./store-file.ts";
 
 const hash = bytes(32);
-const point = bytes(33);
+const _point = bytes(33);
 
 /** An invitation: what the pairing code stands for. It stays after its use, to say that it was used. */
 const invitationKind = record({
@@ -64,17 +59,6 @@ const invitationKind = record({
   usedBy: optional([5, hash]),
 });
 
-const keysKind = record({
-  fundingKey: [1, point],
-  revocationBasepoint: [2, point],
-  paymentBasepoint: [3, point],
-  delayedPaymentBasepoint: [4, point],
-  htlcBasepoint: [5, point],
-  depositOwnerKey: [6, point],
-  depositDelay: [7, uint(UINT16)],
-  shutdownScript: [8, bytesUpTo(42)],
-});
-
 const pairingKind = record({
   /** Unix seconds. */
   pairedAt: [1, uint(UINT53)],
@@ -82,7 +66,7 @@ const pairingKind = record({
   ownerPasswordHash: [3, hash],
   deviceLinkKey: [4, bytes(32)],
   ownerLinkKey: [5, bytes(32)],
-  keys: [6, keysKind],
+  keys: [6, deviceKeysKind],
   /** The gateway's `KeyShare`. */
   share: [7, bytes(KEY_SHARE_BYTES)],
   /** What was agreed on for the gateway's service; absent: nothing. */

@@ -1,7 +1,8 @@
 /** What the owner asks of the gateway about a paired device's channel, whether the device is running or not. */
+
 import { scriptAddress } from "../../src/bitcoin/address.ts";
 import { p2wsh } from "../../src/bitcoin/script.ts";
-import { depositScriptOf } from "../../src/channel/transactions.ts";
+import { depositScriptOf } from "../../src/channel/device-keys.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { FromOwner, SpendingLimits, ToOwner } from "../../src/messages/owner.ts";
 import { type DeviceInfo, readDeviceInfo, writeHeldChannel } from "../folder/device-files.ts";

@@ -1,15 +1,8 @@
 /** The owner's computer as a client of the gateway: one question, one answer, over the authenticated link. */
 
 import { codeOf, lngateError } from "../../src/errors.ts";
-import {
-  type FromOwner,
-  fromOwner,
-  inPieces,
-  OWNER_MAX_MESSAGE_BYTES,
-  Pieces,
-  type ToOwner,
-  toOwner,
-} from "../../src/messages/owner.ts";
+import { inPieces, OWNER_MAX_MESSAGE_BYTES, Pieces } from "../../src/messages/fragments.ts";
+import { type FromOwner, fromOwner, type ToOwner, toOwner } from "../../src/messages/owner.ts";
 import { type OpenLink, openLink } from "../../src/node/link.ts";
 
 export interface ConnectionOptions {

@@ -3,10 +3,10 @@
 import { join } from "node:path";
 import type { Network } from "../../src/bitcoin/network.ts";
 import { decodeValue, encodeValue } from "../../src/bytes/schema.ts";
-import type { DeviceKeys } from "../../src/channel/transactions.ts";
+import type { DeviceKeys } from "../../src/channel/device-keys.ts";
+import { type Proposal, proposalKind } from "../../src/channel/terms.ts";
 import { lngateError } from "../../src/errors.ts";
 import { MAX_COMMITMENT_NUMBER } from "../../src/lightning/shachain.ts";
-import { type Proposal, proposalKind } from "../../src/messages/device.ts";
 import { GOOD_STANDING, type Standing } from "../../src/threshold/abort.ts";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../../src/threshold/keyshare.ts";
 import { MacRun } from "../../src/threshold/mac.ts";

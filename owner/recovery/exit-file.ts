@@ -16,27 +16,25 @@ import { ascii, equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
 import {
   bool,
   bytes,
-  bytesUpTo,
   decodeValue,
   encodeValue,
   list,
   optional,
   record,
   text,
-  UINT16,
   UINT32,
   UINT53,
   uint,
   type ValueOf,
 } from "../../src/bytes/schema.ts";
 import {
-  anchorOf,
-  channelOf,
-  commitmentOf,
   type DeviceKeys,
+  deviceKeysKind,
   ourBasepoints,
   theirBasepoints,
-} from "../../src/channel/transactions.ts";
+} from "../../src/channel/device-keys.ts";
+import { MAX_HTLCS, proposalKind, viewKind } from "../../src/channel/terms.ts";
+import { anchorOf, channelOf, commitmentOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { hmacSha256 } from "../../src/crypto/hash.ts";
 import { isValidScalar } from "../../src/crypto/scalar.ts";
@@ -45,26 +43,14 @@ import type { ChannelParameters } from "../../src/lightning/channel.ts";
 import { type Commitment, signedAnchorBump, signedCommitment } from "../../src/lightning/commitment.ts";
 import { type CommitmentKeys, deriveCommitmentKeys } from "../../src/lightning/keys.ts";
 import { EMPTY_SECRET_STORE, isSecretStore, type SecretStore } from "../../src/lightning/shachain.ts";
-import { MAX_HTLCS, proposalKind, viewKind } from "../../src/messages/device.ts";
 
 const point = bytes(33);
-
-const keysKind = record({
-  fundingKey: [1, point],
-  revocationBasepoint: [2, point],
-  paymentBasepoint: [3, point],
-  delayedPaymentBasepoint: [4, point],
-  htlcBasepoint: [5, point],
-  depositOwnerKey: [6, point],
-  depositDelay: [7, uint(UINT16)],
-  shutdownScript: [8, bytesUpTo(34)],
-});
 
 const exitKind = record({
   network: [1, text(8)],
   deviceId: [2, text(8)],
   final: [3, bool()],
-  keys: [4, keysKind],
+  keys: [4, deviceKeysKind],
   index: [5, uint(UINT32)],
   number: [6, uint(UINT53)],
   point: [7, point],

@@ -15,7 +15,7 @@ import { p2wpkhScriptCode, p2wsh, witnessSignature } from "../../src/bitcoin/scr
 import { SIGHASH_ALL, sighash } from "../../src/bitcoin/sighash.ts";
 import { type Outpoint, type Transaction, txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { theirBasepoints } from "../../src/channel/transactions.ts";
+import { theirBasepoints } from "../../src/channel/device-keys.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { toLocalScript, toRemoteScript } from "../../src/lightning/channel.ts";

@@ -2,7 +2,6 @@
  * The channel's transactions as both ends of the link make them from the same few fields: the device to sign
  * nothing that it has not built itself, the gateway to check what the bridge and the device have signed.
  */
-import { depositScript } from "../bitcoin/deposit.ts";
 import { multisig2of2 } from "../bitcoin/script.ts";
 import { compareBytes } from "../bytes/bytes.ts";
 import type { ChannelParameters } from "../lightning/channel.ts";
@@ -15,38 +14,9 @@ import {
   type CommitmentContent,
 } from "../lightning/commitment.ts";
 import { buildFunding, FUNDING_VOUT, type Funding } from "../lightning/funding.ts";
-import type { Basepoints, CommitmentKeys } from "../lightning/keys.ts";
-import type { Proposal, Step, View } from "../messages/device.ts";
-
-/** The public keys and scripts of a device, from its pairing. Points 33 B. */
-export interface DeviceKeys {
-  readonly fundingKey: Uint8Array;
-  readonly revocationBasepoint: Uint8Array;
-  readonly paymentBasepoint: Uint8Array;
-  readonly delayedPaymentBasepoint: Uint8Array;
-  readonly htlcBasepoint: Uint8Array;
-  readonly depositOwnerKey: Uint8Array;
-  readonly depositDelay: number;
-  readonly shutdownScript: Uint8Array;
-}
-
-export function ourBasepoints(keys: DeviceKeys): Basepoints {
-  return {
-    revocation: keys.revocationBasepoint,
-    payment: keys.paymentBasepoint,
-    delayed: keys.delayedPaymentBasepoint,
-    htlc: keys.htlcBasepoint,
-  };
-}
-
-export function theirBasepoints(proposal: Proposal): Basepoints {
-  return {
-    revocation: proposal.revocationBasepoint,
-    payment: proposal.paymentBasepoint,
-    delayed: proposal.delayedPaymentBasepoint,
-    htlc: proposal.htlcBasepoint,
-  };
-}
+import type { CommitmentKeys } from "../lightning/keys.ts";
+import { type DeviceKeys, depositScriptOf, ourBasepoints, theirBasepoints } from "./device-keys.ts";
+import type { Close, Proposal, View } from "./terms.ts";
 
 /**
  * The funding transaction of a proposal. Its lock time is the channel's number, which means nothing to the chain (all
@@ -57,11 +27,6 @@ export function fundingOf(keys: DeviceKeys, proposal: Proposal): Funding {
   const channelScript = multisig2of2(keys.fundingKey, proposal.fundingKey);
   const { deposits, channelSat, changeSat, index } = proposal;
   return buildFunding(deposits, depositScriptOf(keys), channelScript, channelSat, changeSat, index);
-}
-
-/** The witness script that deposits pay to. */
-export function depositScriptOf(keys: DeviceKeys): Uint8Array {
-  return depositScript(keys.fundingKey, keys.depositOwnerKey, keys.depositDelay);
 }
 
 /** The channel of a proposal. Its funding transaction is segwit only, so its txid is final before it is signed. */
@@ -139,11 +104,7 @@ export function anchorSighash(keys: DeviceKeys, commitment: Commitment): Uint8Ar
 }
 
 /** What both funding keys sign to close the channel. */
-export function closingSighash(
-  keys: DeviceKeys,
-  proposal: Proposal,
-  close: NonNullable<Step["close"]>,
-): Uint8Array {
+export function closingSighash(keys: DeviceKeys, proposal: Proposal, close: Close): Uint8Array {
   return buildClosing(channelOf(keys, proposal), {
     ourSat: close.ourSat,
     theirSat: close.theirSat,

@@ -2,9 +2,7 @@
  * What device and gateway say to each other once a session is up (docs/wire.md has the table).
  *
  * Everything is idempotent: each side may repeat its last message after a timeout, a restart or a reconnect.
- * Commitments are numbered from 0 upwards. A `view` is a commitment as both sides see it, from the device's
- * side: net values as they appear as outputs (0 where an output is trimmed or absent) and the HTLCs that have
- * an output of their own.
+ * Commitments are numbered from 0 upwards.
  */
 import {
   bool,
@@ -22,35 +20,14 @@ import {
   uint,
   type ValueOf,
 } from "../bytes/schema.ts";
+import { closeKind, htlcKind, MAX_DEPOSITS, MAX_HTLCS, proposalKind, viewKind } from "../channel/terms.ts";
 
 /** Longest message on a device's link. */
 export const MAX_MESSAGE_BYTES = 4096;
 
-/** Most HTLCs with an output of their own that a device follows in one commitment. */
-export const MAX_HTLCS = 13;
-/** Most of those that the bridge may offer: the gateway announces it as max_accepted_htlcs (LND wants 5 at least). */
-export const MAX_INCOMING = 5;
-/** Most deposits that one funding transaction spends. */
-export const MAX_DEPOSITS = 8;
-
 const hash = bytes(32);
 const point = bytes(33);
 const signature = bytes(64);
-
-const htlc = record({
-  paymentHash: [1, hash],
-  amountMsat: [2, uint(UINT53)],
-  cltvExpiry: [3, uint(UINT32)],
-  /** Offered by the bridge; absent: offered by us. */
-  incoming: optional([4, bool()]),
-});
-
-export const viewKind = record({
-  feeratePerKw: [1, uint(UINT32)],
-  ourSat: [2, uint(UINT53)],
-  theirSat: [3, uint(UINT53)],
-  htlcs: [4, list(htlc, MAX_HTLCS)],
-});
 
 /** One presignature's online message: s2 = w·z + v for record `id` (docs/threshold.md). */
 export const partialKind = record({ id: [1, uint(UINT32)], scalar: [2, bytes(32)] });
@@ -63,32 +40,6 @@ export const authenticatedKind = record({
   id: [1, uint(UINT32)],
   scalar: [2, bytes(32)],
   mac: [3, bytes(16)],
-});
-
-/** The channel that the gateway proposes to fund, all in the bridge's words of open_channel and accept_channel. */
-export const proposalKind = record({
-  /** Number of the device's channel, as the device asked for it: it selects the per-commitment seed. */
-  index: [1, uint(UINT32)],
-  fundingKey: [2, point],
-  revocationBasepoint: [3, point],
-  paymentBasepoint: [4, point],
-  delayedPaymentBasepoint: [5, point],
-  htlcBasepoint: [6, point],
-  /** Deposits to spend: outputs with the device's own deposit script. */
-  deposits: [
-    7,
-    list(record({ txid: [1, hash], vout: [2, uint(UINT32)], valueSat: [3, uint(UINT53)] }), MAX_DEPOSITS),
-  ],
-  channelSat: [8, uint(UINT53)],
-  /** What goes back to the deposit script; 0: no such output. */
-  changeSat: [9, uint(UINT53)],
-  /** to_self_delay of our to_local, and of the bridge's. */
-  ourDelay: [10, uint(UINT16)],
-  theirDelay: [11, uint(UINT16)],
-  ourDustLimitSat: [12, uint(UINT53)],
-  theirDustLimitSat: [13, uint(UINT53)],
-  /** What the bridge wants us to keep on our side. */
-  reserveSat: [14, uint(UINT53)],
 });
 
 /** What was refused, and why. */
@@ -111,7 +62,7 @@ const spendKind = record({
   /** The commitment's point, and its secret if the bridge has revoked it. */
   point: [2, point],
   secret: optional([3, bytes(32)]),
-  htlc: optional([4, htlc]),
+  htlc: optional([4, htlcKind]),
   inputs: [
     5,
     list(record({ txid: [1, hash], vout: [2, uint(UINT32)], sequence: [3, uint(UINT32)] }), 2 * MAX_HTLCS),
@@ -236,10 +187,7 @@ const step = message(16, "step", {
   /** Sign the funding transaction of the proposal. */
   fund: optional([6, bool()]),
   /** Sign a mutual close that pays us and the bridge this much. */
-  close: optional([
-    7,
-    record({ ourSat: [1, uint(UINT53)], theirSat: [2, uint(UINT53)], theirScript: [3, bytesUpTo(80)] }),
-  ]),
+  close: optional([7, closeKind]),
   /** What `paid` says, where it would go out at the same moment: taken before everything else. */
   paid: optional([8, list(hash, MAX_HTLCS)]),
   /** Hand out the finished signature of our commitment `number`, which has to be the newest: a forced close. */
@@ -291,7 +239,5 @@ export type ToGateway = ReturnType<typeof toGateway.decode>;
 export type ToDevice = ReturnType<typeof toDevice.decode>;
 export type Step = Extract<ToDevice, { type: "step" }>;
 export type Stepped = Extract<ToGateway, { type: "stepped" }>;
-export type View = ValueOf<typeof viewKind>;
-export type Proposal = ValueOf<typeof proposalKind>;
 export type Partial2pe = ValueOf<typeof partialKind>;
 export type AuthenticatedPartial = ValueOf<typeof authenticatedKind>;

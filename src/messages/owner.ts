@@ -2,11 +2,8 @@
  * What the owner's computer and the gateway say to each other: pairing, charging, and requests about the channel.
  * The owner asks, the gateway answers, one question at a time; any question may be answered by `refused`. Pairing
  * runs on a link of its own, whose key comes from the pairing code; the rest on the link whose key pairing made.
- *
- * A question or answer may be larger than a broker likes, so it travels in pieces: each message of the link is
- * one byte (1 for the last piece, 0 for the others) and a part of the whole. The link delivers in order and once.
  */
-import { concat } from "../bytes/bytes.ts";
+
 import {
   bool,
   bytes,
@@ -23,15 +20,11 @@ import {
   uint,
   type ValueOf,
 } from "../bytes/schema.ts";
+import { shutdownScriptKind } from "../channel/device-keys.ts";
 import { serviceFeeKind } from "../channel/service-fee.ts";
-import { lngateError } from "../errors.ts";
+import { proposalKind } from "../channel/terms.ts";
 import { MAX_COMMITMENT_NUMBER } from "../lightning/shachain.ts";
-import { proposalKind } from "./device.ts";
-
-/** Longest message of the owner's link: one piece. */
-export const OWNER_MAX_MESSAGE_BYTES = 65536;
-/** Longest question or answer: S2 of 64 presignatures, or S3 of kind B. In pieces, fewer than the link lets wait. */
-export const OWNER_MAX_BYTES = 1_800_000;
+import { OWNER_MAX_BYTES } from "./fragments.ts";
 
 const point = bytes(33);
 const points = 2 * 128 * 33;
@@ -41,8 +34,8 @@ const MAX_CEREMONY = OWNER_MAX_BYTES - 100;
 const kind = text(1);
 const recordCounts = record({ A: [1, uint(UINT32)], B: [2, uint(UINT32)] });
 
-/** What the device's other public keys are, and how its deposit is made. */
-export const deviceKeysKind = record({
+/** The device's keys (src/channel/device-keys.ts) but the one that both have made together. */
+const pairedKeysKind = record({
   revocationBasepoint: [1, point],
   htlcBasepoint: [2, point],
   paymentBasepoint: [3, point],
@@ -50,7 +43,7 @@ export const deviceKeysKind = record({
   depositOwnerKey: [5, point],
   /** Blocks after which the owner alone may take a deposit back. */
   depositDelay: [6, uint(UINT16)],
-  shutdownScript: [7, bytesUpTo(34)],
+  shutdownScript: [7, shutdownScriptKind],
 });
 
 /** What the owner allows the device to spend: the device has it in its flash, and the gateway holds it to the same. */
@@ -83,7 +76,7 @@ const pairAgree = message(4, "pair-agree", { k4: [1, bytes(32)] });
 const pairTransfers = message(5, "pair-transfers", { e2: [1, bytes(points)], e1: [2, bytes(points)] });
 /** The device's keys and limits, and the proof that both sides derived the same link keys. The owner has stored everything. */
 const pairComplete = message(6, "pair-complete", {
-  keys: [1, deviceKeysKind],
+  keys: [1, pairedKeysKind],
   confirmation: [2, bytes(32)],
   limits: [3, spendingLimitsKind],
 });
@@ -271,48 +264,3 @@ export const toOwner = protocol([
 
 export type FromOwner = ReturnType<typeof fromOwner.decode>;
 export type ToOwner = ReturnType<typeof toOwner.decode>;
-export type DeviceKeys = ValueOf<typeof deviceKeysKind>;
-
-/** Cuts a question or answer into the link's messages. */
-export function inPieces(whole: Uint8Array): Uint8Array[] {
-  if (whole.length > OWNER_MAX_BYTES)
-    throw lngateError("message-too-large", `${whole.length} bytes are too many`);
-  const room = OWNER_MAX_MESSAGE_BYTES - 1;
-  const pieces: Uint8Array[] = [];
-  for (let at = 0; at === 0 || at < whole.length; at += room) {
-    const last = at + room >= whole.length;
-    pieces.push(concat([new Uint8Array([last ? 1 : 0]), whole.subarray(at, at + room)]));
-  }
-  return pieces;
-}
-
-/** Puts the pieces of one direction together again. */
-export class Pieces {
-  private parts: Uint8Array[] = [];
-  private length = 0;
-
-  /** The whole, once its last piece is there. Throws `message-malformed`, `message-too-large`; then nothing is kept. */
-  add(piece: Uint8Array): Uint8Array | undefined {
-    const last = piece[0];
-    this.length += piece.length - 1;
-    if (last !== 0 && last !== 1) throw this.refuse("message-malformed", "a piece has no number");
-    if (this.length > OWNER_MAX_BYTES)
-      throw this.refuse("message-too-large", "a message has too many pieces");
-    this.parts.push(piece.subarray(1));
-    if (last === 0) return undefined;
-    const whole = concat(this.parts);
-    this.clear();
-    return whole;
-  }
-
-  /** Forgets what came so far: a new session begins with a new message. */
-  clear(): void {
-    this.parts = [];
-    this.length = 0;
-  }
-
-  private refuse(code: string, sentence: string): Error {
-    this.clear();
-    return lngateError(code, sentence);
-  }
-}

@@ -29,6 +29,8 @@ export interface BitcoinRpc {
   close(): void;
 }
 
+/** What Node calls a connection that the other side has ended. */
+const GONE = new Set(["ECONNRESET", "EPIPE"]);
 const RPC_IN_WARMUP = -28;
 const RPC_METHOD_NOT_FOUND = -32601;
 
@@ -81,15 +83,18 @@ export function connectRpc(options: RpcOptions): BitcoinRpc {
         () => req.destroy(unreachable(url, `no answer within ${timeoutMs} ms`)),
         timeoutMs,
       );
+      let isAnswered = false;
       const fail = (error: Error) => {
         clearTimeout(timer);
-        // bitcoind closes idle connections; a kept one that dies under a request was never read by it.
-        if (!closed && req.reusedSocket && codeOf(error) === "ECONNRESET")
+        // bitcoind closes idle connections; a kept one that dies under a request was never read by it. Whether we hear of it
+        // in reading or in writing is chance.
+        if (!closed && !isAnswered && req.reusedSocket && GONE.has(codeOf(error) ?? ""))
           post(body, timeoutMs, auth).then(resolve, reject);
         else reject(unanswered(error));
       };
       req.on("error", fail);
       req.on("response", response => {
+        isAnswered = true;
         const chunks: Buffer[] = [];
         response.on("data", (chunk: Buffer) => chunks.push(chunk));
         response.on("error", fail);

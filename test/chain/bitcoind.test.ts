@@ -103,6 +103,39 @@ describe("blocks", () => {
 });
 
 describe("RPC", () => {
+  test("a kept connection that dies under a request is replaced, and one that dies under its answer is told", async () => {
+    let asked = 0;
+    const server = createServer((request, response) => {
+      asked += 1;
+      // Every second request comes over the connection of the one before.
+      if (request.headers["content-type"] && asked % 2 === 0) {
+        if (breaksInAnswer) response.writeHead(200, { "content-length": 100 }).write("{");
+        setImmediate(() => request.socket.resetAndDestroy());
+        return;
+      }
+      request.resume();
+      request.on("end", () => response.end(JSON.stringify({ result: asked })));
+    });
+    let breaksInAnswer = false;
+    await new Promise<void>(resolve => server.listen(0, "127.0.0.1", resolve));
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const from = connectRpc({ url, user: "a", password: "b" });
+    // So long that the other side is gone while it is being written.
+    const long = "00".repeat(4_000_000);
+    try {
+      expect(await from.call("first")).toBe(1);
+      expect(await from.call("sendrawtransaction", [long])).toBe(3);
+      expect(await from.call("sendrawtransaction", [long])).toBe(5);
+      breaksInAnswer = true;
+      await expect(from.call("getblockcount")).rejects.toMatchObject({ code: "bitcoind-unreachable" });
+      expect(asked).toBe(6);
+    } finally {
+      from.close();
+      server.closeAllConnections();
+      server.close();
+    }
+  });
+
   test("bitcoind's refusal, a wrong password and nobody there are three different things", async () => {
     const refused = await rpc.call("getblockhash", [1_000_000]).catch(error => error);
     expect([codeOf(refused), rpcCodeOf(refused)]).toEqual(["bitcoind-refused", -8]);

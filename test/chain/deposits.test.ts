@@ -1,6 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 import { depositsToSpend } from "../../gateway/channel/deposits.ts";
-import { MAX_DEPOSITS } from "../../src/messages/device.ts";
+import { MAX_DEPOSITS } from "../../src/channel/terms.ts";
 
 const SCRIPT = new Uint8Array(77);
 let made = 0;

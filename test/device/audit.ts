@@ -1,21 +1,17 @@
 /** What must hold at every instant, whatever happens: watched from outside, by one who knows all keys. */
+import { ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import { type View } from "../../src/channel/terms.ts";
 import { type ChannelState, holderKind } from "../../device/channel/state.ts";
 import type { DeviceIdentity } from "../../device/identity.ts";
 import { ascii, concat, toHex, u32be } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
-import {
-  anchorSighash,
-  channelOf,
-  commitmentOf,
-  ourBasepoints,
-  theirBasepoints,
-} from "../../src/channel/transactions.ts";
+import { anchorSighash, channelOf, commitmentOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { hmacSha256 } from "../../src/crypto/hash.ts";
 import { commitmentFeeSat } from "../../src/lightning/commitment.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
 import { commitmentSecret } from "../../src/lightning/shachain.ts";
-import type { ToDevice, ToGateway, View } from "../../src/messages/device.ts";
+import type { ToDevice, ToGateway } from "../../src/messages/device.ts";
 import { messageOf } from "./dealer.ts";
 import { recordOf } from "./parties.ts";
 

@@ -1,9 +1,10 @@
+import { ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
 import { describe, expect, test } from "@jest/globals";
 import { exitOf } from "../../device/channel/exiting.ts";
 import { sighash } from "../../src/bitcoin/sighash.ts";
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
-import { anchorOf, channelOf, ourBasepoints, theirBasepoints } from "../../src/channel/transactions.ts";
+import { anchorOf, channelOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { htlcScript, toLocalScript } from "../../src/lightning/channel.ts";

@@ -2,8 +2,9 @@
  * A gateway and a bridge that try anything, in any order: random steps around what would be honest, most of them wrong
  * in one thing or another, all signed as well as they can be. Nothing that is accepted may do harm.
  */
+import { type View } from "../../src/channel/terms.ts";
 import { codeOf } from "../../src/errors.ts";
-import type { Step, View } from "../../src/messages/device.ts";
+import type { Step } from "../../src/messages/device.ts";
 import { Violation } from "./audit.ts";
 import { seeded } from "./cuts.ts";
 import { derived } from "./dealer.ts";

@@ -1,4 +1,5 @@
 /** What a real bitcoind says to the exits that a device holds. */
+import { depositScriptOf } from "../../src/channel/device-keys.ts";
 import { type Exit, exitOf } from "../../device/channel/exiting.ts";
 import type { ChannelState } from "../../device/channel/state.ts";
 import type { Regtest } from "../../scripts/bitcoind.ts";
@@ -11,7 +12,7 @@ import {
   txidOf,
 } from "../../src/bitcoin/transaction.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { depositScriptOf, fundingOf } from "../../src/channel/transactions.ts";
+import { fundingOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { type Deposit, signedFunding } from "../../src/lightning/funding.ts";
 import { type BitcoinRpc, connectRpc, type RpcOptions } from "../../src/node/bitcoind-rpc.ts";

@@ -1,5 +1,6 @@
+import { type View } from "../../src/channel/terms.ts";
 import { expect, test } from "@jest/globals";
-import type { Step, ToDevice, View } from "../../src/messages/device.ts";
+import type { Step, ToDevice } from "../../src/messages/device.ts";
 import { seeded } from "./cuts.ts";
 import { derived } from "./dealer.ts";
 import { BRIDGE, FUNDING, proposalWith } from "./parties.ts";

@@ -1,8 +1,9 @@
+import { type View } from "../../src/channel/terms.ts";
 import { describe, expect, test } from "@jest/globals";
 import type { Cursors, Payment } from "../../device/channel/state.ts";
 import { equal } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
-import type { Stepped, View } from "../../src/messages/device.ts";
+import type { Stepped } from "../../src/messages/device.ts";
 import { derived } from "./dealer.ts";
 import { NOW_MS, SERVICE_FEE } from "./parties.ts";
 import { bridgePoint, bridgeSecret } from "./peer.ts";

@@ -1,4 +1,5 @@
 /** Everybody's keys in the open, the device's flash as its owner charged it, and the gateway's half of the records. */
+import { type Proposal } from "../../src/channel/terms.ts";
 import { DEFAULT_POLICY, type DeviceIdentity, type SpendingPolicy } from "../../device/identity.ts";
 import { openVaultToCharge } from "../../device/vault/charging.ts";
 import { memoryFlash } from "../../device/vault/memory-flash.ts";
@@ -7,7 +8,6 @@ import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { concat } from "../../src/bytes/bytes.ts";
 import type { ServiceFee } from "../../src/channel/service-fee.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
-import type { Proposal } from "../../src/messages/device.ts";
 import type { Batch } from "../../src/threshold/records.ts";
 import { rememberCurve } from "./curve.ts";
 import { type DealtRecord, dealNonce, dealRecord, dealtMac, derived, withMacs } from "./dealer.ts";

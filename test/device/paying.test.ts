@@ -1,3 +1,4 @@
+import { MAX_DEPOSITS, MAX_HTLCS, MAX_INCOMING } from "../../src/channel/terms.ts";
 import { describe, expect, test } from "@jest/globals";
 import { MAX_CLOSES } from "../../device/channel/closing.ts";
 import { highestExpiry, knownPayment, MAX_PAYMENTS, spendableMsat } from "../../device/channel/paying.ts";
@@ -5,7 +6,6 @@ import { type ChannelState, changesBetween, EMPTY, type Payment } from "../../de
 import { memoryFlash } from "../../device/vault/memory-flash.ts";
 import { formatVault, openVault } from "../../device/vault/vault.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
-import { MAX_DEPOSITS, MAX_HTLCS, MAX_INCOMING } from "../../src/messages/device.ts";
 import { derived } from "./dealer.ts";
 import { keyPair, NOW_MS, PAGE_BYTES, proposalWith, SERVICE_FEE } from "./parties.ts";
 import { Rig } from "./rig.ts";

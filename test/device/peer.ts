@@ -4,18 +4,15 @@
  * its own record store. The gateway's power can fail at every write to that store, before and after what LDK would
  * store of a message that came in, and at every message that goes out. (With real LDK: test/gateway-cuts.)
  */
+
 import { DeviceSigner } from "../../gateway/signer/device-signer.ts";
 import type { SigningAnswer, SigningPart } from "../../gateway/signer/state.ts";
 import { openRecordStore } from "../../gateway/store/presignature-journal.ts";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { concat, equal, toHex } from "../../src/bytes/bytes.ts";
-import {
-  channelOf,
-  type DeviceKeys,
-  fundingOf,
-  ourBasepoints,
-  theirBasepoints,
-} from "../../src/channel/transactions.ts";
+import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import type { Proposal } from "../../src/channel/terms.ts";
+import { channelOf, fundingOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
@@ -29,7 +26,7 @@ import {
 } from "../../src/lightning/commitment.ts";
 import { type CommitmentKeys, deriveCommitmentKeys, derivePrivateKey } from "../../src/lightning/keys.ts";
 import { commitmentSecret } from "../../src/lightning/shachain.ts";
-import type { Proposal, ToDevice, ToGateway } from "../../src/messages/device.ts";
+import type { ToDevice, ToGateway } from "../../src/messages/device.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import { type Cut, MemoryDisk, Power } from "../gateway-cuts/power.ts";
 import { derived } from "./dealer.ts";

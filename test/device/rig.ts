@@ -3,6 +3,8 @@
  * gateway's half of every record, so that whatever it asks for comes with signatures that are valid for it. It keeps
  * account of what the bridge could publish, and what that would cost the owner.
  */
+import { ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import { MAX_INCOMING, type Proposal, type View } from "../../src/channel/terms.ts";
 import type { Context } from "../../device/channel/context.ts";
 import type { Input } from "../../device/channel/machine.ts";
 import type { PaymentOrder } from "../../device/channel/paying.ts";
@@ -10,32 +12,14 @@ import { type ChannelState, type Payment, secretStore } from "../../device/chann
 import type { SpendingPolicy } from "../../device/identity.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { type ServiceFee, serviceFeeMsat } from "../../src/channel/service-fee.ts";
-import {
-  anchorSighash,
-  channelOf,
-  closingSighash,
-  commitmentOf,
-  fundingOf,
-  ourBasepoints,
-  theirBasepoints,
-} from "../../src/channel/transactions.ts";
+import { anchorSighash, channelOf, closingSighash, commitmentOf, fundingOf } from "../../src/channel/transactions.ts";
 import { type Curve, nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { codeOf } from "../../src/errors.ts";
 import { type Commitment, commitmentFeeSat } from "../../src/lightning/commitment.ts";
 import { deriveCommitmentKeys, derivePrivateKey } from "../../src/lightning/keys.ts";
 import { storedSecret } from "../../src/lightning/shachain.ts";
-import {
-  type AuthenticatedPartial,
-  MAX_INCOMING,
-  type Partial2pe,
-  type Proposal,
-  type Step,
-  type Stepped,
-  type ToDevice,
-  toDevice,
-  type View,
-} from "../../src/messages/device.ts";
+import { type AuthenticatedPartial, type Partial2pe, type Step, type Stepped, type ToDevice, toDevice } from "../../src/messages/device.ts";
 import { answerWithMac, complete } from "../../src/threshold/online.ts";
 import { exitIsValid, Violation } from "./audit.ts";
 import { Box } from "./box.ts";

@@ -2,6 +2,7 @@
  * A whole world in one process and without a clock: the device in its box, an honest gateway and bridge, and what is on
  * the way between them. A scenario is a list of wishes; the world goes on until each is fulfilled, whatever fails.
  */
+import { type Proposal } from "../../src/channel/terms.ts";
 import type { PaymentOrder } from "../../device/channel/paying.ts";
 import { knownPayment } from "../../device/channel/paying.ts";
 import { type ChannelState, readState } from "../../device/channel/state.ts";
@@ -10,7 +11,7 @@ import { openVault } from "../../device/vault/vault.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { type Curve, nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
-import { type Proposal, type ToGateway, toDevice } from "../../src/messages/device.ts";
+import { type ToGateway, toDevice } from "../../src/messages/device.ts";
 import type { Cut as GatewayCut } from "../gateway-cuts/power.ts";
 import { Auditor, Violation } from "./audit.ts";
 import { Box, type Cut } from "./box.ts";

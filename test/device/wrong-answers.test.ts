@@ -1,6 +1,6 @@
+import { depositScriptOf } from "../../src/channel/device-keys.ts";
 import { describe, expect, test } from "@jest/globals";
 import { sighash } from "../../src/bitcoin/sighash.ts";
-import { depositScriptOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import type { AuthenticatedPartial } from "../../src/messages/device.ts";
 import { theftOf } from "./attacks.ts";

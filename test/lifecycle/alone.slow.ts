@@ -1,4 +1,5 @@
 /** The owner leaves alone: the gateway has vanished, or answers nothing but what it wants. */
+import { inPieces } from "../../src/messages/fragments.ts";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
@@ -15,7 +16,7 @@ import { carryOut } from "../../owner/recovery/recover.ts";
 import { Program } from "../../scripts/processes.ts";
 import { txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
 import { toDevice } from "../../src/messages/device.ts";
-import { inPieces, toOwner } from "../../src/messages/owner.ts";
+import { toOwner } from "../../src/messages/owner.ts";
 import { type World, waitFor } from "../e2e/world.ts";
 import {
   booksOf,

@@ -1,7 +1,7 @@
 /** What the device answers when a channel ends on the chain: the newest state or nothing, and only to the owner. */
+import { ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
 import { describe, expect, test } from "@jest/globals";
 import { sighash } from "../../src/bitcoin/sighash.ts";
-import { ourBasepoints, theirBasepoints } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { htlcScript, toLocalScript } from "../../src/lightning/channel.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";

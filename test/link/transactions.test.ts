@@ -1,28 +1,16 @@
 /** What both ends of the link make of a proposal and a view, field by field: they use the same code, so none checks the other. */
+import { type DeviceKeys, depositScriptOf, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import { type Proposal, type View } from "../../src/channel/terms.ts";
 import { expect, test } from "@jest/globals";
 import { depositScript } from "../../src/bitcoin/deposit.ts";
 import { multisig2of2, p2wpkh, p2wsh } from "../../src/bitcoin/script.ts";
 import { SIGHASH_SINGLE_ANYONECANPAY, sighash } from "../../src/bitcoin/sighash.ts";
 import { txidOf } from "../../src/bitcoin/transaction.ts";
-import {
-  anchorOf,
-  anchorSighash,
-  channelOf,
-  closingSighash,
-  commitmentOf,
-  contentOf,
-  type DeviceKeys,
-  depositScriptOf,
-  fundingOf,
-  ourBasepoints,
-  theirBasepoints,
-  viewOf,
-} from "../../src/channel/transactions.ts";
+import { anchorOf, anchorSighash, channelOf, closingSighash, commitmentOf, contentOf, fundingOf, viewOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { anchorScript, toLocalScript } from "../../src/lightning/channel.ts";
 import { buildCommitment, type CommitmentContent } from "../../src/lightning/commitment.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
-import type { Proposal, View } from "../../src/messages/device.ts";
 import { derived } from "../device/dealer.ts";
 
 const point = (name: string) => nobleCurve.publicKey(derived(name));

@@ -1,17 +1,11 @@
+import { OWNER_MAX_MESSAGE_BYTES, Pieces } from "../../src/messages/fragments.ts";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
 import { askClose, askDeposit, askStatus, depositAddress } from "../../owner/client/channel.ts";
 import { type ChargeProgress, paymentsFor, recordsFor, recordsInFlash } from "../../owner/client/charge.ts";
 import { type DeviceInfo, readChargingState } from "../../owner/folder/device-files.ts";
 import { concat } from "../../src/bytes/bytes.ts";
-import {
-  type FromOwner,
-  fromOwner,
-  OWNER_MAX_MESSAGE_BYTES,
-  Pieces,
-  type ToOwner,
-  toOwner,
-} from "../../src/messages/owner.ts";
+import { type FromOwner, fromOwner, type ToOwner, toOwner } from "../../src/messages/owner.ts";
 import { openLink } from "../../src/node/link.ts";
 import { Charged } from "./charged.ts";
 import { cutOnce, type GatewayHalf } from "./gateway-half.ts";

@@ -3,6 +3,7 @@
  * service, all real, over TCP. What only the channel knows is given by the test, which may also stand between the
  * two: lose a question or an answer with its connection, or change it.
  */
+
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,16 +18,10 @@ import { createOwner } from "../../owner/folder/folder.ts";
 import { reservePort } from "../../scripts/ports.ts";
 import { scriptAddress } from "../../src/bitcoin/address.ts";
 import { p2wsh } from "../../src/bitcoin/script.ts";
+import { depositScriptOf } from "../../src/channel/device-keys.ts";
 import type { ServiceFee } from "../../src/channel/service-fee.ts";
-import { depositScriptOf } from "../../src/channel/transactions.ts";
-import {
-  type FromOwner,
-  fromOwner,
-  inPieces,
-  Pieces,
-  type ToOwner,
-  toOwner,
-} from "../../src/messages/owner.ts";
+import { inPieces, Pieces } from "../../src/messages/fragments.ts";
+import { type FromOwner, fromOwner, type ToOwner, toOwner } from "../../src/messages/owner.ts";
 import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 import { encodePairingCode } from "../../src/pairing/code.ts";
 

@@ -1,7 +1,7 @@
+import { inPieces, OWNER_MAX_BYTES, OWNER_MAX_MESSAGE_BYTES, Pieces } from "../../src/messages/fragments.ts";
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { QUEUE, WINDOW } from "../../src/link/session.ts";
-import { inPieces, OWNER_MAX_BYTES, OWNER_MAX_MESSAGE_BYTES, Pieces } from "../../src/messages/owner.ts";
 import { codeThrownBy } from "../thrown.ts";
 
 describe("a question or answer in pieces", () => {

@@ -2,6 +2,7 @@
  * The bridge publishes what it had revoked, and nobody is left but the owner with an exit or a copy of one. The bridge's
  * states are made by hand, with all its keys, so that they hold whatever a cheat would like; bitcoind is the judge.
  */
+import { type DeviceKeys, depositScriptOf, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import type { Exit } from "../../device/channel/exiting.ts";
 import type { Proposal, View } from "../../device/channel/state.ts";
@@ -25,15 +26,7 @@ import {
   txidOf,
 } from "../../src/bitcoin/transaction.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
-import {
-  channelOf,
-  commitmentOf,
-  type DeviceKeys,
-  depositScriptOf,
-  fundingOf,
-  ourBasepoints,
-  theirBasepoints,
-} from "../../src/channel/transactions.ts";
+import { channelOf, commitmentOf, fundingOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
