@@ -32,8 +32,9 @@ import { LightningNode, type NodeStore, PAYMENT_RETRIES, type Peer } from "../li
 import { MAX_BLOCKS } from "../lightning/payment-route.ts";
 import type { LightningRuntime } from "../lightning/runtime.ts";
 import { type Counted, counted, type Log, lastingTrouble } from "../log.ts";
-import { RemoteSigner, userChannelIdOf } from "../signer/ldk.ts";
+import { DeviceSigner } from "../signer/device-signer.ts";
 import { type AcceptedChannel, watchedMessages } from "../signer/messages.ts";
+import { RemoteSigner, userChannelIdOf } from "../signer/remote-signer.ts";
 import type { PlainBook, SigningPart } from "../signer/state.ts";
 import {
   bridgeOf,
@@ -55,7 +56,6 @@ import {
   type RecordsLeft,
 } from "./bounds.ts";
 import { type Deposits, depositsToSpend, leastDepositSat } from "./deposits.ts";
-import { DeviceSigner } from "./device-signer.ts";
 import type { Openings } from "./openings.ts";
 import { channelNotReady, type PaymentLimits, Payments } from "./payments.ts";
 import { leastChannelIn, pauseAfter } from "./refusals.ts";

@@ -9,7 +9,7 @@ import { FALSE, witnessSignature } from "../../src/bitcoin/script.ts";
 import { SIGHASH_SINGLE_ANYONECANPAY } from "../../src/bitcoin/sighash.ts";
 import { type Input, type Output, strippedBytes } from "../../src/bitcoin/transaction.ts";
 import { decodeHtlcDescriptor } from "./decode.ts";
-import type { RemoteSigner } from "./ldk.ts";
+import type { RemoteSigner } from "./remote-signer.ts";
 
 export interface HtlcClaim {
   /** Signed. In the final transaction the output has the same index as the input. */

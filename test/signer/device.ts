@@ -6,7 +6,7 @@
  */
 import { createHash } from "node:crypto";
 import type { PublicKeys } from "../../gateway/signer/decode.ts";
-import type { SigningPeer } from "../../gateway/signer/ldk.ts";
+import type { SigningPeer } from "../../gateway/signer/remote-signer.ts";
 import type {
   CommitmentState,
   HolderState,
