@@ -34,8 +34,9 @@ import type { LightningRuntime } from "../lightning/runtime.ts";
 import { type Counted, counted, type Log, lastingTrouble } from "../log.ts";
 import { DeviceSigner } from "../signer/device-signer.ts";
 import { type AcceptedChannel, watchedMessages } from "../signer/messages.ts";
+import type { SigningPart } from "../signer/parts.ts";
 import { RemoteSigner, userChannelIdOf } from "../signer/remote-signer.ts";
-import type { PlainBook, SigningPart } from "../signer/state.ts";
+import type { PlainBook } from "../signer/stored-state.ts";
 import {
   bridgeOf,
   type ChannelRow,

@@ -14,7 +14,7 @@ import { concat } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { Htlc } from "../../src/lightning/channel.ts";
 import type { Basepoints, CommitmentKeys } from "../../src/lightning/keys.ts";
-import type { ClosingContent, CommitmentState, HolderState } from "./state.ts";
+import type { ClosingContent, CommitmentState, HolderState } from "./parts.ts";
 
 /** LDK counts commitments down from here. */
 const FIRST_INDEX = 2n ** 48n - 1n;

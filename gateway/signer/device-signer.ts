@@ -32,7 +32,7 @@ import { MAX_HTLCS, viewKind } from "../../src/messages/device.ts";
 import { answerWithMac } from "../../src/threshold/online.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import { completeVerified } from "../../src/threshold/signature.ts";
-import type { NumberedPoint, SigningAnswer, SigningPart, SpendContent } from "./state.ts";
+import type { NumberedPoint, SigningAnswer, SigningPart, SpendContent } from "./parts.ts";
 
 export interface DeviceSignerOptions {
   readonly keys: DeviceKeys;

@@ -82,22 +82,17 @@ import {
   type PublicKeys,
 } from "./decode.ts";
 import {
-  ChannelBook,
   type FundingContent,
   isQuestion,
-  type PlainBook,
   type SignatureCheck,
   type SigningAnswer,
   type SigningPart,
+  type SigningPeer,
   type SpendContent,
   type Unblocks,
-} from "./state.ts";
-
-/** The device behind some link. */
-export interface SigningPeer {
-  /** Parts that came up together, in the order in which they are to be processed. Must not throw. */
-  ask(keysId: Uint8Array, parts: readonly SigningPart[]): void;
-}
+} from "./parts.ts";
+import { ChannelBook } from "./state.ts";
+import type { PlainBook } from "./stored-state.ts";
 
 /** What is fixed about a channel before it is proposed to the bridge. */
 export interface SignerChannel {

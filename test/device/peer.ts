@@ -5,7 +5,7 @@
  * store of a message that came in, and at every message that goes out. (With real LDK: test/gateway-cuts.)
  */
 import { DeviceSigner } from "../../gateway/signer/device-signer.ts";
-import type { SigningAnswer, SigningPart } from "../../gateway/signer/state.ts";
+import type { SigningAnswer, SigningPart } from "../../gateway/signer/parts.ts";
 import { openRecordStore } from "../../gateway/store/presignature-journal.ts";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { concat, equal, toHex } from "../../src/bytes/bytes.ts";

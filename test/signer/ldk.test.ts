@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import * as ldk from "lightningdevkit";
+import type { SigningPart } from "../../gateway/signer/parts.ts";
 import { RemoteSigner, type SignerChannel, userChannelIdOf } from "../../gateway/signer/remote-signer.ts";
-import type { SigningPart } from "../../gateway/signer/state.ts";
 import { OP_1, p2wpkh, script } from "../../src/bitcoin/script.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeThrownBy } from "../thrown.ts";

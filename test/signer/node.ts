@@ -10,7 +10,7 @@ import * as ldk from "lightningdevkit";
 import { withoutPendingClaims } from "../../gateway/lightning/manager-repair.ts";
 import { watchedMessages } from "../../gateway/signer/messages.ts";
 import type { RemoteSigner } from "../../gateway/signer/remote-signer.ts";
-import type { PlainBook } from "../../gateway/signer/state.ts";
+import type { PlainBook } from "../../gateway/signer/stored-state.ts";
 import type { Regtest } from "../../scripts/bitcoind.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
 

@@ -3,15 +3,15 @@ import { describe, expect, test } from "@jest/globals";
 import * as cbor from "cbor-x";
 import fc from "fast-check";
 import {
-  ChannelBook,
   type CommitmentState,
   type HolderState,
   isQuestion,
-  type PlainBook,
   type SignatureCheck,
   type SigningAnswer,
   type SigningPart,
-} from "../../gateway/signer/state.ts";
+} from "../../gateway/signer/parts.ts";
+import { ChannelBook } from "../../gateway/signer/state.ts";
+import type { PlainBook } from "../../gateway/signer/stored-state.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { commitmentSecret } from "../../src/lightning/shachain.ts";
 import { codeThrownBy } from "../thrown.ts";
@@ -230,7 +230,7 @@ describe("answers", () => {
     askCounterparty(book, 1);
     book.answer({ id: "counterparty/1", refused: "policy-balance" });
     expect(ids(book)).toEqual([]);
-    expect(book.refused).toEqual([{ id: "counterparty/1", code: "policy-balance" }]);
+    expect(book.toPlain().refused).toEqual([{ id: "counterparty/1", code: "policy-balance" }]);
     expect(askCounterparty(book, 1)).toBe(null);
   });
 
