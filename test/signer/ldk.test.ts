@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import * as ldk from "lightningdevkit";
+import type { SignerChannel } from "../../gateway/signer/channel.ts";
 import type { SigningPart } from "../../gateway/signer/parts.ts";
-import { RemoteSigner, type SignerChannel, userChannelIdOf } from "../../gateway/signer/remote-signer.ts";
+import { RemoteSigner, userChannelIdOf } from "../../gateway/signer/remote-signer.ts";
 import { OP_1, p2wpkh, script } from "../../src/bitcoin/script.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeThrownBy } from "../thrown.ts";
