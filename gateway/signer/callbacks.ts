@@ -19,9 +19,11 @@ import {
   TwoTuple_ECDSASignatureCVec_ECDSASignatureZZ,
 } from "lightningdevkit";
 import { SIGHASH_ALL } from "../../src/bitcoin/sighash.ts";
+import { fundingScript } from "../../src/lightning/channel.ts";
 import { ANCHOR_SAT } from "../../src/lightning/commitment.ts";
 import type { SignedChannel } from "./channel.ts";
 import {
+  decodeClosing,
   decodeCommitment,
   decodeHolder,
   decodeHtlc,
@@ -30,7 +32,7 @@ import {
   numberOf,
 } from "./decode.ts";
 import type { SpendContent, SpendPurpose } from "./parts.ts";
-import { closingToSign, commitmentChecks, spendCheck } from "./transaction-checks.ts";
+import { builtCounterparty, builtHolder, closingToSign, spendCheck } from "./transaction-checks.ts";
 
 /** What the callbacks of one channel need of the signer around them. */
 export interface CallbackScene {
@@ -72,9 +74,9 @@ function stateCallbacks({ channel, guarded }: CallbackScene): ChannelSignerInter
     validate_holder_commitment: (holder, preimages) => {
       guarded(() => {
         const { state, commitment } = decodeHolder(holder);
-        const checks = commitmentChecks(channel.neededParameters, "ours", commitment);
         const fulfilled = preimages.length > 0 ? { preimages: preimages.map(each => each.slice()) } : {};
-        book.validateHolder({ ...state, ...fulfilled }, commitment.txid, checks);
+        const build = () => builtHolder(channel.neededParameters, commitment, announced.destinationScript);
+        book.validateHolder({ ...state, ...fulfilled }, commitment.txid, build);
       }, undefined);
       return Result_NoneNoneZ.constructor_ok();
     },
@@ -107,8 +109,9 @@ function signatureCallbacks(scene: CallbackScene): EcdsaChannelSignerInterface {
     sign_counterparty_commitment: commitment => {
       const signatures = guarded(() => {
         const decoded = decodeCommitment(commitment);
-        const checks = commitmentChecks(channel.neededParameters, "theirs", decoded);
-        return book.counterpartySignatures(decoded.state, decoded.txid, checks);
+        return book.counterpartySignatures(decoded.state, decoded.txid, () =>
+          builtCounterparty(channel.neededParameters, decoded),
+        );
       }, null);
       const result = Result_C2Tuple_ECDSASignatureCVec_ECDSASignatureZZNoneZ;
       if (!signatures) return result.constructor_err();
@@ -120,13 +123,18 @@ function signatureCallbacks(scene: CallbackScene): EcdsaChannelSignerInterface {
     sign_holder_commitment: holder =>
       single(() => {
         const { state, commitment } = decodeHolder(holder);
-        const checks = commitmentChecks(channel.neededParameters, "ours", commitment);
-        return book.exitSignature(state, commitment.txid, checks);
+        return book.exitSignature(state, commitment.txid, () =>
+          builtHolder(channel.neededParameters, commitment, channel.announced.destinationScript),
+        );
       }),
     sign_closing_transaction: closing =>
       single(() => {
+        const parameters = channel.neededParameters;
+        const asked = decodeClosing(closing);
+        const script = fundingScript(parameters);
+        const ldksHash = closing.trust().get_sighash_all(script, BigInt(parameters.fundingSat));
         const dustSat = scene.theirDustLimitSat();
-        const { content, check } = closingToSign(channel.neededParameters, closing, dustSat);
+        const { content, check } = closingToSign(parameters, asked, ldksHash, dustSat);
         return book.closingSignature(content, check);
       }),
     sign_holder_htlc_transaction: (transaction, input, descriptor) =>

@@ -20,7 +20,7 @@ export interface SignerChannel {
   readonly bridge: Uint8Array;
   /** The threshold key, the device's revocation and HTLC basepoints, the owner's payment and delayed basepoints. */
   readonly publicKeys: PublicKeys;
-  /** The owner's output script for what LDK claims on the chain. */
+  /** The owner's output script for what LDK claims on the chain, and for our anchors. */
   readonly destinationScript: Uint8Array;
 }
 

@@ -18,6 +18,7 @@
 import type { SighashType } from "../../src/bitcoin/sighash.ts";
 import type { Htlc } from "../../src/lightning/channel.ts";
 import type { CommitmentContent } from "../../src/lightning/commitment.ts";
+import type { CommitmentKeys } from "../../src/lightning/keys.ts";
 
 /** A commitment of a channel: which one, and what it says. The HTLCs are in output order. */
 export interface CommitmentState {
@@ -46,6 +47,29 @@ export interface HolderState extends CommitmentState {
   readonly counterpartyHtlcSignatures: readonly Uint8Array[];
   /** Preimages of our HTLCs that the state before had an output for: a device wants to see them first. */
   readonly preimages?: readonly Uint8Array[];
+}
+
+/** What is to be signed of a state of ours. */
+export interface HolderSigning {
+  /** What both funding keys sign. */
+  readonly sighash: Uint8Array;
+  /** What our funding key signs so that the owner can raise the fee by our anchor; null where there are HTLCs, or no anchor. */
+  readonly anchorSighash: Uint8Array | null;
+}
+
+/** What is to be signed of a state of the bridge's. */
+export interface CounterpartySigning {
+  /** What both funding keys sign. */
+  readonly sighash: Uint8Array;
+  /** The keys inside, for a device that cannot derive them. */
+  readonly keys: CommitmentKeys;
+}
+
+/** A commitment is built once, when LDK shows it: what its signatures must be valid for, and what is to be signed. */
+export interface Built<Signing> {
+  readonly checks: readonly SignatureCheck[];
+  /** Absent in what a gateway has stored that did not keep it: then it has to be built again. */
+  readonly signing?: Signing;
 }
 
 /** What a mutual close pays, sat; an output of 0 is left out. */
@@ -95,6 +119,18 @@ export interface SpendContent {
   readonly sighashType: SighashType;
 }
 
+/** A state of ours, with what is to be signed of it (absent: see Built). */
+export interface HolderPart extends HolderState {
+  readonly id: string;
+  readonly signing?: HolderSigning;
+}
+
+/** A state of the bridge's, with what is to be signed of it (absent: see Built). */
+export interface CounterpartyPart extends CommitmentState {
+  readonly id: string;
+  readonly signing?: CounterpartySigning;
+}
+
 /** One question to the device, or one thing that it is told. */
 export type SigningPart =
   | {
@@ -105,11 +141,15 @@ export type SigningPart =
       /** The bridge's point for its commitment number + 2, if it was seen. */
       readonly nextPoint: Uint8Array | null;
     }
-  | ({ readonly kind: "holder"; readonly id: string } & HolderState)
-  | ({ readonly kind: "counterparty"; readonly id: string } & CommitmentState)
-  | ({ readonly kind: "closing"; readonly id: string } & ClosingContent)
-  | ({ readonly kind: "funding"; readonly id: string } & FundingContent)
-  | ({ readonly kind: "exit"; readonly id: string } & HolderState)
+  | ({ readonly kind: "holder" } & HolderPart)
+  | ({ readonly kind: "counterparty" } & CounterpartyPart)
+  | ({ readonly kind: "closing"; readonly id: string; readonly sighash: Uint8Array } & ClosingContent)
+  | ({
+      readonly kind: "funding";
+      readonly id: string;
+      readonly sighashes: readonly Uint8Array[];
+    } & FundingContent)
+  | ({ readonly kind: "exit" } & HolderPart)
   | ({ readonly kind: "spend"; readonly id: string } & SpendContent);
 
 /** The answer to the part of the same id. */

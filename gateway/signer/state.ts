@@ -28,9 +28,12 @@ import { lngateError } from "../../src/errors.ts";
 import { storedSecret, storeSecret } from "../../src/lightning/shachain.ts";
 import { checkedPoint, checkedSignatures, isSecretOf } from "./answer-checks.ts";
 import type {
+  Built,
   ClosingContent,
   CommitmentState,
+  CounterpartySigning,
   FundingContent,
+  HolderSigning,
   HolderState,
   NumberedPoint,
   SignatureCheck,
@@ -190,9 +193,9 @@ export class ChannelBook {
 
   /**
    * The bridge has signed our next state. Until the device is asked for it (`secretAt`), another content may take
-   * its place: after a reconnect the bridge may sign something else.
+   * its place: after a reconnect the bridge may sign something else. `build` is called for a commitment that is new here.
    */
-  validateHolder(state: HolderState, txid: Uint8Array, checks: readonly SignatureCheck[]): void {
+  validateHolder(state: HolderState, txid: Uint8Array, build: () => Built<HolderSigning>): void {
     const { holder } = this.book;
     const { number } = state;
     const at = holder.findIndex(entry => entry.number === number);
@@ -201,6 +204,7 @@ export class ChannelBook {
       if (!equal(before.txid, txid)) this.refuse("content-conflict");
       return;
     }
+    const { checks, signing } = before && equal(before.txid, txid) ? before : build();
     const htlcs = holder.find(entry => entry.number === number - 1)?.content.htlcs ?? [];
     const preimages = [...(before?.preimages ?? []), ...(state.preimages ?? [])].filter(preimage =>
       htlcs.some(htlc => equal(htlc.paymentHash, sha256(preimage))),
@@ -210,6 +214,7 @@ export class ChannelBook {
       preimages,
       txid,
       checks,
+      ...(signing ? { signing } : {}),
       asked: number === 0,
       answered: false,
       exitAsked: false,
@@ -244,11 +249,14 @@ export class ChannelBook {
     this.announced = { secret, nextPoint };
   }
 
-  /** The signatures of the bridge's state, as `checks` orders them. Null: not yet. */
+  /**
+   * The signatures of the bridge's state, as its checks are ordered. Null: not yet. `build` is called for a commitment
+   * that is new here.
+   */
   counterpartySignatures(
     content: CommitmentState,
     txid: Uint8Array,
-    checks: readonly SignatureCheck[],
+    build: () => Built<CounterpartySigning>,
   ): readonly Uint8Array[] | null {
     const { number } = content;
     const entry = this.book.counterparty.find(each => each.content.number === number);
@@ -256,16 +264,19 @@ export class ChannelBook {
     if (this.book.refusal !== null) return null;
     if (entry) return entry.signatures;
     const id = `counterparty/${number}`;
-    this.book.counterparty.push({ id, content, txid, checks, signatures: null });
+    this.book.counterparty.push({ id, content, txid, ...build(), signatures: null });
     this.revision++;
     return null;
   }
 
-  /** The signature that makes our own state publishable: a force close. Null: not yet, or revoked long ago. */
-  exitSignature(state: HolderState, txid: Uint8Array, checks: readonly SignatureCheck[]): Uint8Array | null {
+  /**
+   * The signature that makes our own state publishable: a force close. Null: not yet, or revoked long ago. `build` is
+   * called for a commitment that is new here.
+   */
+  exitSignature(state: HolderState, txid: Uint8Array, build: () => Built<HolderSigning>): Uint8Array | null {
     const { number } = state;
     if (this.secretOf(number)) return null;
-    if (!this.book.holder.some(entry => entry.number === number)) this.validateHolder(state, txid, checks);
+    if (!this.book.holder.some(entry => entry.number === number)) this.validateHolder(state, txid, build);
     const entry = this.book.holder.find(each => each.number === number);
     if (!entry || this.book.refusal !== null) return null;
     if (!equal(entry.txid, txid)) {

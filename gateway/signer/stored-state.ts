@@ -1,9 +1,12 @@
 /** The signer's book of one channel as plain data (numbers, strings, byte arrays, lists), for any codec. */
 import { EMPTY_SECRET_STORE, type SecretStore } from "../../src/lightning/shachain.ts";
 import type {
+  Built,
   ClosingContent,
   CommitmentState,
+  CounterpartySigning,
   FundingContent,
+  HolderSigning,
   HolderState,
   NumberedPoint,
   SignatureCheck,
@@ -29,9 +32,8 @@ export interface PlainBook {
 }
 
 /** A state of ours, as far as it has got. */
-export interface HolderEntry extends HolderState {
+export interface HolderEntry extends HolderState, Built<HolderSigning> {
   readonly txid: Uint8Array;
-  readonly checks: readonly SignatureCheck[];
   /** LDK has stored this state and asked for the secret of the one before (state 0: nothing to wait for). */
   asked: boolean;
   /** The device holds this state completely signed and has released the secret of the one before. */
@@ -49,7 +51,7 @@ export interface SignedEntry<Content> {
 }
 
 /** A state of the bridge's. */
-export interface CounterpartyEntry extends SignedEntry<CommitmentState> {
+export interface CounterpartyEntry extends SignedEntry<CommitmentState>, Built<CounterpartySigning> {
   readonly txid: Uint8Array;
 }
 

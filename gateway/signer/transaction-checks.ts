@@ -2,7 +2,6 @@
  * What the signatures that LDK asks for must be valid for. Commitments and mutual closes are built from what the device
  * will be told, and must be LDK's, so that what the device signs is what LDK asked for.
  */
-import type { ClosingTransaction } from "lightningdevkit";
 import { sighash } from "../../src/bitcoin/sighash.ts";
 import { parseTransaction } from "../../src/bitcoin/transaction.ts";
 import { equal } from "../../src/bytes/bytes.ts";
@@ -11,26 +10,68 @@ import { lngateError } from "../../src/errors.ts";
 import {
   anchorScript,
   type ChannelParameters,
-  fundingScript,
   htlcScript,
   type Side,
   toLocalScript,
 } from "../../src/lightning/channel.ts";
 import { buildClosing } from "../../src/lightning/closing.ts";
-import { buildCommitment } from "../../src/lightning/commitment.ts";
+import { anchorBump, buildCommitment, type Commitment } from "../../src/lightning/commitment.ts";
 import { type CommitmentKeys, deriveCommitmentKeys } from "../../src/lightning/keys.ts";
-import { type DecodedCommitment, decodeClosing } from "./decode.ts";
-import type { ClosingContent, FundingContent, SignatureCheck, SpendContent } from "./parts.ts";
+import type { DecodedCommitment } from "./decode.ts";
+import type {
+  Built,
+  ClosingContent,
+  CounterpartySigning,
+  FundingContent,
+  HolderSigning,
+  SignatureCheck,
+  SpendContent,
+} from "./parts.ts";
 
 /**
- * The checks of a commitment that LDK shows: the funding key's signature, and for the bridge's commitment our HTLC
- * key's. Throws `commitment-mismatch` if it is not as LDK has built it.
+ * Our commitment that LDK shows: one signature, by the funding key. `ownerScript` is where our anchor goes. Throws
+ * `commitment-mismatch` if it is not as LDK has built it.
  */
-export function commitmentChecks(
+export function builtHolder(
   parameters: ChannelParameters,
-  broadcaster: Side,
   decoded: DecodedCommitment,
-): readonly SignatureCheck[] {
+  ownerScript: Uint8Array,
+): Built<HolderSigning> {
+  const commitment = rebuilt(parameters, "ours", decoded);
+  return {
+    checks: [{ publicKey: parameters.ours.fundingPubkey, hash: commitment.sighash }],
+    signing: holderSigning(commitment, ownerScript),
+  };
+}
+
+/** What is to be signed of our own commitment. */
+export function holderSigning(commitment: Commitment, ownerScript: Uint8Array): HolderSigning {
+  const { sighash, htlcs } = commitment;
+  const anchor = htlcs.length === 0 ? anchorBump(commitment, "local-anchor", ownerScript) : null;
+  return { sighash, anchorSighash: anchor?.sighash ?? null };
+}
+
+/**
+ * The bridge's commitment that LDK shows: the signature of the funding key, and one of our HTLC key for each HTLC.
+ * Throws `commitment-mismatch` if it is not as LDK has built it.
+ */
+export function builtCounterparty(
+  parameters: ChannelParameters,
+  decoded: DecodedCommitment,
+): Built<CounterpartySigning> {
+  const { sighash, htlcs } = rebuilt(parameters, "theirs", decoded);
+  const { keys } = decoded;
+  const publicKey = keys.countersignatoryHtlc;
+  return {
+    checks: [
+      { publicKey: parameters.ours.fundingPubkey, hash: sighash },
+      ...htlcs.map(htlc => ({ publicKey, hash: htlc.sighash })),
+    ],
+    signing: { sighash, keys },
+  };
+}
+
+function rebuilt(parameters: ChannelParameters, broadcaster: Side, decoded: DecodedCommitment): Commitment {
   const { number, content } = decoded.state;
   const commitment = buildCommitment(parameters, broadcaster, number, decoded.keys, content);
   if (!equal(commitment.txid, decoded.txid)) {
@@ -39,24 +80,20 @@ export function commitmentChecks(
       `commitment ${number} (${broadcaster}) is not as LDK has built it`,
     );
   }
-  const funding = { publicKey: parameters.ours.fundingPubkey, hash: commitment.sighash };
-  if (broadcaster === "ours") return [funding];
-  const publicKey = decoded.keys.countersignatoryHtlc;
-  return [funding, ...commitment.htlcs.map(htlc => ({ publicKey, hash: htlc.sighash }))];
+  return commitment;
 }
 
 /**
- * What is to be signed of a mutual close that LDK shows, and its check. A bridge leaves out what is below its own dust
+ * What is to be signed of a mutual close that LDK asks for, and its check. A bridge leaves out what is below its own dust
  * limit, and takes no signature for anything else. LDK goes by ours, but finds out what the bridge has signed, and puts
- * this signature beside it. Throws `closing-mismatch` if it is not as LDK has built it.
+ * this signature beside it. Throws `closing-mismatch` if LDK has built another transaction, of which the hash is `ldksHash`.
  */
 export function closingToSign(
   parameters: ChannelParameters,
-  closing: ClosingTransaction,
+  asked: ClosingContent,
+  ldksHash: Uint8Array,
   theirDustLimitSat: number,
 ): { readonly content: ClosingContent; readonly check: SignatureCheck } {
-  const asked = decodeClosing(closing);
-  const ldksHash = closing.trust().get_sighash_all(fundingScript(parameters), BigInt(parameters.fundingSat));
   if (!equal(closingHash(parameters, asked), ldksHash)) {
     throw lngateError("closing-mismatch", "the mutual close is not as LDK has built it");
   }

@@ -1,5 +1,5 @@
 /** What the device is to be asked, as it follows from a channel's book, and the ids it is asked under. */
-import type { HolderState, SigningPart } from "./parts.ts";
+import type { HolderPart, SigningPart } from "./parts.ts";
 import type { HolderEntry, PlainBook } from "./stored-state.ts";
 
 /** All that the device has not answered yet, in the order in which it is to be processed. */
@@ -12,22 +12,24 @@ export function wantedParts(book: PlainBook): SigningPart[] {
   if (!book.holder.some(entry => entry.exitAsked)) {
     for (const entry of book.holder) {
       if (entry.asked && !entry.answered)
-        parts.push({ kind: "holder", id: holderId(entry), ...stateOf(entry) });
+        parts.push({ kind: "holder", ...holderPart(entry, holderId(entry)) });
     }
-    for (const { id, content, signatures } of book.counterparty) {
-      if (!signatures) parts.push({ kind: "counterparty", id, ...content });
+    for (const { id, content, signatures, signing } of book.counterparty) {
+      if (!signatures) parts.push({ kind: "counterparty", id, ...content, ...(signing ? { signing } : {}) });
     }
-    for (const { id, content, signatures } of book.closings) {
-      if (!signatures) parts.push({ kind: "closing", id, ...content });
+    for (const { id, content, checks, signatures } of book.closings) {
+      if (!signatures) parts.push({ kind: "closing", id, ...content, sighash: checks[0]!.hash });
     }
+    const { funding } = book;
     const isExitHeld = book.holder.some(entry => entry.answered);
-    if (book.funding && !book.funding.signatures && isExitHeld) {
-      parts.push({ kind: "funding", id: book.funding.id, ...book.funding.content });
+    if (funding && !funding.signatures && isExitHeld) {
+      const sighashes = funding.checks.map(({ hash }) => hash);
+      parts.push({ kind: "funding", id: funding.id, ...funding.content, sighashes });
     }
   }
   for (const entry of book.holder) {
     if (entry.exitAsked && !entry.exitSignature) {
-      parts.push({ kind: "exit", id: `exit/${entry.number}`, ...stateOf(entry) });
+      parts.push({ kind: "exit", ...holderPart(entry, `exit/${entry.number}`) });
     }
   }
   for (const { id, content, signatures } of book.spends) {
@@ -46,14 +48,17 @@ export function holderId(entry: HolderEntry): string {
   return `holder/${entry.number}`;
 }
 
-function stateOf(entry: HolderEntry): HolderState {
-  const { number, point, content, counterpartySignature, counterpartyHtlcSignatures, preimages } = entry;
+function holderPart(entry: HolderEntry, id: string): HolderPart {
+  const { number, point, content, counterpartySignature, counterpartyHtlcSignatures, preimages, signing } =
+    entry;
   return {
+    id,
     number,
     point,
     content,
     counterpartySignature,
     counterpartyHtlcSignatures,
     ...(preimages ? { preimages } : {}),
+    ...(signing ? { signing } : {}),
   };
 }

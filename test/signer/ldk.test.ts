@@ -245,10 +245,12 @@ test("parts that come up in one turn are handed over together, and again only wh
   const book = signer.addChannel(channel, device.firstPoints());
   const check = { publicKey: device.publicKeys.funding, hash: hash("x") };
   const content = { feeratePerKw: 253, toBroadcasterSat: 1, toCountersignatorySat: 1, htlcs: [] };
-  book.counterpartySignatures({ number: 0, point: BRIDGE, content }, hash("txid"), [check]);
+  book.counterpartySignatures({ number: 0, point: BRIDGE, content }, hash("txid"), () => ({
+    checks: [check],
+  }));
   const state = { number: 0, point: device.point(0), content };
   const signatures = { counterpartySignature: hash("s"), counterpartyHtlcSignatures: [] };
-  book.validateHolder({ ...state, ...signatures }, hash("txid"), [check]);
+  book.validateHolder({ ...state, ...signatures }, hash("txid"), () => ({ checks: [check] }));
   // LDK's callback ends with a turn.
   derive().state.get_per_commitment_point(FIRST_INDEX);
   await wait(10);
