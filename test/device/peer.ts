@@ -21,18 +21,14 @@ import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { ChannelParameters, Htlc, Side } from "../../src/lightning/channel.ts";
-import { buildClosing, closingAmounts } from "../../src/lightning/closing.ts";
-import {
-  buildCommitment,
-  type Commitment,
-  type CommitmentContent,
-  commitmentContent,
-} from "../../src/lightning/commitment.ts";
+import { buildClosing } from "../../src/lightning/closing.ts";
+import { buildCommitment, type Commitment, type CommitmentContent } from "../../src/lightning/commitment.ts";
 import { type CommitmentKeys, deriveCommitmentKeys, derivePrivateKey } from "../../src/lightning/keys.ts";
 import { commitmentSecret } from "../../src/lightning/shachain.ts";
 import type { Proposal, ToDevice, ToGateway } from "../../src/messages/device.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import { type Cut, MemoryDisk, Power } from "../gateway-cuts/power.ts";
+import { closingAmounts, commitmentContent } from "../lightning/balances.ts";
 import { derived } from "./dealer.ts";
 import { BRIDGE, type Charge, gatewayBatches, HEIGHT, proposalWith } from "./parties.ts";
 

@@ -37,7 +37,7 @@ import {
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
-import { buildClosing, signedClosing } from "../../src/lightning/closing.ts";
+import { buildClosing } from "../../src/lightning/closing.ts";
 import {
   ANCHOR_SAT,
   type Commitment,
@@ -56,6 +56,7 @@ import {
 import { derived } from "../device/dealer.ts";
 import { BRIDGE, FUNDING, keyPair, proposalWith } from "../device/parties.ts";
 import { EsploraServer } from "../lifecycle/esplora.ts";
+import { signedClosing } from "../lightning/balances.ts";
 
 const NETWORK = "regtest";
 const FEERATE = 1000;
