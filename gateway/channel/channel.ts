@@ -12,8 +12,8 @@ import { lngateError } from "../../src/errors.ts";
 import type { ToDevice, ToGateway } from "../../src/messages/device.ts";
 import type { Peer } from "../lightning/node.ts";
 import type { NodeStore } from "../lightning/store.ts";
-import type { RemoteSigner } from "../signer/ldk.ts";
-import type { PlainBook } from "../signer/state.ts";
+import type { RemoteSigner } from "../signer/remote-signer.ts";
+import type { PlainBook } from "../signer/stored-state.ts";
 import {
   bridgeOf,
   type ChannelRow,

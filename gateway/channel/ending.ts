@@ -8,7 +8,7 @@ import { FUNDING_VOUT } from "../../src/lightning/funding.ts";
 import type { BitcoinRpc } from "../../src/node/bitcoind-rpc.ts";
 import type { LightningNode } from "../lightning/node.ts";
 import { type Log, lastingTrouble } from "../log.ts";
-import type { RemoteSigner } from "../signer/ldk.ts";
+import type { RemoteSigner } from "../signer/remote-signer.ts";
 import type { BridgeWords } from "./bridge.ts";
 import { type DeviceChannel, shownTxid, stuckSentence } from "./channel.ts";
 

@@ -10,7 +10,7 @@ import { fundingOf } from "../../src/channel/transactions.ts";
 import { buildFunding, FUNDING_VOUT, signedFunding } from "../../src/lightning/funding.ts";
 import type { LightningNode } from "../lightning/node.ts";
 import type { Log } from "../log.ts";
-import type { RemoteSigner } from "../signer/ldk.ts";
+import type { RemoteSigner } from "../signer/remote-signer.ts";
 import { type DeviceChannel, shownTxid } from "./channel.ts";
 import type { Deposits } from "./deposits.ts";
 

@@ -2,7 +2,7 @@
 import * as ldk from "lightningdevkit";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import type { Log } from "../log.ts";
-import { userChannelIdOf } from "../signer/ldk.ts";
+import { userChannelIdOf } from "../signer/remote-signer.ts";
 import type { BridgeWords } from "./bridge.ts";
 import type { DeviceChannel } from "./channel.ts";
 import type { ChannelFunding } from "./funding.ts";

@@ -1,31 +1,20 @@
 /**
- * The device as LDK's signer: parts that the signer's book wants become `step` messages, and what the device
+ * The device as LDK's signer: parts that the signer's book wants become `step` messages (steps.ts), and what the device
  * answers becomes the book's answers. One step is on the way at a time; what comes up meanwhile goes into the next.
  */
-
-import { parseTransaction } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
-import { encodeValue } from "../../src/bytes/schema.ts";
-import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
-import { MAX_HTLCS, type Proposal, type View, viewKind } from "../../src/channel/terms.ts";
-import {
-  anchorSighash,
-  channelOf,
-  closingSighash,
-  commitmentOf,
-  fundingOf,
-  viewOf,
-} from "../../src/channel/transactions.ts";
-import { nobleCurve } from "../../src/crypto/curve.ts";
+import type { DeviceKeys } from "../../src/channel/device-keys.ts";
+import type { Proposal } from "../../src/channel/terms.ts";
+import { MAX_HTLCS } from "../../src/channel/terms.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
-import { type CommitmentKeys, deriveCommitmentKeys } from "../../src/lightning/keys.ts";
-import type { AuthenticatedPartial, Partial2pe, Step, Stepped, ToDevice } from "../../src/messages/device.ts";
+import type { AuthenticatedPartial, Partial2pe, Stepped, ToDevice } from "../../src/messages/device.ts";
 import { answerWithMac } from "../../src/threshold/online.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import { completeVerified } from "../../src/threshold/signature.ts";
-import type { NumberedPoint, SigningAnswer, SigningPart, SpendContent } from "./state.ts";
+import type { NumberedPoint, SigningAnswer, SigningPart } from "./parts.ts";
+import { type ComposedStep, composeStep, type KnownViews } from "./steps.ts";
 
-/** What `DeviceSigner` depends on. */
+/** What a device's signer is made of. */
 export interface DeviceSignerOptions {
   readonly keys: DeviceKeys;
   /** The gateway's half of the presignatures. */
@@ -55,47 +44,29 @@ export interface DeviceSignerOptions {
  */
 const RECEIPT_WAIT_MS = 40;
 
-/** Commitments whose keys are kept: those that the device has given points for, and the bridge's next. */
-const KEYS_KEPT = 32;
-/** After a step the bridge is waited for; LDK's own work goes first. */
-const IDLE_MS = 30;
-
 /**
  * Refusals that are not final: a device without records is asked again when it has been charged, one whose flash is full when
  * its owner has had exits forgotten, and one that does not close because a payment is in flight when that payment has ended.
  */
 const PASSES: ReadonlySet<string> = new Set(["records-used-up", "vault-full", "policy-close-pending"]);
 
-interface Sent {
-  readonly id: number;
+/** A step on its way, of the channel with this keys id. */
+interface Sent extends ComposedStep {
   readonly keysId: Uint8Array;
-  readonly step: Step;
-  readonly parts: readonly SigningPart[];
-  /** What our part completes: sighashes of the answer's partials. */
-  readonly sighashes: readonly Uint8Array[];
-  readonly views: Partial<Views>;
 }
 
-/** What the device knows already, so that it need not be said again. */
-interface Views {
-  holder: string;
-  counterparty: string;
-  nextPoint: string;
-}
-
-/** See the head of this file. */
+/** The device as LDK's signer; see above. */
 export class DeviceSigner {
   private readonly options: DeviceSignerOptions;
   private readonly receipts: Uint8Array[] = [];
   /** Preimages (hex) that went out in this session. */
   private readonly told = new Set<string>();
-  private readonly keysMade = new Map<string, CommitmentKeys>();
   private readonly pending = new Map<string, { keysId: Uint8Array; part: SigningPart }>();
   private sent: Sent | null = null;
   /** Parts (by id) whose answer in this session was wrong. */
   private readonly wrongOnce = new Set<string>();
   private nextId = 1;
-  private known: Partial<Views> = {};
+  private known: Partial<KnownViews> = {};
   /** The device cannot derive the keys inside the bridge's commitments, or has not said yet that it can. */
   private curveless = true;
 
@@ -114,7 +85,7 @@ export class DeviceSigner {
     // Of a channel that was there before the present one, only what is collected says which channel it belongs to.
     const asked = channels.isPresent(keysId) ? parts : parts.filter(({ kind }) => kind === "spend");
     if (!link.isThere || asked.length === 0) return;
-    for (const part of asked) this.pending.set(`${toHex(keysId)}/${part.id}`, { keysId, part });
+    for (const part of asked) this.pending.set(pendingKey(keysId, part), { keysId, part });
     this.sendNext();
   }
 
@@ -142,7 +113,7 @@ export class DeviceSigner {
   /** The device's answer. One to another step than the one on the way is no news. */
   stepped(stepped: Stepped): void {
     const { sent } = this;
-    if (sent === null || sent.id !== stepped.id) return;
+    if (sent === null || sent.step.id !== stepped.id) return;
     this.sent = null;
     const answers: SigningAnswer[] = [];
     for (const part of sent.parts) {
@@ -161,20 +132,21 @@ export class DeviceSigner {
       this.options.problem(stepped.refused.code, stepped.refused.sentence);
     }
     this.options.answer(sent.keysId, answers);
-    this.prepare(sent, stepped);
     this.sendNext();
   }
+
+  // ── answers ───────────────────────────────────────────────────────────────────────────────────────────
 
   /**
    * An answer that makes no signature has cost its record. The device is asked once more; but it keeps its answers, so that
    * the same question never gets two, and if it gives this one again, there is none that would do.
    */
-  private wrong(sent: Sent, part: SigningPart, error: Error): SigningAnswer | null {
+  private wrong({ keysId }: Sent, part: SigningPart, error: Error): SigningAnswer | null {
     this.options.problem(codeOf(error)!, `${part.id}: ${error.message}`);
     this.options.wrongAnswer(error);
     if (this.wrongOnce.has(part.id)) return { id: part.id, refused: "device-answer-wrong" };
     this.wrongOnce.add(part.id);
-    this.pending.set(`${toHex(sent.keysId)}/${part.id}`, { keysId: sent.keysId, part });
+    this.pending.set(pendingKey(keysId, part), { keysId, part });
     return null;
   }
 
@@ -208,6 +180,8 @@ export class DeviceSigner {
     return { id, refused: stepped.refused.code };
   }
 
+  // ── questions ─────────────────────────────────────────────────────────────────────────────────────────
+
   private sendNext(): void {
     if (this.sent !== null || this.pending.size === 0) return;
     let next: Sent | null = null;
@@ -224,127 +198,43 @@ export class DeviceSigner {
     if (!this.options.link.send(next.step)) this.restart();
   }
 
-  /** The next step: the bridge's revocation, one state of ours and one thing to sign, as they come. */
+  /** The next step, of the channel that has waited longest; null if nothing is to be asked. */
   private compose(): Sent | null {
     const keysId = [...this.pending.values()][0]!.keysId;
-    const chosen: SigningPart[] = [];
-    const step: { -readonly [K in keyof Step]: Step[K] } = { type: "step", id: this.nextId };
-    const views: Partial<Views> = {};
-    let sighashes: readonly Uint8Array[] = [];
-    const proposal = this.options.channels.proposal(keysId);
-    const { keys } = this.options;
-    const channel = channelOf(keys, proposal);
-    let toSign = 0;
-
-    for (const [key, entry] of this.pending) {
-      if (entry.keysId !== keysId && toHex(entry.keysId) !== toHex(keysId)) continue;
-      const { part } = entry;
-      switch (part.kind) {
-        case "revocation": {
-          if (step.revoked) continue;
-          const { number, secret, nextPoint } = part;
-          step.revoked = { number, secret, ...(nextPoint ? { nextPoint } : {}) };
-          if (nextPoint) views.nextPoint = pointKey(number + 2, nextPoint);
-          break;
-        }
-        case "exit":
-        case "holder": {
-          // A forced close goes alone, with the state that it publishes: the device may not have seen that yet.
-          if (step.holder || (part.kind === "exit" && toSign++ + chosen.length > 0)) continue;
-          if (part.kind === "exit") step.leave = part.number;
-          const view = viewOf(part.content, true);
-          const commitment = commitmentOf(
-            channel,
-            true,
-            part.number,
-            this.keysOf(proposal, true, part.point),
-            view,
-          );
-          const anchor = view.htlcs.length === 0 ? anchorSighash(keys, commitment) : null;
-          const same = viewKey(view) === this.known.counterparty;
-          step.holder = {
-            number: part.number,
-            ...(same ? {} : { view }),
-            signature: part.counterpartySignature,
-            ...(part.counterpartyHtlcSignatures.length > 0
-              ? { htlcSignatures: [...part.counterpartyHtlcSignatures] }
-              : {}),
-            partial: this.ourHalf(commitment.sighash),
-            ...(anchor ? { anchorPartial: this.ourHalf(anchor) } : {}),
-          };
-          views.holder = viewKey(view);
-          // A receipt that got lost would make the device refuse a state in which its HTLC is gone.
-          for (const preimage of (part.kind === "holder" && part.preimages) || []) {
-            const queued = this.receipts.some(receipt => equal(receipt, preimage));
-            if (!queued && !this.told.has(toHex(preimage))) this.receipts.push(preimage);
-          }
-          break;
-        }
-        case "counterparty": {
-          if (toSign++ > 0) continue;
-          const view = viewOf(part.content, false);
-          const { point } = part;
-          const same = viewKey(view) === (views.holder ?? this.known.holder);
-          const announced = pointKey(part.number, point) === (views.nextPoint ?? this.known.nextPoint);
-          const theirs = this.keysOf(proposal, false, point);
-          sighashes = [commitmentOf(channel, false, part.number, theirs, view).sighash];
-          if (part.number === 0) step.proposal = proposal;
-          step.counterparty = {
-            number: part.number,
-            ...(announced ? {} : { point }),
-            ...(same && part.number > 0 ? {} : { view }),
-            ...(this.curveless
-              ? {
-                  keys: [
-                    theirs.revocation,
-                    theirs.delayed,
-                    theirs.broadcasterHtlc,
-                    theirs.countersignatoryHtlc,
-                  ],
-                }
-              : {}),
-          };
-          views.counterparty = viewKey(view);
-          break;
-        }
-        case "funding":
-          if (toSign++ > 0) continue;
-          sighashes = fundingOf(keys, proposal).sighashes;
-          step.fund = true;
-          break;
-        case "closing": {
-          if (toSign++ > 0) continue;
-          const close = {
-            ourSat: part.toHolderSat,
-            theirSat: part.toCounterpartySat,
-            theirScript: part.counterpartyScript,
-          };
-          sighashes = [closingSighash(keys, proposal, close)];
-          step.close = close;
-          break;
-        }
-        case "spend": {
-          if (toSign > 0) continue;
-          const spend = spendOf(part, proposal.index, keys.shutdownScript);
-          if (spend === null) {
-            this.options.problem("not-collected", "this output is collected by the owner's computer");
-            this.pending.delete(key);
-            continue;
-          }
-          toSign++;
-          step.spend = spend;
-          break;
-        }
-      }
-      chosen.push(part);
-      this.pending.delete(key);
+    const parts = [...this.pending.values()]
+      .filter(each => equal(each.keysId, keysId))
+      .map(each => each.part);
+    const composed = composeStep(this.nextId, parts, {
+      keys: this.options.keys,
+      proposal: this.options.channels.proposal(keysId),
+      known: this.known,
+      curveless: this.curveless,
+      ourHalf: sighash => this.ourHalf(sighash),
+    });
+    for (const part of composed.notCollected) {
+      this.options.problem("not-collected", "this output is collected by the owner's computer");
+      this.pending.delete(pendingKey(keysId, part));
     }
-    if (chosen.length === 0) return null;
-    if (this.receipts.length > 0) step.paid = this.receipts.splice(0, MAX_HTLCS);
-    for (const preimage of step.paid ?? []) this.told.add(toHex(preimage));
+    for (const part of composed.parts) this.pending.delete(pendingKey(keysId, part));
+    if (composed.parts.length === 0) return null;
     this.nextId++;
-    return { id: step.id, keysId, step, parts: chosen, sighashes, views };
+    return { ...composed, step: { ...composed.step, ...this.receiptsWith(composed.parts) }, keysId };
   }
+
+  /** The receipts that go out with a step. */
+  private receiptsWith(parts: readonly SigningPart[]): { readonly paid?: Uint8Array[] } {
+    // One that got lost would make the device refuse a state in which its HTLC is gone.
+    for (const preimage of parts.flatMap(part => (part.kind === "holder" && part.preimages) || [])) {
+      const queued = this.receipts.some(receipt => equal(receipt, preimage));
+      if (!queued && !this.told.has(toHex(preimage))) this.receipts.push(preimage);
+    }
+    if (this.receipts.length === 0) return {};
+    const paid = this.receipts.splice(0, MAX_HTLCS);
+    for (const preimage of paid) this.told.add(toHex(preimage));
+    return { paid };
+  }
+
+  // ── the gateway's half of signatures ──────────────────────────────────────────────────────────────────
 
   /** Kind B: the device finishes this signature itself, and keeps it. */
   private ourHalf(sighash: Uint8Array): AuthenticatedPartial {
@@ -360,82 +250,8 @@ export class DeviceSigner {
       completeVerified(record, partial.scalar, sighash, keys.fundingKey),
     ).answer;
   }
-
-  /** Keys of a commitment: some milliseconds of curve work each, so they are kept, and made ahead in idle time. */
-  private keysOf(proposal: Proposal, ours: boolean, point: Uint8Array): CommitmentKeys {
-    const name = `${ours}/${proposal.index}/${toHex(point)}`;
-    const known = this.keysMade.get(name);
-    if (known) return known;
-    const sides = [ourBasepoints(this.options.keys), theirBasepoints(proposal)] as const;
-    const [broadcaster, other] = ours ? sides : [sides[1], sides[0]];
-    const keys = deriveCommitmentKeys(nobleCurve, point, broadcaster, other);
-    this.keysMade.set(name, keys);
-    for (const oldest of this.keysMade.keys()) {
-      if (this.keysMade.size <= KEYS_KEPT) break;
-      this.keysMade.delete(oldest);
-    }
-    return keys;
-  }
-
-  /** The points that a step brought belong to commitments to come: their keys are made when nobody waits. */
-  private prepare(sent: Sent, stepped: Stepped): void {
-    const own = stepped.point?.point;
-    const next = sent.step.revoked?.nextPoint;
-    const timer = setTimeout(() => {
-      try {
-        const proposal = this.options.channels.proposal(sent.keysId);
-        if (own) this.keysOf(proposal, true, own);
-        if (next) this.keysOf(proposal, false, next);
-      } catch (error) {
-        // A channel that is gone, or a point that is none: whoever needs the keys will hear of it.
-        if (codeOf(error) === undefined) throw error;
-      }
-    }, IDLE_MS);
-    timer.unref();
-  }
 }
 
-/**
- * What the device is asked to collect; null for what it does not: on our own commitment a fee has to be paid with a
- * coin, which only the owner has.
- */
-function spendOf(
-  content: SpendContent,
-  index: number,
-  ownerScript: Uint8Array,
-): NonNullable<Step["spend"]> | null {
-  const { purpose, input, amountSat } = content;
-  if (purpose.kind === "anchor" || purpose.kind === "holder-htlc") return null;
-  const { inputs, outputs, locktime } = parseTransaction(content.transaction);
-  const [output] = outputs;
-  if (outputs.length !== 1 || !output || !equal(output.script, ownerScript)) return null;
-  const htlc = "htlc" in purpose ? purpose.htlc : undefined;
-  return {
-    index,
-    point: "point" in purpose ? purpose.point : nobleCurve.publicKey(purpose.secret),
-    ...("secret" in purpose ? { secret: purpose.secret } : {}),
-    ...(htlc
-      ? {
-          htlc: {
-            paymentHash: htlc.paymentHash,
-            amountMsat: htlc.amountMsat,
-            cltvExpiry: htlc.cltvExpiry,
-            ...(htlc.offered ? { incoming: true } : {}),
-          },
-        }
-      : {}),
-    inputs: inputs.map(({ txid, vout, sequence }) => ({ txid, vout, sequence })),
-    input,
-    amountSat,
-    valueSat: output.valueSat,
-    locktime,
-  };
-}
-
-function viewKey(view: View): string {
-  return toHex(encodeValue(viewKind, view));
-}
-
-function pointKey(number: number, point: Uint8Array): string {
-  return `${number}/${toHex(point)}`;
+function pendingKey(keysId: Uint8Array, part: SigningPart): string {
+  return `${toHex(keysId)}/${part.id}`;
 }
