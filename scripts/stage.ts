@@ -6,10 +6,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Regtest, startRegtest } from "./bitcoind.ts";
-import { PeerProcess } from "./harness-process.ts";
 import { LdkNode } from "./nodes/ldk.ts";
 import { LndNode } from "./nodes/lnd.ts";
 import type { RealNode } from "./nodes/node.ts";
+import { PeerProcess } from "./peer/process.ts";
 import { reservePort } from "./ports.ts";
 import { type Line, Program } from "./processes.ts";
 

@@ -10,11 +10,11 @@ import { build } from "esbuild";
 import { openFileFlash } from "../../device/boards/node/flash.ts";
 import { memoryFlash } from "../../device/vault/memory-flash.ts";
 import { deviceFolder } from "../../owner/folder/folder.ts";
-import type { Figures } from "../bench.ts";
 import type { EngineWork } from "../engines/engine.ts";
 import { ensureXsnap } from "../engines/install.ts";
 import { startXs, type XsDevice } from "../engines/xs.ts";
 import { Stage } from "../stage.ts";
+import type { Figures } from "./figures.ts";
 
 const PAYMENTS = 5;
 const WARM_UP = 1;

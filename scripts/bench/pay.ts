@@ -3,8 +3,8 @@
  * in processes of their own, taken in turns so that the machine's moods meet both alike.
  */
 import { execFileSync } from "node:child_process";
-import type { Figures } from "../bench.ts";
 import { atRest, type BridgeKind, Stage } from "../stage.ts";
+import type { Figures } from "./figures.ts";
 
 const PAYMENTS = 50;
 const WARM_UP = 3;

@@ -24,7 +24,7 @@ import { pairDevice } from "../../owner/client/pair.ts";
 import { readDeviceInfo } from "../../owner/folder/device-files.ts";
 import { createOwner, deviceFolder } from "../../owner/folder/folder.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
-import { PlainPeer, type PlainPeerOptions } from "../../scripts/harness-peer.ts";
+import { PlainPeer, type PlainPeerOptions } from "../../scripts/peer/plain-peer.ts";
 import { reservePort } from "../../scripts/ports.ts";
 import { Program } from "../../scripts/processes.ts";
 import { toHex } from "../../src/bytes/bytes.ts";

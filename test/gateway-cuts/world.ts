@@ -23,7 +23,7 @@ import { openNodeStore } from "../../gateway/lightning/store.ts";
 import { createLog, type Log } from "../../gateway/log.ts";
 import { type DiskRecordStore, openRecordStore } from "../../gateway/store/presignature-journal.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
-import { PlainPeer } from "../../scripts/harness-peer.ts";
+import { PlainPeer } from "../../scripts/peer/plain-peer.ts";
 import { p2wsh } from "../../src/bitcoin/script.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { depositScriptOf, fundingOf } from "../../src/channel/transactions.ts";

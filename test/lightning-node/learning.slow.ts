@@ -8,7 +8,7 @@ import { channelsIn } from "../../gateway/lightning/gossip.ts";
 import { readKnowledge } from "../../gateway/lightning/knowledge.ts";
 import type { LightningRuntime } from "../../gateway/lightning/runtime.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
-import type { PeerChannel, PlainPeer } from "../../scripts/harness-peer.ts";
+import type { PeerChannel, PlainPeer } from "../../scripts/peer/plain-peer.ts";
 import { fromHex } from "../../src/bytes/bytes.ts";
 import { graphTrouble } from "../../src/lightning/graph-knowledge.ts";
 import { quiet } from "./quiet.ts";

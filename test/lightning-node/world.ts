@@ -11,7 +11,7 @@ import {
   type PeerEvent,
   PlainPeer,
   type PlainPeerOptions,
-} from "../../scripts/harness-peer.ts";
+} from "../../scripts/peer/plain-peer.ts";
 
 type PeerOptions = Partial<
   Pick<PlainPeerOptions, "routing" | "behaviour" | "forwardingFee" | "holdsPayment">

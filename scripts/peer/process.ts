@@ -1,10 +1,10 @@
-/** Plain peers (scripts/peer.ts) as processes, led from here: for demo, bench and tests. */
+/** Plain peers (scripts/peer/main.ts) as processes, led from here: for demo, bench and tests. */
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
-import { lngateError } from "../src/errors.ts";
-import type { RpcOptions } from "../src/node/bitcoind-rpc.ts";
-import type { Paid, PeerChannel, PeerEvent } from "./harness-peer.ts";
+import { lngateError } from "../../src/errors.ts";
+import type { RpcOptions } from "../../src/node/bitcoind-rpc.ts";
+import type { Paid, PeerChannel, PeerEvent } from "./plain-peer.ts";
 
 export interface PeerProcessOptions {
   readonly name: string;
