@@ -2,7 +2,7 @@
 import { toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { decodeInvoice } from "../../src/lightning/bolt11.ts";
-import type { PeerChannel } from "../peer/plain-peer.ts";
+import type { PeerChannel } from "../peer/api.ts";
 import { PeerProcess } from "../peer/process.ts";
 import type { ForwardingPolicy, HeldInvoice, NodeChannel, NodeOptions, RealNode } from "./node.ts";
 

@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import { lngateError } from "../../src/errors.ts";
 import type { RpcOptions } from "../../src/node/bitcoind-rpc.ts";
-import type { Paid, PeerChannel, PeerEvent } from "./plain-peer.ts";
+import type { Paid, PeerChannel, PeerEvent } from "./api.ts";
 
 export interface PeerProcessOptions {
   readonly name: string;

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { build } from "esbuild";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
-import type { Paid, PeerEvent } from "../../scripts/peer/plain-peer.ts";
+import type { Paid, PeerEvent } from "../../scripts/peer/api.ts";
 import { PeerProcess } from "../../scripts/peer/process.ts";
 import { fromHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
