@@ -352,7 +352,7 @@ async function formerBridges(config: GatewayConfig): Promise<[name: string, brid
 async function checkFormerBridge(bridge: Peer): Promise<Found> {
   const { nodeId, host, port } = bridge;
   await reach(host, port);
-  const { probePeer } = await import("../lightning/probe.ts");
+  const { probePeer } = await import("../lightning/peers/probe.ts");
   await probePeer(bridge);
   return { detail: `its channel stays with ${toHex(nodeId)}@${host}:${port}, which is that node` };
 }
@@ -361,7 +361,7 @@ async function checkBridge(config: GatewayConfig): Promise<Found> {
   const { nodeId, host, port } = config.bridge;
   await reach(host, port);
   // Loaded here alone: Lightning takes its time to start.
-  const { probePeer } = await import("../lightning/probe.ts");
+  const { probePeer } = await import("../lightning/peers/probe.ts");
   const { hasAnchors } = await probePeer({ nodeId: fromHex(nodeId), host, port });
   if (!hasAnchors)
     throw failed(

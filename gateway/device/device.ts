@@ -29,7 +29,7 @@ import type { SpendingLimits } from "../../src/messages/owner.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import { ServiceFees, type Till } from "../fees/service-fees.ts";
 import { LightningNode, type NodeStore, PAYMENT_RETRIES, type Peer } from "../lightning/node.ts";
-import { MAX_BLOCKS } from "../lightning/payment-route.ts";
+import { MAX_BLOCKS } from "../lightning/payments/route.ts";
 import type { LightningRuntime } from "../lightning/runtime.ts";
 import { type Counted, counted, type Log, lastingTrouble } from "../log.ts";
 import { RemoteSigner, userChannelIdOf } from "../signer/ldk.ts";

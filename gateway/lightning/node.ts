@@ -27,8 +27,8 @@ import type {
 import { type Log, lastingTrouble } from "../log.ts";
 import type { Gossip } from "./gossip.ts";
 import { withoutPendingClaims } from "./manager-repair.ts";
-import { claimOrFail, createInvoice, type InvoiceRequest } from "./node-invoices.ts";
-import { learnFrom } from "./node-routes.ts";
+import { claimOrFail, createInvoice, type InvoiceRequest } from "./payments/invoices.ts";
+import { learnFrom } from "./payments/learning.ts";
 import {
   isRouteNotFound,
   MAX_BLOCKS,
@@ -36,10 +36,10 @@ import {
   routeInParts,
   routeTo,
   whyNoRoute,
-} from "./payment-route.ts";
-import { PaymentTries } from "./payment-tries.ts";
+} from "./payments/route.ts";
+import { PaymentTries } from "./payments/tries.ts";
+import { PeerSockets } from "./peers/sockets.ts";
 import { type LightningRuntime, ldkNetwork } from "./runtime.ts";
-import { PeerSockets } from "./sockets.ts";
 import type { NodeStore } from "./store.ts";
 
 export type { NodeStore } from "./store.ts";

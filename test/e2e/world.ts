@@ -14,7 +14,7 @@ import type { SpendingPolicy } from "../../device/identity.ts";
 import { createChain } from "../../gateway/chain/chain.ts";
 import type { GatewayConfig } from "../../gateway/config.ts";
 import { type RunningGateway, runGateway } from "../../gateway/gateway.ts";
-import { claimOrFail } from "../../gateway/lightning/node-invoices.ts";
+import { claimOrFail } from "../../gateway/lightning/payments/invoices.ts";
 import { startRuntime } from "../../gateway/lightning/runtime.ts";
 import { createLog, type Log } from "../../gateway/log.ts";
 import { openRegistry, openStore } from "../../gateway/store/registry.ts";

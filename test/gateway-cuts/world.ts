@@ -17,7 +17,7 @@ import { Deposits } from "../../gateway/device/deposits.ts";
 import { DeviceGateway } from "../../gateway/device/device.ts";
 import { createOpenings } from "../../gateway/device/openings.ts";
 import type { LightningNode } from "../../gateway/lightning/node.ts";
-import { claimOrFail } from "../../gateway/lightning/node-invoices.ts";
+import { claimOrFail } from "../../gateway/lightning/payments/invoices.ts";
 import { type LightningRuntime, startRuntime } from "../../gateway/lightning/runtime.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
 import { createLog, type Log } from "../../gateway/log.ts";

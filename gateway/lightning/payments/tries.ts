@@ -4,10 +4,10 @@
  * for, and with it the same payment is tried again.
  */
 import * as ldk from "lightningdevkit";
-import { toHex } from "../../src/bytes/bytes.ts";
-import { policyIn } from "./gossip.ts";
-import { blamedChannel } from "./node-routes.ts";
-import type { LightningRuntime } from "./runtime.ts";
+import { toHex } from "../../../src/bytes/bytes.ts";
+import { policyIn } from "../gossip.ts";
+import type { LightningRuntime } from "../runtime.ts";
+import { blamedChannel } from "./learning.ts";
 
 /** What was offered for being forwarded over a channel. */
 interface Hop {

@@ -1,10 +1,10 @@
 /** Whether a Lightning node is who it should be: connects under a node id made for the occasion, and leaves again. */
 import { randomBytes } from "node:crypto";
 import * as ldk from "lightningdevkit";
-import { equal } from "../../src/bytes/bytes.ts";
-import { lngateError } from "../../src/errors.ts";
-import type { Peer } from "./node.ts";
-import { startLdk } from "./runtime.ts";
+import { equal } from "../../../src/bytes/bytes.ts";
+import { lngateError } from "../../../src/errors.ts";
+import type { Peer } from "../node.ts";
+import { startLdk } from "../runtime.ts";
 import { PeerSockets } from "./sockets.ts";
 
 export interface PeerFindings {

@@ -1,6 +1,6 @@
 /** Invoices of a node's own, and what to do when one is paid. */
 import * as ldk from "lightningdevkit";
-import { lngateError } from "../../src/errors.ts";
+import { lngateError } from "../../../src/errors.ts";
 
 export interface InvoiceRequest {
   /** Null: the payer chooses. */

@@ -1,7 +1,7 @@
 /** LDK's PeerManager over TCP: one descriptor per connection, with backpressure both ways. */
 import { connect, createServer, type Server, type Socket } from "node:net";
 import * as ldk from "lightningdevkit";
-import { lngateError } from "../../src/errors.ts";
+import { lngateError } from "../../../src/errors.ts";
 
 /** Bytes that may wait in a socket before LDK is told to stop. */
 const HIGH_WATER = 128 * 1024;
