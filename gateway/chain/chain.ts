@@ -4,8 +4,9 @@ import { codeOf, lngateError } from "../../src/errors.ts";
 import { type BitcoinRpc, connectRpc, passes, type RpcOptions } from "../../src/node/bitcoind-rpc.ts";
 import { type Log, lastingTrouble } from "../log.ts";
 import { type Broadcaster, createBroadcaster } from "./broadcaster.ts";
+import type { BlockPoint } from "./chain-client.ts";
 import { createFeeEstimator, type FeeEstimator, type FeeOptions } from "./fees.ts";
-import { type BlockPoint, createFollower, type Follower } from "./follower.ts";
+import { createFollower, type Follower } from "./follower.ts";
 
 export interface ChainOptions extends Pick<FeeOptions, "commitmentFeerate" | "fallbackFeerate"> {
   readonly rpc: RpcOptions;

@@ -12,7 +12,7 @@ import { MAX_DEPOSITS } from "../../src/messages/device.ts";
 import type { BitcoinRpc } from "../../src/node/bitcoind-rpc.ts";
 import { headerHash } from "../../src/node/block.ts";
 import type { Chain } from "../chain/chain.ts";
-import type { BlockPoint, ChainClient, Watching } from "../chain/follower.ts";
+import type { BlockPoint, ChainClient, Watching } from "../chain/chain-client.ts";
 
 export interface StandingDeposit extends Deposit {
   readonly confirmations: number;

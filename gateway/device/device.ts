@@ -28,9 +28,12 @@ import {
 import type { SpendingLimits } from "../../src/messages/owner.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import { ServiceFees, type Till } from "../fees/service-fees.ts";
-import { LightningNode, type NodeStore, PAYMENT_RETRIES, type Peer } from "../lightning/node.ts";
+import { LightningNode } from "../lightning/node.ts";
+import { PAYMENT_RETRIES } from "../lightning/payments/payments.ts";
 import { MAX_BLOCKS } from "../lightning/payments/route.ts";
+import type { Peer } from "../lightning/peers/contacts.ts";
 import type { LightningRuntime } from "../lightning/runtime.ts";
+import type { NodeStore } from "../lightning/store.ts";
 import { type Counted, counted, type Log, lastingTrouble } from "../log.ts";
 import { RemoteSigner, userChannelIdOf } from "../signer/ldk.ts";
 import { type AcceptedChannel, watchedMessages } from "../signer/messages.ts";

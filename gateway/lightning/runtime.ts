@@ -8,8 +8,8 @@ import type { GraphKnowledge } from "../../src/lightning/graph-knowledge.ts";
 import type { Chain } from "../chain/chain.ts";
 import type { FeePurpose } from "../chain/fees.ts";
 import { counted, type Log } from "../log.ts";
-import { channelsIn, Gossip, type GossipOptions } from "./gossip.ts";
 import { encodeKnowledge, KNOWLEDGE, readKnowledge } from "./knowledge.ts";
+import { channelsIn, Gossip, type GossipOptions } from "./peers/gossip.ts";
 import type { NodeStore } from "./store.ts";
 
 let started: Promise<void> | undefined;

@@ -17,7 +17,7 @@ import {
   type ValueOf,
 } from "../../src/bytes/schema.ts";
 import { MAX_DEPOSITS, proposalKind } from "../../src/messages/device.ts";
-import type { Peer } from "../lightning/node.ts";
+import type { Peer } from "../lightning/peers/contacts.ts";
 
 const depositKind = record({ txid: [1, bytes(32)], vout: [2, uint(UINT32)], valueSat: [3, uint(UINT53)] });
 

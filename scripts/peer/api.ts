@@ -1,7 +1,7 @@
 /** What a plain peer is started with, and what it tells: for its process and for who leads one. */
 import type * as ldk from "lightningdevkit";
 import type { Chain } from "../../gateway/chain/chain.ts";
-import type { NodeOptions } from "../../gateway/lightning/node.ts";
+import type { NodeOptions } from "../../gateway/lightning/node-options.ts";
 import type { LightningRuntime } from "../../gateway/lightning/runtime.ts";
 import type { Log } from "../../gateway/log.ts";
 import type { Network } from "../../src/bitcoin/network.ts";

@@ -27,8 +27,8 @@
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import type { Event_PaymentClaimable } from "lightningdevkit";
-import type { Peer } from "../../gateway/lightning/node.ts";
 import { claimOrFail } from "../../gateway/lightning/payments/invoices.ts";
+import type { Peer } from "../../gateway/lightning/peers/contacts.ts";
 import { createLog } from "../../gateway/log.ts";
 import { NETWORKS } from "../../src/bitcoin/network.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";

@@ -6,7 +6,8 @@
 
 import { randomBytes } from "node:crypto";
 import * as ldk from "lightningdevkit";
-import type { LightningNode, Peer } from "../../gateway/lightning/node.ts";
+import type { LightningNode } from "../../gateway/lightning/node.ts";
+import type { Peer } from "../../gateway/lightning/peers/contacts.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { Paid, PeerChannel, PlainPeerOptions } from "./api.ts";

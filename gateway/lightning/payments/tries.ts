@@ -5,7 +5,7 @@
  */
 import * as ldk from "lightningdevkit";
 import { toHex } from "../../../src/bytes/bytes.ts";
-import { policyIn } from "../gossip.ts";
+import { policyIn } from "../peers/gossip.ts";
 import type { LightningRuntime } from "../runtime.ts";
 import { blamedChannel } from "./learning.ts";
 

@@ -3,8 +3,8 @@ import { randomBytes } from "node:crypto";
 import * as ldk from "lightningdevkit";
 import { equal } from "../../../src/bytes/bytes.ts";
 import { lngateError } from "../../../src/errors.ts";
-import type { Peer } from "../node.ts";
 import { startLdk } from "../runtime.ts";
+import type { Peer } from "./contacts.ts";
 import { PeerSockets } from "./sockets.ts";
 
 export interface PeerFindings {

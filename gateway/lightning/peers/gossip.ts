@@ -4,7 +4,7 @@
  * here (`query_short_channel_ids`, BOLT #7); and for a single channel's policy when a payment has failed at it.
  */
 import * as ldk from "lightningdevkit";
-import { equal, toHex } from "../../src/bytes/bytes.ts";
+import { equal, toHex } from "../../../src/bytes/bytes.ts";
 
 export interface GossipOptions {
   readonly graph: ldk.NetworkGraph;
