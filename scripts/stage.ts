@@ -13,14 +13,17 @@ import { PeerProcess } from "./peer/process.ts";
 import { reservePort } from "./ports.ts";
 import { type Line, Program } from "./processes.ts";
 
+/** Whose making the bridge is of. */
 export type BridgeKind = "ldk" | "lnd";
 
+/** Of the gateway on the stage. */
 export interface StageOptions {
   /** Every line of the gateway's log. */
   onLog?(line: string): void;
   readonly logLevel?: "debug" | "info" | "warn";
 }
 
+/** Nothing is started before it is asked for; `stop` ends everything. */
 export class Stage {
   readonly folder = mkdtempSync(join(tmpdir(), "lngate-stage-"));
   readonly owner = join(this.folder, "owner");

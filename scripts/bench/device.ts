@@ -25,6 +25,7 @@ const PRELUDE = "scripts/engines/boards/xs-prelude.js";
 const say = (text: string) => void process.stderr.write(`${text}\n`);
 const sleep = (ms: number) => new Promise(resolve => setTimeout(resolve, ms));
 
+/** Needs what `npm run build:device` makes. */
 export async function benchDevice(): Promise<Figures> {
   const worker = await ensureXsnap();
   const signing = await nobleSign(worker);

@@ -16,6 +16,7 @@ const progress = (text: string) => void process.stderr.write(`${text}\n`);
 const median = (values: number[]) =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
+/** Medians in milliseconds, traffic a payment, memory of the gateway. */
 export async function benchPay(bridge: BridgeKind): Promise<Figures> {
   const stage = new Stage();
   try {

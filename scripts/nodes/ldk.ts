@@ -6,6 +6,7 @@ import type { PeerChannel } from "../peer/api.ts";
 import { PeerProcess } from "../peer/process.ts";
 import type { ForwardingPolicy, HeldInvoice, NodeChannel, NodeOptions, RealNode } from "./node.ts";
 
+/** As RealNode says. */
 export class LdkNode implements RealNode {
   private readonly options: NodeOptions;
   private peer: PeerProcess;

@@ -41,6 +41,7 @@ export type PeerEvent =
   | { readonly event: "forwarded"; readonly feeMsat: number }
   | { readonly event: "swept"; readonly txid: string };
 
+/** A channel as the peer sees it. */
 export interface PeerChannel {
   readonly channelId: string;
   readonly peer: string;
@@ -54,6 +55,7 @@ export interface PeerChannel {
   readonly funding: string | null;
 }
 
+/** A payment that has come about. */
 export interface Paid {
   readonly hash: string;
   readonly preimage: string;

@@ -11,6 +11,7 @@ import type { OwnRows } from "./rows.ts";
 
 const FUNDING = "funding/";
 
+/** What pays, and where it is sent and kept. */
 export interface FundingOptions {
   readonly wallet: BitcoinRpc;
   readonly chain: Chain;

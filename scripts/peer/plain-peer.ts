@@ -13,6 +13,7 @@ import { lngateError } from "../../src/errors.ts";
 import type { Paid, PeerChannel, PlainPeerOptions } from "./api.ts";
 import { Life } from "./life.ts";
 
+/** A peer in this process; main.ts makes it a process of its own. */
 export class PlainPeer {
   readonly node: LightningNode;
   readonly port: number;

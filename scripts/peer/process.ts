@@ -6,6 +6,7 @@ import { lngateError } from "../../src/errors.ts";
 import type { RpcOptions } from "../../src/node/bitcoind-rpc.ts";
 import type { Paid, PeerChannel, PeerEvent } from "./api.ts";
 
+/** How a peer is started. */
 export interface PeerProcessOptions {
   readonly name: string;
   readonly dataDir: string;
@@ -17,6 +18,7 @@ export interface PeerProcessOptions {
   readonly onEvent?: (event: PeerEvent) => void;
 }
 
+/** A channel to be opened. */
 export interface OpenRequest {
   /** `id@host:port` */
   readonly peer: string;
@@ -25,6 +27,7 @@ export interface OpenRequest {
   readonly announced?: boolean;
 }
 
+/** A running peer; each of its commands rejects with the code that the peer answers. */
 export class PeerProcess {
   readonly name: string;
   readonly nodeId: string;

@@ -9,6 +9,7 @@ import type { OwnRows } from "./rows.ts";
 
 const SPENDABLE = "spendable/";
 
+/** Whose outputs, and where they go. */
 export interface SweeperOptions {
   readonly keys: ldk.KeysManager;
   /** Where the money goes. */

@@ -27,6 +27,7 @@ export interface Tally {
   lies: number;
 }
 
+/** What a thread tells: of one run, or of the failure that has ended it. */
 export type News = { readonly tally: Tally } | { readonly seed: number; readonly failure: string };
 
 async function liveShare(

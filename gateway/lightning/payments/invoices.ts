@@ -2,6 +2,7 @@
 import * as ldk from "lightningdevkit";
 import { lngateError } from "../../../src/errors.ts";
 
+/** What an invoice is to say. */
 export interface InvoiceRequest {
   /** Null: the payer chooses. */
   readonly amountMsat: number | null;

@@ -41,6 +41,7 @@ export function routeTo(
   return { onion: built.res.get_b(), route };
 }
 
+/** LDK has found no way, whyever (`whyNoRoute`). */
 export function isRouteNotFound(result: object): boolean {
   const { err } = result as { err?: ldk.RetryableSendFailure };
   return err === ldk.RetryableSendFailure.LDKRetryableSendFailure_RouteNotFound;

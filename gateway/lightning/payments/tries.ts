@@ -32,6 +32,7 @@ const TRIES = 2;
 /** Payments that are remembered; of those beyond, failures are final. */
 const MAX_TRIED = 256;
 
+/** Of one node: what it may yet try again, in memory only. */
 export class PaymentTries {
   private readonly runtime: LightningRuntime;
   private readonly tried = new Map<string, Tried>();

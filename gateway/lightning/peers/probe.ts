@@ -7,6 +7,7 @@ import { startLdk } from "../runtime.ts";
 import type { Peer } from "./contacts.ts";
 import { PeerSockets } from "./sockets.ts";
 
+/** What a node says of itself in `init`. */
 export interface PeerFindings {
   /** It opens anchors channels, as it says. */
   readonly hasAnchors: boolean;

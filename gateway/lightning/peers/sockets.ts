@@ -7,6 +7,7 @@ import { lngateError } from "../../../src/errors.ts";
 const HIGH_WATER = 128 * 1024;
 const CONNECT_TIMEOUT_MS = 10_000;
 
+/** The connections of one PeerManager, whoever began them. */
 export class PeerSockets {
   private readonly peers: ldk.PeerManager;
   /** Does something with LDK, safely, and lets it send what it wants to send afterwards. */
