@@ -4,7 +4,7 @@
  */
 import { parseArgs } from "node:util";
 import type { Figures } from "./bench/figures.ts";
-import type { BridgeKind } from "./stage.ts";
+import type { BridgeKind } from "./local-network.ts";
 
 /** Each bench is loaded only when it is asked for. */
 const benches: Readonly<Record<string, (bridge: BridgeKind) => Promise<Figures>>> = {

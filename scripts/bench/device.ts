@@ -13,7 +13,7 @@ import { deviceFolder } from "../../owner/folder/folder.ts";
 import type { EngineWork } from "../engines/engine.ts";
 import { ensureXsnap } from "../engines/install.ts";
 import { startXs, type XsDevice } from "../engines/xs.ts";
-import { Stage } from "../stage.ts";
+import { Stage } from "../local-network.ts";
 import type { Figures } from "./figures.ts";
 
 const PAYMENTS = 5;

@@ -3,7 +3,7 @@
  * in processes of their own, taken in turns so that the machine's moods meet both alike.
  */
 import { execFileSync } from "node:child_process";
-import { atRest, type BridgeKind, Stage } from "../stage.ts";
+import { atRest, type BridgeKind, Stage } from "../local-network.ts";
 import type { Figures } from "./figures.ts";
 
 const PAYMENTS = 50;

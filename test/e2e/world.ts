@@ -27,7 +27,7 @@ import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
 import type { PlainPeerOptions } from "../../scripts/peer/api.ts";
 import { PlainPeer } from "../../scripts/peer/plain-peer.ts";
 import { reservePort } from "../../scripts/ports.ts";
-import { Program } from "../../scripts/processes.ts";
+import { Program } from "../../scripts/program.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import type { RpcOptions } from "../../src/node/bitcoind-rpc.ts";
 import { encodePairingCode } from "../../src/pairing/code.ts";

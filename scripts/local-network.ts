@@ -11,7 +11,7 @@ import { LndNode } from "./nodes/lnd.ts";
 import type { RealNode } from "./nodes/node.ts";
 import { PeerProcess } from "./peer/process.ts";
 import { reservePort } from "./ports.ts";
-import { type Line, Program } from "./processes.ts";
+import { type Line, Program } from "./program.ts";
 
 /** Whose making the bridge is of. */
 export type BridgeKind = "ldk" | "lnd";
