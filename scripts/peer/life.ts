@@ -251,10 +251,13 @@ export class Life {
     const begin = performance.now();
     const invoice = decodeInvoice(text, nobleCurve);
     const hash = toHex(invoice.paymentHash);
-    const stored = this.rows.get(PAID + hash);
-    if (stored) return { hash, ...(JSON.parse(new TextDecoder().decode(stored)) as PaidRow), ms: 0 };
+    const before = this.paid(hash);
+    if (before) return before;
     if (this.payments.has(hash)) throw lngateError("already-paying", "this payment is under way already");
     await node.until("channel-not-ready", () => node.channels().some(each => each.get_is_usable()));
+    // After a restart LDK may have told its end meanwhile, which it does once.
+    const meanwhile = this.paid(hash);
+    if (meanwhile) return meanwhile;
     const ended = new Promise<PaidRow>((resolve, reject) => this.payments.set(hash, { resolve, reject }));
     try {
       node.pay(invoice, text, invoice.paymentHash, { maxFeeMsat });
@@ -267,6 +270,12 @@ export class Life {
     }
     const row = await ended;
     return { hash, ...row, ms: performance.now() - begin };
+  }
+
+  /** What an earlier payment of this hash has come to, if it was paid. */
+  private paid(hash: string): Paid | undefined {
+    const row = this.rows.get(PAID + hash);
+    return row && { hash, ...(JSON.parse(new TextDecoder().decode(row)) as PaidRow), ms: 0 };
   }
 }
 
