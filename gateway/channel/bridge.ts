@@ -1,6 +1,7 @@
 /** The bridge behind a channel: which one a channel stays with, and what it says. */
 import { equal, toHex } from "../../src/bytes/bytes.ts";
-import type { LightningNode, Peer } from "../lightning/node.ts";
+import type { LightningNode } from "../lightning/node.ts";
+import type { Peer } from "../lightning/peers/contacts.ts";
 import type { Log } from "../log.ts";
 import type { DeviceChannel } from "./channel.ts";
 

@@ -10,7 +10,7 @@ import type { Proposal } from "../../src/channel/terms.ts";
 import { fundingOf } from "../../src/channel/transactions.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { ToDevice, ToGateway } from "../../src/messages/device.ts";
-import type { Peer } from "../lightning/node.ts";
+import type { Peer } from "../lightning/peers/contacts.ts";
 import type { NodeStore } from "../lightning/store.ts";
 import type { RemoteSigner } from "../signer/remote-signer.ts";
 import type { PlainBook } from "../signer/stored-state.ts";

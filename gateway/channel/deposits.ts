@@ -13,7 +13,7 @@ import { buildFunding, type Deposit, fundingWeight } from "../../src/lightning/f
 import type { BitcoinRpc } from "../../src/node/bitcoind-rpc.ts";
 import { headerHash } from "../../src/node/block.ts";
 import type { Chain } from "../chain/chain.ts";
-import type { BlockPoint, ChainClient, Watching } from "../chain/follower.ts";
+import type { BlockPoint, ChainClient, Watching } from "../chain/chain-client.ts";
 
 /** An unspent deposit; 0 confirmations: it is not mined yet. */
 export interface StandingDeposit extends Deposit {

@@ -14,7 +14,7 @@ import type { Deposits } from "../channel/deposits.ts";
 import { createOpenings } from "../channel/openings.ts";
 import { breaksLdk, type Faults } from "../faults.ts";
 import type { Till } from "../fees/service-fees.ts";
-import type { Peer } from "../lightning/node.ts";
+import type { Peer } from "../lightning/peers/contacts.ts";
 import type { LightningRuntime } from "../lightning/runtime.ts";
 import type { NodeStore } from "../lightning/store.ts";
 import { openNodeStore } from "../lightning/store.ts";

@@ -9,8 +9,9 @@ import type { Invoice } from "../../src/lightning/bolt11.ts";
 import { areEnoughFor, blocksAllowed, clockBehind, type RecordsLeft } from "../channel/bounds.ts";
 import { type DeviceChannel, LDK_DUST_LIMIT_SAT, stuckSentence } from "../channel/channel.ts";
 import { BRIDGE_WAIT_MS } from "../channel/opening.ts";
-import { type LightningNode, PAYMENT_RETRIES } from "../lightning/node.ts";
-import { MAX_BLOCKS } from "../lightning/payment-route.ts";
+import type { LightningNode } from "../lightning/node.ts";
+import { PAYMENT_RETRIES } from "../lightning/payments/payments.ts";
+import { MAX_BLOCKS } from "../lightning/payments/route.ts";
 import { channelNotReady, type PaymentLimits } from "./payments.ts";
 import type { DeviceSession } from "./session.ts";
 

@@ -5,7 +5,7 @@
 import type { Database } from "lmdb";
 import { codeOf } from "../../src/errors.ts";
 import { breaksLdk, type Faults, OWN_NODE } from "../faults.ts";
-import type { Peer } from "../lightning/node.ts";
+import type { Peer } from "../lightning/peers/contacts.ts";
 import type { LightningRuntime } from "../lightning/runtime.ts";
 import type { NodeStore } from "../lightning/store.ts";
 import type { Log } from "../log.ts";

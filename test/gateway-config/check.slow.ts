@@ -12,7 +12,7 @@ import { Deposits } from "../../gateway/channel/deposits.ts";
 import { encodeKnowledge, KNOWLEDGE } from "../../gateway/lightning/knowledge.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
 import { openStore } from "../../gateway/store/registry.ts";
-import type { PlainPeer } from "../../scripts/harness-peer.ts";
+import type { PlainPeer } from "../../scripts/peer/plain-peer.ts";
 import { reservePort } from "../../scripts/ports.ts";
 import type { GraphKnowledge } from "../../src/lightning/graph-knowledge.ts";
 import { World } from "../lightning-node/world.ts";

@@ -13,11 +13,11 @@
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
-import { instantsOf, undisturbed } from "../test/device/cuts.ts";
-import { fundChannel, groundOf } from "../test/device/mempool.ts";
-import { LIFE } from "../test/device/world.ts";
-import { gatewayChaos } from "../test/gateway-cuts/cuts.ts";
-import { startRegtest } from "./bitcoind.ts";
+import { startRegtest } from "../../scripts/bitcoind.ts";
+import { instantsOf, undisturbed } from "../device/cuts.ts";
+import { fundChannel, groundOf } from "../device/mempool.ts";
+import { LIFE } from "../device/world.ts";
+import { gatewayChaos } from "../gateway-cuts/cuts.ts";
 import type { News, Share, Tally } from "./chaos-lives.ts";
 
 const USAGE =

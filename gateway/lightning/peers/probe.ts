@@ -1,12 +1,13 @@
 /** Whether a Lightning node is who it should be: connects under a node id made for the occasion, and leaves again. */
 import { randomBytes } from "node:crypto";
 import * as ldk from "lightningdevkit";
-import { equal } from "../../src/bytes/bytes.ts";
-import { lngateError } from "../../src/errors.ts";
-import type { Peer } from "./node.ts";
-import { startLdk } from "./runtime.ts";
+import { equal } from "../../../src/bytes/bytes.ts";
+import { lngateError } from "../../../src/errors.ts";
+import { startLdk } from "../runtime.ts";
+import type { Peer } from "./contacts.ts";
 import { PeerSockets } from "./sockets.ts";
 
+/** What a node says of itself in `init`. */
 export interface PeerFindings {
   /** It opens anchors channels, as it says. */
   readonly hasAnchors: boolean;

@@ -1,11 +1,12 @@
-/** Plain peers (scripts/peer.ts) as processes, led from here: for demo, bench and tests. */
+/** Plain peers (scripts/peer/main.ts) as processes, led from here: for demo, bench and tests. */
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
-import { lngateError } from "../src/errors.ts";
-import type { RpcOptions } from "../src/node/bitcoind-rpc.ts";
-import type { Paid, PeerChannel, PeerEvent } from "./harness-peer.ts";
+import { lngateError } from "../../src/errors.ts";
+import type { RpcOptions } from "../../src/node/bitcoind-rpc.ts";
+import type { Paid, PeerChannel, PeerEvent } from "./api.ts";
 
+/** How a peer is started. */
 export interface PeerProcessOptions {
   readonly name: string;
   readonly dataDir: string;
@@ -17,6 +18,7 @@ export interface PeerProcessOptions {
   readonly onEvent?: (event: PeerEvent) => void;
 }
 
+/** A channel to be opened. */
 export interface OpenRequest {
   /** `id@host:port` */
   readonly peer: string;
@@ -25,6 +27,7 @@ export interface OpenRequest {
   readonly announced?: boolean;
 }
 
+/** A running peer; each of its commands rejects with the code that the peer answers. */
 export class PeerProcess {
   readonly name: string;
   readonly nodeId: string;

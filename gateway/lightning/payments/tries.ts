@@ -4,10 +4,10 @@
  * for, and with it the same payment is tried again.
  */
 import * as ldk from "lightningdevkit";
-import { toHex } from "../../src/bytes/bytes.ts";
-import { policyIn } from "./gossip.ts";
-import { blamedChannel } from "./node-routes.ts";
-import type { LightningRuntime } from "./runtime.ts";
+import { toHex } from "../../../src/bytes/bytes.ts";
+import { policyIn } from "../peers/gossip.ts";
+import type { LightningRuntime } from "../runtime.ts";
+import { blamedChannel } from "./learning.ts";
 
 /** What was offered for being forwarded over a channel. */
 interface Hop {
@@ -32,6 +32,7 @@ const TRIES = 2;
 /** Payments that are remembered; of those beyond, failures are final. */
 const MAX_TRIED = 256;
 
+/** Of one node: what it may yet try again, in memory only. */
 export class PaymentTries {
   private readonly runtime: LightningRuntime;
   private readonly tried = new Map<string, Tried>();

@@ -6,7 +6,7 @@
  * Ends with an error if one of them is neither delivered as it was sent nor refused with a known code.
  */
 import { parseArgs } from "node:util";
-import { fuzzLink } from "../test/link/fuzz.ts";
+import { fuzzLink } from "../link/fuzz.ts";
 
 const { values } = parseArgs({
   options: { messages: { type: "string", default: "1000000" }, seed: { type: "string", default: "1" } },

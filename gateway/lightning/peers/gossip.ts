@@ -4,8 +4,9 @@
  * here (`query_short_channel_ids`, BOLT #7); and for a single channel's policy when a payment has failed at it.
  */
 import * as ldk from "lightningdevkit";
-import { equal, toHex } from "../../src/bytes/bytes.ts";
+import { equal, toHex } from "../../../src/bytes/bytes.ts";
 
+/** What the graph is learnt for, and the node whose peers are asked. */
 export interface GossipOptions {
   readonly graph: ldk.NetworkGraph;
   readonly logger: ldk.Logger;
@@ -45,6 +46,7 @@ const QUERY_MS = 30_000;
 /** How long somebody waits for one channel's policy. */
 const ASK_MS = 3_000;
 
+/** Asks the peers of one node. */
 export class Gossip {
   readonly handler: ldk.RoutingMessageHandler;
   private readonly options: GossipOptions;

@@ -18,7 +18,7 @@ export default {
   testRunnerNodeArgs: ["--experimental-vm-modules", "--disable-warning=ExperimentalWarning"],
   jest: {
     projectType: "custom",
-    configFile: "scripts/mutation/jest.config.mjs",
+    configFile: "test/mutation/jest.config.mjs",
     enableFindRelatedTests: false,
   },
   coverageAnalysis: "perTest",

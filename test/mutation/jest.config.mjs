@@ -7,5 +7,5 @@ export default {
   rootDir: fileURLToPath(new URL("../..", import.meta.url)),
   globals: { mutants: true },
   testEnvironment: fileURLToPath(new URL("environment.mjs", import.meta.url)),
-  testMatch: [`<rootDir>/scripts/mutation/${process.env["MUTANTS"]}.ts`],
+  testMatch: [`<rootDir>/test/mutation/${process.env["MUTANTS"]}.ts`],
 };

@@ -67,7 +67,7 @@ class Runner {
       target: "node20",
       format: "esm",
       packages: "external",
-      alias: { "@jest/globals": `${process.cwd()}/scripts/mutation/globals.mjs` },
+      alias: { "@jest/globals": `${process.cwd()}/test/mutation/globals.mjs` },
       plugins: [demand],
       outfile: this.path,
       logLevel: "error",

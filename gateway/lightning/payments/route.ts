@@ -1,7 +1,7 @@
 /** What LDK is asked for when a payment is to be made, and why it found no way: it says no more than that. */
 import * as ldk from "lightningdevkit";
-import { type LngateError, lngateError } from "../../src/errors.ts";
-import { channelsIn } from "./gossip.ts";
+import { type LngateError, lngateError } from "../../../src/errors.ts";
+import { channelsIn } from "../peers/gossip.ts";
 
 /** What is allowed for one payment. */
 export interface PaymentLimits {
@@ -41,6 +41,7 @@ export function routeTo(
   return { onion: built.res.get_b(), route };
 }
 
+/** LDK has found no way, whyever (`whyNoRoute`). */
 export function isRouteNotFound(result: object): boolean {
   const { err } = result as { err?: ldk.RetryableSendFailure };
   return err === ldk.RetryableSendFailure.LDKRetryableSendFailure_RouteNotFound;

@@ -1,12 +1,13 @@
 /** LDK's PeerManager over TCP: one descriptor per connection, with backpressure both ways. */
 import { connect, createServer, type Server, type Socket } from "node:net";
 import * as ldk from "lightningdevkit";
-import { lngateError } from "../../src/errors.ts";
+import { lngateError } from "../../../src/errors.ts";
 
 /** Bytes that may wait in a socket before LDK is told to stop. */
 const HIGH_WATER = 128 * 1024;
 const CONNECT_TIMEOUT_MS = 10_000;
 
+/** The connections of one PeerManager, whoever began them. */
 export class PeerSockets {
   private readonly peers: ldk.PeerManager;
   /** Does something with LDK, safely, and lets it send what it wants to send afterwards. */

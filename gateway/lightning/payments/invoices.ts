@@ -1,7 +1,8 @@
 /** Invoices of a node's own, and what to do when one is paid. */
 import * as ldk from "lightningdevkit";
-import { lngateError } from "../../src/errors.ts";
+import { lngateError } from "../../../src/errors.ts";
 
+/** What an invoice is to say. */
 export interface InvoiceRequest {
   /** Null: the payer chooses. */
   readonly amountMsat: number | null;

@@ -27,16 +27,16 @@
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import type { Event_PaymentClaimable } from "lightningdevkit";
-import type { Peer } from "../gateway/lightning/node.ts";
-import { claimOrFail } from "../gateway/lightning/node-invoices.ts";
-import { createLog } from "../gateway/log.ts";
-import { NETWORKS } from "../src/bitcoin/network.ts";
-import { fromHex, toHex } from "../src/bytes/bytes.ts";
-import { nobleCurve } from "../src/crypto/curve.ts";
-import { codeOf, lngateError } from "../src/errors.ts";
-import { decodeInvoice } from "../src/lightning/bolt11.ts";
-import { connectRpc } from "../src/node/bitcoind-rpc.ts";
-import { PlainPeer } from "./harness-peer.ts";
+import { claimOrFail } from "../../gateway/lightning/payments/invoices.ts";
+import type { Peer } from "../../gateway/lightning/peers/contacts.ts";
+import { createLog } from "../../gateway/log.ts";
+import { NETWORKS } from "../../src/bitcoin/network.ts";
+import { fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
+import { codeOf, lngateError } from "../../src/errors.ts";
+import { decodeInvoice } from "../../src/lightning/bolt11.ts";
+import { connectRpc } from "../../src/node/bitcoind-rpc.ts";
+import { PlainPeer } from "./plain-peer.ts";
 
 const { values: options } = parseArgs({
   options: {

@@ -6,21 +6,24 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Regtest, startRegtest } from "./bitcoind.ts";
-import { PeerProcess } from "./harness-process.ts";
 import { LdkNode } from "./nodes/ldk.ts";
 import { LndNode } from "./nodes/lnd.ts";
 import type { RealNode } from "./nodes/node.ts";
+import { PeerProcess } from "./peer/process.ts";
 import { reservePort } from "./ports.ts";
-import { type Line, Program } from "./processes.ts";
+import { type Line, Program } from "./program.ts";
 
+/** Whose making the bridge is of. */
 export type BridgeKind = "ldk" | "lnd";
 
+/** Of the gateway on the stage. */
 export interface StageOptions {
   /** Every line of the gateway's log. */
   onLog?(line: string): void;
   readonly logLevel?: "debug" | "info" | "warn";
 }
 
+/** Nothing is started before it is asked for; `stop` ends everything. */
 export class Stage {
   readonly folder = mkdtempSync(join(tmpdir(), "lngate-stage-"));
   readonly owner = join(this.folder, "owner");

@@ -1,9 +1,9 @@
 /** One thread of `npm run test:chaos` (chaos.ts): lives its share of the runs and tells of each. */
 import { parentPort, workerData } from "node:worker_threads";
-import { chaos, cutAt, disturbed, type Undisturbed, undisturbed } from "../test/device/cuts.ts";
-import { lie } from "../test/device/lies.ts";
-import { ExitJudge, type Ground } from "../test/device/mempool.ts";
-import { LIFE } from "../test/device/world.ts";
+import { chaos, cutAt, disturbed, type Undisturbed, undisturbed } from "../device/cuts.ts";
+import { lie } from "../device/lies.ts";
+import { ExitJudge, type Ground } from "../device/mempool.ts";
+import { LIFE } from "../device/world.ts";
 
 /** Every `jobs`-th run, from number `first` on. */
 export interface Share {
@@ -27,6 +27,7 @@ export interface Tally {
   lies: number;
 }
 
+/** What a thread tells: of one run, or of the failure that has ended it. */
 export type News = { readonly tally: Tally } | { readonly seed: number; readonly failure: string };
 
 async function liveShare(

@@ -1,6 +1,6 @@
 /** What a node learns from how payments went: for the scorer that all nodes of a process share. */
 import * as ldk from "lightningdevkit";
-import type { LightningRuntime } from "./runtime.ts";
+import type { LightningRuntime } from "../runtime.ts";
 
 /**
  * Takes in LDK's events about paths and probes; others are none of its business. The graph is left as it is: what somebody

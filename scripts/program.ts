@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 
+/** One line, as it was said. */
 export type Line = { readonly [name: string]: unknown };
 
 /** A test or demo that ends takes its programs along. */
