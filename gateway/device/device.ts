@@ -18,7 +18,7 @@ import { BridgeWords, stayWithBridge } from "../channel/bridge.ts";
 import { DeviceChannel } from "../channel/channel.ts";
 import type { Deposits } from "../channel/deposits.ts";
 import { ChannelEnding } from "../channel/ending.ts";
-import { ChannelFeerates } from "../channel/feerates.ts";
+import { FeeratePolicy } from "../channel/feerate-policy.ts";
 import { ChannelFunding } from "../channel/funding.ts";
 import { type ChannelParts, onChannelEvent } from "../channel/ldk-events.ts";
 import { ChannelOpening } from "../channel/opening.ts";
@@ -82,7 +82,7 @@ export class DeviceGateway {
   private readonly deviceSigner: DeviceSigner;
   private readonly channel: DeviceChannel;
   private readonly words: BridgeWords;
-  private readonly feerates: ChannelFeerates;
+  private readonly feerates: FeeratePolicy;
   private readonly funding: ChannelFunding;
   private readonly opening: ChannelOpening;
   private readonly ending: ChannelEnding;
@@ -155,7 +155,7 @@ export class DeviceGateway {
     const words = new BridgeWords((sentence, code) => this.problems.note(sentence, { code }));
     this.words = words;
     const bounds = () => link.seen?.bounds;
-    this.feerates = new ChannelFeerates({ channel, words, fees: chain.fees, node, bounds, recordsLeft });
+    this.feerates = new FeeratePolicy({ channel, words, fees: chain.fees, node, bounds, recordsLeft });
     this.funding = new ChannelFunding({
       channel,
       keys,

@@ -10,8 +10,8 @@ const RISE_AGAIN_MS = 600_000;
 /** Lightest mutual close, weight units: a fee above the most that this may pay is above LDK's most. */
 const LIGHTEST_CLOSING = 670;
 
-/** What `ChannelFeerates` depends on. */
-export interface ChannelFeeratesOptions {
+/** What `FeeratePolicy` depends on. */
+export interface FeeratePolicyOptions {
   readonly channel: DeviceChannel;
   readonly words: BridgeWords;
   readonly fees: FeeEstimator;
@@ -23,8 +23,8 @@ export interface ChannelFeeratesOptions {
 }
 
 /** See the head of this file. All feerates: sat per 1000 weight units. */
-export class ChannelFeerates {
-  private readonly options: ChannelFeeratesOptions;
+export class FeeratePolicy {
+  private readonly options: FeeratePolicyOptions;
   /** The least that a mutual close pays: another one is another transaction to sign. */
   private leastForClosing = 0;
   /** The bridge names fees for a close without saying what else it would take: LDK's most is the device's. */
@@ -32,7 +32,7 @@ export class ChannelFeerates {
   /** By performance.now(). */
   private roseAt = performance.now();
 
-  constructor(options: ChannelFeeratesOptions) {
+  constructor(options: FeeratePolicyOptions) {
     this.options = options;
   }
 
