@@ -12,7 +12,7 @@ const programs = {
   "threshold-worker": "gateway/owner/threshold-worker.ts",
   demo: "scripts/demo.ts",
   bench: "scripts/bench.ts",
-  peer: "scripts/peer.ts",
+  peer: "scripts/peer/main.ts",
 };
 
 const { metafile } = await build({

@@ -3,10 +3,8 @@
  * object on stdout. What a bench tells on its way goes to stderr. `--bridge lnd`: payments through an LND.
  */
 import { parseArgs } from "node:util";
-import type { BridgeKind } from "./stage.ts";
-
-/** Figures by name; the names say the unit. */
-export type Figures = Record<string, number>;
+import type { Figures } from "./bench/figures.ts";
+import type { BridgeKind } from "./local-network.ts";
 
 /** Each bench is loaded only when it is asked for. */
 const benches: Readonly<Record<string, (bridge: BridgeKind) => Promise<Figures>>> = {

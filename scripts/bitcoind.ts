@@ -63,6 +63,7 @@ function missing(why: string) {
 
 // ---- A bitcoind on regtest ----------------------------------------------------------------------------------------
 
+/** A bitcoind of its own, with blocks at will. */
 export interface Regtest {
   readonly dataDir: string;
   /** For whoever connects on their own: the same bitcoind, by its cookie. */
@@ -82,6 +83,7 @@ export interface Regtest {
 
 const BLOCKS_PER_CALL = 100;
 
+/** How it is started. */
 export interface RegtestOptions {
   /** A folder to keep; without it one is made and removed again. */
   readonly dataDir?: string;

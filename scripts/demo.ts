@@ -3,8 +3,8 @@
  * toll company on plain LDK, the gateway, the owner's commands, and the car. `--json` ends with one line of JSON.
  */
 import { parseArgs } from "node:util";
-import type { Line } from "./processes.ts";
-import { atRest, Stage } from "./stage.ts";
+import { atRest, Stage } from "./local-network.ts";
+import type { Line } from "./program.ts";
 
 const TOLLS_MSAT = [1_500_000, 250_000, 25_000, 2_100_000];
 const DEPOSIT_SAT = 200_000;

@@ -4,6 +4,7 @@ import { toHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
 import { type BitcoinRpc, passes, rpcCodeOf } from "../../src/node/bitcoind-rpc.ts";
 
+/** Of one bitcoind. What is pending is kept in memory only. */
 export interface Broadcaster {
   /** Sends one transaction and says what bitcoind thinks of it; the txid as explorers show it. Throws `bitcoind-…`. */
   send(transaction: Uint8Array): Promise<string>;
@@ -17,6 +18,7 @@ export interface Broadcaster {
   resend(): Promise<void>;
 }
 
+/** Where transactions are sent, and who is told how that goes. */
 export interface BroadcasterOptions {
   readonly rpc: BitcoinRpc;
   /** Told of a transaction that bitcoind does not take, once for each reason. */
@@ -36,6 +38,7 @@ interface Pending {
   mined: boolean;
 }
 
+/** Sends nothing by itself but what `broadcast` was given, when `resend` is called. */
 export function createBroadcaster(options: BroadcasterOptions): Broadcaster {
   const { rpc } = options;
   const pending = new Map<string, Pending>();

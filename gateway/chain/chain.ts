@@ -4,9 +4,11 @@ import { codeOf, lngateError } from "../../src/errors.ts";
 import { type BitcoinRpc, connectRpc, passes, type RpcOptions } from "../../src/node/bitcoind-rpc.ts";
 import { type Log, lastingTrouble } from "../log.ts";
 import { type Broadcaster, createBroadcaster } from "./broadcaster.ts";
+import type { BlockPoint } from "./chain-client.ts";
 import { createFeeEstimator, type FeeEstimator, type FeeOptions } from "./fees.ts";
-import { type BlockPoint, createFollower, type Follower } from "./follower.ts";
+import { createFollower, type Follower } from "./follower.ts";
 
+/** Which bitcoind, and of which network it has to be. */
 export interface ChainOptions extends Pick<FeeOptions, "commitmentFeerate" | "fallbackFeerate"> {
   readonly rpc: RpcOptions;
   readonly network: Network;
@@ -15,6 +17,7 @@ export interface ChainOptions extends Pick<FeeOptions, "commitmentFeerate" | "fa
   readonly onTip?: (tip: BlockPoint) => void;
 }
 
+/** One bitcoind, for everybody in the process. Feerates are in satoshis per 1000 weight units. */
 export interface Chain {
   readonly network: Network;
   readonly rpc: BitcoinRpc;
@@ -26,6 +29,7 @@ export interface Chain {
   stop(): Promise<void>;
 }
 
+/** Asks bitcoind nothing before `start`. */
 export function createChain(options: ChainOptions): Chain {
   const { network, log } = options;
   const connection = connectRpc(options.rpc);

@@ -11,6 +11,7 @@ import { type BitcoinRpc, passes } from "../../src/node/bitcoind-rpc.ts";
  */
 export type FeePurpose = "urgent" | "normal" | "minimum" | "maximum" | "commitment" | "opening";
 
+/** Answers in satoshis per 1000 weight units. */
 export interface FeeEstimator {
   /** Always answers at once, from memory. */
   feerate(purpose: FeePurpose): number;
@@ -18,6 +19,7 @@ export interface FeeEstimator {
   refresh(): Promise<void>;
 }
 
+/** Where estimates come from; feerates in satoshis per 1000 weight units. */
 export interface FeeOptions {
   readonly rpc: BitcoinRpc;
   /**
@@ -48,6 +50,7 @@ const REFRESH_MS = 60_000;
 /** Blocks until confirmation. */
 const TARGETS = { urgent: 2, normal: 12 } as const;
 
+/** Knows the fallback only, before its first `refresh`. */
 export function createFeeEstimator(options: FeeOptions): FeeEstimator {
   const { rpc, now = Date.now } = options;
   const fallback = options.fallbackFeerate ?? 1_000;

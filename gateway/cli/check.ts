@@ -11,11 +11,11 @@ import { UP_TOPICS } from "../../src/link/topics.ts";
 import { type BitcoinRpc, connectRpc } from "../../src/node/bitcoind-rpc.ts";
 import type { Command } from "../../src/node/command.ts";
 import { loginFails } from "../../src/node/mqtt-login.ts";
-import type { BlockPoint } from "../chain/follower.ts";
+import type { BlockPoint } from "../chain/chain-client.ts";
+import { Deposits } from "../channel/deposits.ts";
 import { bridgeText, type GatewayConfig, loadConfig } from "../config.ts";
-import { Deposits } from "../device/deposits.ts";
 import { readKnowledge } from "../lightning/knowledge.ts";
-import type { Peer } from "../lightning/node.ts";
+import type { Peer } from "../lightning/peers/contacts.ts";
 import { openNodeStore } from "../lightning/store.ts";
 import { bridgeOf, readChannelRow } from "../store/channel-row.ts";
 import { gatewayRuns } from "../store/folder-lock.ts";
@@ -352,7 +352,7 @@ async function formerBridges(config: GatewayConfig): Promise<[name: string, brid
 async function checkFormerBridge(bridge: Peer): Promise<Found> {
   const { nodeId, host, port } = bridge;
   await reach(host, port);
-  const { probePeer } = await import("../lightning/probe.ts");
+  const { probePeer } = await import("../lightning/peers/probe.ts");
   await probePeer(bridge);
   return { detail: `its channel stays with ${toHex(nodeId)}@${host}:${port}, which is that node` };
 }
@@ -361,7 +361,7 @@ async function checkBridge(config: GatewayConfig): Promise<Found> {
   const { nodeId, host, port } = config.bridge;
   await reach(host, port);
   // Loaded here alone: Lightning takes its time to start.
-  const { probePeer } = await import("../lightning/probe.ts");
+  const { probePeer } = await import("../lightning/peers/probe.ts");
   const { hasAnchors } = await probePeer({ nodeId: fromHex(nodeId), host, port });
   if (!hasAnchors)
     throw failed(

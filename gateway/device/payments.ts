@@ -5,51 +5,15 @@
 
 import type { Database } from "lmdb";
 import type { Network } from "../../src/bitcoin/network.ts";
-import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
-import {
-  bool,
-  bytes,
-  bytesUpTo,
-  decodeValue,
-  encodeValue,
-  optional,
-  record,
-  text,
-  UINT32,
-  UINT53,
-  uint,
-  type ValueOf,
-} from "../../src/bytes/schema.ts";
+import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { checkPayable, decodeInvoice, type Invoice, unpackInvoice } from "../../src/lightning/bolt11.ts";
 import type { SpendingLimits } from "../../src/messages/owner.ts";
 import type { ServiceFees } from "../fees/service-fees.ts";
 import type { Log, LogFields } from "../log.ts";
-import { countedKind, Spending } from "./spending.ts";
-
-const rowKind = record({
-  invoice: [1, bytesUpTo(1400)],
-  amountMsat: [2, uint(UINT53)],
-  maxFeeMsat: [3, uint(UINT53)],
-  /** Unix milliseconds. */
-  askedAt: [4, uint(UINT53)],
-  /** The device's count of its decisions to pay this; part of LDK's payment id. */
-  attempt: [5, uint(UINT32)],
-  preimage: optional([6, bytes(32)]),
-  feeMsat: optional([7, uint(UINT53)]),
-  /** Set when it has failed for good. */
-  failure: optional([8, text(64)]),
-  /** Settles the device's service fee. */
-  settlement: optional([9, bool()]),
-  /** When it has arrived or failed, Unix milliseconds. */
-  decidedAt: optional([10, uint(UINT53)]),
-  /** Why it has failed, where there is more to say than its code does. */
-  why: optional([11, text(200)]),
-  /** What of the owner's spending limits it took when it began. */
-  counted: optional([12, countedKind]),
-});
-export type PaymentRow = ValueOf<typeof rowKind>;
+import { type PaymentRow, PaymentRows, paymentIdOf } from "./payment-rows.ts";
+import { Spending } from "./spending.ts";
 
 /** What the device allows for one payment. */
 export interface PaymentLimits {
@@ -58,6 +22,7 @@ export interface PaymentLimits {
   readonly maxCltvExpiry?: number | undefined;
 }
 
+/** What `Payments` depends on. */
 export interface PaymentsOptions {
   readonly deviceId: string;
   readonly network: Network;
@@ -78,18 +43,23 @@ export interface PaymentsOptions {
   now(): number;
 }
 
-/** How long the row of a payment is kept after it was decided. */
-const KEPT_MS = 30 * 24 * 3600 * 1000;
-/** Payments of a device that have failed, of which the rows are kept. */
-export const KEPT_FAILURES = 100;
-const PRUNED_AT_ONCE = 100;
+/** How often the rows are looked through, at most. */
+const PRUNE_MS = 24 * 3600 * 1000;
+/** …but after so many payments at the latest. */
+const PRUNE_PAYMENTS = 200;
 
+/** See the head of this file. */
 export class Payments {
   private readonly options: PaymentsOptions;
+  private readonly rows: PaymentRows;
   private readonly spending: Spending;
+  /** By performance.now(). */
+  private prunedAt: number | undefined;
+  private askedSince = 0;
 
   constructor(options: PaymentsOptions) {
     this.options = options;
+    this.rows = new PaymentRows(options.table, options.deviceId);
     this.spending = new Spending(options.table, options.deviceId);
   }
 
@@ -108,7 +78,7 @@ export class Payments {
   /** The device agrees to settle its service fee, or says again that it has. */
   settling(paymentHash: Uint8Array, maxCltvExpiry?: number): void {
     const { invoice: packed, maxFeeMsat } =
-      this.row(paymentHash) ?? this.options.fees.pending(paymentHash) ?? {};
+      this.rows.get(paymentHash) ?? this.options.fees.pending(paymentHash) ?? {};
     if (!packed || maxFeeMsat === undefined) {
       // It was withdrawn meanwhile.
       this.options.failed(paymentHash, "payment-failed", SENTENCES["payment-failed"]!);
@@ -120,7 +90,7 @@ export class Payments {
   private make(asked: Order, limits: PaymentLimits, attempt: number, isSettlement = false): void {
     const { network, now } = this.options;
     const { paymentHash } = asked.invoice;
-    const row = this.row(paymentHash);
+    const row = this.rows.get(paymentHash);
     if (row && (row.preimage || row.attempt > attempt || (row.attempt === attempt && row.failure))) {
       this.report(paymentHash, row);
       return;
@@ -166,7 +136,7 @@ export class Payments {
     const row: PaymentRow = { invoice: packed, amountMsat, maxFeeMsat, askedAt: now(), attempt };
     return table.transactionSync(() => {
       if (isSettlement) {
-        this.put(paymentHash, { ...row, settlement: true });
+        this.rows.put(paymentHash, { ...row, settlement: true });
         fees.agreed();
         return undefined;
       }
@@ -174,11 +144,11 @@ export class Payments {
         fees.needSettled();
         const costMsat = amountMsat + maxFeeMsat + fees.feeMsat(amountMsat);
         const counted = this.spending.begin(this.options.limits(), { costMsat, payee }, now());
-        this.put(paymentHash, { ...row, counted });
+        this.rows.put(paymentHash, { ...row, counted });
         return undefined;
       } catch (error) {
         if (codeOf(error) === undefined) throw error;
-        this.put(paymentHash, row);
+        this.rows.put(paymentHash, row);
         return error;
       }
     });
@@ -203,7 +173,7 @@ export class Payments {
 
   /** LDK has the preimage. `paymentId`: by which attempt; absent: by the latest. */
   sent(paymentHash: Uint8Array, preimage: Uint8Array, feeMsat: number, paymentId?: Uint8Array): void {
-    const row = this.row(paymentHash);
+    const row = this.rows.get(paymentHash);
     if (!row || row.preimage) return;
     const isLatest = !paymentId || equal(paymentId, paymentIdOf(paymentHash, row.attempt));
     const { failure: _, why: __, ...rest } = row;
@@ -213,7 +183,7 @@ export class Payments {
     this.tell("paid", paymentHash, row, { feeMsat });
     const { table, fees } = this.options;
     table.transactionSync(() => {
-      this.put(paymentHash, paid);
+      this.rows.put(paymentHash, paid);
       if (row.settlement) fees.settled(row.amountMsat, feeMsat);
       else fees.earned(row.amountMsat);
       // What failed was given back, and has left all the same.
@@ -227,14 +197,14 @@ export class Payments {
 
   /** LDK has given up this attempt, and no HTLC of it is left. */
   failed(paymentHash: Uint8Array, paymentId: Uint8Array, code: string, sentence?: string): void {
-    const row = this.row(paymentHash);
+    const row = this.rows.get(paymentHash);
     if (!row || row.preimage || !equal(paymentId, paymentIdOf(paymentHash, row.attempt))) return;
     const { why: _, ...rest } = row;
     const why = sentence === undefined || sentence === SENTENCES[code] ? {} : { why: sentence.slice(0, 200) };
     const failed = { ...rest, failure: code, ...why, decidedAt: this.options.now() };
     const { table, fees } = this.options;
     table.transactionSync(() => {
-      this.put(paymentHash, failed);
+      this.rows.put(paymentHash, failed);
       if (row.settlement) fees.failed();
       if (row.counted && !row.failure) this.spending.change(row.counted, -row.counted.msat);
     });
@@ -243,54 +213,23 @@ export class Payments {
     this.report(paymentHash, failed);
   }
 
-  /**
-   * Forgets what nobody can ask for again (docs/operating.md, "What is kept"): rows whose invoice has expired and that were
-   * decided long ago, before a session in which the device could have asked for it; what failed, beyond the latest. `seenAt`:
-   * that session, Unix milliseconds. A few rows at a time, so that nobody waits; resolves with their number.
-   */
-  async prune(seenAt: number): Promise<number> {
-    const { table, deviceId } = this.options;
-    const before = this.options.now() - KEPT_MS;
-    const failed: { readonly key: string; readonly at: number }[] = [];
-    let pruned = 0;
-    const remove = (keys: readonly string[]) => {
-      table.transactionSync(() => {
-        for (const key of keys) table.removeSync(key);
-      });
-      pruned += keys.length;
-    };
-    let from = `${deviceId}/`;
-    for (;;) {
-      const rows = [...table.getRange({ start: from, end: `${deviceId}/~`, limit: PRUNED_AT_ONCE })];
-      const done: string[] = [];
-      for (const { key, value } of rows) {
-        const row = decodeValue(rowKind, new Uint8Array(value));
-        const at = row.decidedAt ?? row.askedAt;
-        if (at < before && at < seenAt && this.isOver(key, row)) done.push(key);
-        else if (row.failure) failed.push({ key, at });
-      }
-      remove(done);
-      const last = rows.at(-1)?.key;
-      if (last === undefined || rows.length < PRUNED_AT_ONCE) break;
-      from = `${last}\0`;
-      await new Promise(resolve => setImmediate(resolve));
-    }
-    failed.sort((a, b) => b.at - a.at);
-    for (let at = KEPT_FAILURES; at < failed.length; at += PRUNED_AT_ONCE) {
-      remove(failed.slice(at, at + PRUNED_AT_ONCE).map(({ key }) => key));
-      await new Promise(resolve => setImmediate(resolve));
-    }
-    return pruned;
+  /** `prune`, now and then. `seenAt`: when the device could ask for what it misses, Unix seconds. */
+  pruneSometimes(seenAt: number): void {
+    const isRecent = this.prunedAt !== undefined && performance.now() - this.prunedAt < PRUNE_MS;
+    if (isRecent && ++this.askedSince < PRUNE_PAYMENTS) return;
+    this.prunedAt = performance.now();
+    this.askedSince = 0;
+    const { log } = this.options;
+    this.prune(seenAt * 1000).then(
+      rows => rows > 0 && log.debug("payments of long ago are forgotten", { rows }),
+      error => log.warn(`payments of long ago are kept: ${(error as Error).message}`),
+    );
   }
 
-  /** Nobody can ask for it again, and LDK has nothing to say of it. */
-  private isOver(key: string, row: PaymentRow): boolean {
-    const { timestamp, expirySeconds } = decodeInvoice(unpackInvoice(row.invoice), null);
-    if (this.options.now() / 1000 < timestamp + expirySeconds) return false;
-    const paymentHash = fromHex(key.slice(-64));
-    return (
-      Boolean(row.preimage ?? row.failure) || !this.options.underWay(paymentIdOf(paymentHash, row.attempt))
-    );
+  /** Forgets what nobody can ask for again (`PaymentRows.prune`); resolves with the number of rows. */
+  prune(seenAt: number): Promise<number> {
+    const { now, underWay } = this.options;
+    return this.rows.prune(seenAt, now(), underWay);
   }
 
   /** One line for each payment. */
@@ -302,38 +241,15 @@ export class Payments {
     log.info(about, { amountMsat, ...outcome, ms, hash: toHex(paymentHash) });
   }
 
-  /** The latest first. */
-  list(): { readonly paymentHash: string; readonly row: PaymentRow }[] {
-    const prefix = `${this.options.deviceId}/`;
-    const rows: { paymentHash: string; row: PaymentRow }[] = [];
-    for (const { key, value } of this.options.table.getRange({ start: prefix, end: `${prefix}~` })) {
-      rows.push({ paymentHash: key.slice(prefix.length), row: decodeValue(rowKind, new Uint8Array(value)) });
-    }
-    return rows.sort((a, b) => b.row.askedAt - a.row.askedAt);
-  }
-
   /** LDK may have some attempt at this payment. */
   mayBeUnderWay(paymentHash: Uint8Array): boolean {
-    const row = this.row(paymentHash);
+    const row = this.rows.get(paymentHash);
     return row !== undefined && this.options.underWay(paymentIdOf(paymentHash, row.attempt));
   }
 
   private report(paymentHash: Uint8Array, { preimage, failure, why }: PaymentRow): void {
     if (preimage) this.options.paid(preimage);
     else if (failure) this.options.failed(paymentHash, failure, why ?? SENTENCES[failure] ?? failure);
-  }
-
-  private row(paymentHash: Uint8Array): PaymentRow | undefined {
-    const stored = this.options.table.get(this.key(paymentHash));
-    return stored && decodeValue(rowKind, new Uint8Array(stored));
-  }
-
-  private put(paymentHash: Uint8Array, row: PaymentRow): void {
-    this.options.table.putSync(this.key(paymentHash), encodeValue(rowKind, row));
-  }
-
-  private key(paymentHash: Uint8Array): string {
-    return `${this.options.deviceId}/${toHex(paymentHash)}`;
   }
 }
 
@@ -361,13 +277,7 @@ const SENTENCES: { readonly [code: string]: string } = {
   "channel-not-ready": "the channel cannot be used now",
 };
 
-/** LDK's id of one attempt: a payment that failed may be tried again under another. */
-function paymentIdOf(paymentHash: Uint8Array, attempt: number): Uint8Array {
-  const id = paymentHash.slice();
-  new DataView(id.buffer).setUint32(28, attempt);
-  return id;
-}
-
+/** `channel-not-ready`: it is not there, or can't be used now. */
 export function channelNotReady(): Error {
   return lngateError("channel-not-ready", SENTENCES["channel-not-ready"]!);
 }

@@ -23,7 +23,7 @@ const sightingKind = record({
   generation: [2, uint(UINT53)],
   /** The device's clock then, Unix seconds. */
   clock: optional([3, uint(UINT53)]),
-  /** What it refuses to sign (bounds.ts). */
+  /** What it refuses to sign (channel/bounds.ts). */
   bounds: optional([
     4,
     record({
@@ -33,8 +33,10 @@ const sightingKind = record({
     }),
   ]),
 });
+/** What a device said of itself in a `hello`. */
 export type Sighting = ValueOf<typeof sightingKind>;
 
+/** The newest sighting of a device; undefined if it was never here. */
 export function lastSighting(table: Database<Uint8Array, string>, deviceId: string): Sighting | undefined {
   const stored = table.get(deviceId);
   return stored && decodeValue(sightingKind, new Uint8Array(stored));

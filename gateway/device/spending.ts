@@ -36,6 +36,7 @@ export const countedKind = record({
   day: [2, uint(UINT32)],
   msat: [3, uint(UINT53)],
 });
+/** See `countedKind`. */
 export type Counted = ValueOf<typeof countedKind>;
 
 const HOUR_MS = 3600 * 1000;

@@ -8,8 +8,10 @@ import * as ldk from "lightningdevkit";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { utf8 } from "../../src/bytes/utf8.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
-import { LightningNode, type NodeStore, type Peer } from "../lightning/node.ts";
+import { LightningNode } from "../lightning/node.ts";
+import type { Peer } from "../lightning/peers/contacts.ts";
 import type { LightningRuntime } from "../lightning/runtime.ts";
+import type { NodeStore } from "../lightning/store.ts";
 import { type Log, lastingTrouble } from "../log.ts";
 import type { Till } from "./service-fees.ts";
 

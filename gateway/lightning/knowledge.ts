@@ -5,6 +5,7 @@ import type { NodeStore } from "./store.ts";
 /** The row beside the graph. */
 export const KNOWLEDGE = "graph-knowledge";
 
+/** As the row holds it. */
 export function encodeKnowledge(knowledge: GraphKnowledge): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(knowledge));
 }

@@ -8,8 +8,8 @@ import type { GraphKnowledge } from "../../src/lightning/graph-knowledge.ts";
 import type { Chain } from "../chain/chain.ts";
 import type { FeePurpose } from "../chain/fees.ts";
 import { counted, type Log } from "../log.ts";
-import { channelsIn, Gossip, type GossipOptions } from "./gossip.ts";
 import { encodeKnowledge, KNOWLEDGE, readKnowledge } from "./knowledge.ts";
+import { channelsIn, Gossip, type GossipOptions } from "./peers/gossip.ts";
 import type { NodeStore } from "./store.ts";
 
 let started: Promise<void> | undefined;
@@ -42,6 +42,7 @@ const PURPOSES: ReadonlyMap<ldk.ConfirmationTarget, FeePurpose> = new Map([
   [ldk.ConfirmationTarget.LDKConfirmationTarget_OutputSpendingFee, "normal"],
 ]);
 
+/** Shared by all nodes of a process. Feerates are in satoshis per 1000 weight units. */
 export interface LightningRuntime {
   readonly network: Network;
   readonly logger: ldk.Logger;
@@ -85,6 +86,7 @@ const NETWORKS: Readonly<Record<Network, ldk.Network>> = {
   regtest: ldk.Network.LDKNetwork_Regtest,
 };
 
+/** LDK's word for it. */
 export function ldkNetwork(network: Network): ldk.Network {
   return NETWORKS[network];
 }

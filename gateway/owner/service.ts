@@ -4,68 +4,16 @@
  */
 
 import type { ServiceFee } from "../../src/channel/service-fee.ts";
-import type { Proposal } from "../../src/channel/terms.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
-import type { GraphKnowledge } from "../../src/lightning/graph-knowledge.ts";
 import { inPieces, Pieces } from "../../src/messages/fragments.ts";
 import { type FromOwner, fromOwner, type ToOwner, toOwner } from "../../src/messages/owner.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
-import type { Sighting } from "../device/rollback-guard.ts";
 import type { Log } from "../log.ts";
 import type { Registry } from "../store/registry.ts";
+import type { OwnerApi } from "./api.ts";
 import type { Ceremonies } from "./ceremonies.ts";
 import { Charging } from "./charging.ts";
 import { PairingAttempt } from "./pairing.ts";
-
-export interface DeviceStatus {
-  /** A session with the device is up, and it has said where it stands. */
-  readonly online: boolean;
-  /** An old image of its flash has turned up. */
-  readonly rolledBack: boolean;
-  /** Its channel can do nothing any more but be closed. */
-  readonly stuck: boolean;
-  /** The bridge was told to close the channel, and has not. */
-  readonly awaitingBridge?: boolean;
-  /** The bridge does not end the mutual close. */
-  readonly closeStalled?: boolean;
-  /** What the bridge said last of a channel that it ends or does not open. */
-  readonly bridgeWords?: string;
-  readonly seen?: Sighting;
-  readonly time: number;
-  readonly blockTime: number;
-  readonly channel: "none" | "opening" | "ready" | "closing" | "closed";
-  /** Deposits that are not spent. */
-  readonly depositSat: number;
-  readonly depositUnconfirmedSat: number;
-  readonly balanceSat?: number;
-  /** Most that the bridge lets be in flight in the channel. */
-  readonly inFlightSat?: number;
-  /** What the gateway knows of the network. */
-  readonly graph?: GraphKnowledge;
-  /** Internal byte order. */
-  readonly fundingTxid?: Uint8Array;
-  readonly closeTxid?: Uint8Array;
-}
-
-export interface Closing extends Pick<DeviceStatus, "channel" | "closeTxid"> {
-  /** The terms of the present channel, and the number of our newest commitment. */
-  readonly held?: { readonly proposal: Proposal; readonly number: number };
-}
-
-/** What the owner can ask of a paired device's channel. Everything may reject with a stable code. */
-export interface OwnerApi {
-  status(deviceId: string): Promise<DeviceStatus>;
-  depositAddress(deviceId: string): Promise<{
-    readonly address: string;
-    /** Smallest deposit from which a channel opens. */
-    readonly minimumSat: number;
-    readonly confirmations: number;
-  }>;
-  /** Begins a mutual close, or says how far it is. */
-  close(deviceId: string): Promise<Closing>;
-  /** Nothing is co-signed for this device any more, and the bridge is made to close. */
-  freeze(deviceId: string): Promise<Closing>;
-}
 
 export interface OwnerServiceOptions {
   readonly registry: Registry;

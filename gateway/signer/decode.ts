@@ -14,7 +14,7 @@ import { concat } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { Htlc } from "../../src/lightning/channel.ts";
 import type { Basepoints, CommitmentKeys } from "../../src/lightning/keys.ts";
-import type { ClosingContent, CommitmentState, HolderState } from "./state.ts";
+import type { ClosingContent, CommitmentState, HolderState } from "./parts.ts";
 
 /** LDK counts commitments down from here. */
 const FIRST_INDEX = 2n ** 48n - 1n;
@@ -75,10 +75,6 @@ export interface DecodedCommitment {
   readonly state: CommitmentState;
   readonly keys: CommitmentKeys;
   readonly txid: Uint8Array;
-  /** Unsigned. */
-  readonly transaction: Uint8Array;
-  /** What the funding keys sign, for a channel of this funding script and value. */
-  sighash(fundingScript: Uint8Array, fundingSat: number): Uint8Array;
 }
 
 /** LDK has no getter for the HTLCs: they are in the serialized form, which is TLV. */
@@ -88,7 +84,6 @@ const INNER_RECORD = 0;
 
 export function decodeCommitment(commitment: CommitmentTransaction): DecodedCommitment {
   const trusted = commitment.trust();
-  const built = trusted.built_transaction();
   const keys = trusted.keys();
   const htlcs = streams(records(commitment.write()).get(HTLCS_RECORD) ?? new Uint8Array(0)).map(readHtlc);
   return {
@@ -108,9 +103,7 @@ export function decodeCommitment(commitment: CommitmentTransaction): DecodedComm
       broadcasterHtlc: keys.get_broadcaster_htlc_key().get_a(),
       countersignatoryHtlc: keys.get_countersignatory_htlc_key().get_a(),
     },
-    txid: built.get_txid(),
-    transaction: built.get_transaction(),
-    sighash: (fundingScript, fundingSat) => built.get_sighash_all(fundingScript, BigInt(fundingSat)),
+    txid: trusted.built_transaction().get_txid(),
   };
 }
 
@@ -158,13 +151,11 @@ export function decodeHtlcDescriptor(descriptor: HTLCDescriptor): {
   readonly number: number;
   readonly point: Uint8Array;
   readonly htlc: Htlc;
-  readonly witnessScript: Uint8Array;
 } {
   return {
     number: numberOf(descriptor.get_per_commitment_number()),
     point: descriptor.get_per_commitment_point(),
     htlc: decodeHtlc(descriptor.get_htlc()),
-    witnessScript: descriptor.witness_script(),
   };
 }
 

@@ -19,7 +19,7 @@ import {
   type RevokeAndACK,
 } from "lightningdevkit";
 import { equal } from "../../src/bytes/bytes.ts";
-import type { RemoteSigner } from "./ldk.ts";
+import type { RemoteSigner } from "./remote-signer.ts";
 
 /** What accept_channel says and LDK keeps to itself. */
 export interface AcceptedChannel {

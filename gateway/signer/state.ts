@@ -2,27 +2,14 @@
  * The remote signer's book: for one channel, what LDK has asked of its signer and what the device has answered.
  *
  * LDK asks synchronously and is told "not now" as long as the device has not answered; later it asks again and
- * is given the answer from here. So the book has two sides, and only plain data between them:
+ * is given the answer from here. So the book has two sides, and only plain data (parts.ts) between them:
  *
  *   LDK's side                                   the device's side
  *   pointAt, secretAt, validateHolder,           wants(): the parts the device is asked for
  *   counterpartyRevoked, counterpartySignatures, answer(): checked, kept, "LDK may ask again"
  *   exitSignature, closingSignature, …
  *
- * Nothing here knows LDK, a link, a clock or a store. Commitment numbers ascend from 0 (BOLT #3's number before
- * it is obscured); points are 33 B, secrets, hashes and txids (internal byte order) 32 B, signatures 64 B compact.
- *
- * What the device is asked, part by part (`SigningPart`), and what it answers (`SigningAnswer`, same `id`):
- *
- *   revocation      the bridge's secret of one of its states (and its next point, if it was seen): a message, the
- *                   answer is a mere acknowledgement. Alone it is no reason to wake the device (`isQuestion`).
- *   holder n        our state n with the bridge's signatures, asked for when LDK has stored it (state 0: at once)
- *                   → the secret of n−1 and further points. For n = 0 the acknowledgement says "exit 0 is held".
- *   counterparty n  the bridge's state n → its signature by the funding key, then one per HTLC, in output order
- *   closing         a mutual close → one signature by the funding key
- *   funding         the transaction that funds the channel → one signature per input; only once exit 0 is held
- *   exit n          force close: our state n must be finished and handed out → one signature by the funding key
- *   spend           an input of a transaction after a force close → one signature by the key that `purpose` names
+ * Nothing here knows LDK, a link, a clock or a store.
  *
  * The rules it keeps, whoever asks:
  * - an answer is checked before it is kept (a wrong signature would make the peer close the channel), and a kept
@@ -34,195 +21,36 @@
  * `toPlain()` is to be stored in the same transaction as LDK's own state: LDK asks for a secret once its monitor
  * is stored, and the book must then know the state that takes the place of the revoked one.
  */
-import type { SighashType } from "../../src/bitcoin/sighash.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
-import type { Htlc } from "../../src/lightning/channel.ts";
-import type { CommitmentContent } from "../../src/lightning/commitment.ts";
-import {
-  EMPTY_SECRET_STORE,
-  type SecretStore,
-  storedSecret,
-  storeSecret,
-} from "../../src/lightning/shachain.ts";
-
-/** A commitment of a channel: which one, and what it says. The HTLCs are in output order. */
-export interface CommitmentState {
-  readonly number: number;
-  /** Its broadcaster's per-commitment point. */
-  readonly point: Uint8Array;
-  readonly content: CommitmentContent;
-}
+import { storedSecret, storeSecret } from "../../src/lightning/shachain.ts";
+import { checkedPoint, checkedSignatures, isSecretOf } from "./answer-checks.ts";
+import type {
+  Built,
+  ClosingContent,
+  CommitmentState,
+  CounterpartySigning,
+  FundingContent,
+  HolderSigning,
+  HolderState,
+  NumberedPoint,
+  SignatureCheck,
+  SigningAnswer,
+  SigningPart,
+  SpendContent,
+  Unblocks,
+} from "./parts.ts";
+import { copied, emptyBook, type HolderEntry, type PlainBook, type SignedEntry } from "./stored-state.ts";
+import { hasRefused, holderId, wantedParts } from "./wanted.ts";
 
 /** The points a channel must start with: numbers 0 to 4, so that LDK never has to wait for one. */
 export const FIRST_POINTS = 5;
 
-/** What one signature of an answer must be valid for. */
-export interface SignatureCheck {
-  readonly publicKey: Uint8Array;
-  readonly hash: Uint8Array;
-}
-
-export interface NumberedPoint {
-  readonly number: number;
-  readonly point: Uint8Array;
-}
-
-/** Our own state, as the bridge signed it. */
-export interface HolderState extends CommitmentState {
-  readonly counterpartySignature: Uint8Array;
-  /** On our HTLC transactions (SIGHASH_SINGLE|ANYONECANPAY), in output order. */
-  readonly counterpartyHtlcSignatures: readonly Uint8Array[];
-  /** Preimages of our HTLCs that the state before had an output for: a device wants to see them first. */
-  readonly preimages?: readonly Uint8Array[];
-}
-
-export interface ClosingContent {
-  readonly toHolderSat: number;
-  readonly toCounterpartySat: number;
-  readonly holderScript: Uint8Array;
-  readonly counterpartyScript: Uint8Array;
-}
-
-/** The unsigned funding transaction, and what its inputs to sign spend. */
-export interface FundingContent {
-  readonly transaction: Uint8Array;
-  readonly inputs: readonly {
-    readonly index: number;
-    readonly amountSat: number;
-    readonly witnessScript: Uint8Array;
-  }[];
-}
-
-/**
- * Which key signs the input of a spend, and what for.
- * holder-htlc          HTLC key of our commitment `number`: an HTLC of ours that timed out or whose preimage we know
- * counterparty-htlc    HTLC key at `point`: the same on the bridge's commitment
- * justice-output,      revocation key made with the bridge's `secret`: the bridge has published a revoked state
- * justice-htlc
- * anchor               funding key: our anchor on our commitment
- */
-export type SpendPurpose =
-  | {
-      readonly kind: "holder-htlc";
-      readonly number: number;
-      readonly point: Uint8Array;
-      readonly htlc: Htlc;
-    }
-  | { readonly kind: "counterparty-htlc"; readonly point: Uint8Array; readonly htlc: Htlc }
-  | { readonly kind: "justice-output"; readonly secret: Uint8Array }
-  | { readonly kind: "justice-htlc"; readonly secret: Uint8Array; readonly htlc: Htlc }
-  | { readonly kind: "anchor" };
-
-export interface SpendContent {
-  readonly purpose: SpendPurpose;
-  readonly transaction: Uint8Array;
-  readonly input: number;
-  readonly amountSat: number;
-  readonly sighashType: SighashType;
-}
-
-export type SigningPart =
-  | {
-      readonly kind: "revocation";
-      readonly id: string;
-      readonly number: number;
-      readonly secret: Uint8Array;
-      /** The bridge's point for its commitment number + 2, if it was seen. */
-      readonly nextPoint: Uint8Array | null;
-    }
-  | ({ readonly kind: "holder"; readonly id: string } & HolderState)
-  | ({ readonly kind: "counterparty"; readonly id: string } & CommitmentState)
-  | ({ readonly kind: "closing"; readonly id: string } & ClosingContent)
-  | ({ readonly kind: "funding"; readonly id: string } & FundingContent)
-  | ({ readonly kind: "exit"; readonly id: string } & HolderState)
-  | ({ readonly kind: "spend"; readonly id: string } & SpendContent);
-
-export interface SigningAnswer {
-  readonly id: string;
-  /** holder n ≥ 1: the secret of n−1. */
-  readonly secret?: Uint8Array;
-  /** Commitment points further on; welcome with any answer. */
-  readonly points?: readonly NumberedPoint[];
-  readonly signatures?: readonly Uint8Array[];
-  /** The device will not: its code. The part is not asked for again. */
-  readonly refused?: string;
-}
-
-/** Who has to ask again now that an answer is there. */
-export type Unblocks = "nobody" | "manager" | "monitor";
-
-/** False for what is only told and can wait for the next question. */
-export function isQuestion(part: SigningPart): boolean {
-  return part.kind !== "revocation";
-}
-
-interface HolderEntry extends HolderState {
-  readonly txid: Uint8Array;
-  readonly checks: readonly SignatureCheck[];
-  /** LDK has stored this state and asked for the secret of the one before (state 0: nothing to wait for). */
-  asked: boolean;
-  /** The device holds this state completely signed and has released the secret of the one before. */
-  answered: boolean;
-  exitAsked: boolean;
-  exitSignature: Uint8Array | null;
-}
-
-interface SignedEntry<Content> {
-  readonly id: string;
-  readonly content: Content;
-  readonly checks: readonly SignatureCheck[];
-  signatures: readonly Uint8Array[] | null;
-}
-
-interface CounterpartyEntry extends SignedEntry<CommitmentState> {
-  readonly txid: Uint8Array;
-}
-
-interface Revocation {
-  readonly number: number;
-  readonly secret: Uint8Array;
-  readonly nextPoint: Uint8Array | null;
-}
-
-/** A book as plain data (numbers, strings, byte arrays, lists), for any codec. */
-export interface PlainBook {
-  readonly version: 1;
-  refusal: string | null;
-  /** Ascending, from the first number whose secret is not released. */
-  points: NumberedPoint[];
-  secrets: SecretStore;
-  holder: HolderEntry[];
-  counterparty: CounterpartyEntry[];
-  /** All the bridge's commitments below are revoked. */
-  counterpartyRevokedBelow: number;
-  revocations: Revocation[];
-  closings: SignedEntry<ClosingContent>[];
-  funding: SignedEntry<FundingContent> | null;
-  spends: SignedEntry<SpendContent>[];
-  refused: { readonly id: string; readonly code: string }[];
-}
-
 /** Spends are asked again with other fees as long as a claim is unconfirmed; older ones are forgotten. */
 const MOST_SPENDS = 200;
-
-const emptyBook = (points: readonly NumberedPoint[]): PlainBook => ({
-  version: 1,
-  refusal: null,
-  points: [...points],
-  secrets: EMPTY_SECRET_STORE,
-  holder: [],
-  counterparty: [],
-  counterpartyRevokedBelow: 0,
-  revocations: [],
-  closings: [],
-  funding: null,
-  spends: [],
-  refused: [],
-});
-
+/** The book of one channel; see above. */
 export class ChannelBook {
   private readonly book: PlainBook;
   /** Counts changes, so that a store can tell whether there is anything to write. */
@@ -251,6 +79,7 @@ export class ChannelBook {
     return new ChannelBook(copied(plain));
   }
 
+  /** A copy of all that is to be stored. */
   toPlain(): PlainBook {
     return copied(this.book);
   }
@@ -262,11 +91,6 @@ export class ChannelBook {
     return this.book.refusal;
   }
 
-  /** Parts the device refused, with its codes. */
-  get refused(): readonly { readonly id: string; readonly code: string }[] {
-    return this.book.refused;
-  }
-
   /** The device can leave alone: it holds our state 0 (or a later one) completely signed. */
   get exitHeld(): boolean {
     return this.book.holder.some(entry => entry.answered);
@@ -274,7 +98,9 @@ export class ChannelBook {
 
   /** A closing signature is awaited (and not refused): LDK's timer must not tick for this node meanwhile. */
   get closingPending(): boolean {
-    const awaited = this.book.closings.some(entry => entry.signatures === null && !this.hasRefused(entry.id));
+    const awaited = this.book.closings.some(
+      entry => entry.signatures === null && !hasRefused(this.book, entry.id),
+    );
     return awaited && !this.exitAsked;
   }
 
@@ -290,10 +116,6 @@ export class ChannelBook {
       ...[...counterparty, funding].filter(entry => entry?.signatures === null).map(entry => entry!.id),
     ];
     return refused.find(({ id }) => awaited.includes(id))?.code ?? null;
-  }
-
-  private hasRefused(id: string): boolean {
-    return this.book.refused.some(each => each.id === id);
   }
 
   /** Our own commitment was asked for: this channel can only be force-closed. */
@@ -371,9 +193,9 @@ export class ChannelBook {
 
   /**
    * The bridge has signed our next state. Until the device is asked for it (`secretAt`), another content may take
-   * its place: after a reconnect the bridge may sign something else.
+   * its place: after a reconnect the bridge may sign something else. `build` is called for a commitment that is new here.
    */
-  validateHolder(state: HolderState, txid: Uint8Array, checks: readonly SignatureCheck[]): void {
+  validateHolder(state: HolderState, txid: Uint8Array, build: () => Built<HolderSigning>): void {
     const { holder } = this.book;
     const { number } = state;
     const at = holder.findIndex(entry => entry.number === number);
@@ -382,6 +204,7 @@ export class ChannelBook {
       if (!equal(before.txid, txid)) this.refuse("content-conflict");
       return;
     }
+    const { checks, signing } = before && equal(before.txid, txid) ? before : build();
     const htlcs = holder.find(entry => entry.number === number - 1)?.content.htlcs ?? [];
     const preimages = [...(before?.preimages ?? []), ...(state.preimages ?? [])].filter(preimage =>
       htlcs.some(htlc => equal(htlc.paymentHash, sha256(preimage))),
@@ -391,6 +214,7 @@ export class ChannelBook {
       preimages,
       txid,
       checks,
+      ...(signing ? { signing } : {}),
       asked: number === 0,
       answered: false,
       exitAsked: false,
@@ -425,11 +249,14 @@ export class ChannelBook {
     this.announced = { secret, nextPoint };
   }
 
-  /** The signatures of the bridge's state, as `checks` orders them. Null: not yet. */
+  /**
+   * The signatures of the bridge's state, as its checks are ordered. Null: not yet. `build` is called for a commitment
+   * that is new here.
+   */
   counterpartySignatures(
     content: CommitmentState,
     txid: Uint8Array,
-    checks: readonly SignatureCheck[],
+    build: () => Built<CounterpartySigning>,
   ): readonly Uint8Array[] | null {
     const { number } = content;
     const entry = this.book.counterparty.find(each => each.content.number === number);
@@ -437,16 +264,19 @@ export class ChannelBook {
     if (this.book.refusal !== null) return null;
     if (entry) return entry.signatures;
     const id = `counterparty/${number}`;
-    this.book.counterparty.push({ id, content, txid, checks, signatures: null });
+    this.book.counterparty.push({ id, content, txid, ...build(), signatures: null });
     this.revision++;
     return null;
   }
 
-  /** The signature that makes our own state publishable: a force close. Null: not yet, or revoked long ago. */
-  exitSignature(state: HolderState, txid: Uint8Array, checks: readonly SignatureCheck[]): Uint8Array | null {
+  /**
+   * The signature that makes our own state publishable: a force close. Null: not yet, or revoked long ago. `build` is
+   * called for a commitment that is new here.
+   */
+  exitSignature(state: HolderState, txid: Uint8Array, build: () => Built<HolderSigning>): Uint8Array | null {
     const { number } = state;
     if (this.secretOf(number)) return null;
-    if (!this.book.holder.some(entry => entry.number === number)) this.validateHolder(state, txid, checks);
+    if (!this.book.holder.some(entry => entry.number === number)) this.validateHolder(state, txid, build);
     const entry = this.book.holder.find(each => each.number === number);
     if (!entry || this.book.refusal !== null) return null;
     if (!equal(entry.txid, txid)) {
@@ -511,36 +341,7 @@ export class ChannelBook {
 
   /** All that the device has not answered yet, in the order in which it is to be processed. */
   wants(): SigningPart[] {
-    const { book } = this;
-    if (book.refusal !== null) return [];
-    const parts: SigningPart[] = [];
-    for (const { number, secret, nextPoint } of book.revocations) {
-      parts.push({ kind: "revocation", id: `revocation/${number}`, number, secret, nextPoint });
-    }
-    if (!this.exitAsked) {
-      for (const entry of book.holder) {
-        if (entry.asked && !entry.answered)
-          parts.push({ kind: "holder", id: holderId(entry), ...stateOf(entry) });
-      }
-      for (const { id, content, signatures } of book.counterparty) {
-        if (!signatures) parts.push({ kind: "counterparty", id, ...content });
-      }
-      for (const { id, content, signatures } of book.closings) {
-        if (!signatures) parts.push({ kind: "closing", id, ...content });
-      }
-      if (book.funding && !book.funding.signatures && this.exitHeld) {
-        parts.push({ kind: "funding", id: book.funding.id, ...book.funding.content });
-      }
-    }
-    for (const entry of book.holder) {
-      if (entry.exitAsked && !entry.exitSignature) {
-        parts.push({ kind: "exit", id: exitId(entry), ...stateOf(entry) });
-      }
-    }
-    for (const { id, content, signatures } of book.spends) {
-      if (!signatures) parts.push({ kind: "spend", id, ...content });
-    }
-    return parts.filter(part => !this.hasRefused(part.id));
+    return wantedParts(this.book);
   }
 
   /**
@@ -626,58 +427,4 @@ export class ChannelBook {
     const { secrets } = this.book;
     return number < secrets.count ? storedSecret(secrets, number) : null;
   }
-}
-
-/** A copy that shares nothing, with plain byte arrays in the place of what a codec or LDK made of them. */
-function copied<T>(value: T): T {
-  if (value instanceof Uint8Array) return new Uint8Array(value) as T;
-  if (Array.isArray(value)) return value.map(copied) as T;
-  if (typeof value !== "object" || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, copied(each)])) as T;
-}
-
-const holderId = (entry: HolderEntry) => `holder/${entry.number}`;
-const exitId = (entry: HolderEntry) => `exit/${entry.number}`;
-
-function stateOf(entry: HolderEntry): HolderState {
-  const { number, point, content, counterpartySignature, counterpartyHtlcSignatures, preimages } = entry;
-  return {
-    number,
-    point,
-    content,
-    counterpartySignature,
-    counterpartyHtlcSignatures,
-    ...(preimages ? { preimages } : {}),
-  };
-}
-
-function isSecretOf(point: Uint8Array | null, secret: Uint8Array): boolean {
-  try {
-    return point !== null && equal(nobleCurve.publicKey(secret), point);
-  } catch {
-    // What is no scalar is no secret of any point.
-    return false;
-  }
-}
-
-function checkedPoint(point: Uint8Array): Uint8Array {
-  if (!nobleCurve.isPoint(point))
-    throw lngateError("bad-point", "a commitment point is no point of the curve");
-  return point;
-}
-
-function checkedSignatures(answer: SigningAnswer, checks: readonly SignatureCheck[]): readonly Uint8Array[] {
-  const signatures = answer.signatures ?? [];
-  if (signatures.length !== checks.length) {
-    throw lngateError(
-      "bad-answer",
-      `${answer.id}: ${checks.length} signatures wanted, ${signatures.length} came`,
-    );
-  }
-  checks.forEach(({ hash, publicKey }, i) => {
-    if (!nobleCurve.verify(signatures[i]!, hash, publicKey)) {
-      throw lngateError("bad-signature", `${answer.id}: signature ${i} is not valid`);
-    }
-  });
-  return signatures;
 }

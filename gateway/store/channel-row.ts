@@ -1,5 +1,4 @@
 /** What the gateway stores of a device's channel besides LDK's own state. */
-
 import type { Database } from "lmdb";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import {
@@ -18,7 +17,7 @@ import {
   type ValueOf,
 } from "../../src/bytes/schema.ts";
 import { MAX_DEPOSITS, proposalKind } from "../../src/channel/terms.ts";
-import type { Peer } from "../lightning/node.ts";
+import type { Peer } from "../lightning/peers/contacts.ts";
 
 const depositKind = record({ txid: [1, bytes(32)], vout: [2, uint(UINT32)], valueSat: [3, uint(UINT53)] });
 

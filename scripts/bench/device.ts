@@ -10,11 +10,11 @@ import { build } from "esbuild";
 import { openFileFlash } from "../../device/boards/node/flash.ts";
 import { memoryFlash } from "../../device/vault/memory-flash.ts";
 import { deviceFolder } from "../../owner/folder/folder.ts";
-import type { Figures } from "../bench.ts";
 import type { EngineWork } from "../engines/engine.ts";
 import { ensureXsnap } from "../engines/install.ts";
 import { startXs, type XsDevice } from "../engines/xs.ts";
-import { Stage } from "../stage.ts";
+import { Stage } from "../local-network.ts";
+import type { Figures } from "./figures.ts";
 
 const PAYMENTS = 5;
 const WARM_UP = 1;
@@ -25,6 +25,7 @@ const PRELUDE = "scripts/engines/boards/xs-prelude.js";
 const say = (text: string) => void process.stderr.write(`${text}\n`);
 const sleep = (ms: number) => new Promise(resolve => setTimeout(resolve, ms));
 
+/** Needs what `npm run build:device` makes. */
 export async function benchDevice(): Promise<Figures> {
   const worker = await ensureXsnap();
   const signing = await nobleSign(worker);

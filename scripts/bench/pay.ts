@@ -3,8 +3,8 @@
  * in processes of their own, taken in turns so that the machine's moods meet both alike.
  */
 import { execFileSync } from "node:child_process";
-import type { Figures } from "../bench.ts";
-import { atRest, type BridgeKind, Stage } from "../stage.ts";
+import { atRest, type BridgeKind, Stage } from "../local-network.ts";
+import type { Figures } from "./figures.ts";
 
 const PAYMENTS = 50;
 const WARM_UP = 3;
@@ -16,6 +16,7 @@ const progress = (text: string) => void process.stderr.write(`${text}\n`);
 const median = (values: number[]) =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
+/** Medians in milliseconds, traffic a payment, memory of the gateway. */
 export async function benchPay(bridge: BridgeKind): Promise<Figures> {
   const stage = new Stage();
   try {

@@ -17,6 +17,7 @@ import { presignP1, presignP1WithMacs, presignP2, presignP2WithMacs } from "../.
 import type { Batch } from "../../src/threshold/records.ts";
 import { type Kind, type OtSetup, setupP1, setupP2, sideOf } from "../../src/threshold/setup.ts";
 import { completeVerified } from "../../src/threshold/signature.ts";
+import type { Figures } from "./figures.ts";
 import { bundleOnline, type OnlineEngine } from "./online-bundle.ts";
 
 const random = (length: number): Uint8Array => new Uint8Array(randomBytes(length));
@@ -135,7 +136,8 @@ async function loadOnline(engine: OnlineEngine): Promise<{ bytes: number; online
   return { bytes: Buffer.byteLength(script), online };
 }
 
-export async function benchThreshold(): Promise<Record<string, number>> {
+/** Times of each protocol, and what goes over the link for it. */
+export async function benchThreshold(): Promise<Figures> {
   say("key generation");
   const keygen = Array.from({ length: 7 }, () => {
     const watch = new Stopwatch();

@@ -8,6 +8,7 @@ interface Call {
   readonly method?: unknown;
 }
 
+/** A proxy of one bitcoind's JSON-RPC. */
 export class Estimates {
   /** Of this bitcoind, with these feerates. */
   readonly rpcOptions: RpcOptions;

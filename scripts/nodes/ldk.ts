@@ -1,11 +1,12 @@
-/** The plain LDK node (scripts/peer.ts) as a process of its own. */
+/** The plain LDK node (scripts/peer/main.ts) as a process of its own. */
 import { toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { decodeInvoice } from "../../src/lightning/bolt11.ts";
-import type { PeerChannel } from "../harness-peer.ts";
-import { PeerProcess } from "../harness-process.ts";
+import type { PeerChannel } from "../peer/api.ts";
+import { PeerProcess } from "../peer/process.ts";
 import type { ForwardingPolicy, HeldInvoice, NodeChannel, NodeOptions, RealNode } from "./node.ts";
 
+/** As RealNode says. */
 export class LdkNode implements RealNode {
   private readonly options: NodeOptions;
   private peer: PeerProcess;

@@ -12,6 +12,7 @@ import type { ForwardingPolicy, HeldInvoice, NodeChannel, NodeOptions, RealNode 
 const POLL_MS = 100;
 const PAY_SECONDS = 60;
 
+/** As RealNode says. */
 export class LndNode implements RealNode {
   readonly name: string;
   readonly port: number;

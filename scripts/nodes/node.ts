@@ -2,6 +2,7 @@
 import type { RpcOptions } from "../../src/node/bitcoind-rpc.ts";
 import type { Regtest } from "../bitcoind.ts";
 
+/** How a node is started. */
 export interface NodeOptions {
   readonly name: string;
   readonly dataDir: string;
@@ -11,6 +12,7 @@ export interface NodeOptions {
   readonly onLog?: (line: string) => void;
 }
 
+/** A channel as its node sees it. */
 export interface NodeChannel {
   /** The funding output, `txid:vout`. */
   readonly funding: string;
@@ -20,6 +22,7 @@ export interface NodeChannel {
   readonly usable: boolean;
 }
 
+/** An invoice whose payment is taken or sent back when the test says so. */
 export interface HeldInvoice {
   readonly invoice: string;
   /** Whether its payment is here, and waits. */
@@ -35,6 +38,7 @@ export interface ForwardingPolicy {
   readonly cltvDelta: number;
 }
 
+/** A running node; each of its methods rejects with what the node says against it. */
 export interface RealNode {
   readonly name: string;
   readonly nodeId: string;

@@ -4,7 +4,6 @@
  */
 import { lngateError } from "../errors.ts";
 import {
-  FALSE,
   OP_CHECKSEQUENCEVERIFY,
   OP_CHECKSIG,
   OP_DROP,
@@ -38,9 +37,4 @@ export function depositScript(sharedKey: Uint8Array, ownerKey: Uint8Array, delay
 /** The witness with which device and gateway spend the deposit (a compact signature by the shared key). */
 export function depositSpendWitness(signature: Uint8Array, depositScript: Uint8Array): Uint8Array[] {
   return [witnessSignature(signature), TRUE, depositScript];
-}
-
-/** The witness with which the owner takes it back; the input's sequence must be the delay. */
-export function depositRefundWitness(signature: Uint8Array, depositScript: Uint8Array): Uint8Array[] {
-  return [witnessSignature(signature), FALSE, depositScript];
 }

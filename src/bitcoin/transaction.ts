@@ -123,11 +123,6 @@ export function weightOf(tx: Transaction): number {
   return strippedBytes(tx).length * 3 + transactionBytes(tx).length;
 }
 
-/** Virtual bytes, rounded up. */
-export function vsizeOf(tx: Transaction): number {
-  return Math.ceil(weightOf(tx) / 4);
-}
-
 /** The order of outputs by BIP 69: amount, then script. */
 export function compareOutputs(a: Output, b: Output): number {
   return a.valueSat - b.valueSat || compareBytes(a.script, b.script);

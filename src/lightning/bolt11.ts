@@ -39,7 +39,7 @@ export interface Invoice {
   /** False if there was no curve to check it with: then anybody may have written this. */
   readonly signatureChecked: boolean;
   readonly minFinalCltvExpiryDelta: number;
-  /** Each one or more hops of HOP_LENGTH bytes, for readHops. */
+  /** Each one or more hops of HOP_LENGTH bytes. */
   readonly routeHints: readonly Uint8Array[];
   /** The feature bits that are set, ascending. */
   readonly features: readonly number[];
@@ -51,7 +51,7 @@ export interface Invoice {
 export const MAX_INVOICE_LENGTH = 2048;
 
 /** Bytes of one hop in a route hint: key 33, channel 8, base fee 4, proportional fee 4, expiry delta 2. */
-export const HOP_LENGTH = 51;
+const HOP_LENGTH = 51;
 
 /** What stands between "ln" and the amount; the longer of two that begin alike comes first. */
 export const INVOICE_PREFIXES: readonly (readonly [string, Network])[] = [
@@ -320,22 +320,6 @@ export interface HintHop {
   readonly feeBaseMsat: number;
   readonly feeProportionalMillionths: number;
   readonly cltvExpiryDelta: number;
-}
-
-/** The hops of one of an invoice's routeHints, from the public node to the payee. */
-export function readHops(hint: Uint8Array): HintHop[] {
-  const hops: HintHop[] = [];
-  for (let at = 0; at < hint.length; at += HOP_LENGTH) {
-    const u16 = (offset: number) => hint[at + offset]! * 256 + hint[at + offset + 1]!;
-    hops.push({
-      nodeId: hint.slice(at, at + 33),
-      shortChannelId: hint.slice(at + 33, at + 41),
-      feeBaseMsat: u16(41) * 65536 + u16(43),
-      feeProportionalMillionths: u16(45) * 65536 + u16(47),
-      cltvExpiryDelta: u16(49),
-    });
-  }
-  return hops;
 }
 
 /**

@@ -2,7 +2,7 @@
 import { sighash } from "../bitcoin/sighash.ts";
 import { compareOutputs, type Output, type Transaction } from "../bitcoin/transaction.ts";
 import { lngateError } from "../errors.ts";
-import { type ChannelParameters, fundingScript, fundingWitness } from "./channel.ts";
+import { type ChannelParameters, fundingScript } from "./channel.ts";
 
 /** What a mutual close pays; an output of 0 is left out. */
 export interface ClosingContent {
@@ -17,24 +17,6 @@ export interface Closing {
   readonly transaction: Transaction;
   /** What both funding keys sign. */
   readonly sighash: Uint8Array;
-}
-
-/**
- * What each side gets of the balances left when no HTLC is pending: whole satoshis, the funder's less the fee,
- * and nothing that is not above *our* dust limit. (BOLT #2 leaves the last to each side; this is LDK's choice.)
- */
-export function closingAmounts(
-  channel: ChannelParameters,
-  ourMsat: number,
-  theirMsat: number,
-  feeSat: number,
-): { ourSat: number; theirSat: number } {
-  const net = (msat: number, charge: number) => {
-    const sat = Math.floor(msat / 1000) - charge;
-    return sat > channel.ours.dustLimitSat ? sat : 0;
-  };
-  const weFund = channel.funder === "ours";
-  return { ourSat: net(ourMsat, weFund ? feeSat : 0), theirSat: net(theirMsat, weFund ? 0 : feeSat) };
 }
 
 /** Builds the transaction. Throws `bad-closing` for amounts that are none or do not fit into the channel. */
@@ -53,15 +35,4 @@ export function buildClosing(channel: ChannelParameters, content: ClosingContent
     locktime: 0,
   };
   return { transaction, sighash: sighash(transaction, 0, fundingScript(channel), channel.fundingSat) };
-}
-
-/** The close ready to publish. Both signatures compact. */
-export function signedClosing(
-  channel: ChannelParameters,
-  closing: Closing,
-  ourSignature: Uint8Array,
-  theirSignature: Uint8Array,
-): Transaction {
-  const witness = fundingWitness(channel, ourSignature, theirSignature);
-  return { ...closing.transaction, inputs: [{ ...closing.transaction.inputs[0]!, witness }] };
 }

@@ -46,14 +46,6 @@ export interface CommitmentContent {
   readonly htlcs: readonly Htlc[];
 }
 
-/** The balances behind a commitment: before fee and anchors, without what is in HTLCs; HTLCs include dust. */
-export interface CommitmentBalances {
-  readonly feeratePerKw: number;
-  readonly toBroadcasterMsat: number;
-  readonly toCountersignatoryMsat: number;
-  readonly htlcs: readonly Htlc[];
-}
-
 /** local is the broadcaster, remote the other side (as in BOLT #3). */
 export type OutputKind = "to-local" | "to-remote" | "local-anchor" | "remote-anchor" | "htlc";
 
@@ -93,34 +85,6 @@ export interface HtlcTransaction {
 /** The fee that the funder pays for a commitment, apart from its anchors, trimmed outputs and rounding. */
 export function commitmentFeeSat(feeratePerKw: number, untrimmedHtlcs: number): number {
   return Math.floor((feeratePerKw * (COMMITMENT_WEIGHT + HTLC_OUTPUT_WEIGHT * untrimmedHtlcs)) / 1000);
-}
-
-/** True if an HTLC gets no output in the commitment of the side with this dust limit. */
-export function isDust(amountMsat: number, dustLimitSat: number): boolean {
-  return Math.floor(amountMsat / 1000) < dustLimitSat;
-}
-
-/**
- * The content that balances lead to: HTLCs trimmed at the broadcaster's dust limit, the funder charged with the
- * fee and both anchors (as far as it has that), what is then below the dust limit trimmed too.
- */
-export function commitmentContent(
-  balances: CommitmentBalances,
-  dustLimitSat: number,
-  broadcasterIsFunder: boolean,
-): CommitmentContent {
-  const htlcs = balances.htlcs.filter(htlc => !isDust(htlc.amountMsat, dustLimitSat));
-  const cost = commitmentFeeSat(balances.feeratePerKw, htlcs.length) + 2 * ANCHOR_SAT;
-  const net = (msat: number, charge: number) => {
-    const sat = Math.floor(msat / 1000) - charge;
-    return sat < dustLimitSat || sat < 0 ? 0 : sat;
-  };
-  return {
-    feeratePerKw: balances.feeratePerKw,
-    toBroadcasterSat: net(balances.toBroadcasterMsat, broadcasterIsFunder ? cost : 0),
-    toCountersignatorySat: net(balances.toCountersignatoryMsat, broadcasterIsFunder ? 0 : cost),
-    htlcs,
-  };
 }
 
 /**
@@ -269,8 +233,8 @@ export function signedCommitment(
 }
 
 /**
- * An HTLC transaction ready to publish, as it is (without an input for fees). The broadcaster's signature is over
- * htlcSighashAll; `preimage` for a received HTLC, null for an offered one that timed out.
+ * An HTLC transaction ready to publish, as it is (without an input for fees). The broadcaster's signature is for
+ * SIGHASH_ALL; `preimage` for a received HTLC, null for an offered one that timed out.
  */
 export function signedHtlcTransaction(
   htlc: HtlcTransaction,
@@ -285,11 +249,6 @@ export function signedHtlcTransaction(
     preimage || FALSE,
     htlc.witnessScript,
   ]);
-}
-
-/** What the broadcaster's HTLC key signs of an HTLC transaction that nothing was added to (SIGHASH_ALL). */
-export function htlcSighashAll(htlc: HtlcTransaction): Uint8Array {
-  return sighash(htlc.transaction, 0, htlc.witnessScript, htlc.valueSat);
 }
 
 /** One anchor turned into an output of the owner's, for the owner to add coins that pay a higher fee. */

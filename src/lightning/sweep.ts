@@ -58,11 +58,6 @@ export function punishHtlc(output: FoundOutput, revocationPubkey: Uint8Array): S
   return spend(output, NO_DELAY, [revocationPubkey]);
 }
 
-/** An HTLC that the other side offered in its own commitment, with the preimage (HTLC key). */
-export function claimHtlc(output: FoundOutput, preimage: Uint8Array): Spend {
-  return spend(output, 1, [preimage]);
-}
-
 /** An HTLC of ours in the other side's commitment, once it has expired (HTLC key). */
 export function timeOutHtlc(output: FoundOutput, cltvExpiry: number): Spend {
   return spend(output, 1, [FALSE], cltvExpiry);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { depositRefundWitness, depositScript, depositSpendWitness } from "../../src/bitcoin/deposit.ts";
+import { depositScript, depositSpendWitness } from "../../src/bitcoin/deposit.ts";
 import {
   multisig2of2,
   OP_CHECKSIG,
@@ -78,12 +78,8 @@ describe("the deposit", () => {
     const deposit = depositScript(KEY_A, KEY_B, 4320);
     expect(toHex(deposit)).toBe(`6321${toHex(KEY_A)}ac6702e010b27521${toHex(KEY_B)}ac68`);
     const signature = new Uint8Array(64).fill(1);
-    const [spend, refund] = [
-      depositSpendWitness(signature, deposit),
-      depositRefundWitness(signature, deposit),
-    ];
+    const spend = depositSpendWitness(signature, deposit);
     expect(spend.map(toHex)).toEqual([toHex(witnessSignature(signature)), "01", toHex(deposit)]);
-    expect(refund.map(toHex)).toEqual([toHex(witnessSignature(signature)), "", toHex(deposit)]);
   });
 
   test.each([0, -1, 65536, Number.NaN, 1.5])("has no delay of %d blocks", delay => {

@@ -10,7 +10,6 @@ import {
   type Transaction,
   transactionBytes,
   txidOf,
-  vsizeOf,
   weightOf,
 } from "../../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
@@ -68,7 +67,6 @@ describe("transactions", () => {
     expect(toHex(strippedBytes(tx))).toBe(STRIPPED);
     const [whole, stripped] = [EXAMPLE.length / 2, STRIPPED.length / 2];
     expect(weightOf(tx)).toBe(3 * stripped + whole);
-    expect(vsizeOf(tx)).toBe(Math.ceil((3 * stripped + whole) / 4));
   });
 
   test("have the txid that explorers show, reversed", () => {

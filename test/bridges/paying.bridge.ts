@@ -1,6 +1,6 @@
 /** Payments through real bridges to real destinations. The gateway is a process of its own, which can be killed. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import type { Program } from "../../scripts/processes.ts";
+import type { Program } from "../../scripts/program.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";

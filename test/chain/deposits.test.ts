@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@jest/globals";
-import { depositsToSpend } from "../../gateway/device/deposits.ts";
+import { depositsToSpend } from "../../gateway/channel/deposits.ts";
 import { MAX_DEPOSITS } from "../../src/channel/terms.ts";
 
 const SCRIPT = new Uint8Array(77);

@@ -5,7 +5,7 @@ import {
   clockBehind,
   commitmentFeerate,
   mostForClosing,
-} from "../../gateway/device/bounds.ts";
+} from "../../gateway/channel/bounds.ts";
 
 const AMPLE = { A: 100, B: 100, H: 100 };
 const bounds = { minFeeratePerKw: 300, maxFeeratePerKw: 1_500, maxCloseFeeSat: 25_000 };

@@ -1,12 +1,11 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
-import {
-  type BlockPoint,
-  type ChainClient,
-  type ConfirmedTransaction,
-  createFollower,
-  type Follower,
-  type Watching,
-} from "../../gateway/chain/follower.ts";
+import type {
+  BlockPoint,
+  ChainClient,
+  ConfirmedTransaction,
+  Watching,
+} from "../../gateway/chain/chain-client.ts";
+import { createFollower, type Follower } from "../../gateway/chain/follower.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "@jest/globals";
-import { createOpenings } from "../../gateway/device/openings.ts";
-import { leastChannelIn, pauseAfter } from "../../gateway/device/refusals.ts";
+import { createOpenings } from "../../gateway/channel/openings.ts";
+import { leastChannelIn, pauseAfter } from "../../gateway/channel/refusals.ts";
 
 test("who finds no place is called when one is free, in the order of coming, and once", () => {
   const openings = createOpenings(2);

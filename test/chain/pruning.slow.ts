@@ -1,11 +1,7 @@
 /** What becomes of clients of the chain whose blocks bitcoind has pruned. */
 import { expect, test } from "@jest/globals";
-import {
-  type BlockPoint,
-  type ChainClient,
-  type ConfirmedTransaction,
-  createFollower,
-} from "../../gateway/chain/follower.ts";
+import type { BlockPoint, ChainClient, ConfirmedTransaction } from "../../gateway/chain/chain-client.ts";
+import { createFollower } from "../../gateway/chain/follower.ts";
 import { startRegtest } from "../../scripts/bitcoind.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";

@@ -29,7 +29,7 @@ function remembering<A extends (Uint8Array | number)[], T>(
 /** Makes `nobleCurve` itself remember, for all of the process. Called once by the world. */
 export function rememberCurve(): Curve {
   const { publicKey, isPoint, add, multiply, combine, verify, sign } = nobleCurve;
-  // Who runs the same tests again and again (scripts/mutation) keeps the answers.
+  // Who runs the same tests again and again (test/mutation) keeps the answers.
   const known: Known = Reflect.get(globalThis, "rememberedCurve") ?? new Map();
   Object.assign(nobleCurve, {
     publicKey: remembering("publicKey", known, publicKey),

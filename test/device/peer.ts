@@ -4,9 +4,9 @@
  * its own record store. The gateway's power can fail at every write to that store, before and after what LDK would
  * store of a message that came in, and at every message that goes out. (With real LDK: test/gateway-cuts.)
  */
-
-import { DeviceSigner } from "../../gateway/device/device-signer.ts";
-import type { SigningAnswer, SigningPart } from "../../gateway/signer/state.ts";
+import { DeviceSigner } from "../../gateway/signer/device-signer.ts";
+import type { SigningAnswer, SigningPart } from "../../gateway/signer/parts.ts";
+import { holderSigning } from "../../gateway/signer/transaction-checks.ts";
 import { openRecordStore } from "../../gateway/store/presignature-journal.ts";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { concat, equal, toHex } from "../../src/bytes/bytes.ts";
@@ -17,18 +17,14 @@ import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { ChannelParameters, Htlc, Side } from "../../src/lightning/channel.ts";
-import { buildClosing, closingAmounts } from "../../src/lightning/closing.ts";
-import {
-  buildCommitment,
-  type Commitment,
-  type CommitmentContent,
-  commitmentContent,
-} from "../../src/lightning/commitment.ts";
+import { buildClosing } from "../../src/lightning/closing.ts";
+import { buildCommitment, type Commitment, type CommitmentContent } from "../../src/lightning/commitment.ts";
 import { type CommitmentKeys, deriveCommitmentKeys, derivePrivateKey } from "../../src/lightning/keys.ts";
 import { commitmentSecret } from "../../src/lightning/shachain.ts";
 import type { ToDevice, ToGateway } from "../../src/messages/device.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import { type Cut, MemoryDisk, Power } from "../gateway-cuts/power.ts";
+import { closingAmounts, commitmentContent } from "../lightning/balances.ts";
 import { derived } from "./dealer.ts";
 import { BRIDGE, type Charge, gatewayBatches, HEIGHT, proposalWith } from "./parties.ts";
 
@@ -161,10 +157,13 @@ export class Peer {
     this.signer = new DeviceSigner({
       keys: this.options.keys,
       records,
-      proposal: () => this.proposal,
-      send: step => {
-        this.send(step);
-        return true;
+      channels: { proposal: () => this.proposal, isPresent: () => true },
+      link: {
+        isThere: true,
+        send: step => {
+          this.send(step);
+          return true;
+        },
       },
       answer: (_, answers) => this.answered(answers),
       problem: (code, sentence) => this.problems.push(`${code}: ${sentence}`),
@@ -363,12 +362,15 @@ export class Peer {
     this.advance("theirs", 2);
     const number = ++this.counterpartyNumber;
     this.awaitsTheirRevocation = number > 0;
+    const content = this.content("theirs");
+    const { commitment, keys } = this.build("theirs", number, content);
     this.ask({
       kind: "counterparty",
       id: `counterparty/${number}`,
       number,
       point: bridgePoint(number),
-      content: this.content("theirs"),
+      content,
+      ...(isHandedOn(number) ? { signing: { sighash: commitment.sighash, keys } } : {}),
     });
   }
 
@@ -395,6 +397,7 @@ export class Peer {
       preimages: fulfilled
         .filter(htlc => htlc.amountMsat >= this.proposal.ourDustLimitSat * 1000)
         .map(htlc => this.fateOf(htlc.paymentHash).preimage),
+      ...(isHandedOn(number) ? { signing: holderSigning(commitment, this.options.keys.shutdownScript) } : {}),
     });
     this.advance("theirs", 1);
   }
@@ -419,12 +422,13 @@ export class Peer {
 
   private holderAnswered(number: number, answer: SigningAnswer): void {
     if (number === 0) {
-      const { transaction } = fundingOf(this.options.keys, this.proposal);
+      const { transaction, sighashes } = fundingOf(this.options.keys, this.proposal);
       this.ask({
         kind: "funding",
         id: "funding",
         transaction: new Uint8Array(),
         inputs: transaction.inputs.map(() => null!),
+        sighashes,
       });
       return;
     }
@@ -565,17 +569,17 @@ export class Peer {
       toCounterpartySat: theirSat,
       holderScript: this.options.keys.shutdownScript,
       counterpartyScript: CLOSE_SCRIPT,
+      sighash: this.closingSighash({ ourSat, theirSat }),
     });
   }
 
+  private closingSighash(amounts: { ourSat: number; theirSat: number }): Uint8Array {
+    const ourScript = this.options.keys.shutdownScript;
+    return buildClosing(this.channel, { ...amounts, ourScript, theirScript: CLOSE_SCRIPT }).sighash;
+  }
+
   private closeAnswered(answer: SigningAnswer): void {
-    const { ourSat, theirSat } = this.closes[this.closes.length - 1]!;
-    const { sighash } = buildClosing(this.channel, {
-      ourSat,
-      theirSat,
-      ourScript: this.options.keys.shutdownScript,
-      theirScript: CLOSE_SCRIPT,
-    });
+    const sighash = this.closingSighash(this.closes[this.closes.length - 1]!);
     const signature = answer.signatures?.[0];
     must(signature && nobleCurve.verify(signature, sighash, this.options.keys.fundingKey), "the close");
     this.closeSignatures.push(signature);
@@ -601,6 +605,11 @@ export function bridgeSecret(number: number): Uint8Array {
 /** The invoice of a payment in this world: what the payee hashes its preimage to, and more. */
 export function invoiceOf(fate: Fate): Uint8Array {
   return concat([sha256(fate.preimage), new Uint8Array(200)]);
+}
+
+/** Every other state is asked for as by a gateway that has stored it without what is to be signed of it. */
+function isHandedOn(number: number): boolean {
+  return number % 2 === 1;
 }
 
 function must(holds: unknown, what: string): asserts holds {

@@ -1,16 +1,15 @@
 /** What a gateway might wish and has no words for: the device builds what it signs itself, from what it knows. */
-
 import { describe, expect, test } from "@jest/globals";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { sighash } from "../../src/bitcoin/sighash.ts";
 import { ascii } from "../../src/bytes/bytes.ts";
-import { type Cbor, type CborMap, decodeCbor, encodeCbor } from "../../src/bytes/cbor.ts";
 import { depositScriptOf } from "../../src/channel/device-keys.ts";
 import { channelOf, closingSighash, fundingOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { buildClosing } from "../../src/lightning/closing.ts";
 import { type Step, type Stepped, toDevice } from "../../src/messages/device.ts";
+import { type Cbor, type CborMap, decodeCbor, encodeCbor } from "../cbor.ts";
 import { codeThrownBy } from "../thrown.ts";
 import { keyPair } from "./parties.ts";
 import { Rig } from "./rig.ts";

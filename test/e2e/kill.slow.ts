@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { askStatus } from "../../owner/client/channel.ts";
-import type { Line, Program } from "../../scripts/processes.ts";
+import type { Line, Program } from "../../scripts/program.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { decodeInvoice } from "../../src/lightning/bolt11.ts";

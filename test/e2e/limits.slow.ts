@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from "@jest/globals";
 import * as ldk from "lightningdevkit";
-import { PeerSockets } from "../../gateway/lightning/sockets.ts";
+import { PeerSockets } from "../../gateway/lightning/peers/sockets.ts";
 import { askStatus } from "../../owner/client/channel.ts";
 import { fromHex } from "../../src/bytes/bytes.ts";
 import { type Car, untilAtRest, World, waitFor } from "./world.ts";

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { ownNodeId, wishPayout } from "../../gateway/fees/own-node-wishes.ts";
 import { type FeeBooks, readFeeBooks } from "../../gateway/fees/service-fees.ts";
 import { openStore } from "../../gateway/store/registry.ts";
-import type { PeerChannel } from "../../scripts/harness-peer.ts";
+import type { PeerChannel } from "../../scripts/peer/api.ts";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { Database } from "lmdb";
 import { openStore } from "../../gateway/store/registry.ts";
 import { askStatus } from "../../owner/client/channel.ts";
-import type { Line, Program } from "../../scripts/processes.ts";
+import type { Line, Program } from "../../scripts/program.ts";
 import { World, waitFor } from "../e2e/world.ts";
 
 const TOLL_MSAT = 1_000_000;

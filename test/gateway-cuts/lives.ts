@@ -75,7 +75,8 @@ export async function opens(world: World, plans: readonly Plan[]): Promise<void>
   must("value" in result, `no channel: ${"failure" in result && result.failure}`);
   await world.untilQuiet();
   await world.checkOpen();
-  must(world.gateway.state() === "ready", `the gateway says ${world.gateway.state()}`);
+  const { channel } = world.gateway.status();
+  must(channel === "ready", `the gateway says ${channel}`);
 }
 
 /** A mutual close: the owner's money arrives at the owner's address, in one transaction without a delay. */
@@ -85,7 +86,7 @@ export async function closes(world: World, plans: readonly Plan[]): Promise<void
   world.planCuts(plans);
   const closed = world.insist("the close", async () => {
     // A device that lost its power meanwhile may have heard of the end before anybody asked it again.
-    const { closeTxid } = world.gateway;
+    const { closeTxid } = world.gateway.status();
     if (closeTxid && car.device.balance().phase === "none")
       return { txid: toHex(closeTxid.slice().reverse()) };
     return car.device.close();

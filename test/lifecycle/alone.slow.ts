@@ -13,7 +13,7 @@ import { checkExit, readExit } from "../../owner/recovery/exit-file.ts";
 import { lookAtExit, takeExitFromImage, takeExitFromText } from "../../owner/recovery/held-exits.ts";
 import { recoveryKeys } from "../../owner/recovery/keys.ts";
 import { carryOut } from "../../owner/recovery/recover.ts";
-import { Program } from "../../scripts/processes.ts";
+import { Program } from "../../scripts/program.ts";
 import { txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
 import { toDevice } from "../../src/messages/device.ts";
 import { inPieces } from "../../src/messages/fragments.ts";

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { askStatus } from "../../owner/client/channel.ts";
 import { FLASH_FILE } from "../../owner/folder/folder.ts";
-import { type Line, Program } from "../../scripts/processes.ts";
+import { type Line, Program } from "../../scripts/program.ts";
 import { type Car, waitFor } from "../e2e/world.ts";
 import { EsploraServer } from "./esplora.ts";
 import {

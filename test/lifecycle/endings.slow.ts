@@ -7,7 +7,7 @@ import { readHeldChannel } from "../../owner/folder/device-files.ts";
 import { CHANNEL_FILE, FLASH_FILE } from "../../owner/folder/folder.ts";
 import { checkExit } from "../../owner/recovery/exit-file.ts";
 import { lookAtExit } from "../../owner/recovery/held-exits.ts";
-import { type Line, Program } from "../../scripts/processes.ts";
+import { type Line, Program } from "../../scripts/program.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { type Car, waitFor } from "../e2e/world.ts";
 import {

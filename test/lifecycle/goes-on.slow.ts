@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
 import { openDevice } from "../../device/device.ts";
 import { askStatus } from "../../owner/client/channel.ts";
-import { Program } from "../../scripts/processes.ts";
+import { Program } from "../../scripts/program.ts";
 import { type Car, untilAtRest, waitFor } from "../e2e/world.ts";
 import {
   booksOf,

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { type Line, Program } from "../../scripts/processes.ts";
+import { type Line, Program } from "../../scripts/program.ts";
 import { EsploraServer } from "./esplora.ts";
 import {
   carOf,

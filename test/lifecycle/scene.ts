@@ -21,7 +21,7 @@ import {
   type RecoveryOptions,
   type RecoveryPlan,
 } from "../../owner/recovery/recover.ts";
-import { PlainPeer } from "../../scripts/harness-peer.ts";
+import { PlainPeer } from "../../scripts/peer/plain-peer.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { OWNER_WORDS } from "../e2e/made-devices.ts";
 import { type AnyWorld, type Car, type DeviceOptions, World } from "../e2e/world.ts";

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { open } from "lmdb";
 import { startRuntime } from "../../gateway/lightning/runtime.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
-import type { PlainPeer } from "../../scripts/harness-peer.ts";
+import type { PlainPeer } from "../../scripts/peer/plain-peer.ts";
 import { until, World } from "./world.ts";
 
 let world: World;

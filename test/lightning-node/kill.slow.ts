@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { build } from "esbuild";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
-import type { Paid, PeerEvent } from "../../scripts/harness-peer.ts";
-import { PeerProcess } from "../../scripts/harness-process.ts";
+import type { Paid, PeerEvent } from "../../scripts/peer/api.ts";
+import { PeerProcess } from "../../scripts/peer/process.ts";
 import { fromHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
 import { pause, until } from "./world.ts";
@@ -34,7 +34,7 @@ function start(name: string): Promise<PeerProcess> {
 beforeAll(async () => {
   mkdirSync(join(PROGRAM, ".."), { recursive: true });
   await build({
-    entryPoints: ["scripts/peer.ts"],
+    entryPoints: ["scripts/peer/main.ts"],
     outfile: PROGRAM,
     bundle: true,
     platform: "node",

@@ -4,11 +4,13 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import * as ldk from "lightningdevkit";
 import { open } from "lmdb";
-import { channelsIn } from "../../gateway/lightning/gossip.ts";
 import { readKnowledge } from "../../gateway/lightning/knowledge.ts";
+import { channelsIn } from "../../gateway/lightning/peers/gossip.ts";
+import type { NodePeers } from "../../gateway/lightning/peers/peers.ts";
 import type { LightningRuntime } from "../../gateway/lightning/runtime.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
-import type { PeerChannel, PlainPeer } from "../../scripts/harness-peer.ts";
+import type { PeerChannel } from "../../scripts/peer/api.ts";
+import type { PlainPeer } from "../../scripts/peer/plain-peer.ts";
 import { fromHex } from "../../src/bytes/bytes.ts";
 import { graphTrouble } from "../../src/lightning/graph-knowledge.ts";
 import { quiet } from "./quiet.ts";
@@ -66,8 +68,8 @@ function raiseFee(baseMsat: number): void {
 
 /** The bridge can't say that its answer is complete, and before that no other question may follow: another connection. */
 async function reconnect(): Promise<void> {
-  const peers = Reflect.get(bridge.node, "peers") as ldk.PeerManager;
-  peers.disconnect_by_node_id(car.node.nodeId);
+  const peers = Reflect.get(bridge.node, "peers") as NodePeers;
+  peers.manager.disconnect_by_node_id(car.node.nodeId);
   bridge.node.wake();
   await until(() => !car.node.isConnected(bridge.node.nodeId), "the end of the connection");
   await until(() => car.node.channels()[0]?.get_is_usable(), "the connection");

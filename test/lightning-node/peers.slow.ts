@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { type AddressInfo, createServer } from "node:net";
 import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
-import { PeerSockets } from "../../gateway/lightning/sockets.ts";
-import type { Paid, PeerChannel, PlainPeer } from "../../scripts/harness-peer.ts";
+import { PeerSockets } from "../../gateway/lightning/peers/sockets.ts";
+import type { Paid, PeerChannel } from "../../scripts/peer/api.ts";
+import type { PlainPeer } from "../../scripts/peer/plain-peer.ts";
 import { reservePort } from "../../scripts/ports.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";

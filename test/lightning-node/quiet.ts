@@ -4,7 +4,7 @@
  * that ends it, which LDK can't send.
  */
 import * as ldk from "lightningdevkit";
-import type { PlainPeerOptions } from "../../scripts/harness-peer.ts";
+import type { PlainPeerOptions } from "../../scripts/peer/api.ts";
 
 /** Filled with the channels that were asked for. */
 export function quiet(

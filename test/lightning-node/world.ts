@@ -6,12 +6,8 @@ import { type LightningRuntime, startRuntime } from "../../gateway/lightning/run
 import type { NodeStore } from "../../gateway/lightning/store.ts";
 import { createLog, type Log } from "../../gateway/log.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
-import {
-  type PeerChannel,
-  type PeerEvent,
-  PlainPeer,
-  type PlainPeerOptions,
-} from "../../scripts/harness-peer.ts";
+import type { PeerChannel, PeerEvent, PlainPeerOptions } from "../../scripts/peer/api.ts";
+import { PlainPeer } from "../../scripts/peer/plain-peer.ts";
 
 type PeerOptions = Partial<
   Pick<PlainPeerOptions, "routing" | "behaviour" | "forwardingFee" | "holdsPayment">

@@ -12,13 +12,30 @@ import {
   invoiceHash,
   MAX_INVOICE_LENGTH,
   packInvoice,
-  readHops,
   unpackInvoice,
 } from "../../src/lightning/bolt11.ts";
 import { encodeInvoice, type InvoiceFields } from "../../src/lightning/bolt11-write.ts";
 import { codeThrownBy } from "../thrown.ts";
 import { describeVectors } from "../vectors.ts";
 import { startLdk } from "./ldk.ts";
+
+const HOP_LENGTH = 51;
+
+/** The hops of one of an invoice's routeHints, from the public node to the payee. */
+function readHops(hint: Uint8Array): HintHop[] {
+  const hops: HintHop[] = [];
+  for (let at = 0; at < hint.length; at += HOP_LENGTH) {
+    const u16 = (offset: number) => hint[at + offset]! * 256 + hint[at + offset + 1]!;
+    hops.push({
+      nodeId: hint.slice(at, at + 33),
+      shortChannelId: hint.slice(at + 33, at + 41),
+      feeBaseMsat: u16(41) * 65536 + u16(43),
+      feeProportionalMillionths: u16(45) * 65536 + u16(47),
+      cltvExpiryDelta: u16(49),
+    });
+  }
+  return hops;
+}
 
 interface InvoiceVectors {
   readonly private_key: string;

@@ -6,8 +6,9 @@ import { parseTransaction, strippedBytes, transactionBytes } from "../../src/bit
 import { toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve as curve } from "../../src/crypto/curve.ts";
 import { type ChannelParameters, fundingScript } from "../../src/lightning/channel.ts";
-import { buildClosing, closingAmounts, signedClosing } from "../../src/lightning/closing.ts";
+import { buildClosing } from "../../src/lightning/closing.ts";
 import { codeThrownBy } from "../thrown.ts";
+import { closingAmounts, signedClosing } from "./balances.ts";
 import { startLdk } from "./ldk.ts";
 
 const secretOf = (n: number) => new Uint8Array(32).fill(n);

@@ -11,13 +11,12 @@ import {
   anchorBump,
   buildCommitment,
   type CommitmentContent,
-  commitmentContent,
   commitmentFeeSat,
   commitmentNumberOf,
-  isDust,
   signedAnchorBump,
 } from "../../src/lightning/commitment.ts";
 import { codeThrownBy } from "../thrown.ts";
+import { commitmentContent, isDust } from "./balances.ts";
 
 const keyOf = (n: number) => curve.publicKey(new Uint8Array(32).fill(n));
 

@@ -22,12 +22,11 @@ import {
   type Side,
   toLocalScript,
 } from "../../src/lightning/channel.ts";
-import { buildClosing, signedClosing } from "../../src/lightning/closing.ts";
+import { buildClosing } from "../../src/lightning/closing.ts";
 import {
   anchorBump,
   buildCommitment,
   type Commitment,
-  commitmentContent,
   type HtlcTransaction,
   type OutputKind,
   signedAnchorBump,
@@ -44,7 +43,6 @@ import {
 import { commitmentSecret } from "../../src/lightning/shachain.ts";
 import {
   buildSweep,
-  claimHtlc,
   type FoundOutput,
   punishHtlc,
   punishToLocal,
@@ -55,6 +53,7 @@ import {
   spendToRemote,
   timeOutHtlc,
 } from "../../src/lightning/sweep.ts";
+import { commitmentContent, signedClosing } from "./balances.ts";
 
 const FEERATE_PER_KW = 1000;
 const DELAY = 6;
@@ -294,7 +293,10 @@ describe("on a real chain", () => {
     );
     const claims: [Spend, Uint8Array][] = [
       [spendToRemote(outputOf(commitment, "to-remote")), secret("theirs", PAYMENT)],
-      [claimHtlc(htlcOutput(commitment, offered!), PREIMAGE), htlcSecretOf("theirs")],
+      [
+        { ...htlcOutput(commitment, offered!), sequence: 1, stack: [PREIMAGE], notBefore: 0 },
+        htlcSecretOf("theirs"),
+      ],
     ];
     await publish(sweep(claims));
     const timedOut = timeOutHtlc(htlcOutput(commitment, received!), expiry + 1);

@@ -2,9 +2,9 @@ import { describe, expect, test } from "@jest/globals";
 import { Encoder } from "cbor-x";
 import fc from "fast-check";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { type Cbor, decodeCbor, encodeCbor } from "../../src/bytes/cbor.ts";
 import { fromUtf8, utf8 } from "../../src/bytes/utf8.ts";
 import { codeOf } from "../../src/errors.ts";
+import { type Cbor, decodeCbor, encodeCbor } from "../cbor.ts";
 
 /** The independent judge: maps as Map (so that keys stay numbers), nothing of cbor-x's own extensions. */
 const judge = new Encoder({ mapsAsObjects: false, useRecords: false, tagUint8Array: false });

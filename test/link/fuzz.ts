@@ -8,13 +8,13 @@
  */
 
 import { concat, equal, toHex } from "../../src/bytes/bytes.ts";
-import { type Cbor, type CborMap, decodeCbor, encodeCbor } from "../../src/bytes/cbor.ts";
 import { codeOf } from "../../src/errors.ts";
 import { DATA, handshakeKey, sealAck, sealData, sealHello, sessionKeys } from "../../src/link/envelope.ts";
 import { type LinkEffect, LinkServer, QUEUE, WINDOW } from "../../src/link/session.ts";
 import { type ToDevice, toDevice, toGateway } from "../../src/messages/device.ts";
 import { fromOwner, toOwner } from "../../src/messages/owner.ts";
 import { nodeLinkCrypto } from "../../src/node/crypto.ts";
+import { type Cbor, type CborMap, decodeCbor, encodeCbor } from "../cbor.ts";
 import { World } from "./world.ts";
 
 export interface FuzzReport {

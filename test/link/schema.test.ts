@@ -1,7 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { encodeCbor } from "../../src/bytes/cbor.ts";
 import {
   bool,
   bytes,
@@ -18,6 +17,7 @@ import {
   uint,
 } from "../../src/bytes/schema.ts";
 import { codeOf } from "../../src/errors.ts";
+import { encodeCbor } from "../cbor.ts";
 
 const pay = message(1, "pay", {
   id: [1, bytes(4)],

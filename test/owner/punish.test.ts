@@ -36,7 +36,7 @@ import { channelOf, commitmentOf, fundingOf } from "../../src/channel/transactio
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
-import { buildClosing, signedClosing } from "../../src/lightning/closing.ts";
+import { buildClosing } from "../../src/lightning/closing.ts";
 import {
   ANCHOR_SAT,
   type Commitment,
@@ -55,6 +55,7 @@ import {
 import { derived } from "../device/dealer.ts";
 import { BRIDGE, FUNDING, keyPair, proposalWith } from "../device/parties.ts";
 import { EsploraServer } from "../lifecycle/esplora.ts";
+import { signedClosing } from "../lightning/balances.ts";
 
 const NETWORK = "regtest";
 const FEERATE = 1000;

@@ -6,14 +6,14 @@
  */
 import { createHash } from "node:crypto";
 import type { PublicKeys } from "../../gateway/signer/decode.ts";
-import type { SigningPeer } from "../../gateway/signer/ldk.ts";
 import type {
   CommitmentState,
   HolderState,
   SigningAnswer,
   SigningPart,
+  SigningPeer,
   SpendContent,
-} from "../../gateway/signer/state.ts";
+} from "../../gateway/signer/parts.ts";
 import { SIGHASH_ALL, sighash } from "../../src/bitcoin/sighash.ts";
 import { parseTransaction } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";

@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import * as ldk from "lightningdevkit";
-import { RemoteSigner, type SignerChannel, userChannelIdOf } from "../../gateway/signer/ldk.ts";
-import type { SigningPart } from "../../gateway/signer/state.ts";
+import type { SignerChannel } from "../../gateway/signer/channel.ts";
+import type { SigningPart } from "../../gateway/signer/parts.ts";
+import { RemoteSigner, userChannelIdOf } from "../../gateway/signer/remote-signer.ts";
 import { OP_1, p2wpkh, script } from "../../src/bitcoin/script.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeThrownBy } from "../thrown.ts";
@@ -244,10 +245,12 @@ test("parts that come up in one turn are handed over together, and again only wh
   const book = signer.addChannel(channel, device.firstPoints());
   const check = { publicKey: device.publicKeys.funding, hash: hash("x") };
   const content = { feeratePerKw: 253, toBroadcasterSat: 1, toCountersignatorySat: 1, htlcs: [] };
-  book.counterpartySignatures({ number: 0, point: BRIDGE, content }, hash("txid"), [check]);
+  book.counterpartySignatures({ number: 0, point: BRIDGE, content }, hash("txid"), () => ({
+    checks: [check],
+  }));
   const state = { number: 0, point: device.point(0), content };
   const signatures = { counterpartySignature: hash("s"), counterpartyHtlcSignatures: [] };
-  book.validateHolder({ ...state, ...signatures }, hash("txid"), [check]);
+  book.validateHolder({ ...state, ...signatures }, hash("txid"), () => ({ checks: [check] }));
   // LDK's callback ends with a turn.
   derive().state.get_per_commitment_point(FIRST_INDEX);
   await wait(10);

@@ -8,9 +8,9 @@ import { connect as connectTcp, createServer, type Server, type Socket } from "n
 import * as cbor from "cbor-x";
 import * as ldk from "lightningdevkit";
 import { withoutPendingClaims } from "../../gateway/lightning/manager-repair.ts";
-import type { RemoteSigner } from "../../gateway/signer/ldk.ts";
 import { watchedMessages } from "../../gateway/signer/messages.ts";
-import type { PlainBook } from "../../gateway/signer/state.ts";
+import type { RemoteSigner } from "../../gateway/signer/remote-signer.ts";
+import type { PlainBook } from "../../gateway/signer/stored-state.ts";
 import type { Regtest } from "../../scripts/bitcoind.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
 

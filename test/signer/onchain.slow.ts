@@ -1,6 +1,5 @@
 import { afterEach, describe, expect, test } from "@jest/globals";
 import * as ldk from "lightningdevkit";
-import { type HtlcClaim, htlcClaim } from "../../gateway/signer/htlc.ts";
 import {
   parseTransaction,
   type Transaction,
@@ -8,6 +7,7 @@ import {
   txidOf,
 } from "../../src/bitcoin/transaction.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { type HtlcClaim, htlcClaim } from "./htlc-claim.ts";
 import { until, wait } from "./node.ts";
 import { OWNER_SCRIPT, World } from "./world.ts";
 

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
-import { isQuestion } from "../../gateway/signer/state.ts";
+import { isQuestion } from "../../gateway/signer/parts.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { until, wait } from "./node.ts";
 import { OWNER_SCRIPT, World } from "./world.ts";

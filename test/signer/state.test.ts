@@ -3,15 +3,18 @@ import { describe, expect, test } from "@jest/globals";
 import * as cbor from "cbor-x";
 import fc from "fast-check";
 import {
-  ChannelBook,
+  type Built,
   type CommitmentState,
+  type CounterpartySigning,
+  type HolderSigning,
   type HolderState,
   isQuestion,
-  type PlainBook,
   type SignatureCheck,
   type SigningAnswer,
   type SigningPart,
-} from "../../gateway/signer/state.ts";
+} from "../../gateway/signer/parts.ts";
+import { ChannelBook } from "../../gateway/signer/state.ts";
+import type { PlainBook } from "../../gateway/signer/stored-state.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { commitmentSecret } from "../../src/lightning/shachain.ts";
 import { codeThrownBy } from "../thrown.ts";
@@ -44,10 +47,24 @@ function holder(number: number): HolderState {
   };
 }
 
+const builtHolder = (text: string): Built<HolderSigning> => ({
+  checks: [check(text)],
+  signing: { sighash: hash(text), anchorSighash: hash(`${text} anchor`) },
+});
+const builtCounterparty = (text: string): Built<CounterpartySigning> => {
+  const keys = {
+    revocation: PUBLIC_KEY,
+    delayed: PUBLIC_KEY,
+    broadcasterHtlc: PUBLIC_KEY,
+    countersignatoryHtlc: PUBLIC_KEY,
+  };
+  return { checks: [check(text), check(`${text} htlc`)], signing: { sighash: hash(text), keys } };
+};
+
 const validate = (book: ChannelBook, number: number, text = `holder ${number}`) =>
-  book.validateHolder(holder(number), hash(text), [check(text)]);
+  book.validateHolder(holder(number), hash(text), () => builtHolder(text));
 const askCounterparty = (book: ChannelBook, number: number, text = `counterparty ${number}`) =>
-  book.counterpartySignatures(state(number), hash(text), [check(text), check(`${text} htlc`)]);
+  book.counterpartySignatures(state(number), hash(text), () => builtCounterparty(text));
 const ids = (book: ChannelBook) => book.wants().map(part => part.id);
 
 /** The device's answer to a part. */
@@ -150,6 +167,39 @@ describe("questions", () => {
     expect([3, 4].map(number => restored.secretAt(number))).toEqual([3, 4].map(secret));
   });
 
+  test("have a commitment built once, however often LDK shows it, and carry what is to be signed of it", () => {
+    const book = bookAt(0);
+    let builds = 0;
+    const holderOf = (text: string) => () => {
+      builds++;
+      return builtHolder(text);
+    };
+    const show = (text: string) => book.validateHolder(holder(1), hash(text), holderOf(text));
+    show("holder 1");
+    show("holder 1");
+    expect(builds).toBe(1);
+    show("another holder 1");
+    expect(builds).toBe(2);
+    book.secretAt(0);
+    const sign = () =>
+      book.counterpartySignatures(state(1), hash("counterparty 1"), () => {
+        builds++;
+        return builtCounterparty("counterparty 1");
+      });
+    for (let i = 0; i < 3; i++) expect(sign()).toBe(null);
+    expect(builds).toBe(3);
+    const restored = ChannelBook.fromPlain(cbor.decode(cbor.encode(book.toPlain())) as PlainBook);
+    for (const each of [book, restored]) {
+      expect(each.wants()).toMatchObject([
+        { id: "holder/1", signing: builtHolder("another holder 1").signing },
+        { id: "counterparty/1", signing: builtCounterparty("counterparty 1").signing },
+      ]);
+    }
+    book.exitSignature(holder(1), hash("another holder 1"), holderOf("another holder 1"));
+    expect(builds).toBe(3);
+    expect(book.wants()).toMatchObject([{ id: "exit/1", signing: builtHolder("another holder 1").signing }]);
+  });
+
   test("about funding wait for exit 0", () => {
     const book = ChannelBook.open(points(5));
     book.askFunding({ transaction: new Uint8Array([1]), inputs: [] }, [check("funding")]);
@@ -157,7 +207,7 @@ describe("questions", () => {
     validate(book, 0);
     expect(ids(book)).toEqual(["holder/0"]);
     answerAll(book);
-    expect(ids(book)).toEqual(["funding"]);
+    expect(book.wants()).toMatchObject([{ id: "funding", sighashes: [hash("funding")] }]);
     book.answer({ id: "funding", signatures: [sign("funding")] });
     expect(book.fundingSignatures).toEqual([sign("funding")]);
     const another = () => book.askFunding({ transaction: new Uint8Array([2]), inputs: [] }, []);
@@ -169,7 +219,7 @@ describe("questions", () => {
     askCounterparty(book, 3);
     validate(book, 3);
     book.secretAt(2);
-    const exit = () => book.exitSignature(holder(3), hash("holder 3"), [check("holder 3")]);
+    const exit = () => book.exitSignature(holder(3), hash("holder 3"), () => builtHolder("holder 3"));
     expect(exit()).toBe(null);
     expect(ids(book)).toEqual(["exit/3"]);
     expect(book.exitAsked).toBe(true);
@@ -180,7 +230,7 @@ describe("questions", () => {
 
   test("for the exit of a revoked state are not asked", () => {
     const book = bookAt(2);
-    expect(book.exitSignature(holder(1), hash("holder 1"), [check("holder 1")])).toBe(null);
+    expect(book.exitSignature(holder(1), hash("holder 1"), () => builtHolder("holder 1"))).toBe(null);
     expect(ids(book)).toEqual([]);
   });
 });
@@ -230,7 +280,7 @@ describe("answers", () => {
     askCounterparty(book, 1);
     book.answer({ id: "counterparty/1", refused: "policy-balance" });
     expect(ids(book)).toEqual([]);
-    expect(book.refused).toEqual([{ id: "counterparty/1", code: "policy-balance" }]);
+    expect(book.toPlain().refused).toEqual([{ id: "counterparty/1", code: "policy-balance" }]);
     expect(askCounterparty(book, 1)).toBe(null);
   });
 
@@ -338,7 +388,7 @@ test("a refused channel gets nothing, and keeps its first reason", () => {
   expect(book.refusal).toBe("policy-channel-parameters");
   expect(ids(book)).toEqual([]);
   expect(askCounterparty(book, 1)).toBe(null);
-  expect(book.exitSignature(holder(0), hash("holder 0"), [check("holder 0")])).toBe(null);
+  expect(book.exitSignature(holder(0), hash("holder 0"), () => builtHolder("holder 0"))).toBe(null);
   expect(book.pointAt(1)).toEqual(point(1));
 });
 

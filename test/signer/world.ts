@@ -1,8 +1,10 @@
 /** A device's node, a bridge and a destination on one regtest chain; the last two are plain LDK. */
 import { createHash } from "node:crypto";
 import * as ldk from "lightningdevkit";
-import { RemoteSigner, type SignerChannel, userChannelIdOf } from "../../gateway/signer/ldk.ts";
-import { type ChannelBook, isQuestion } from "../../gateway/signer/state.ts";
+import type { SignerChannel } from "../../gateway/signer/channel.ts";
+import { isQuestion } from "../../gateway/signer/parts.ts";
+import { RemoteSigner, userChannelIdOf } from "../../gateway/signer/remote-signer.ts";
+import type { ChannelBook } from "../../gateway/signer/state.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
 import { OP_CHECKSIG, p2wpkh, p2wsh, script, witnessSignature } from "../../src/bitcoin/script.ts";
 import {

@@ -7,7 +7,7 @@ import {
   MAX_IDENTITY_BYTES,
   MAX_PAYEES,
 } from "../../device/vault/identity.ts";
-import { decodeCbor, encodeCbor } from "../../src/bytes/cbor.ts";
+import { decodeCbor, encodeCbor } from "../cbor.ts";
 import { codeFrom, randomBytes, seeded, someIdentity } from "./tools.ts";
 
 const identity = someIdentity();

@@ -12,9 +12,7 @@ import { commitmentOf, viewOf } from "../../../src/channel/transactions.ts";
 import { nobleCurve as curve } from "../../../src/crypto/curve.ts";
 import { fundingScript } from "../../../src/lightning/channel.ts";
 import {
-  commitmentContent,
   commitmentNumberOf,
-  htlcSighashAll,
   signedCommitment,
   signedHtlcTransaction,
 } from "../../../src/lightning/commitment.ts";
@@ -25,6 +23,7 @@ import {
   deriveRevocationPublicKey,
 } from "../../../src/lightning/keys.ts";
 import { commitmentSecret, EMPTY_SECRET_STORE, storeSecret } from "../../../src/lightning/shachain.ts";
+import { commitmentContent } from "../../lightning/balances.ts";
 import { codeThrownBy } from "../../thrown.ts";
 import { describeVectors } from "../../vectors.ts";
 import { type AppendixC, channelOf, compactOf, htlcOf, keysOf, secretOf } from "./appendixC.ts";
@@ -116,7 +115,7 @@ describeVectors<AppendixC>("BOLT #3 appendix C", "bolt3-commitment.json", common
             channel.ours.basepoints.htlc,
             fromHex(common.common["local_per_commitment_point"]!),
           );
-          const ours = curve.sign(htlcSighashAll(htlc), secret);
+          const ours = curve.sign(sighash(htlc.transaction, 0, htlc.witnessScript, htlc.valueSat), secret);
           const { preimage } = htlcs.find(each => each.cltvExpiry === htlc.htlc.cltvExpiry)!;
           const second = signedHtlcTransaction(htlc, ours, theirs, htlc.htlc.offered ? null : preimage);
           expect(toHex(transactionBytes(second))).toBe(vector.HtlcDescs[i]!.ResolutionTxHex);
