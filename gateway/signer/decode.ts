@@ -55,6 +55,7 @@ function publicKeys(keys: LdkPublicKeys): PublicKeys {
   };
 }
 
+/** What LDK provides about a channel whose funding transaction is known. */
 export function decodeParameters(parameters: ChannelTransactionParameters): ProvidedParameters {
   const counterparty = parameters.get_counterparty_parameters();
   const outpoint = parameters.get_funding_outpoint();
@@ -82,6 +83,7 @@ const HTLCS_RECORD = 12;
 /** In a serialized holder commitment: the commitment itself. */
 const INNER_RECORD = 0;
 
+/** A commitment, either side's. Throws `bad-ldk-data` if its HTLCs are not readable. */
 export function decodeCommitment(commitment: CommitmentTransaction): DecodedCommitment {
   const trusted = commitment.trust();
   const keys = trusted.keys();
@@ -107,7 +109,7 @@ export function decodeCommitment(commitment: CommitmentTransaction): DecodedComm
   };
 }
 
-/** Our own commitment with the bridge's signatures. */
+/** Our own commitment with the bridge's signatures. Throws `bad-ldk-data` if there is none inside. */
 export function decodeHolder(holder: HolderCommitmentTransaction): {
   readonly state: HolderState;
   readonly commitment: DecodedCommitment;
@@ -128,6 +130,7 @@ export function decodeHolder(holder: HolderCommitmentTransaction): {
   };
 }
 
+/** An HTLC as the commitment it is in shows it. */
 export function decodeHtlc(htlc: HTLCOutputInCommitment): Htlc {
   return {
     offered: Boolean(htlc.get_offered()),
@@ -137,6 +140,7 @@ export function decodeHtlc(htlc: HTLCOutputInCommitment): Htlc {
   };
 }
 
+/** What a mutual close pays. */
 export function decodeClosing(closing: ClosingTransaction): ClosingContent {
   return {
     toHolderSat: Number(closing.to_holder_value_sat()),

@@ -29,6 +29,7 @@ export interface AcceptedChannel {
   readonly inFlightMsat: bigint;
 }
 
+/** Who is told what the bridge's messages say. */
 export interface BridgeNews {
   /** The bridge's limits for a channel that it is about to open. */
   accepted?(channel: AcceptedChannel): void;

@@ -290,11 +290,12 @@ export class ChannelBook {
     return entry.exitSignature;
   }
 
-  /** A closing may be negotiated with different fees: each one is its own question. */
+  /** The signature of a mutual close. Null: not yet. It may be negotiated with different fees: each one is its own question. */
   closingSignature(content: ClosingContent, check: SignatureCheck): Uint8Array | null {
     return this.signature(this.book.closings, `closing/${toHex(check.hash)}`, content, check);
   }
 
+  /** The signature of a spend after a force close. Null: not yet. */
   spendSignature(content: SpendContent, check: SignatureCheck): Uint8Array | null {
     const signature = this.signature(this.book.spends, `spend/${toHex(check.hash)}`, content, check);
     if (this.book.spends.length > MOST_SPENDS) this.book.spends.shift();

@@ -51,12 +51,12 @@ export interface SignedEntry<Content> {
 }
 
 /** A state of the bridge's. */
-export interface CounterpartyEntry extends SignedEntry<CommitmentState>, Built<CounterpartySigning> {
+interface CounterpartyEntry extends SignedEntry<CommitmentState>, Built<CounterpartySigning> {
   readonly txid: Uint8Array;
 }
 
 /** The secret of a state that the bridge has revoked. */
-export interface Revocation {
+interface Revocation {
   readonly number: number;
   readonly secret: Uint8Array;
   readonly nextPoint: Uint8Array | null;
