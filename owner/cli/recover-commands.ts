@@ -9,6 +9,9 @@ import { txidOf } from "../../src/bitcoin/transaction.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { type Command, type Given, networkOf, type Terminal, usage } from "../../src/node/command.ts";
 import { writeFileAtomic } from "../../src/node/files.ts";
+import { bitcoindChain } from "../chain/bitcoind.ts";
+import { type OwnerChain, shownTxid } from "../chain/chain.ts";
+import { esploraChain } from "../chain/esplora.ts";
 import { askFreeze } from "../client/channel.ts";
 import { type HeldChannel, readHeldChannel } from "../folder/device-files.ts";
 import {
@@ -21,9 +24,6 @@ import {
   readJson,
 } from "../folder/folder.ts";
 import { checkWords } from "../folder/seed.ts";
-import { type OwnerChain, shownTxid } from "../recovery/chain.ts";
-import { bitcoindChain } from "../recovery/chain-bitcoind.ts";
-import { esploraChain } from "../recovery/chain-esplora.ts";
 import { type ExitFile, readExit, writeExit } from "../recovery/exit-file.ts";
 import {
   endedExits,

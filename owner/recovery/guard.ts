@@ -3,8 +3,8 @@
  * state that it had revoked, what has to be published to take all of it. It takes no cold key.
  */
 import { toHex } from "../../src/bytes/bytes.ts";
+import type { OwnerChain } from "../chain/chain.ts";
 import type { DeviceSecrets } from "../folder/seed.ts";
-import type { OwnerChain } from "./chain.ts";
 import { type CheckedExit, type ExitFile, examineExit } from "./exit-file.ts";
 import { type Closing, howClosed } from "./punish.ts";
 import { type Collection, collect, whoClosed } from "./recover.ts";

@@ -32,8 +32,8 @@ import {
 } from "../../src/lightning/keys.ts";
 import { storedSecret } from "../../src/lightning/shachain.ts";
 import { punishHtlc, punishToLocal } from "../../src/lightning/sweep.ts";
+import type { OwnerChain, Spender, TransactionStanding } from "../chain/chain.ts";
 import type { DeviceSecrets } from "../folder/seed.ts";
-import type { OwnerChain, Spender, TransactionStanding } from "./chain.ts";
 import type { CheckedExit } from "./exit-file.ts";
 import type { Claimed, Waiting } from "./recover.ts";
 

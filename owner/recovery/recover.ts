@@ -32,9 +32,9 @@ import {
   spendToRemote,
   timeOutHtlc,
 } from "../../src/lightning/sweep.ts";
+import type { ChainOutput, OwnerChain, TransactionStanding } from "../chain/chain.ts";
 import type { HeldChannel } from "../folder/device-files.ts";
 import type { ColdKeys } from "../folder/seed.ts";
-import type { ChainOutput, OwnerChain, TransactionStanding } from "./chain.ts";
 import { type CheckedExit, type ExitFile, examineExit } from "./exit-file.ts";
 import type { RecoveryKeys, WalletKey } from "./keys.ts";
 import { howClosed, type Penalty } from "./punish.ts";

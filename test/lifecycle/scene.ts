@@ -7,7 +7,7 @@ import { open } from "lmdb";
 import type { Receipt } from "../../device/device.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
 import { createLog } from "../../gateway/log.ts";
-import { bitcoindChain } from "../../owner/recovery/chain-bitcoind.ts";
+import { bitcoindChain } from "../../owner/chain/bitcoind.ts";
 import { type ExitFile, readExit, writeExit } from "../../owner/recovery/exit-file.ts";
 import type { HeldExit } from "../../owner/recovery/held-exits.ts";
 import { takeExitOut } from "../../owner/recovery/held-exits.ts";

@@ -1,6 +1,6 @@
 /**
- * What the owner's computer asks of a chain when there is no gateway: a bitcoind (chain-bitcoind.ts) or an Esplora
- * server (chain-esplora.ts). Neither is trusted with a secret; both see which scripts are asked for.
+ * What the owner's computer asks of a chain when there is no gateway: a bitcoind (bitcoind.ts) or an Esplora
+ * server (esplora.ts). Neither is trusted with a secret; both see which scripts are asked for.
  */
 import { GENESIS, type Network } from "../../src/bitcoin/network.ts";
 import type { Outpoint, Transaction } from "../../src/bitcoin/transaction.ts";
