@@ -96,6 +96,11 @@ export function shownTxid(txid: Uint8Array): string {
   return toHex(txid.slice().reverse());
 }
 
+/** A feerate in sat per 1000 weight, as people read it: sat per virtual byte. */
+export function perVbyte(feeratePerKw: number): string {
+  return (feeratePerKw / 250).toFixed(1);
+}
+
 /** The network that begins with this block. Throws `wrong-network`. */
 export function networkOfGenesis(hash: string | undefined, name: string): Network {
   for (const [network, hashes] of Object.entries(GENESIS)) {

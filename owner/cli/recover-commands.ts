@@ -10,7 +10,7 @@ import { codeOf, lngateError } from "../../src/errors.ts";
 import { type Command, type Given, networkOf, type Terminal, usage } from "../../src/node/command.ts";
 import { writeFileAtomic } from "../../src/node/files.ts";
 import { bitcoindChain } from "../chain/bitcoind.ts";
-import { type OwnerChain, shownTxid } from "../chain/chain.ts";
+import { type OwnerChain, perVbyte, shownTxid } from "../chain/chain.ts";
 import { esploraChain } from "../chain/esplora.ts";
 import { askFreeze } from "../client/channel.ts";
 import { type HeldChannel, readHeldChannel } from "../folder/device-files.ts";
@@ -25,6 +25,7 @@ import {
 } from "../folder/folder.ts";
 import { checkWords } from "../folder/seed.ts";
 import { type ExitFile, readExit, writeExit } from "../recovery/exit-file.ts";
+import { feeCoin } from "../recovery/fee-coin.ts";
 import {
   endedExits,
   forgetExits,
@@ -33,15 +34,8 @@ import {
   takeExitOut,
 } from "../recovery/held-exits.ts";
 import { type RecoveryKeys, readWif, recoveryKeys } from "../recovery/keys.ts";
-import {
-  carryOut,
-  feeCoin,
-  isUnfinished,
-  type KnownDeposit,
-  perVbyte,
-  planRecovery,
-  type RecoveryPlan,
-} from "../recovery/recover.ts";
+import type { KnownDeposit } from "../recovery/options.ts";
+import { carryOut, isUnfinished, planRecovery, type RecoveryPlan } from "../recovery/recover.ts";
 import { DATA, ownerFolder } from "./owner-commands.ts";
 
 const DEFAULT_GAP = 20;

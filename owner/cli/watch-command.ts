@@ -6,13 +6,12 @@ import { txidOf } from "../../src/bitcoin/transaction.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { type Command, type Given, type Terminal, usage } from "../../src/node/command.ts";
 import { writeFileAtomic } from "../../src/node/files.ts";
-import { type OwnerChain, shownTxid } from "../chain/chain.ts";
+import { type OwnerChain, perVbyte, shownTxid } from "../chain/chain.ts";
 import { chooseDevice, deviceFolder, openOwner } from "../folder/folder.ts";
 import { deviceSecrets } from "../folder/seed.ts";
 import { checkExit, type ExitFile, readExit, writeExit } from "../recovery/exit-file.ts";
 import { createGuard, type Sight } from "../recovery/guard.ts";
 import { type HeldExit, lookAtExit, lookAtExits } from "../recovery/held-exits.ts";
-import { perVbyte } from "../recovery/recover.ts";
 import { ownerFolder } from "./owner-commands.ts";
 import {
   CHAIN,

@@ -5,9 +5,10 @@
 import { toHex } from "../../src/bytes/bytes.ts";
 import type { OwnerChain } from "../chain/chain.ts";
 import type { DeviceSecrets } from "../folder/seed.ts";
+import { type Collection, collect } from "./collect.ts";
 import { type CheckedExit, type ExitFile, examineExit } from "./exit-file.ts";
+import { whoClosed } from "./exits.ts";
 import { type Closing, howClosed } from "./punish.ts";
-import { type Collection, collect, whoClosed } from "./recover.ts";
 
 /** A close that lies so deep is not looked at again, unless the chain takes it back. */
 const DEEP = 6;

@@ -34,8 +34,8 @@ import { storedSecret } from "../../src/lightning/shachain.ts";
 import { punishHtlc, punishToLocal } from "../../src/lightning/sweep.ts";
 import type { OwnerChain, Spender, TransactionStanding } from "../chain/chain.ts";
 import type { DeviceSecrets } from "../folder/seed.ts";
+import type { Claimed, Waiting } from "./claims.ts";
 import type { CheckedExit } from "./exit-file.ts";
-import type { Claimed, Waiting } from "./recover.ts";
 
 const BLOCKS_BACK = 2016;
 /** Expiries that an HTLC of a revoked state may have, in blocks before and after that state came to the chain. */
