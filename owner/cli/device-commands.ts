@@ -19,7 +19,7 @@ import {
   closeAddress,
   depositAddress,
 } from "../client/channel.ts";
-import { chargeDevice, paymentsFor, recordsFor, recordsInFlash } from "../client/charge.ts";
+import { chargeDevice, recordsInFlash } from "../client/charge.ts";
 import {
   type AskGateway,
   changeGatewayLimits,
@@ -30,6 +30,7 @@ import {
   spendingLimits,
 } from "../client/limits.ts";
 import { DEFAULT_DEPOSIT_DELAY, DEFAULT_MAX_SERVICE_FEE, pairDevice } from "../client/pair.ts";
+import { paymentsFor, recordsFor } from "../client/records-needed.ts";
 import { readDeviceInfo } from "../folder/device-files.ts";
 import { deviceFolder, openOwner, pairedDevices } from "../folder/folder.ts";
 import { boardOf, flash, image } from "./board-commands.ts";

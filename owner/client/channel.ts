@@ -6,8 +6,8 @@ import { codeOf, lngateError } from "../../src/errors.ts";
 import type { FromOwner, SpendingLimits, ToOwner } from "../../src/messages/owner.ts";
 import { type DeviceInfo, readDeviceInfo, writeHeldChannel } from "../folder/device-files.ts";
 import { deviceFolder } from "../folder/folder.ts";
-import { connectToDevice } from "./charge.ts";
 import { wasRefused } from "./connection.ts";
+import { connectToDevice } from "./device-link.ts";
 
 export interface ChannelOptions {
   /** The owner's folder. */
