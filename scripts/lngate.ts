@@ -3,8 +3,9 @@ import { isatty } from "node:tty";
 import { gatewayCommands } from "../gateway/cli/gateway-commands.ts";
 /** The program `lngate`: for the operator of a gateway and for owners of devices. */
 import { deviceCommands } from "../owner/cli/device-commands.ts";
+import { exitCommands } from "../owner/cli/exit-commands.ts";
 import { ownerCommands } from "../owner/cli/owner-commands.ts";
-import { recoverCommands } from "../owner/cli/recover-commands.ts";
+import { recoverCommands } from "../owner/cli/recover-command.ts";
 import { watchCommands } from "../owner/cli/watch-command.ts";
 import { described, runCommandLine } from "../src/node/command.ts";
 import { writeText } from "../src/node/streams.ts";
@@ -19,7 +20,14 @@ process.on("uncaughtException", error => {
 });
 
 process.exitCode = await runCommandLine(
-  [...gatewayCommands, ...ownerCommands, ...deviceCommands, ...recoverCommands, ...watchCommands],
+  [
+    ...gatewayCommands,
+    ...ownerCommands,
+    ...deviceCommands,
+    ...recoverCommands,
+    ...exitCommands,
+    ...watchCommands,
+  ],
   INTRO,
   process.argv.slice(2),
   {

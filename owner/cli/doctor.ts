@@ -15,7 +15,7 @@ import { PER_PAYMENT, RESERVE } from "../client/records-needed.ts";
 import { type DeviceInfo, readDeviceInfo } from "../folder/device-files.ts";
 import { deviceFolder, FLASH_FILE } from "../folder/folder.ts";
 import { boardOf, checkPort, findTools } from "./board-commands.ts";
-import { DEVICE, target } from "./device-target.ts";
+import { DEVICE, target } from "./target.ts";
 
 /** One thing that was looked at. `remedy` where something is wrong. */
 interface Finding {
