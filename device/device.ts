@@ -20,6 +20,7 @@ import {
   toGateway,
 } from "../src/messages/device.ts";
 import type { Board, MqttConnection } from "./board.ts";
+import { contextOf } from "./board-context.ts";
 import type { Effect } from "./channel/context.ts";
 import { latestChannel } from "./channel/exiting.ts";
 import { type Input, transition } from "./channel/machine.ts";
@@ -34,7 +35,6 @@ import {
   spendableMsat,
 } from "./channel/paying.ts";
 import { type ChannelState, type Payment, readState } from "./channel/state.ts";
-import { contextOf } from "./context.ts";
 import { exitText } from "./exit-text.ts";
 import { RECORD_KINDS } from "./vault/records.ts";
 

@@ -11,7 +11,7 @@
  * What it owes us in to_remote is found as in any close of the bridge's.
  */
 import { createHash } from "node:crypto";
-import { commitmentSecrets } from "../../device/context.ts";
+import { commitmentSecrets } from "../../device/board-context.ts";
 import { p2wsh, script, scriptNumber } from "../../src/bitcoin/script.ts";
 import { type Outpoint, type Transaction, txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { type EventEmitter, once } from "node:events";
 import { afterAll, beforeAll, describe, expect, jest, test } from "@jest/globals";
 import mqtt from "mqtt";
-import { contextOf } from "../../device/context.ts";
+import { contextOf } from "../../device/board-context.ts";
 import { openDevice, type PayOptions, type Receipt } from "../../device/device.ts";
 import { LightningNode } from "../../gateway/lightning/node.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";

@@ -11,7 +11,7 @@ import type { Board, MqttConnection, MqttOptions } from "../../board.ts";
 import { type Device, openDevice } from "../../device.ts";
 import type { Flash } from "../../vault/flash.ts";
 import { openVault } from "../../vault/vault.ts";
-import { brokerAddress } from "../broker-address.ts";
+import { brokerAddress } from "../shared/broker-address.ts";
 import { bufferOf } from "./buffer.ts";
 
 const FIRST_RETRY_MS = 500;

@@ -4,7 +4,7 @@
  */
 import type { MqttOptions } from "../../../device/board.ts";
 import { type Device, openDevice, type PayOptions } from "../../../device/device.ts";
-import { preparedKeys } from "../../../device/prepared-keys.ts";
+import { preparedKeys } from "../../../device/keys/prepared.ts";
 import type { Flash } from "../../../device/vault/flash.ts";
 import { openVault } from "../../../device/vault/vault.ts";
 import { ascii, concat, fromHex, toHex } from "../../../src/bytes/bytes.ts";

@@ -1,5 +1,5 @@
 /** HMAC-SHA256 (RFC 2104) over a board's own SHA-256. */
-import { concat } from "../../src/bytes/bytes.ts";
+import { concat } from "../../../src/bytes/bytes.ts";
 
 const BLOCK = 64;
 

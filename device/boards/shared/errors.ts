@@ -1,5 +1,5 @@
 /** Errors on a board, in place of src/errors.ts: the stable code alone. Docs and gateway know the sentences. */
-import type { LngateError } from "../../src/errors.ts";
+import type { LngateError } from "../../../src/errors.ts";
 
 export type { LngateError };
 
