@@ -27,10 +27,9 @@ const root = fileURLToPath(new URL("./", import.meta.url));
 /** Modules of the core, and what a board puts in their place. */
 function ports(replacements) {
   const table = new Map(
-    Object.entries({ "src/errors.ts": "device/boards/shared/errors.ts", ...replacements }).map(([from, to]) => [
-      root + from,
-      root + to,
-    ]),
+    Object.entries({ "src/errors.ts": "device/boards/shared/errors.ts", ...replacements }).map(
+      ([from, to]) => [root + from, root + to],
+    ),
   );
   return {
     name: "ports",
