@@ -25,15 +25,10 @@ import type { Effect } from "./channel/context.ts";
 import { latestChannel } from "./channel/exiting.ts";
 import { type Input, transition } from "./channel/machine.ts";
 import { POINTS_AHEAD } from "./channel/normal.ts";
-import {
-  CHANNEL_ENDED,
-  channelEnded,
-  highestExpiry,
-  inFlightMsat,
-  knownPayment,
-  type PaymentOrder,
-  spendableMsat,
-} from "./channel/paying.ts";
+import { inFlightMsat, spendableMsat } from "./channel/payments/balance.ts";
+import type { PaymentOrder } from "./channel/payments/paying.ts";
+import { highestExpiry } from "./channel/payments/policy.ts";
+import { CHANNEL_ENDED, channelEnded, knownPayment } from "./channel/payments/remembered.ts";
 import { type ChannelState, type Payment, readState } from "./channel/state.ts";
 import { exitText } from "./exit-text.ts";
 import { RECORD_KINDS } from "./vault/records.ts";

@@ -4,8 +4,9 @@ import { closingSighash } from "../../src/channel/transactions.ts";
 import type { Step } from "../../src/messages/device.ts";
 import type { Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import { settleBooks } from "./normal.ts";
-import { checkClose, inFlight } from "./rules.ts";
+import { inFlight } from "./payments/balance.ts";
+import { settleBooks } from "./payments/outcome.ts";
+import { checkClose } from "./rules.ts";
 import { partialFor } from "./signing.ts";
 
 /** Negotiation may bring several fees; each is a transaction of its own and costs a record. */

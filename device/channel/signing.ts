@@ -9,7 +9,7 @@ import { macKeys } from "../../src/threshold/mac-keys.ts";
 import { answer, complete, isAuthentic, signWithNonce } from "../../src/threshold/online.ts";
 import { passRecord, takeRecord, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import { inFlight } from "./rules.ts";
+import { inFlight } from "./payments/balance.ts";
 
 /** What an honest gateway may have lost of its own. */
 const MAX_SKIPPED = 16;

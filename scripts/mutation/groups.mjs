@@ -39,7 +39,12 @@ export const GROUPS = {
   channel: {
     mutated: under("device/channel", [
       "rules",
-      "paying",
+      "payments/balance",
+      "payments/outcome",
+      "payments/paying",
+      "payments/policy",
+      "payments/remembered",
+      "payments/settling",
       "normal",
       "machine",
       "exiting",
