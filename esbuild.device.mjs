@@ -124,7 +124,7 @@ function unwrapped(code) {
 }
 
 /** What an application on the board sees of the device. */
-const APPLICATION = namesOfferedBy(`${root}device/device.ts`);
+const APPLICATION = namesOfferedBy(`${root}device/api.ts`);
 
 /** What the tests' engines need to be asked for. */
 const ENGINE_NAMES = [

@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { open } from "lmdb";
-import type { Receipt } from "../../device/device.ts";
+import type { Receipt } from "../../device/api.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
 import { createLog } from "../../gateway/log.ts";
 import { bitcoindChain } from "../../owner/chain/bitcoind.ts";

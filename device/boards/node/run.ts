@@ -13,7 +13,8 @@
  */
 import { createInterface } from "node:readline";
 import { codeOf } from "../../../src/errors.ts";
-import { type Device, openDevice } from "../../device.ts";
+import type { Device } from "../../api.ts";
+import { openDevice } from "../../device.ts";
 import { type NodeBoard, openNodeBoard } from "./board.ts";
 
 export interface RunOptions {
