@@ -8,10 +8,11 @@ import { codeOf, lngateError } from "../../src/errors.ts";
 import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 import { afterAbort, needGoodStanding, ownerConfirms } from "../../src/threshold/abort.ts";
 import type { KeyShare } from "../../src/threshold/keyshare.ts";
-import { macRunDevice } from "../../src/threshold/mac.ts";
-import { presignP1WithMacs, presignP2 } from "../../src/threshold/presign.ts";
+import { macRunDevice } from "../../src/threshold/presigning/mac.ts";
+import { presignP1WithMacs } from "../../src/threshold/presigning/p1.ts";
+import { presignP2 } from "../../src/threshold/presigning/p2.ts";
 import type { Batch } from "../../src/threshold/records.ts";
-import { type Kind, setupP1, setupP2 } from "../../src/threshold/setup.ts";
+import { type Kind, setupP1, setupP2 } from "../../src/threshold/transfer/setup.ts";
 import { type ChargingState, readChargingState, writeChargingState } from "../folder/device-files.ts";
 import { type OwnerConnection, wasRefused } from "./connection.ts";
 

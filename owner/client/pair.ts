@@ -23,7 +23,7 @@ import { decodePairingCode, type PairingCode } from "../../src/pairing/code.ts";
 import { lastingKeys, pairingKeys, transcriptOf } from "../../src/pairing/keys.ts";
 import { GOOD_STANDING } from "../../src/threshold/abort.ts";
 import { keygenDevice } from "../../src/threshold/keygen.ts";
-import { setupP1, setupP2 } from "../../src/threshold/setup.ts";
+import { setupP1, setupP2 } from "../../src/threshold/transfer/setup.ts";
 import {
   type DeviceInfo,
   readDeviceInfo,

@@ -9,8 +9,8 @@ import { MAX_COMMITMENT_NUMBER } from "../../src/lightning/shachain.ts";
 import { type Proposal, proposalKind } from "../../src/messages/device.ts";
 import { GOOD_STANDING, type Standing } from "../../src/threshold/abort.ts";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../../src/threshold/keyshare.ts";
-import { MacRun } from "../../src/threshold/mac.ts";
-import { type Kind, OtSetup } from "../../src/threshold/setup.ts";
+import { MacRun } from "../../src/threshold/presigning/mac.ts";
+import { type Kind, OtSetup } from "../../src/threshold/transfer/setup.ts";
 import { BACKUP_FILE, CHANNEL_FILE, CHARGING_FILE, DEVICE_FILE, readJson, writeJson } from "./folder.ts";
 
 /** How to reach the gateway for one device, and the device's public keys. */

@@ -11,7 +11,7 @@ import { deviceFolder } from "../../owner/folder/folder.ts";
 import { concat } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
-import { macKeys } from "../../src/threshold/mac-keys.ts";
+import { macKeys } from "../../src/threshold/presigning/mac-keys.ts";
 import { answer as answerA, answerWithMac, complete, isAuthentic } from "../../src/threshold/online.ts";
 import { type GatewayHalf, newOwner, startGatewayHalf } from "./gateway-half.ts";
 
