@@ -12,6 +12,7 @@ import { partialFor } from "./signing.ts";
 /** Negotiation may bring several fees; each is a transaction of its own and costs a record. */
 export const MAX_CLOSES = 4;
 
+/** A mutual close: signed if it pays us what is ours. For one that was signed the answer is given again. Throws `policy-close-…`. */
 export function takeClose(work: Work, close: NonNullable<Step["close"]>): void {
   const { state, context } = work;
   const { books } = state;

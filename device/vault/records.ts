@@ -41,6 +41,7 @@ export function sharedBytes(kind: RecordKind): number {
   return kind === "B" ? BATCH_MAC_BYTES : 0;
 }
 
+/** The presignatures in flash: each is read by its id, and erased once it is used. */
 export interface RecordBank {
   /**
    * The first unused record from `cursor` on, of kind B with `α ‖ key` behind it; or null. Throws `policy-record-reuse` for a cursor below what was

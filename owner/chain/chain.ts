@@ -26,6 +26,7 @@ export interface Spender {
   readonly height: number | null;
 }
 
+/** A chain that can be asked, and that publishes. All of it throws `chain-unreachable`, `chain-busy` or `bitcoind-…`. */
 export interface OwnerChain {
   /** Who answers, for messages. */
   readonly name: string;

@@ -29,6 +29,7 @@ const BOARD = { value: "NAME", help: `the board: ${Object.keys(boards).join(" or
 const WAIT_SECONDS = 180;
 const ASK_AGAIN_MS = 1_000;
 
+/** The board that was named, if one was. Throws `usage` for a name that none has. */
 export function boardOf(given: Given): BoardName | undefined {
   const name = given.text("board");
   if (name === undefined || name in boards) return name as BoardName | undefined;

@@ -9,6 +9,7 @@ import { deviceFolder } from "../folder/folder.ts";
 import { wasRefused } from "./connection.ts";
 import { connectToDevice } from "./device-link.ts";
 
+/** Of which device the gateway is asked. */
 export interface ChannelOptions {
   /** The owner's folder. */
   readonly folder: string;
@@ -16,6 +17,7 @@ export interface ChannelOptions {
   readonly connectTimeoutMs?: number;
 }
 
+/** Where the device's money is sent. */
 export interface Deposit {
   readonly address: string;
   /** Smallest deposit from which a channel is opened. */
@@ -84,6 +86,7 @@ export async function askLimits(
   }
 }
 
+/** How far a close is. */
 export interface Closing {
   readonly channel: string;
   readonly closeTxid?: string;

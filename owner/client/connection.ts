@@ -12,6 +12,7 @@ import {
 } from "../../src/messages/owner.ts";
 import { type OpenLink, openLink } from "../../src/node/link.ts";
 
+/** Where the gateway is, and who asks. */
 export interface ConnectionOptions {
   /** `mqtt://host:port`. */
   readonly brokerUrl: string;
@@ -28,6 +29,7 @@ export interface ConnectionOptions {
 
 type AnswerTo<T extends ToOwner["type"]> = Extract<ToOwner, { type: T }>;
 
+/** A session with the gateway in which one question is asked at a time. */
 export interface OwnerConnection {
   /**
    * Rejects with the code of a `refused` answer; with `gateway-unreachable` when an answer fails to come and

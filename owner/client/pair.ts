@@ -57,6 +57,7 @@ export type MaxServiceFee = Pick<ServiceFee, "ratePpm" | "baseMsat">;
 /** What an owner who says nothing agrees to: 5 %, and a satoshi. */
 export const DEFAULT_MAX_SERVICE_FEE: MaxServiceFee = { ratePpm: 50_000, baseMsat: 1_000 };
 
+/** The pairing code, and what the owner agrees to. */
 export interface PairOptions {
   /** The owner's folder. */
   readonly folder: string;

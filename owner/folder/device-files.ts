@@ -42,6 +42,7 @@ export interface ChargingState {
   readonly ends: { readonly [K in Kind]: number };
 }
 
+/** Writes device.json. */
 export function writeDeviceInfo(folder: string, info: DeviceInfo): void {
   writeJson(join(folder, DEVICE_FILE), { version: 1, ...info });
 }
@@ -97,6 +98,7 @@ export function readShare(folder: string): KeyShare {
   }
 }
 
+/** Writes what charging needs the next time. */
 export function writeChargingState(folder: string, { setups, run, standing, ends }: ChargingState): void {
   const stored = (held: HeldSetup | undefined) =>
     held && { fingerprint: held.fingerprint, setup: held.setup.toBytes() };
@@ -149,6 +151,7 @@ export interface HeldChannel {
   readonly number: number;
 }
 
+/** Writes channel.json. */
 export function writeHeldChannel(folder: string, { deviceId, keys, proposal, number }: HeldChannel): void {
   const { fundingKey, delayedPaymentBasepoint } = keys;
   writeJson(join(folder, CHANNEL_FILE), {

@@ -81,6 +81,7 @@ const exitKind = record({
 });
 type ExitData = ValueOf<typeof exitKind>;
 
+/** An exit that was read and found whole. */
 export interface ExitFile extends Omit<ExitData, "network"> {
   readonly network: Network;
 }

@@ -13,6 +13,7 @@ import { type Closing, howClosed } from "./punish.ts";
 /** A close that lies so deep is not looked at again, unless the chain takes it back. */
 const DEEP = 6;
 
+/** What a guard works with. */
 export interface GuardOptions {
   readonly chain: OwnerChain;
   secretsOf(fundingKey: Uint8Array): Pick<DeviceSecrets, "commitmentMaster" | "revocationBasepointSecret">;
@@ -36,6 +37,7 @@ export interface Sight {
   readonly isOver: boolean;
 }
 
+/** Looks again and again. */
 export interface Guard {
   /** Looks at the channels of these exits, final or not. Throws what the chain throws. */
   look(files: readonly ExitFile[], feeratePerKw?: number): Promise<readonly Sight[]>;

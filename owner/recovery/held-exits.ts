@@ -35,6 +35,7 @@ const PAGE_BYTES = 4096;
 const SEEN_FILE = "seen.json";
 const MAC_BYTES = 32;
 
+/** An exit, and the device that it is of. */
 export interface HeldExit {
   readonly source: ExitSource;
   readonly exit: Exit;

@@ -42,6 +42,7 @@ const BLOCKS_BACK = 2016;
 const EXPIRY_BEFORE = 52_560;
 const EXPIRY_AFTER = 4_032;
 
+/** What it takes to see how a channel was closed. */
 export interface ClosingOptions {
   readonly chain: OwnerChain;
   /** Of the chain's tip. */
@@ -69,6 +70,7 @@ export interface Closing {
   readonly penalty?: Penalty;
 }
 
+/** What a revoked state of the bridge's brings. */
 export interface Penalty {
   /** Of the bridge's commitment. */
   readonly number: number;

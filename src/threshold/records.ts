@@ -86,6 +86,7 @@ export interface Answer {
 /** Makes the answer of a record that has been bound; it must depend on nothing that a repetition may change. */
 export type MakeAnswer = (record: Uint8Array) => Uint8Array;
 
+/** The records of one side, and what became of each. */
 export interface RecordStore {
   readonly epoch: number;
 

@@ -4,6 +4,7 @@ import { hmacOver } from "../shared/hmac.ts";
 
 export { ripemd160 } from "../shared/ripemd160.ts";
 
+/** By the firmware's own module. */
 export function sha256(bytes: Uint8Array): Uint8Array {
   // A copy: a view's hash would be that of the buffer behind it on some versions.
   return new Uint8Array(SHA256(new Uint8Array(bytes)));

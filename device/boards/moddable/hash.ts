@@ -5,6 +5,7 @@ import { bufferOf } from "./buffer.ts";
 
 export { ripemd160 } from "../shared/ripemd160.ts";
 
+/** By the SDK's own digest. */
 export function sha256(bytes: Uint8Array): Uint8Array {
   const digest = new Digest("SHA256");
   digest.write(bufferOf(bytes));

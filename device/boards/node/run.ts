@@ -17,6 +17,7 @@ import type { Device } from "../../api.ts";
 import { openDevice } from "../../device.ts";
 import { type NodeBoard, openNodeBoard } from "./board.ts";
 
+/** The device to run, and where its commands come from and its answers go. */
 export interface RunOptions {
   readonly folder: string;
   readonly input: NodeJS.ReadableStream;

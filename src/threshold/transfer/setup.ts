@@ -28,7 +28,7 @@ export type Side = "P1" | "P2";
 /** Base transfers, and bits of a row of the extension (the parameter λc). */
 export const TRANSFERS = 128;
 /** Bytes of a seed. */
-export const SEED_BYTES = 16;
+const SEED_BYTES = 16;
 const DELTA_BYTES = TRANSFERS / 8;
 const SECRET_BYTES = { P1: DELTA_BYTES + TRANSFERS * SEED_BYTES, P2: 2 * TRANSFERS * SEED_BYTES };
 const HEAD_BYTES = 1 + 1 + 1 + 4 + 32;

@@ -71,6 +71,7 @@ export function maskOf(bit: number): bigint {
   return -BigInt(bit);
 }
 
+/** A view for reading and writing numbers in these bytes. */
 export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 }
