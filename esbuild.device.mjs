@@ -27,10 +27,9 @@ const root = fileURLToPath(new URL("./", import.meta.url));
 /** Modules of the core, and what a board puts in their place. */
 function ports(replacements) {
   const table = new Map(
-    Object.entries({ "src/errors.ts": "device/boards/errors.ts", ...replacements }).map(([from, to]) => [
-      root + from,
-      root + to,
-    ]),
+    Object.entries({ "src/errors.ts": "device/boards/shared/errors.ts", ...replacements }).map(
+      ([from, to]) => [root + from, root + to],
+    ),
   );
   return {
     name: "ports",
@@ -125,7 +124,7 @@ function unwrapped(code) {
 }
 
 /** What an application on the board sees of the device. */
-const APPLICATION = namesOfferedBy(`${root}device/device.ts`);
+const APPLICATION = namesOfferedBy(`${root}device/api.ts`);
 
 /** What the tests' engines need to be asked for. */
 const ENGINE_NAMES = [
@@ -150,7 +149,7 @@ const ENGINE_NAMES = [
 /** Where there is no curve and no BigInt. */
 const CURVELESS = {
   "src/crypto/scalar.ts": "src/crypto/scalar-limbs.ts",
-  "device/derived-keys.ts": "device/boards/no-derived-keys.ts",
+  "device/keys/derived.ts": "device/boards/shared/no-derived-keys.ts",
 };
 const MODDABLE_PORTS = {
   "src/crypto/hash.ts": "device/boards/moddable/hash.ts",
@@ -190,11 +189,11 @@ const targets = [
     ],
   },
   {
-    // Never flashed, only measured: such a board would need the table of prepared keys (device/prepared-keys.ts).
+    // Never flashed, only measured: such a board would need the table of prepared keys (device/keys/prepared.ts).
     ...MODDABLE,
     out: "measured/moddable-without-curve.js",
     budget: 24000,
-    ports: { ...MODDABLE_PORTS, "src/crypto/curve-bigint.ts": "device/boards/no-curve.ts" },
+    ports: { ...MODDABLE_PORTS, "src/crypto/curve-bigint.ts": "device/boards/shared/no-curve.ts" },
   },
   {
     entry: "scripts/engines/boards/xs.ts",

@@ -4,6 +4,7 @@ import type { LinkCrypto } from "../src/link/envelope.ts";
 import type { KeySource } from "./channel/context.ts";
 import type { Vault } from "./vault/vault.ts";
 
+/** A connection to the broker, and who hears of it. */
 export interface MqttOptions {
   readonly url: string;
   readonly username: string;
@@ -23,6 +24,7 @@ export interface MqttConnection {
   close(): void;
 }
 
+/** What the core needs of a board. */
 export interface Board {
   readonly vault: Vault;
   /** Null where a point multiplication would take minutes. */

@@ -23,6 +23,7 @@ export const exitTextKind = record({
   ],
 });
 
+/** The MAC behind the content, by a key that follows from the owner's words. */
 export function exitTextMac(commitmentMaster: Uint8Array, content: Uint8Array): Uint8Array {
   return hmacSha256(hmacSha256(commitmentMaster, ascii("lngate/1/exit-text")), content);
 }

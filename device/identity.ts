@@ -39,6 +39,7 @@ export const DEFAULT_POLICY: SpendingPolicy = {
   maxCloseFeeSat: 25_000,
 };
 
+/** What a device is given when it is paired, and does not change by itself. */
 export interface DeviceIdentity {
   readonly network: Network;
   /** Eight characters of a–z and 2–7: the device's name on the link. */

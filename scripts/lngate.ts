@@ -3,8 +3,9 @@
 import { isatty } from "node:tty";
 import { gatewayCommands } from "../gateway/cli/gateway-commands.ts";
 import { deviceCommands } from "../owner/cli/device-commands.ts";
+import { exitCommands } from "../owner/cli/exit-commands.ts";
 import { ownerCommands } from "../owner/cli/owner-commands.ts";
-import { recoverCommands } from "../owner/cli/recover-commands.ts";
+import { recoverCommands } from "../owner/cli/recover-command.ts";
 import { watchCommands } from "../owner/cli/watch-command.ts";
 import { version } from "../package.json";
 import { described, runCommandLine } from "../src/node/command.ts";
@@ -29,7 +30,14 @@ process.on("uncaughtException", error => {
 });
 
 process.exitCode = await runCommandLine(
-  [...gatewayCommands, ...ownerCommands, ...deviceCommands, ...recoverCommands, ...watchCommands],
+  [
+    ...gatewayCommands,
+    ...ownerCommands,
+    ...deviceCommands,
+    ...recoverCommands,
+    ...exitCommands,
+    ...watchCommands,
+  ],
   ABOUT,
   process.argv.slice(2),
   {

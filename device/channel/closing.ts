@@ -4,13 +4,15 @@ import { closingSighash } from "../../src/channel/transactions.ts";
 import type { Step } from "../../src/messages/device.ts";
 import type { Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import { settleBooks } from "./normal.ts";
-import { checkClose, inFlight } from "./rules.ts";
+import { inFlight } from "./payments/balance.ts";
+import { settleBooks } from "./payments/outcome.ts";
+import { checkClose } from "./rules.ts";
 import { partialFor } from "./signing.ts";
 
 /** Negotiation may bring several fees; each is a transaction of its own and costs a record. */
 export const MAX_CLOSES = 4;
 
+/** A mutual close: signed if it pays us what is ours. For one that was signed the answer is given again. Throws `policy-close-…`. */
 export function takeClose(work: Work, close: NonNullable<Step["close"]>): void {
   const { state, context } = work;
   const { books } = state;

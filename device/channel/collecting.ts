@@ -18,7 +18,7 @@ import { signWithNonce } from "../../src/threshold/online.ts";
 import { needPresent, needRecords, takeRecord, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { endChannel } from "./exiting.ts";
-import { inFlight } from "./rules.ts";
+import { inFlight } from "./payments/balance.ts";
 import { MAX_COLLECTED, MAX_SUMS, type Proposal } from "./state.ts";
 
 /** The finished signature of our newest commitment, for the gateway to publish it: the channel ends with this. */

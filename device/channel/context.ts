@@ -21,6 +21,7 @@ export interface KeySource {
   ): CommitmentKeys;
 }
 
+/** What a transition may look at besides the state: identity, keys, records, room and clocks. */
 export interface Context extends KeySource {
   readonly identity: DeviceIdentity;
   /** Null on a board without curve arithmetic: then the exit is not verified here (docs/security.md). */
@@ -55,6 +56,7 @@ export type Effect =
       readonly failure?: { code: string; sentence: string };
     };
 
+/** What comes of an input: the state after it, and what is to be done. */
 export interface Transition {
   readonly state: ChannelState;
   readonly effects: readonly Effect[];

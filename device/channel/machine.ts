@@ -11,18 +11,13 @@ import { collect, leave } from "./collecting.ts";
 import { backTo, type Context, type Effect, type Transition, type Work, wholly } from "./context.ts";
 import { demand } from "./demand.ts";
 import { takeExit } from "./exiting.ts";
-import {
-  POINTS_AHEAD,
-  settleBooks,
-  takeCounterparty,
-  takeFailure,
-  takeHolder,
-  takePreimage,
-  takeRevocation,
-} from "./normal.ts";
+import { POINTS_AHEAD, takeCounterparty, takeHolder, takeRevocation } from "./normal.ts";
 import { formerAfter, fund, propose } from "./opening.ts";
-import { authorise, hasRoomToOpen, type PaymentOrder, settleFee } from "./paying.ts";
-import { inFlight } from "./rules.ts";
+import { inFlight } from "./payments/balance.ts";
+import { settleBooks, takeFailure, takePreimage } from "./payments/outcome.ts";
+import { authorise, type PaymentOrder } from "./payments/paying.ts";
+import { hasRoomToOpen } from "./payments/remembered.ts";
+import { settleFee } from "./payments/settling.ts";
 import { type ChannelState, changesBetween, MAX_FORMER, type Payment, type RecordKind } from "./state.ts";
 
 /** Each answer of kind B is one try at a code of 128 bits. */

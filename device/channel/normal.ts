@@ -6,37 +6,20 @@
 import { equal } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
 import { CLOSING_RECORDS, recordsToSettle } from "../../src/channel/records-to-settle.ts";
-import { serviceFeeMsat } from "../../src/channel/service-fee.ts";
 import { viewKind } from "../../src/channel/terms.ts";
 import { anchorSighash, commitmentOf } from "../../src/channel/transactions.ts";
-import { sha256 } from "../../src/crypto/hash.ts";
 import { isValidScalar } from "../../src/crypto/scalar.ts";
 import { lngateError } from "../../src/errors.ts";
 import { addSecret } from "../../src/lightning/shachain.ts";
 import type { Step } from "../../src/messages/device.ts";
 import { needPresent, needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import { CHANNEL_ENDED, mostDue } from "./paying.ts";
-import {
-  balanceIsWhole,
-  checkView,
-  inFlight,
-  liveViews,
-  ourBalanceSat,
-  paidSat,
-  visibleMsat,
-} from "./rules.ts";
+import { inFlight, liveViews } from "./payments/balance.ts";
+import { noteHtlcs } from "./payments/outcome.ts";
+import { mostDue } from "./payments/paying.ts";
+import { checkView } from "./rules.ts";
 import { finishOwn, htlcSignature, needOwn, partialFor } from "./signing.ts";
-import {
-  type ChannelState,
-  type Counterparty,
-  type Holder,
-  type Parameters,
-  type Payment,
-  type SpendingWindow,
-  secretStore,
-  type View,
-} from "./state.ts";
+import { type Counterparty, type Holder, type Parameters, secretStore, type View } from "./state.ts";
 
 /** How many commitment points the gateway is given in advance. */
 export const POINTS_AHEAD = 6;
@@ -100,39 +83,6 @@ function holds(view: View, { paymentHash, incoming }: Htlc): boolean {
 
 function sameView(a: View, b: View): boolean {
   return a === b || (a.ourSat === b.ourSat && equal(encodeValue(viewKind, a), encodeValue(viewKind, b)));
-}
-
-/**
- * A preimage has come: the payment of its hash is paid, and its service fee is owed. What a commitment has not shown
- * counts as all that was allowed. A payment that failed before is paid too, by whomever: none of our money left for it.
- */
-export function takePreimage(work: Work, preimage: Uint8Array): void {
-  const hash = sha256(preimage);
-  const { state, context } = work;
-  let { owedMsat } = state.books;
-  const payments = state.payments.map(payment => {
-    if (!payment || payment.preimage || !equal(payment.paymentHash, hash)) return payment;
-    const { failure: _, ...rest } = payment;
-    const paid: Payment = {
-      ...rest,
-      preimage,
-      feeMsat: payment.settled ? 0 : Math.max(0, spentMsat(state, payment) - payment.amountMsat),
-      ms: Math.max(0, context.nowMs - payment.startedAtMs),
-    };
-    work.decided = work.decided.concat(paid);
-    if (!paid.settlement && !paid.settled) {
-      owedMsat += serviceFeeMsat(context.identity.serviceFee, paid.amountMsat);
-    }
-    return paid;
-  });
-  if (work.decided.length > 0) work.state = { ...state, payments, books: { ...state.books, owedMsat } };
-}
-
-/** What can have left us for a payment that is paid, msat: its HTLCs where both sides' commitments must show them. */
-function spentMsat({ parameters }: ChannelState, { htlcMsat, amountMsat, limitMsat }: Payment): number {
-  const { ourDustLimitSat, theirDustLimitSat } = parameters!.proposal;
-  const isShown = htlcMsat > 0 && amountMsat >= 1000 * Math.max(ourDustLimitSat, theirDustLimitSat);
-  return isShown ? Math.min(htlcMsat, limitMsat) : limitMsat;
 }
 
 /**
@@ -285,95 +235,4 @@ function sameContent(view: View, signed: View): void {
     sameView(view, signed),
     "another content was already agreed for this commitment",
   );
-}
-
-/** Remembers how much each payment's HTLCs hold, for the receipt and for the books. */
-function noteHtlcs(work: Work, view: View): void {
-  const payments = work.state.payments.map(payment => {
-    if (!payment) return payment;
-    const visible = visibleMsat(view, payment);
-    return visible > payment.htlcMsat ? { ...payment, htlcMsat: visible } : payment;
-  });
-  work.state = { ...work.state, payments };
-}
-
-/**
- * Closes the books on payments that are over: paid and gone from both newest commitments, or said to have
- * failed, gone from every commitment that is not revoked, and the balance whole without it. `ended`: on all others too,
- * as the channel that they are in is said to have ended.
- */
-export function settleBooks(work: Work, ended = false): void {
-  const { holder, counterparty, parameters } = work.state;
-  if (holder === null || counterparty === null) return;
-  const { ourDustLimitSat, theirDustLimitSat } = parameters!.proposal;
-  const newest = [holder.view, counterparty.view];
-  const live = liveViews(work.state);
-  const { serviceFee } = work.context.identity;
-  let { baseSat, hour, day, owedMsat, forgotten } = work.state.books;
-  let payments = work.state.payments;
-
-  for (let i = 0; i < payments.length; i++) {
-    const payment = payments[i];
-    if (!payment || payment.settled) continue;
-    const gone = (views: readonly View[]) => views.every(view => visibleMsat(view, payment) === 0);
-    const others = inFlight({ ...work.state, payments }).filter(other => other !== payment);
-    const whole = (view: View) =>
-      balanceIsWhole(view, baseSat, others, view === holder.view ? ourDustLimitSat : theirDustLimitSat);
-    if (payment.preimage) {
-      if (!ended && !gone(newest)) continue;
-      baseSat -= paidSat(payment);
-      // What no commitment has shown is taken to be all that was allowed: only so much could have left us.
-      if (payment.settlement) owedMsat = Math.max(0, owedMsat - (payment.htlcMsat || payment.limitMsat));
-    }
-    const isFailed = payment.failure !== undefined && gone(live) && live.every(whole);
-    if (!payment.preimage && !isFailed && !ended) continue;
-    const { invoice: _, ...rest } = payment;
-    let closed: Payment = { ...rest, settled: true };
-    // It may yet be taken on the chain: its invoice is not paid again, and what it may have cost counts.
-    const isLost = !payment.preimage && !isFailed;
-    if (isLost) {
-      closed = { ...closed, failure: CHANNEL_ENDED };
-      forgotten = Math.max(forgotten, payment.expiresAt);
-      if (payment.settlement) owedMsat = Math.max(0, owedMsat - payment.limitMsat);
-    }
-    if (!payment.preimage) work.decided = work.decided.concat(closed);
-    payments = payments.map((other, j) => (j === i ? closed : other));
-    if (payment.settlement || isLost) continue;
-    const unspentMsat = payment.preimage
-      ? payment.limitMsat - spentMsat(work.state, payment)
-      : payment.limitMsat + serviceFeeMsat(serviceFee, payment.amountMsat);
-    const { counted } = payment;
-    hour = giveBack(hour, counted?.hour, unspentMsat);
-    day = giveBack(day, counted?.day, unspentMsat);
-  }
-
-  // Rounding to whole satoshis is undone, and what came in counts.
-  baseSat = Math.max(baseSat, Math.min(...newest.map(ourBalanceSat)));
-  if (payments !== work.state.payments || baseSat !== work.state.books.baseSat) {
-    work.state = {
-      ...work.state,
-      payments,
-      books: { ...work.state.books, baseSat, hour, day, owedMsat, forgotten },
-    };
-  }
-}
-
-/** What a payment did not use of its limit counts no longer, if this is the window in which it was counted. */
-function giveBack(window: SpendingWindow, serial: number | undefined, unspentMsat: number): SpendingWindow {
-  if (serial !== window.serial) return window;
-  return { ...window, spentMsat: Math.max(0, window.spentMsat - unspentMsat) };
-}
-
-/** Records the gateway's first word that a payment has failed; `settleBooks` decides when to believe it. */
-export function takeFailure(work: Work, paymentHash: Uint8Array, code: string): void {
-  const payments = work.state.payments.map(payment =>
-    payment &&
-    !payment.settled &&
-    !payment.failure &&
-    !payment.preimage &&
-    equal(payment.paymentHash, paymentHash)
-      ? { ...payment, failure: code }
-      : payment,
-  );
-  work.state = { ...work.state, payments };
 }

@@ -5,10 +5,10 @@
 
 import { equal } from "../../src/bytes/bytes.ts";
 import { MAX_INCOMING } from "../../src/channel/terms.ts";
-import { ANCHOR_SAT, commitmentFeeSat } from "../../src/lightning/commitment.ts";
 import type { Context, Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import type { ChannelState, Parameters, Payment, Proposal, View } from "./state.ts";
+import { balanceIsWhole, inFlight, liveViews, ourBalanceSat, visibleMsat } from "./payments/balance.ts";
+import type { Parameters, Proposal, View } from "./state.ts";
 
 /** All the satoshis there will ever be: larger sums are no longer exact. */
 const ALL_SAT = 21e14;
@@ -17,73 +17,6 @@ const MIN_DUST_SAT = 354;
 const MAX_DUST_SAT = 1000;
 /** The least to_self_delay of the bridge's: about a day, in which somebody of the owner's has to look at the chain. */
 const MIN_THEIR_DELAY = 144;
-
-/** Our balance in a commitment, before the fee and the anchors that the funder pays, sat. BOLT #3. */
-export function ourBalanceSat(view: View): number {
-  if (view.ourSat === 0) return 0;
-  return view.ourSat + commitmentFeeSat(view.feeratePerKw, view.htlcs.length) + 2 * ANCHOR_SAT;
-}
-
-/** Sum of the HTLCs of this payment that have an output in the commitment, msat; 0 if there is none. */
-export function visibleMsat(view: View, payment: Payment): number {
-  let sum = 0;
-  for (const htlc of view.htlcs) {
-    if (!htlc.incoming && equal(htlc.paymentHash, payment.paymentHash)) sum += htlc.amountMsat;
-  }
-  return sum;
-}
-
-export function incomingIn(view: View): number {
-  return view.htlcs.filter(htlc => htlc.incoming).length;
-}
-
-const toSat = (msat: number) => Math.ceil(msat / 1000);
-
-/** What a payment has cost once it is paid, or may cost if no HTLC of it was ever seen (dust), sat. */
-export function paidSat(payment: Payment): number {
-  return toSat(payment.htlcMsat || payment.limitMsat);
-}
-
-/** What an unpaid payment may take without an output that shows it: less than the dust limit, or nothing, sat. */
-export function dustSat(payment: Payment, dustLimitSat: number): number {
-  if (payment.amountMsat >= dustLimitSat * 1000) return 0;
-  return Math.min(toSat(payment.limitMsat), dustLimitSat);
-}
-
-/** By how much a payment in flight may lower our balance in this commitment, sat. */
-function allowanceSat(view: View, payment: Payment, dustLimitSat: number): number {
-  if (payment.preimage) return paidSat(payment);
-  return toSat(visibleMsat(view, payment)) || dustSat(payment, dustLimitSat);
-}
-
-/** Our balance in this commitment is at least what is ours less what payments in flight may take. */
-export function balanceIsWhole(
-  view: View,
-  baseSat: number,
-  inFlight: readonly Payment[],
-  dustLimitSat: number,
-): boolean {
-  let least = baseSat;
-  for (const payment of inFlight) least -= allowanceSat(view, payment, dustLimitSat);
-  return ourBalanceSat(view) >= least;
-}
-
-export function inFlight(state: ChannelState): Payment[] {
-  const payments: Payment[] = [];
-  for (const payment of state.payments) if (payment && !payment.settled) payments.push(payment);
-  return payments;
-}
-
-/** The commitments that somebody could publish without being punished for it: one or two of the bridge's, one of ours. */
-export function liveViews(state: ChannelState): View[] {
-  const views: View[] = [];
-  if (state.holder) views.push(state.holder.view);
-  if (state.counterparty) {
-    views.push(state.counterparty.view);
-    if (state.counterparty.previous) views.push(state.counterparty.previous.view);
-  }
-  return views;
-}
 
 /** May this be the content of a commitment, ours (`ours`) or the bridge's? */
 export function checkView(work: Work, parameters: Parameters, view: View, ours: boolean): void {
@@ -209,4 +142,8 @@ export function checkClose(
     close.theirSat <= parameters.proposal.channelSat - baseSat,
     "the close would pay the bridge of what is ours",
   );
+}
+
+function incomingIn(view: View): number {
+  return view.htlcs.filter(htlc => htlc.incoming).length;
 }

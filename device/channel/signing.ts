@@ -5,11 +5,11 @@ import { recordsToSettle } from "../../src/channel/records-to-settle.ts";
 import { lngateError } from "../../src/errors.ts";
 import { derivePrivateKey } from "../../src/lightning/keys.ts";
 import type { AuthenticatedPartial, Partial2pe } from "../../src/messages/device.ts";
-import { macKeys } from "../../src/threshold/mac-keys.ts";
 import { answer, complete, isAuthentic, signWithNonce } from "../../src/threshold/online.ts";
+import { macKeys } from "../../src/threshold/presigning/mac-keys.ts";
 import { passRecord, takeRecord, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import { inFlight } from "./rules.ts";
+import { inFlight } from "./payments/balance.ts";
 
 /** What an honest gateway may have lost of its own. */
 const MAX_SKIPPED = 16;

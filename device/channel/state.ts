@@ -43,7 +43,7 @@ export type { Proposal, View };
  * exited   the exit has left the device: nothing of this channel is signed or revoked ever again
  * locked   the gateway asked for a used record again, or gave three wrong answers: nothing is signed any more, the exit is left
  */
-export const PHASES = ["none", "opening", "open", "closing", "exited", "locked"] as const;
+const PHASES = ["none", "opening", "open", "closing", "exited", "locked"] as const;
 export type Phase = (typeof PHASES)[number];
 
 const kindOf = <T>(kind: Kind<T>): Kind<T> => kind;
@@ -206,6 +206,7 @@ export type Collected = ValueOf<typeof collectedKind>;
  */
 const paidKind = list(bytes(12), MAX_PAID);
 
+/** All that a device remembers of its channel. */
 export interface ChannelState {
   readonly books: Books;
   readonly parameters: Parameters | null;
@@ -264,7 +265,7 @@ export const KEY = {
 };
 
 /** How many commitments the bridge has revoked: of so many the secrets are kept. */
-export function revokedCount(counterparty: Counterparty): number {
+function revokedCount(counterparty: Counterparty): number {
   return counterparty.previous ? counterparty.number - 1 : counterparty.number;
 }
 

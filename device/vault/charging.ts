@@ -22,6 +22,7 @@ import {
 } from "./records.ts";
 import { OWNERS_KEY, openVault, pairedIdentity, recordArea, type Vault } from "./vault.ts";
 
+/** The records of a vault, as charging sees them. */
 export interface ChargingBank extends RecordBank {
   /**
    * Adds records, page by page: best all of a charging at once, since every batch begins a page. A higher epoch

@@ -7,6 +7,7 @@ import { hmacSha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import { filled } from "./flash.ts";
 
+/** A generator of random bytes. */
 export interface Drbg {
   /** Fresh random bytes, at most 65,536 at once. Throws `drbg-limit`. */
   generate(length: number, additional?: Uint8Array): Uint8Array;

@@ -99,9 +99,11 @@ export function shortHash(bytes: Uint8Array): Uint8Array {
 export function u16At(bytes: Uint8Array, at: number): number {
   return bytes[at]! * 256 + bytes[at + 1]!;
 }
+/** The big-endian number of four bytes at this place. */
 export function u32At(bytes: Uint8Array, at: number): number {
   return u16At(bytes, at) * 65536 + u16At(bytes, at + 2);
 }
+/** A big-endian number of two bytes. */
 export function u16be(value: number): Uint8Array {
   return new Uint8Array([(value >> 8) & 255, value & 255]);
 }

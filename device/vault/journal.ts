@@ -37,6 +37,7 @@ export interface Change {
   readonly secret?: boolean;
 }
 
+/** Values by their keys, changed several at a time or not at all. */
 export interface Journal {
   /** A copy of the value, or null. */
   get(key: number): Uint8Array | null;

@@ -6,6 +6,7 @@
 import { lngateError } from "../../src/errors.ts";
 import type { Flash } from "./flash.ts";
 
+/** A flash in memory, as an image. */
 export interface MemoryFlash extends Flash {
   /** A copy of everything, as a programmer would read it out of the chip. */
   image(): Uint8Array;

@@ -21,7 +21,7 @@
  */
 import { ascii, concat, equal, u32be } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
-import { BATCH_MAC_BYTES } from "../../src/threshold/mac-keys.ts";
+import { BATCH_MAC_BYTES } from "../../src/threshold/presigning/mac-keys.ts";
 import type { RecordKind } from "../../src/threshold/records.ts";
 import { clear, type Flash, isAll, shortHash, u16At, u32At } from "./flash.ts";
 
@@ -36,11 +36,12 @@ export function recordBytes(kind: RecordKind): number {
   return kind === "B" ? 96 : 64;
 }
 
-/** Bytes that the records of a page have in common: of kind B, `α ‖ key` (src/threshold/mac-keys.ts). */
+/** Bytes that the records of a page have in common: of kind B, `α ‖ key` (src/threshold/presigning/mac-keys.ts). */
 export function sharedBytes(kind: RecordKind): number {
   return kind === "B" ? BATCH_MAC_BYTES : 0;
 }
 
+/** The presignatures in flash: each is read by its id, and erased once it is used. */
 export interface RecordBank {
   /**
    * The first unused record from `cursor` on, of kind B with `α ‖ key` behind it; or null. Throws `policy-record-reuse` for a cursor below what was

@@ -16,6 +16,7 @@ import { decodeIdentity, encodeIdentity, MAX_IDENTITY_BYTES, withOwnersWord } fr
 import { formatJournal, type Journal, type JournalPlace, openJournal } from "./journal.ts";
 import { openRecords, type RecordBank } from "./records.ts";
 
+/** All that a device keeps: identity, journal, records, random bytes. */
 export interface Vault {
   /** As it was paired, with the owner's last word on limits and height. */
   readonly identity: DeviceIdentity;
@@ -44,7 +45,7 @@ const HEAD = 24;
  * Pages of each of the journal's two areas, unless told: a sixteenth of the flash, 3 to 8. In fewer there is no room for
  * a payment beside the exit of the channel before.
  */
-export function defaultAreaPages(pageCount: number): number {
+function defaultAreaPages(pageCount: number): number {
   return Math.max(3, Math.min(8, Math.floor(pageCount / 16)));
 }
 

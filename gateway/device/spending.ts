@@ -1,7 +1,7 @@
 /**
  * The owner's spending limits, at the gateway. The device has them in its flash, and whoever reads that can write others
  * into it, or run a program that asks for none; so the gateway, without which nothing is paid, holds the device to what the
- * owner has told it. It counts as the device does (device/channel/paying.ts): when a payment begins, all that it may cost; what
+ * owner has told it. It counts as the device does (device/channel/payments/policy.ts): when a payment begins, all that it may cost; what
  * is known not to have left is given back, to the windows in which it was counted. An hour begins with the first payment after
  * the last one was over, and is over by the gateway's clock.
  */

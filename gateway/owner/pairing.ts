@@ -15,7 +15,7 @@ import type { FromOwner, ToOwner } from "../../src/messages/owner.ts";
 import { fromOwner, toOwner } from "../../src/messages/owner.ts";
 import { GATEWAY_NAME, lastingKeys, PAIRING_VERSION, transcriptOf } from "../../src/pairing/keys.ts";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../../src/threshold/keyshare.ts";
-import { OtSetup } from "../../src/threshold/setup.ts";
+import { OtSetup } from "../../src/threshold/transfer/setup.ts";
 import type { Registry, StoredSetup } from "../store/registry.ts";
 import type { Ceremonies, Ceremony } from "./ceremonies.ts";
 

@@ -10,10 +10,11 @@ import { parentPort } from "node:worker_threads";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { keygenGateway } from "../../src/threshold/keygen.ts";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../../src/threshold/keyshare.ts";
-import { MacRun, macRunGateway } from "../../src/threshold/mac.ts";
-import { presignP1, presignP2WithMacs } from "../../src/threshold/presign.ts";
+import { MacRun, macRunGateway } from "../../src/threshold/presigning/mac.ts";
+import { presignP1 } from "../../src/threshold/presigning/p1.ts";
+import { presignP2WithMacs } from "../../src/threshold/presigning/p2.ts";
 import type { Batch } from "../../src/threshold/records.ts";
-import { type Kind, OtSetup, setupP1, setupP2 } from "../../src/threshold/setup.ts";
+import { type Kind, OtSetup, setupP1, setupP2 } from "../../src/threshold/transfer/setup.ts";
 import type { Turn } from "../../src/threshold/turns.ts";
 
 /** What a ceremony begins with. Shares and setups travel as their bytes. */

@@ -37,9 +37,9 @@ import {
   KEY_SHARE_BYTES,
   type KeyShare,
 } from "../../src/threshold/keyshare.ts";
-import { MacRun } from "../../src/threshold/mac.ts";
+import { MacRun } from "../../src/threshold/presigning/mac.ts";
 import { type Batch, decodeBatch, encodeBatch } from "../../src/threshold/records.ts";
-import { OtSetup, type Kind as PresignKind } from "../../src/threshold/setup.ts";
+import { OtSetup, type Kind as PresignKind } from "../../src/threshold/transfer/setup.ts";
 import type { LinkAccount } from "../link/links.ts";
 import { needStoreFile, storeFolder } from "./store-file.ts";
 

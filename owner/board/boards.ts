@@ -8,6 +8,7 @@ export interface Tool {
   readonly get: string;
 }
 
+/** What the owner's computer knows of a kind of board. */
 export interface BoardSpec {
   /** Pages of 4 KiB for the vault, and where they are in the chip's flash. */
   readonly vaultPages: number;

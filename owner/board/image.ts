@@ -30,6 +30,7 @@ const KEYS_FILE = "lngate.keys";
 const MOVED_FILE = "moved.json";
 const PAGE_BYTES = 4096;
 
+/** A device that was moved into an image for a board. */
 export interface Moved {
   readonly board: BoardName;
   /** How often the flash had been written when it was moved. */

@@ -1,15 +1,15 @@
-/** The table of points and keys for a board that cannot compute them (device/prepared-keys.ts). */
+/** The table of points and keys for a board that cannot compute them (device/keys/prepared.ts). */
 
+import { contextOf } from "../../device/board-context.ts";
 import { POINTS_AHEAD } from "../../device/channel/normal.ts";
 import { readState } from "../../device/channel/state.ts";
-import { contextOf } from "../../device/context.ts";
 import {
   channelHash,
   entryCheck,
   KEY_ENTRY,
   KEY_TABLE_HEAD,
   KEY_TABLE_MAGIC,
-} from "../../device/prepared-keys.ts";
+} from "../../device/keys/prepared.ts";
 import type { Vault } from "../../device/vault/vault.ts";
 import { concat, u32be } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";

@@ -22,13 +22,14 @@ import { espruinoStorage } from "../board/espruino-storage.ts";
 import { forgetImage, makeImage, movedTo, needsVault, noteWritten, takeBack } from "../board/image.ts";
 import { askStatus, type DeviceReport } from "../client/channel.ts";
 import { deviceFolder } from "../folder/folder.ts";
-import { DEVICE, target } from "./device-target.ts";
+import { DEVICE, target } from "./target.ts";
 
 const BOARD = { value: "NAME", help: `the board: ${Object.keys(boards).join(" or ")}` };
 /** How long the board may take to start, join the network and reach the gateway. */
 const WAIT_SECONDS = 180;
 const ASK_AGAIN_MS = 1_000;
 
+/** The board that was named, if one was. Throws `usage` for a name that none has. */
 export function boardOf(given: Given): BoardName | undefined {
   const name = given.text("board");
   if (name === undefined || name in boards) return name as BoardName | undefined;
@@ -40,7 +41,7 @@ export const image: Command = {
   summary: "move the device into an image for a board's flash",
   help: `Moves the device from this computer into the file image.bin in its folder, as large as the board's room for it; a board that can compute no keys gets a table of them besides. It is moved, not copied: two devices with one vault use records twice, which gives the key away. From then on this computer neither runs nor charges the device. \`lngate device flash\` does this by itself.
 
-With --take-back the device comes back to this computer: from the file that was read out of the board's flash . The board must not run any more. image.bin itself comes back only while nothing can have written it anywhere: \`lngate device flash\` failed before it came to that.`,
+With --take-back the device comes back to this computer: from the file that was read out of the board's flash. The board must not run any more. image.bin itself comes back only while nothing can have written it anywhere: \`lngate device flash\` failed before it came to that.`,
   options: {
     ...DEVICE,
     board: BOARD,

@@ -1,15 +1,11 @@
-/** `lngate device …`: what an owner does with a device. */
+/** `lngate device …`: what an owner does with a device that is paired. */
 
 import { runDevice } from "../../device/boards/node/run.ts";
-import { DEFAULT_POLICY, type SpendingPolicy } from "../../device/identity.ts";
-import { toHex } from "../../src/bytes/bytes.ts";
-import { MAX_RATE_PPM, type ServiceFee, serviceFeeText } from "../../src/channel/service-fee.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { graphTrouble } from "../../src/lightning/graph-knowledge.ts";
 import type { SpendingLimits } from "../../src/messages/owner.ts";
-import { type Command, type Given, type Terminal, usage } from "../../src/node/command.ts";
+import type { Command } from "../../src/node/command.ts";
 import { writeText } from "../../src/node/streams.ts";
-import { boards } from "../board/boards.ts";
 import { movedTo, needVaultHere } from "../board/image.ts";
 import {
   askClose,
@@ -19,220 +15,16 @@ import {
   closeAddress,
   depositAddress,
 } from "../client/channel.ts";
-import { chargeDevice, paymentsFor, recordsFor, recordsInFlash } from "../client/charge.ts";
-import {
-  type AskGateway,
-  changeGatewayLimits,
-  changeLimits,
-  differences,
-  limitsInFlash,
-  payeesOf,
-  spendingLimits,
-} from "../client/limits.ts";
-import { DEFAULT_DEPOSIT_DELAY, DEFAULT_MAX_SERVICE_FEE, pairDevice } from "../client/pair.ts";
+import { chargeDevice, recordsInFlash } from "../client/charge.ts";
+import { paymentsFor, recordsFor } from "../client/records-needed.ts";
 import { readDeviceInfo } from "../folder/device-files.ts";
 import { deviceFolder, openOwner, pairedDevices } from "../folder/folder.ts";
-import { boardOf, flash, image } from "./board-commands.ts";
-import { DEVICE, target } from "./device-target.ts";
+import { flash, image } from "./board-commands.ts";
+import { CHAIN, heightOf } from "./chain-options.ts";
 import { doctor } from "./doctor.ts";
-import { DATA, ownerFolder } from "./owner-commands.ts";
-import { CHAIN, heightOf } from "./recover-commands.ts";
-
-const MAX_SAT = 21e14;
-
-const pair: Command = {
-  name: "device pair",
-  summary: "pair a device with the gateway that gave you a code",
-  help: `Makes the key that device and gateway share, so that each has half of it, and everything else that the device needs. It takes some seconds. If it is interrupted, give the same command again.
-
-The device is written to a file, flash.bin in its folder below the owner's, which \`lngate device run\` runs on this computer. Copy backup.json of that folder to a safe place: with your 24 words it is enough to recover the money, and it is as secret as they are.
-
-The limits are what the device will spend on its own, all fees included. They can't be changed from afar, only here with lngate device limits, and the gateway is told them too, so that they hold for a device that was stolen and changed; nor can what the gateway takes for its service, which is shown before anything is agreed on.
-
-Name a bitcoind or an Esplora server of your own, if you have one: the device reckons from the chain's height how long a payment may be locked, and without one it is the gateway's word, checked against the clock.`,
-  positionals: [{ name: "CODE", help: "the pairing code; spaces don't matter", rest: true }],
-  options: {
-    ...DATA,
-    "max-payment": {
-      value: "SAT",
-      help: `most per payment (default: ${DEFAULT_POLICY.perPaymentMsat / 1000})`,
-    },
-    "max-hour": { value: "SAT", help: `most per hour (default: ${DEFAULT_POLICY.perHourMsat / 1000})` },
-    "max-day": { value: "SAT", help: `most per day (default: ${DEFAULT_POLICY.perDayMsat / 1000})` },
-    payee: { value: "IDS", help: "node ids that it may pay, separated by commas (default: anybody)" },
-    ...CHAIN,
-    "deposit-delay": {
-      value: "BLOCKS",
-      help: `after how many blocks you alone may take a deposit back (default: ${DEFAULT_DEPOSIT_DELAY}, a week)`,
-    },
-    "max-service-fee": {
-      value: "PERCENT",
-      help: `most that the gateway may take of each payment (default: ${DEFAULT_MAX_SERVICE_FEE.ratePpm / 10_000})`,
-    },
-    "max-service-fee-base": {
-      value: "MSAT",
-      help: `most that it may take for each payment besides (default: ${DEFAULT_MAX_SERVICE_FEE.baseMsat})`,
-    },
-    board: { value: "NAME", help: "the board that it is for: as large a flash.bin as there is room on it" },
-    "flash-pages": { value: "N", help: "size of flash.bin in pages of 4 KiB (default: 256)" },
-  },
-  async run(given, terminal) {
-    const folder = ownerFolder(given);
-    const policy = limitsOf(given);
-    const { network } = openOwner(folder);
-    const depositDelay = given.number("deposit-delay", 1, 65535);
-    const board = boardOf(given);
-    const flashPages =
-      given.number("flash-pages", 16, 65536) ?? (board === undefined ? undefined : boards[board].vaultPages);
-    needCurveFor(policy, board !== undefined && !boards[board].hasCurve);
-    const percent = given.text("max-service-fee");
-    const ratePpm =
-      percent === undefined ? undefined : Math.round(Number(percent.replace(/ ?%$/, "")) * 10_000);
-    if (ratePpm !== undefined && !(ratePpm >= 0 && ratePpm <= MAX_RATE_PPM))
-      throw usage(`--max-service-fee must be a percentage from 0 to ${MAX_RATE_PPM / 10_000}`);
-    const baseMsat = given.number("max-service-fee-base", 0, 1e9);
-    let serviceFee: ServiceFee | undefined;
-    const steps = {
-      connecting: "connecting to the gateway …",
-      keys: "making the shared key …",
-      transfers: "preparing for presignatures (some seconds) …",
-      storing: "writing everything down …",
-    };
-    const height = await heightOf(given, network, terminal.note);
-    const info = await pairDevice({
-      folder,
-      ...(height === undefined ? {} : { height }),
-      code: given.text("CODE")!,
-      policy,
-      ...(depositDelay === undefined ? {} : { depositDelay }),
-      ...(flashPages === undefined ? {} : { flashPages }),
-      maxServiceFee: {
-        ...(ratePpm === undefined ? {} : { ratePpm }),
-        ...(baseMsat === undefined ? {} : { baseMsat }),
-      },
-      onServiceFee(terms) {
-        serviceFee = terms;
-        terminal.say(
-          terms
-            ? `The gateway takes ${serviceFeeText(terms)} of each payment that arrives. The device pays it whenever ${terms.settleFromMsat / 1000} sat are due; one that owes ${terms.creditMsat / 1000} sat and does not pay makes no further payments.`
-            : "The gateway takes nothing for its service.",
-        );
-      },
-      onStep: step => terminal.progress(steps[step]),
-    });
-    const path = deviceFolder(folder, info.deviceId);
-    terminal.say(`"${info.name}" is paired: device ${info.deviceId}, in ${path}.`);
-    terminal.say("Copy backup.json from there to a safe place.");
-    terminal.say("Next: lngate device charge, then lngate device fund.");
-    terminal.result({
-      deviceId: info.deviceId,
-      name: info.name,
-      folder: path,
-      network: info.network,
-      serviceFee: serviceFee ?? null,
-    });
-  },
-};
-
-/** The limits that were named. */
-function limitsOf(given: Given): Partial<SpendingPolicy> {
-  const limits: { -readonly [K in keyof SpendingPolicy]?: SpendingPolicy[K] } = {};
-  for (const [option, key] of [
-    ["max-payment", "perPaymentMsat"],
-    ["max-hour", "perHourMsat"],
-    ["max-day", "perDayMsat"],
-  ] as const) {
-    const sat = given.number(option, 1, MAX_SAT);
-    if (sat !== undefined) limits[key] = sat * 1000;
-  }
-  const payees = given.text("payee");
-  if (payees !== undefined) limits.payees = payees === "any" ? [] : payeesOf(payees);
-  return limits;
-}
-
-function needCurveFor({ payees }: Partial<SpendingPolicy>, isCurveless: boolean): void {
-  if (isCurveless && payees !== undefined && payees.length > 0)
-    throw usage(
-      "a board without a curve can't check who has signed an invoice: with a list of payees it would pay nobody",
-    );
-}
-
-const limits: Command = {
-  name: "device limits",
-  summary: "show what the device may spend on its own, or change it",
-  help: `Without options it shows the limits: those in the device, and those to which the gateway holds it, whatever somebody may have written into a stolen device. What is stricter of the two holds.
-
-With limits it changes both; all others stay. Stop the device first. Of a device that is in its board the flash has to be read back first (lngate device image). If it is interrupted, give the same command again.
-
-With --gateway it changes those at the gateway alone, at once, also while the device runs or is in its board: to make them stricter, or to give limits to a gateway that has none because the device was paired before gateways kept them. What is not named is then as the gateway has it, or else as the device has it, or (of a device that is not on this computer) as a device has it that is paired without options.
-
-Nobody else can change them: the gateway not those in the device, and who has the device in hand not those at the gateway.`,
-  options: {
-    ...DEVICE,
-    "max-payment": { value: "SAT", help: "most per payment, all fees included" },
-    "max-hour": { value: "SAT", help: "most per hour" },
-    "max-day": { value: "SAT", help: "most per day" },
-    payee: { value: "IDS", help: "node ids that it may pay, separated by commas; any: anybody" },
-    gateway: { help: "change only those at the gateway" },
-  },
-  async run(given, terminal) {
-    const { folder, deviceId } = target(given);
-    const path = deviceFolder(folder, deviceId);
-    const changed = limitsOf(given);
-    const ask: AskGateway = told => askLimits({ folder, deviceId }, told);
-    let device: SpendingLimits | undefined;
-    let gateway: SpendingLimits | undefined;
-    let whyNot = { device: "", gateway: "it holds the device to none; --gateway gives it some" };
-    if (given.flag("gateway") || Object.keys(changed).length === 0) {
-      try {
-        device = limitsInFlash(path);
-      } catch (error) {
-        const code = codeOf(error);
-        if (code !== "device-in-use" && code !== "device-moved") throw error;
-        whyNot = { ...whyNot, device: code === "device-moved" ? "in its board" : "it is running" };
-      }
-    }
-    if (given.flag("gateway")) {
-      gateway = await changeGatewayLimits(changed, device ?? spendingLimits(DEFAULT_POLICY), ask);
-    } else if (Object.keys(changed).length > 0) {
-      device = gateway = await changeLimits(path, changed, ask);
-    } else {
-      try {
-        gateway = await ask();
-      } catch (error) {
-        const code = codeOf(error);
-        if (code !== "gateway-unreachable" && code !== "gateway-outdated") throw error;
-        whyNot = { ...whyNot, gateway: (error as Error).message };
-      }
-    }
-    const isSame = device !== undefined && gateway !== undefined && differences(device, gateway).length === 0;
-    terminal.say(`Device ${deviceId} may spend on its own, all fees included:`);
-    if (isSame) {
-      sayLimits(terminal, device!);
-      terminal.say("The gateway holds it to the same.");
-    } else {
-      terminal.say(`By the device itself:${device ? "" : ` not known here (${whyNot.device})`}`);
-      if (device) sayLimits(terminal, device);
-      terminal.say(`By the gateway:${gateway ? "" : ` ${whyNot.gateway}`}`);
-      if (gateway) sayLimits(terminal, gateway);
-      if (device && gateway) terminal.say("They are not the same: what is stricter of the two holds.");
-    }
-    terminal.result({ deviceId, device: shownLimits(device), gateway: shownLimits(gateway) });
-  },
-};
-
-function sayLimits(terminal: Terminal, limits: SpendingLimits): void {
-  const sat = (msat: number) => `${Math.floor(msat / 1000)} sat`;
-  terminal.say(`  per payment  ${sat(limits.perPaymentMsat)}`);
-  terminal.say(`  per hour     ${sat(limits.perHourMsat)}`);
-  terminal.say(`  per day      ${sat(limits.perDayMsat)}`);
-  if (limits.payees.length === 0) terminal.say("  to           anybody");
-  for (const payee of limits.payees) terminal.say(`  to           ${toHex(payee)}`);
-}
-
-function shownLimits(limits: SpendingLimits | null | undefined): object | null {
-  return limits ? { ...limits, payees: limits.payees.map(toHex) } : null;
-}
+import { limits, shownLimits } from "./limits-command.ts";
+import { pair } from "./pair-command.ts";
+import { DATA, DEVICE, ownerFolder, target } from "./target.ts";
 
 const charge: Command = {
   name: "device charge",
@@ -485,6 +277,7 @@ const run: Command = {
   },
 };
 
+/** What an owner does with a device, in the order in which it is listed. */
 export const deviceCommands: readonly Command[] = [
   pair,
   limits,

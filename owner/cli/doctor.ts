@@ -11,11 +11,11 @@ import { loginFails } from "../../src/node/mqtt-login.ts";
 import { boards } from "../board/boards.ts";
 import { type Moved, movedTo } from "../board/image.ts";
 import { askStatus, type DeviceReport } from "../client/channel.ts";
-import { PER_PAYMENT, RESERVE } from "../client/charge.ts";
+import { PER_PAYMENT, RESERVE } from "../client/records-needed.ts";
 import { type DeviceInfo, readDeviceInfo } from "../folder/device-files.ts";
 import { deviceFolder, FLASH_FILE } from "../folder/folder.ts";
 import { boardOf, checkPort, findTools } from "./board-commands.ts";
-import { DEVICE, target } from "./device-target.ts";
+import { DEVICE, target } from "./target.ts";
 
 /** One thing that was looked at. `remedy` where something is wrong. */
 interface Finding {

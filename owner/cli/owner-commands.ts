@@ -1,17 +1,10 @@
 /** `lngate owner …`: the owner's keys on the owner's computer. */
 
 import { createInterface } from "node:readline";
-import { type Command, type Given, networkOf, usage } from "../../src/node/command.ts";
-import { createOwner, defaultOwnerFolder } from "../folder/folder.ts";
+import { type Command, networkOf, usage } from "../../src/node/command.ts";
+import { createOwner } from "../folder/folder.ts";
 import { checkWords, newWords } from "../folder/seed.ts";
-
-export const DATA = {
-  data: { value: "DIR", help: "the owner's folder (default: ~/.lngate/owner, or $LNGATE_OWNER)" },
-};
-
-export function ownerFolder(given: Given): string {
-  return given.text("data") ?? defaultOwnerFolder();
-}
+import { DATA, ownerFolder } from "./target.ts";
 
 const init: Command = {
   name: "owner init",

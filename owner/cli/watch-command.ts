@@ -6,25 +6,15 @@ import { txidOf } from "../../src/bitcoin/transaction.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { type Command, type Given, type Terminal, usage } from "../../src/node/command.ts";
 import { writeFileAtomic } from "../../src/node/files.ts";
+import { type OwnerChain, perVbyte, shownTxid } from "../chain/chain.ts";
 import { chooseDevice, deviceFolder, openOwner } from "../folder/folder.ts";
 import { deviceSecrets } from "../folder/seed.ts";
-import { type OwnerChain, shownTxid } from "../recovery/chain.ts";
-import { checkExit, type ExitFile, readExit, writeExit } from "../recovery/exit-file.ts";
+import { checkExit, type ExitFile, writeExit } from "../recovery/exit-file.ts";
 import { createGuard, type Sight } from "../recovery/guard.ts";
 import { type HeldExit, lookAtExit, lookAtExits } from "../recovery/held-exits.ts";
-import { perVbyte } from "../recovery/recover.ts";
-import { ownerFolder } from "./owner-commands.ts";
-import {
-  CHAIN,
-  chainOf,
-  DEVICE,
-  feerateOf,
-  isAgreed,
-  lineReader,
-  needSameNetwork,
-  readText,
-  sats,
-} from "./recover-commands.ts";
+import { CHAIN, chainOf, feerateOf } from "./chain-options.ts";
+import { isAgreed, lineReader, readExitOf, readText, sats } from "./input.ts";
+import { DEVICE, ownerFolder } from "./target.ts";
 
 const DEFAULT_EVERY_SECONDS = 60;
 const FEE_TARGET = 6;
@@ -54,10 +44,7 @@ With the device's folder it guards all channels that the device keeps exits of, 
     const secretsOf = (fundingKey: Uint8Array) =>
       deviceSecrets(keys.hotSecret, fundingKey, new Uint8Array(32));
     const read = (name: string, text: string) =>
-      readExit(name, text, (fundingKey, of) => {
-        needSameNetwork(name, of, network);
-        return secretsOf(fundingKey).commitmentMaster;
-      });
+      readExitOf(network, name, text, fundingKey => secretsOf(fundingKey).commitmentMaster);
     const asCopy = ({ source, exit }: HeldExit) => read("the device's flash", writeExit(source, exit, false));
     const named = given.text("exit");
     const image = given.text("image");

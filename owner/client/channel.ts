@@ -7,9 +7,10 @@ import { codeOf, lngateError } from "../../src/errors.ts";
 import type { FromOwner, SpendingLimits, ToOwner } from "../../src/messages/owner.ts";
 import { type DeviceInfo, readDeviceInfo, writeHeldChannel } from "../folder/device-files.ts";
 import { deviceFolder } from "../folder/folder.ts";
-import { connectToDevice } from "./charge.ts";
 import { wasRefused } from "./connection.ts";
+import { connectToDevice } from "./device-link.ts";
 
+/** Of which device the gateway is asked. */
 export interface ChannelOptions {
   /** The owner's folder. */
   readonly folder: string;
@@ -17,6 +18,7 @@ export interface ChannelOptions {
   readonly connectTimeoutMs?: number;
 }
 
+/** Where the device's money is sent. */
 export interface Deposit {
   readonly address: string;
   /** Smallest deposit from which a channel is opened. */
@@ -85,6 +87,7 @@ export async function askLimits(
   }
 }
 
+/** How far a close is. */
 export interface Closing {
   readonly channel: string;
   readonly closeTxid?: string;

@@ -3,66 +3,26 @@
  * device's flash. It may be stopped between any two batches, and killed anywhere: what is not in the flash is
  * forgotten on both sides when charging begins the next time.
  */
-import { join } from "node:path";
 import { openFileFlash } from "../../device/boards/node/flash.ts";
 import { readState } from "../../device/channel/state.ts";
 import { type ChargingBank, openVaultToCharge } from "../../device/vault/charging.ts";
 import { recordsPerPage } from "../../device/vault/records.ts";
-import { concat } from "../../src/bytes/bytes.ts";
-import { sha256 } from "../../src/crypto/hash.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { nodeLinkCrypto } from "../../src/node/crypto.ts";
-import { lockPath } from "../../src/node/lock.ts";
-import { afterAbort, needGoodStanding, ownerConfirms } from "../../src/threshold/abort.ts";
 import type { KeyShare } from "../../src/threshold/keyshare.ts";
-import { macRunDevice } from "../../src/threshold/mac.ts";
 import { makeNonces } from "../../src/threshold/nonces.ts";
-import { MAX_BATCH, presignP1WithMacs, presignP2 } from "../../src/threshold/presign.ts";
+import { MAX_BATCH } from "../../src/threshold/presigning/batch.ts";
 import type { Batch, RecordKind } from "../../src/threshold/records.ts";
-import { type Kind, setupP1, setupP2 } from "../../src/threshold/setup.ts";
+import type { Kind } from "../../src/threshold/transfer/setup.ts";
 import { needVaultHere } from "../board/image.ts";
-import {
-  type ChargingState,
-  type DeviceInfo,
-  readChargingState,
-  readDeviceInfo,
-  readShare,
-  writeChargingState,
-} from "../folder/device-files.ts";
+import { type DeviceInfo, readDeviceInfo, readShare } from "../folder/device-files.ts";
 import { deviceFolder } from "../folder/folder.ts";
-import { connectOwner, type OwnerConnection, wasRefused } from "./connection.ts";
+import { Ceremonies, startingState } from "./ceremonies.ts";
+import { connectToDevice } from "./device-link.ts";
 import { tellHeight } from "./limits.ts";
+import { type Counts, countsOf, PER_PAYMENT, paymentsFor, RESERVE, recordsFor } from "./records-needed.ts";
 
-export type Counts = Readonly<Record<RecordKind, number>>;
-
-/**
- * Records that one payment uses. Each payment changes both commitments twice (the HTLC comes, the HTLC goes): two
- * signatures of the bridge's commitments (A), two exits of our own and the anchor of the one that rests (B). H:
- * the device's own signature for the HTLC, and one more for the case that a retry replaces it.
- */
-export const PER_PAYMENT: Counts = { A: 2, B: 3, H: 2 };
-
-/**
- * Kept besides: A: first commitment, up to eight deposits, four rounds of closing, and changes of the feerate.
- * B: first exit with its anchor, the same again for nine changes of the feerate. H: HTLCs in flight at a close.
- */
-export const RESERVE: Counts = { A: 20, B: 20, H: 4 };
-
-/** Records that must be there for so many payments. */
-export function recordsFor(payments: number): Counts {
-  const of = (kind: RecordKind) => payments * PER_PAYMENT[kind] + RESERVE[kind];
-  return { A: of("A"), B: of("B"), H: of("H") };
-}
-
-/** Payments that so many records are enough for. */
-export function paymentsFor(records: Counts): number {
-  const of = (kind: RecordKind) => Math.floor((records[kind] - RESERVE[kind]) / PER_PAYMENT[kind]);
-  return Math.max(0, Math.min(of("A"), of("B"), of("H")));
-}
-
-/** Ids that a gateway may have given to batches of which nothing is known here. */
-const MOST_LOST_IDS = 65_536;
-
+/** How far charging is, told before each batch. */
 export interface ChargeProgress {
   readonly payments: number;
   readonly target: number;
@@ -72,6 +32,7 @@ export interface ChargeProgress {
   readonly bytes: number;
 }
 
+/** What is to be charged, and for how much. */
 export interface ChargeOptions {
   /** The owner's folder. */
   readonly folder: string;
@@ -88,6 +49,7 @@ export interface ChargeOptions {
   readonly answerTimeoutMs?: number;
 }
 
+/** What charging has come to. */
 export interface ChargeResult {
   /** Payments that the device can make now. */
   readonly payments: number;
@@ -140,7 +102,7 @@ function openFlash(folder: string) {
   }
 }
 
-/** One run of charging. */
+/** One run of charging: what the flash lacks, batch by batch. */
 class Charger {
   private readonly options: ChargeOptions;
   private readonly folder: string;
@@ -149,12 +111,6 @@ class Charger {
   private readonly cursors: Counts;
   private readonly pageBytes: number;
   private readonly share: KeyShare;
-  private state: ChargingState;
-  private made = 0;
-  /** Kinds whose transfers the two sides do not both hold. */
-  private needSetup: readonly string[] = [];
-  /** The two sides do not both hold the same run of MACs. */
-  private needRun = true;
 
   constructor(
     options: ChargeOptions,
@@ -171,38 +127,39 @@ class Charger {
     this.cursors = cursors;
     this.pageBytes = pageBytes;
     this.share = readShare(folder);
-    this.state = readChargingState(folder);
   }
 
   async run(): Promise<ChargeResult> {
+    const { options } = this;
+    const confirmReset = options.confirmReset === true;
     const before = this.left();
     const missing = this.missing();
     this.needRoom(missing);
     const total = missing.A + missing.B;
-    if (this.options.confirmReset && this.state.standing.awaitingOwner) {
-      this.save({ ...this.state, standing: ownerConfirms(this.state.standing) });
-    }
-    needGoodStanding(this.state.standing);
+    const state = startingState(this.folder, confirmReset);
     this.addNonces();
+    let made = 0;
     // Also where nothing is missing: the gateway may not know yet that the last batch is in the flash.
-    const connection = await this.connect();
+    const connection = await connectToDevice(this.folder, this.info, options);
     try {
-      const nextIds = await this.agree(connection);
+      const ceremonies = new Ceremonies(this.folder, this.share, state, connection);
+      const nextIds = await ceremonies.agree({ A: this.end("A"), B: this.end("B") }, confirmReset);
       for (;;) {
-        this.options.onProgress?.({
+        options.onProgress?.({
           payments: paymentsFor(this.left()),
-          target: this.options.payments,
-          made: this.made,
+          target: options.payments,
+          made,
           total,
           bytes: connection.bytes,
         });
         const kind = this.scarcer();
-        if (kind === undefined || this.options.signal?.aborted) break;
-        await this.ensureSetup(connection, kind);
-        if (kind === "B") await this.ensureRun(connection);
+        if (kind === undefined || options.signal?.aborted) break;
         const count = Math.min(this.batchSize(kind), this.missing()[kind]);
-        nextIds[kind] = await this.makeBatch(connection, kind, count, nextIds[kind]);
-        this.made += count;
+        const batch = await ceremonies.makeBatch(kind, count, nextIds[kind]);
+        this.append(batch);
+        await connection.ask({ type: "installed", kind, firstId: batch.firstId }, "done");
+        nextIds[kind] = batch.firstId + batch.count;
+        made += count;
       }
     } finally {
       connection.close();
@@ -215,10 +172,6 @@ class Charger {
       interrupted: Object.values(this.missing()).some(count => count > 0),
       bytes: connection.bytes,
     };
-  }
-
-  private connect(): Promise<OwnerConnection> {
-    return connectToDevice(this.folder, this.info, this.options);
   }
 
   private left(): Counts {
@@ -264,227 +217,20 @@ class Charger {
       );
   }
 
-  private save(state: ChargingState): void {
-    writeChargingState(this.folder, state);
-    this.state = state;
+  /** Records below this id are in the flash, or were. */
+  private end(kind: RecordKind): number {
+    return Math.max(this.records.end(kind), this.cursors[kind]);
   }
 
-  /** Tells the gateway what the flash holds. Returns the least ids that are free on both sides. */
-  private async agree(connection: OwnerConnection): Promise<{ A: number; B: number }> {
-    const { setups, run, ends } = this.state;
-    const end = (kind: Kind) => Math.max(this.records.end(kind), this.cursors[kind]);
-    const { nextId, needSetup, needRun } = await connection.ask(
-      {
-        type: "charge",
-        epoch: this.share.epoch,
-        installed: { A: end("A"), B: end("B") },
-        ...(setups.A ? { setupA: setups.A.fingerprint } : {}),
-        ...(setups.B ? { setupB: setups.B.fingerprint } : {}),
-        ...(run ? { run: run.id } : {}),
-        ...(this.options.confirmReset ? { confirmReset: true } : {}),
-      },
-      "charging",
-    );
-    this.needSetup = needSetup;
-    this.needRun = needRun;
-    const next = (kind: Kind) => {
-      const own = Math.max(end(kind), ends[kind]);
-      // What it has begun and lost; not more, or one word of its would use up all ids that there are.
-      if (nextId[kind] > own + MOST_LOST_IDS)
-        throw lngateError(
-          "threshold-wrong-batch",
-          `the gateway says that ${nextId[kind] - own} presignatures of kind ${kind} were begun that this computer knows nothing of`,
-        );
-      return Math.max(nextId[kind], own);
-    };
-    return { A: next("A"), B: next("B") };
-  }
-
-  private async ensureSetup(connection: OwnerConnection, kind: Kind): Promise<void> {
-    if (this.needSetup.includes(kind) || !this.state.setups[kind]) await this.makeSetup(connection, kind);
-  }
-
-  /** Kind B's MACs need a run, which is made by kind A's transfers. */
-  private async ensureRun(connection: OwnerConnection): Promise<void> {
-    if (!this.needRun && this.state.run) return;
-    await this.ensureSetup(connection, "A");
-    await this.careful(connection, "A", async () => {
-      const { setup } = this.state.setups.A!;
-      const start = macRunDevice({ share: this.share, setup, random: nodeLinkCrypto.random });
-      const { body: m0 } = await connection.ask({ type: "mac-run" }, "presigned");
-      const { send: m1, run } = start.receive(m0);
-      this.save({ ...this.state, run });
-      await connection.ask({ type: "presign-step", step: "M1", body: m1 }, "done");
-    });
-    this.needRun = false;
-  }
-
-  /** These ids are used up from now on, whatever becomes of the batch: written down before the gateway hears of it. */
-  private begin(kind: Kind, end: number): void {
-    this.save({ ...this.state, ends: { ...this.state.ends, [kind]: end } });
-  }
-
-  private async makeSetup(connection: OwnerConnection, kind: Kind): Promise<void> {
-    const { random } = nodeLinkCrypto;
-    const keep = (held: NonNullable<ChargingState["setups"][Kind]>) =>
-      this.save({ ...this.state, setups: { ...this.state.setups, [kind]: held } });
-    await this.careful(connection, kind, async () => {
-      if (kind === "A") {
-        const { body: e1 } = await connection.ask({ type: "setup", kind }, "setup-step");
-        const { send: e2, setup } = setupP2(this.share, "A", random).receive(e1);
-        keep({ setup, fingerprint: sha256(concat([e1, e2])) });
-        await connection.ask({ type: "setup-answer", kind, e2 }, "done");
-      } else {
-        const { send: e1, next } = setupP1(this.share, "B", random);
-        const { body: e2 } = await connection.ask({ type: "setup", kind, e1 }, "setup-step");
-        keep({ setup: next.receive(e2), fingerprint: sha256(concat([e1, e2])) });
-      }
-    });
-    this.needSetup = this.needSetup.filter(other => other !== kind);
-  }
-
-  /** Makes a batch and puts it into the flash. Returns the id after it. */
-  private async makeBatch(
-    connection: OwnerConnection,
-    kind: Kind,
-    count: number,
-    nextId: number,
-  ): Promise<number> {
-    const batch = await this.careful(connection, kind, () =>
-      kind === "A" ? this.makeA(connection, count, nextId) : this.makeB(connection, count, nextId),
-    );
+  private append(batch: Batch): void {
     this.records.append(batch);
     batch.records.fill(0);
-    await connection.ask({ type: "installed", kind, firstId: batch.firstId }, "done");
-    return batch.firstId + batch.count;
-  }
-
-  /** The device answers: this computer is P2. */
-  private async makeA(connection: OwnerConnection, count: number, nextId: number): Promise<Batch> {
-    const presigner = { share: this.share, setup: this.state.setups.A!.setup, random: nodeLinkCrypto.random };
-    const start = presignP2(presigner, nextId);
-    const s0 = await connection.ask({ type: "presign", kind: "A", size: count }, "presigned");
-    const s1 = start.receive(s0.body);
-    if (s1.end > nextId + MOST_LOST_IDS) {
-      throw lngateError("threshold-wrong-batch", "the gateway began a batch far above the id that it named");
-    }
-    this.begin("A", s1.end);
-    const s2 = await connection.ask({ type: "presign-step", step: "S1", body: s1.send }, "presigned");
-    const s3 = s1.next.receive(s2.body);
-    const s4 = await connection.ask({ type: "presign-step", step: "S3", body: s3.send }, "presigned");
-    const { batch } = s3.next.receive(s4.body);
-    if (batch.count !== count)
-      throw lngateError("threshold-wrong-batch", "the gateway made a batch of another size");
-    return batch;
-  }
-
-  /** The device completes: this computer is P1. */
-  private async makeB(connection: OwnerConnection, count: number, nextId: number): Promise<Batch> {
-    const { setups, run } = this.state;
-    const presigner = {
-      share: this.share,
-      setup: setups.B!.setup,
-      run: run!,
-      random: nodeLinkCrypto.random,
-    };
-    const s0 = presignP1WithMacs(presigner, nextId, count);
-    this.begin("B", nextId + count);
-    const s1 = await connection.ask(
-      { type: "presign", kind: "B", size: count, firstId: nextId, s0: s0.send },
-      "presigned",
-    );
-    const s2 = s0.next.receive(s1.body);
-    const s3 = await connection.ask({ type: "presign-step", step: "S2", body: s2.send }, "presigned");
-    const s4 = s2.next.receive(s3.body);
-    // The gateway stores its half now; the flash has this one before the gateway may name a record of it.
-    const s5 = await connection.ask({ type: "presign-step", step: "S4", body: s4.send }, "presigned");
-    return s4.next.receive(s5.body).batch;
-  }
-
-  /**
-   * Runs a step of a ceremony. What an error costs (the transfers, after a failed check) is written down before it
-   * is passed on; the gateway is told what it has not noticed itself.
-   */
-  private async careful<T>(connection: OwnerConnection, kind: Kind, work: () => Promise<T>): Promise<T> {
-    try {
-      return await work();
-    } catch (error) {
-      const { standing, consequence } = afterAbort(this.state.standing, error);
-      if (consequence === "reset" || consequence === "lock") {
-        const { run: _ended, ...kept } = this.state;
-        const { [kind]: _destroyed, ...setups } = kept.setups;
-        // What the gateway says that it has seen makes new transfers necessary, but it counts and locks on its side only.
-        this.save({ ...kept, setups, standing: wasRefused(error) ? kept.standing : standing });
-      }
-      const code = codeOf(error);
-      if (code?.startsWith("threshold-") && !wasRefused(error))
-        await connection.ask({ type: "aborted", kind, code }, "done").catch(() => {});
-      throw error;
-    }
   }
 
   /** Made here in a moment, without the gateway. */
   private addNonces(): void {
     const missing = this.missing().H;
     if (missing === 0) return;
-    const firstId = Math.max(this.records.end("H"), this.cursors.H);
-    const batch = makeNonces(this.share.epoch, firstId, missing, nodeLinkCrypto.random);
-    this.records.append(batch);
-    batch.records.fill(0);
+    this.append(makeNonces(this.share.epoch, this.end("H"), missing, nodeLinkCrypto.random));
   }
-}
-
-/**
- * Opens the owner's link to a paired device's gateway. There is one link, so one program at a time uses it: throws
- * `owner-busy`, besides what `connectOwner` throws.
- */
-export async function connectToDevice(
-  folder: string,
-  info: DeviceInfo,
-  timeouts: { readonly connectTimeoutMs?: number; readonly answerTimeoutMs?: number } = {},
-): Promise<OwnerConnection> {
-  const unlock = lockPath(join(folder, "owner-link.lock"), () =>
-    lngateError(
-      "owner-busy",
-      "another lngate is talking to the gateway about this device; wait until it is done",
-    ),
-  );
-  try {
-    const connection = await openLinkOf(info, timeouts);
-    return {
-      ask: connection.ask,
-      get bytes() {
-        return connection.bytes;
-      },
-      close() {
-        connection.close();
-        unlock();
-      },
-    };
-  } catch (error) {
-    unlock();
-    throw error;
-  }
-}
-
-function openLinkOf(
-  info: DeviceInfo,
-  timeouts: { readonly connectTimeoutMs?: number; readonly answerTimeoutMs?: number },
-): Promise<OwnerConnection> {
-  return connectOwner({
-    brokerUrl: info.brokerUrl,
-    identity: `${info.deviceId}.owner`,
-    password: info.ownerPassword,
-    linkKey: info.ownerLinkKey,
-    refusedLogin: [
-      "gateway-forgot-device",
-      `the gateway at ${new URL(info.brokerUrl).host} does not know this device any more, or another gateway is there now`,
-    ],
-    ...(timeouts.connectTimeoutMs === undefined ? {} : { connectTimeoutMs: timeouts.connectTimeoutMs }),
-    ...(timeouts.answerTimeoutMs === undefined ? {} : { answerTimeoutMs: timeouts.answerTimeoutMs }),
-  });
-}
-
-function countsOf(count: (kind: RecordKind) => number): Counts {
-  return { A: count("A"), B: count("B"), H: count("H") };
 }

@@ -5,6 +5,7 @@ import { inPieces, OWNER_MAX_MESSAGE_BYTES, Pieces } from "../../src/messages/fr
 import { type FromOwner, fromOwner, type ToOwner, toOwner } from "../../src/messages/owner.ts";
 import { type OpenLink, openLink } from "../../src/node/link.ts";
 
+/** Where the gateway is, and who asks. */
 export interface ConnectionOptions {
   /** `mqtt://host:port`. */
   readonly brokerUrl: string;
@@ -21,6 +22,7 @@ export interface ConnectionOptions {
 
 type AnswerTo<T extends ToOwner["type"]> = Extract<ToOwner, { type: T }>;
 
+/** A session with the gateway in which one question is asked at a time. */
 export interface OwnerConnection {
   /**
    * Rejects with the code of a `refused` answer; with `gateway-unreachable` when an answer fails to come and

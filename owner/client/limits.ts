@@ -6,7 +6,7 @@
  */
 
 import { openFileFlash } from "../../device/boards/node/flash.ts";
-import { MAX_INVOICE_SECONDS } from "../../device/channel/paying.ts";
+import { MAX_INVOICE_SECONDS } from "../../device/channel/payments/policy.ts";
 import { changesBetween, readState } from "../../device/channel/state.ts";
 import { writeOwnersWord } from "../../device/vault/charging.ts";
 import type { Flash } from "../../device/vault/flash.ts";

@@ -29,7 +29,7 @@ import {
 } from "../../src/pairing/keys.ts";
 import { GOOD_STANDING } from "../../src/threshold/abort.ts";
 import { keygenDevice } from "../../src/threshold/keygen.ts";
-import { setupP1, setupP2 } from "../../src/threshold/setup.ts";
+import { setupP1, setupP2 } from "../../src/threshold/transfer/setup.ts";
 import {
   type DeviceInfo,
   readDeviceInfo,
@@ -61,6 +61,7 @@ export type MaxServiceFee = Pick<ServiceFee, "ratePpm" | "baseMsat">;
 /** What an owner who says nothing agrees to: 5 %, and a satoshi. */
 export const DEFAULT_MAX_SERVICE_FEE: MaxServiceFee = { ratePpm: 50_000, baseMsat: 1_000 };
 
+/** The pairing code, and what the owner agrees to. */
 export interface PairOptions {
   /** The owner's folder. */
   readonly folder: string;

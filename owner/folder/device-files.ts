@@ -9,8 +9,8 @@ import { lngateError } from "../../src/errors.ts";
 import { MAX_COMMITMENT_NUMBER } from "../../src/lightning/shachain.ts";
 import { GOOD_STANDING, type Standing } from "../../src/threshold/abort.ts";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../../src/threshold/keyshare.ts";
-import { MacRun } from "../../src/threshold/mac.ts";
-import { type Kind, OtSetup } from "../../src/threshold/setup.ts";
+import { MacRun } from "../../src/threshold/presigning/mac.ts";
+import { type Kind, OtSetup } from "../../src/threshold/transfer/setup.ts";
 import { BACKUP_FILE, CHANNEL_FILE, CHARGING_FILE, DEVICE_FILE, readJson, writeJson } from "./folder.ts";
 
 /** How to reach the gateway for one device, and the device's public keys. */
@@ -42,6 +42,7 @@ export interface ChargingState {
   readonly ends: { readonly [K in Kind]: number };
 }
 
+/** Writes device.json. */
 export function writeDeviceInfo(folder: string, info: DeviceInfo): void {
   writeJson(join(folder, DEVICE_FILE), { version: 1, ...info });
 }
@@ -97,6 +98,7 @@ export function readShare(folder: string): KeyShare {
   }
 }
 
+/** Writes what charging needs the next time. */
 export function writeChargingState(folder: string, { setups, run, standing, ends }: ChargingState): void {
   const stored = (held: HeldSetup | undefined) =>
     held && { fingerprint: held.fingerprint, setup: held.setup.toBytes() };
@@ -149,6 +151,7 @@ export interface HeldChannel {
   readonly number: number;
 }
 
+/** Writes channel.json. */
 export function writeHeldChannel(folder: string, { deviceId, keys, proposal, number }: HeldChannel): void {
   const { fundingKey, delayedPaymentBasepoint } = keys;
   writeJson(join(folder, CHANNEL_FILE), {

@@ -24,6 +24,7 @@ import { makeFolder, readFileIfThere, syncFolder, writeFileAtomic } from "../../
 import { isDeviceId } from "../../src/pairing/code.ts";
 import { type OwnerKeys, ownerKeysFrom } from "./seed.ts";
 
+/** An owner's folder that is open. */
 export interface Owner {
   readonly folder: string;
   readonly network: Network;
@@ -132,6 +133,7 @@ export function startPairingFolder(folder: string, deviceId: string): string {
   return pending;
 }
 
+/** Where a pairing that has not ended keeps its files. */
 export function pairingFolder(folder: string, deviceId: string): string {
   return `${deviceFolder(folder, deviceId)}.pairing`;
 }

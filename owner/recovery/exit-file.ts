@@ -9,7 +9,7 @@
  */
 
 import type { Exit } from "../../device/channel/exiting.ts";
-import { MAX_PAYMENTS } from "../../device/channel/paying.ts";
+import { MAX_PAYMENTS } from "../../device/channel/payments/remembered.ts";
 import { MAX_SECRETS } from "../../device/channel/state.ts";
 import type { Network } from "../../src/bitcoin/network.ts";
 import { ascii, equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
@@ -67,6 +67,7 @@ const exitKind = record({
 });
 type ExitData = ValueOf<typeof exitKind>;
 
+/** An exit that was read and found whole. */
 export interface ExitFile extends Omit<ExitData, "network"> {
   readonly network: Network;
 }

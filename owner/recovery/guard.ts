@@ -3,15 +3,17 @@
  * state that it had revoked, what has to be published to take all of it. It takes no cold key.
  */
 import { toHex } from "../../src/bytes/bytes.ts";
+import type { OwnerChain } from "../chain/chain.ts";
 import type { DeviceSecrets } from "../folder/seed.ts";
-import type { OwnerChain } from "./chain.ts";
+import { type Collection, collect } from "./collect.ts";
 import { type CheckedExit, type ExitFile, examineExit } from "./exit-file.ts";
+import { whoClosed } from "./exits.ts";
 import { type Closing, howClosed } from "./punish.ts";
-import { type Collection, collect, whoClosed } from "./recover.ts";
 
 /** A close that lies so deep is not looked at again, unless the chain takes it back. */
 const DEEP = 6;
 
+/** What a guard works with. */
 export interface GuardOptions {
   readonly chain: OwnerChain;
   secretsOf(fundingKey: Uint8Array): Pick<DeviceSecrets, "commitmentMaster" | "revocationBasepointSecret">;
@@ -35,6 +37,7 @@ export interface Sight {
   readonly isOver: boolean;
 }
 
+/** Looks again and again. */
 export interface Guard {
   /** Looks at the channels of these exits, final or not. Throws what the chain throws. */
   look(files: readonly ExitFile[], feeratePerKw?: number): Promise<readonly Sight[]>;

@@ -10,14 +10,14 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { commitmentSecrets, contextOf } from "../../device/board-context.ts";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
 import { type Exit, exitOf } from "../../device/channel/exiting.ts";
 import { transition } from "../../device/channel/machine.ts";
 import { type Books, type ChannelState, readState } from "../../device/channel/state.ts";
-import { commitmentSecrets, contextOf } from "../../device/context.ts";
-import { derivedKeys } from "../../device/derived-keys.ts";
 import { openDevice } from "../../device/device.ts";
 import { exitTextKind, exitTextMac } from "../../device/exit-text.ts";
+import { derivedKeys } from "../../device/keys/derived.ts";
 import type { MemoryFlash } from "../../device/vault/memory-flash.ts";
 import { memoryFlash } from "../../device/vault/memory-flash.ts";
 import { openVault, type Vault } from "../../device/vault/vault.ts";
@@ -35,6 +35,7 @@ const PAGE_BYTES = 4096;
 const SEEN_FILE = "seen.json";
 const MAC_BYTES = 32;
 
+/** An exit, and the device that it is of. */
 export interface HeldExit {
   readonly source: ExitSource;
   readonly exit: Exit;

@@ -27,12 +27,14 @@ export interface WalletKey {
   readonly script: Uint8Array;
 }
 
+/** Secrets of a device's cold keys. */
 export interface ColdSecrets {
   readonly payment: Uint8Array;
   readonly delayedPayment: Uint8Array;
   readonly depositOwner: Uint8Array;
 }
 
+/** All keys of the words, by the devices' numbers. */
 export interface RecoveryKeys {
   readonly network: Network;
   readonly owner: OwnerKeys;
@@ -75,7 +77,7 @@ export function recoveryKeys(words: string, network: Network): RecoveryKeys {
   };
 }
 
-export function walletKey(secret: Uint8Array): WalletKey {
+function walletKey(secret: Uint8Array): WalletKey {
   const publicKey = nobleCurve.publicKey(secret);
   return { secret, publicKey, script: p2wpkh(publicKey) };
 }

@@ -11,7 +11,7 @@
  * What it owes us in to_remote is found as in any close of the bridge's.
  */
 import { createHash } from "node:crypto";
-import { commitmentSecrets } from "../../device/context.ts";
+import { commitmentSecrets } from "../../device/board-context.ts";
 import { p2wsh, script, scriptNumber } from "../../src/bitcoin/script.ts";
 import { type Outpoint, type Transaction, txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
@@ -32,16 +32,17 @@ import {
 } from "../../src/lightning/keys.ts";
 import { storedSecret } from "../../src/lightning/shachain.ts";
 import { punishHtlc, punishToLocal } from "../../src/lightning/sweep.ts";
+import type { OwnerChain, Spender, TransactionStanding } from "../chain/chain.ts";
 import type { DeviceSecrets } from "../folder/seed.ts";
-import type { OwnerChain, Spender, TransactionStanding } from "./chain.ts";
+import type { Claimed, Waiting } from "./claims.ts";
 import type { CheckedExit } from "./exit-file.ts";
-import type { Claimed, Waiting } from "./recover.ts";
 
 const BLOCKS_BACK = 2016;
 /** Expiries that an HTLC of a revoked state may have, in blocks before and after that state came to the chain. */
 const EXPIRY_BEFORE = 52_560;
 const EXPIRY_AFTER = 4_032;
 
+/** What it takes to see how a channel was closed. */
 export interface ClosingOptions {
   readonly chain: OwnerChain;
   /** Of the chain's tip. */
@@ -69,6 +70,7 @@ export interface Closing {
   readonly penalty?: Penalty;
 }
 
+/** What a revoked state of the bridge's brings. */
 export interface Penalty {
   /** Of the bridge's commitment. */
   readonly number: number;

@@ -2,6 +2,7 @@
  * What the threshold core costs. Milliseconds are CPU time of one core, medians over several runs; online signing is
  * measured on the very script that a device would load.
  */
+
 import { randomBytes } from "node:crypto";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { hmac } from "@noble/hashes/hmac.js";
@@ -10,13 +11,14 @@ import * as noble from "@noble/secp256k1";
 import { concat } from "../../src/bytes/bytes.ts";
 import { keygenDevice, keygenGateway } from "../../src/threshold/keygen.ts";
 import type { KeyShare } from "../../src/threshold/keyshare.ts";
-import { type MacRun, macRunDevice, macRunGateway } from "../../src/threshold/mac.ts";
-import { macKeys } from "../../src/threshold/mac-keys.ts";
 import type * as Online from "../../src/threshold/online.ts";
-import { presignP1, presignP1WithMacs, presignP2, presignP2WithMacs } from "../../src/threshold/presign.ts";
+import { type MacRun, macRunDevice, macRunGateway } from "../../src/threshold/presigning/mac.ts";
+import { macKeys } from "../../src/threshold/presigning/mac-keys.ts";
+import { presignP1, presignP1WithMacs } from "../../src/threshold/presigning/p1.ts";
+import { presignP2, presignP2WithMacs } from "../../src/threshold/presigning/p2.ts";
 import type { Batch } from "../../src/threshold/records.ts";
-import { type Kind, type OtSetup, setupP1, setupP2, sideOf } from "../../src/threshold/setup.ts";
 import { completeVerified } from "../../src/threshold/signature.ts";
+import { type Kind, type OtSetup, setupP1, setupP2, sideOf } from "../../src/threshold/transfer/setup.ts";
 import type { Figures } from "./figures.ts";
 import { bundleOnline, type OnlineEngine } from "./online-bundle.ts";
 

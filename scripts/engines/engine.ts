@@ -1,8 +1,8 @@
 /** What every engine's host has in common: it stands in for the board, and carries the device's messages to the broker. */
 import { createHash, createHmac } from "node:crypto";
+import type { Balance, PayOptions, Receipt } from "../../device/api.ts";
 import type { MqttConnection } from "../../device/board.ts";
 import { nodeMqtt } from "../../device/boards/node/mqtt.ts";
-import type { Balance, PayOptions, Receipt } from "../../device/device.ts";
 import type { Flash } from "../../device/vault/flash.ts";
 import { lngateError } from "../../src/errors.ts";
 import { nodeLinkCrypto } from "../../src/node/crypto.ts";

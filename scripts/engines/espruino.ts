@@ -9,7 +9,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import type { Balance, PayOptions, Receipt } from "../../device/device.ts";
+import type { Balance, PayOptions, Receipt } from "../../device/api.ts";
 import { espruinoStorage } from "../../owner/board/espruino-storage.ts";
 import { lngateError } from "../../src/errors.ts";
 

@@ -35,7 +35,7 @@ import {
   randomScalar,
   verifyProofs,
 } from "./points.ts";
-import { Fields, type Random, type Sent, type Turn, turn } from "./turns.ts";
+import { fieldsOf, type Random, type Sent, type Turn, turn } from "./turns.ts";
 
 const VERSION = new Uint8Array([1]);
 const PROVEN_POINT_BYTES = POINT_BYTES + PROOF_BYTES;
@@ -78,7 +78,7 @@ function addUp(own: bigint, peer: Point): Point {
 }
 
 function needConfirmation(message: Uint8Array, expected: Uint8Array): void {
-  const confirmation = new Fields("K4", message, 32).take(32);
+  const confirmation = fieldsOf("K4", message, 32).take(32);
   if (!equal(confirmation, expected)) {
     throw lngateError("threshold-bad-confirmation", "the two parties do not hold halves of the same key");
   }
@@ -93,14 +93,14 @@ export function keygenGateway(
   return {
     send: nonceG.slice(),
     next: turn("K0'", message => {
-      const sid = sessionId(names, nonceG, new Fields("K0'", message, 32).take(32));
+      const sid = sessionId(names, nonceG, fieldsOf("K0'", message, 32).take(32));
       const secret = randomScalar(random);
       const provenPoint = makeProvenPoint(sid, "gateway", secret, random);
       const blind = random(32);
       return {
         send: commitTo(sid, provenPoint, blind),
         next: turn("K2", message => {
-          const fields = new Fields("K2", message, PROVEN_POINT_BYTES);
+          const fields = fieldsOf("K2", message, PROVEN_POINT_BYTES);
           const peer = readProvenPoint(sid, "device", fields.take(PROVEN_POINT_BYTES), random);
           const share = makeKeyShare("gateway", sid, 0, secret, peer, addUp(secret, peer));
           return {
@@ -123,18 +123,18 @@ export function keygenDevice(
   random: Random,
 ): Turn<"K0", Sent<Turn<"K1", Sent<Turn<"K3", Sent<Turn<"K4", Finished>>>>>>> {
   return turn("K0", message => {
-    const nonceG = new Fields("K0", message, 32).take(32);
+    const nonceG = fieldsOf("K0", message, 32).take(32);
     const nonceD = random(32);
     const sid = sessionId(names, nonceG, nonceD);
     return {
       send: nonceD.slice(),
       next: turn("K1", message => {
-        const commitment = new Fields("K1", message, 32).take(32).slice();
+        const commitment = fieldsOf("K1", message, 32).take(32).slice();
         const secret = randomScalar(random);
         return {
           send: makeProvenPoint(sid, "device", secret, random),
           next: turn("K3", message => {
-            const fields = new Fields("K3", message, PROVEN_POINT_BYTES + 32);
+            const fields = fieldsOf("K3", message, PROVEN_POINT_BYTES + 32);
             const opened = fields.take(PROVEN_POINT_BYTES);
             if (!equal(commitTo(sid, opened, fields.take(32)), commitment)) {
               throw lngateError("threshold-bad-commitment", "K3 does not open what K1 committed to");

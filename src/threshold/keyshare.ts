@@ -3,7 +3,7 @@ import { concat, equal, u32be } from "../bytes/bytes.ts";
 import { fromBigInt, isValidScalar, toBigInt } from "../crypto/scalar-bigint.ts";
 import { lngateError } from "../errors.ts";
 import { decodePoint, encodePoints, G, POINT_BYTES, type Point } from "./points.ts";
-import { Fields } from "./turns.ts";
+import { fieldsOf } from "./turns.ts";
 
 export type Role = "gateway" | "device";
 
@@ -73,7 +73,7 @@ export function decodeKeyShare(bytes: Uint8Array): KeyShare {
   if (bytes.length !== KEY_SHARE_BYTES || bytes[0] !== VERSION || bytes[1]! > 1) {
     throw lngateError("bad-key-share", "these bytes are no key share of a known version");
   }
-  const fields = new Fields("key share", bytes, KEY_SHARE_BYTES);
+  const fields = fieldsOf("key share", bytes, KEY_SHARE_BYTES);
   const role = fields.take(2)[1] === 0 ? "gateway" : "device";
   const sid = fields.take(32);
   const epoch = fields.number(4);

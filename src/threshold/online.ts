@@ -19,7 +19,7 @@ export const ANSWERING_RECORD_BYTES = 64;
 /** Bytes of an answering record of kind B, `w ‖ v ‖ t_w ‖ t_v`: with the MACs of both. */
 export const AUTHENTICATED_RECORD_BYTES = 128;
 /** Bytes of the MAC of an answer: half of it, which leaves a forger one chance in 2^128. */
-export const ANSWER_MAC_BYTES = 16;
+const ANSWER_MAC_BYTES = 16;
 /** Bytes of a completing record, `r ‖ κ ‖ c`. */
 export const COMPLETING_RECORD_BYTES = 96;
 /** Bytes of a prepared nonce, `w ‖ r`. */

@@ -51,6 +51,7 @@ export function encodePoints(points: readonly Point[]): Uint8Array[] {
   return normalizeZ(Curve, [...points]).map(point => point.toBytes());
 }
 
+/** A point, compressed: 33 bytes. */
 export function encodePoint(point: Point): Uint8Array {
   return encodePoints([point])[0]!;
 }

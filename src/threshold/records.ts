@@ -14,8 +14,8 @@ import {
   COMPLETING_RECORD_BYTES,
   NONCE_RECORD_BYTES,
 } from "./online.ts";
-import type { Kind } from "./setup.ts";
-import { Fields } from "./turns.ts";
+import type { Kind } from "./transfer/setup.ts";
+import { fieldsOf } from "./turns.ts";
 
 /** A and B are presignatures, H are nonces prepared for the device's own HTLC key. */
 export type RecordKind = Kind | "H";
@@ -58,7 +58,7 @@ export function decodeBatch(bytes: Uint8Array): Batch {
   if (bytes.length < BATCH_HEAD_BYTES || bytes[0] !== VERSION || kind === undefined) {
     throw lngateError("bad-batch", "these bytes are no batch of records");
   }
-  const fields = new Fields("batch", bytes, bytes.length);
+  const fields = fieldsOf("batch", bytes, bytes.length);
   fields.take(2);
   const epoch = fields.number(4);
   const firstId = fields.number(4);
@@ -86,6 +86,7 @@ export interface Answer {
 /** Makes the answer of a record that has been bound; it must depend on nothing that a repetition may change. */
 export type MakeAnswer = (record: Uint8Array) => Uint8Array;
 
+/** The records of one side, and what became of each. */
 export interface RecordStore {
   readonly epoch: number;
 
@@ -302,7 +303,7 @@ export class RecordBook implements RecordStore {
   }
 
   private apply(event: Uint8Array): void {
-    const fields = new Fields("record event", event, event.length);
+    const fields = fieldsOf("record event", event, event.length);
     const type = fields.number(1);
     if (type === EVENT.epoch) {
       needEvent(event.length === 1 + 32 + 4);

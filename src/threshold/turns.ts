@@ -1,4 +1,5 @@
 /** A ceremony as a chain of turns, each of which can be taken once. */
+import { Fields } from "../bytes/fields.ts";
 import { lngateError } from "../errors.ts";
 
 /** `length` fresh random bytes. */
@@ -21,6 +22,7 @@ export interface Sent<Next> {
   readonly next: Next;
 }
 
+/** A turn that `read` takes. */
 export function turn<Name extends string, Next>(
   awaits: Name,
   read: (message: Uint8Array) => Next,
@@ -39,34 +41,7 @@ export function turn<Name extends string, Next>(
   };
 }
 
-/** Reads the fields of a message one after the other; throws `threshold-bad-message` unless it fits exactly. */
-export class Fields {
-  private at = 0;
-  private readonly name: string;
-  private readonly message: Uint8Array;
-
-  constructor(name: string, message: Uint8Array, length: number) {
-    if (message.length !== length) {
-      throw lngateError("threshold-bad-message", `${name} must have ${length} bytes`);
-    }
-    this.name = name;
-    // A plain array whatever the caller has: slicing a Node Buffer would not copy.
-    this.message = new Uint8Array(message.buffer, message.byteOffset, message.length);
-  }
-
-  /** The next `length` bytes, a view of the message. */
-  take(length: number): Uint8Array {
-    const end = this.at + length;
-    if (end > this.message.length) {
-      throw lngateError("threshold-bad-message", `${this.name} ends too early`);
-    }
-    const field = this.message.subarray(this.at, end);
-    this.at = end;
-    return field;
-  }
-
-  /** A big-endian number of 1 to 4 bytes. */
-  number(length: number): number {
-    return this.take(length).reduce((value, byte) => value * 256 + byte, 0);
-  }
+/** Reads the fields of a message; throws `threshold-bad-message` unless it fits exactly. */
+export function fieldsOf(name: string, message: Uint8Array, length: number): Fields {
+  return new Fields(message, length, why => lngateError("threshold-bad-message", `${name} ${why}`));
 }

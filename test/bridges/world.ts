@@ -1,6 +1,6 @@
 /** The world of test/e2e with real bridges and destinations. Gateway and bridge have feerate estimates of their own. */
 import { join } from "node:path";
-import type { PayOptions, Receipt } from "../../device/device.ts";
+import type { PayOptions, Receipt } from "../../device/api.ts";
 import { Estimates } from "../../scripts/nodes/estimates.ts";
 import type { HeldInvoice, RealNode } from "../../scripts/nodes/node.ts";
 import { codeOf } from "../../src/errors.ts";

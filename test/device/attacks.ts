@@ -3,7 +3,7 @@
  * An attack names the rule that stops it; `harm` says what it gets if nothing does (by default what the rig finds).
  */
 import type { Rule } from "../../device/channel/demand.ts";
-import { knownPayment } from "../../device/channel/paying.ts";
+import { knownPayment } from "../../device/channel/payments/remembered.ts";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { sighash } from "../../src/bitcoin/sighash.ts";
 import { concat, equal } from "../../src/bytes/bytes.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { hmacOver } from "../../device/boards/hmac.ts";
-import { ripemd160 } from "../../device/boards/ripemd160.ts";
+import { hmacOver } from "../../device/boards/shared/hmac.ts";
+import { ripemd160 } from "../../device/boards/shared/ripemd160.ts";
 import * as library from "../../src/crypto/hash.ts";
 
 const anything = fc.uint8Array({ maxLength: 300 });

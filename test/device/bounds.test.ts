@@ -1,6 +1,6 @@
 /** Where each bound is: the last value that is allowed, and the first that is not. */
 import { expect, test } from "@jest/globals";
-import { spendableMsat } from "../../device/channel/paying.ts";
+import { spendableMsat } from "../../device/channel/payments/balance.ts";
 import { spendOf } from "./attacks.ts";
 import { DEPOSIT, HEIGHT, NOW_MS, proposalWith, SERVICE_FEE } from "./parties.ts";
 import { Rig, type RigOptions } from "./rig.ts";

@@ -2,11 +2,12 @@
  * The device in a box: its real vault on a chip in memory, its real state machine, and a power supply that can be
  * cut between any two effects and inside of any operation of the flash.
  */
+
+import { contextOf } from "../../device/board-context.ts";
 import type { Context, Effect } from "../../device/channel/context.ts";
 import { type Exit, exitOf } from "../../device/channel/exiting.ts";
 import { type Input, transition } from "../../device/channel/machine.ts";
 import { type ChannelState, type Payment, readState } from "../../device/channel/state.ts";
-import { contextOf } from "../../device/context.ts";
 import { type Flash, metered } from "../../device/vault/flash.ts";
 import type { MemoryFlash } from "../../device/vault/memory-flash.ts";
 import { RECORD_KINDS } from "../../device/vault/records.ts";

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { concat } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { fromBigInt, N, toBigInt } from "../../src/crypto/scalar-bigint.ts";
-import { macKeys } from "../../src/threshold/mac-keys.ts";
+import { macKeys } from "../../src/threshold/presigning/mac-keys.ts";
 
 export interface DealtRecord {
   /** `w ‖ v`; dealt with MACs `w ‖ v ‖ t_w ‖ t_v`. */

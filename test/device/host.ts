@@ -1,6 +1,8 @@
 /** The real device (device/device.ts) on a board in memory, and a gateway that has its link key. */
+
+import type { Device } from "../../device/api.ts";
 import type { Board } from "../../device/board.ts";
-import { type Device, openDevice } from "../../device/device.ts";
+import { openDevice } from "../../device/device.ts";
 import { openVault } from "../../device/vault/vault.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import {

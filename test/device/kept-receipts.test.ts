@@ -1,6 +1,6 @@
 /** What is remembered of paid invoices has its bounds, and at them further payments are refused. */
 import { expect, test } from "@jest/globals";
-import { knownPayment } from "../../device/channel/paying.ts";
+import { knownPayment } from "../../device/channel/payments/remembered.ts";
 import { MAX_PAID } from "../../device/channel/state.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { derived } from "./dealer.ts";

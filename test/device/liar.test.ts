@@ -61,7 +61,8 @@ const testOfSources = "mutants" in globalThis ? test.skip : test;
 testOfSources("every place where a rule is demanded has been attacked", () => {
   const places = new Map<string, number>();
   const folder = new URL("../../device/channel/", import.meta.url);
-  for (const file of readdirSync(folder)) {
+  const files = readdirSync(folder, { encoding: "utf8", recursive: true });
+  for (const file of files.filter(name => name.endsWith(".ts"))) {
     const source = readFileSync(new URL(file, folder), "utf8");
     for (const [, rule] of source.matchAll(/^ +(?:demand\(\s*"([a-z-]+)"|need\()/gm)) {
       const name = rule ?? "channel-parameters";

@@ -1,7 +1,7 @@
 /** A part of a step is done whole or not at all: what it changed, what it would have told, what is in flash. */
 import { describe, expect, test } from "@jest/globals";
 import { holderKind } from "../../device/channel/state.ts";
-import { KEY_ENTRY, KEY_TABLE_HEAD, preparedKeys } from "../../device/prepared-keys.ts";
+import { KEY_ENTRY, KEY_TABLE_HEAD, preparedKeys } from "../../device/keys/prepared.ts";
 import { makeKeyTable } from "../../owner/board/key-table.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
 import { codeThrownBy } from "../thrown.ts";

@@ -1,6 +1,8 @@
 import { describe, expect, test } from "@jest/globals";
 import { MAX_CLOSES } from "../../device/channel/closing.ts";
-import { highestExpiry, knownPayment, MAX_PAYMENTS, spendableMsat } from "../../device/channel/paying.ts";
+import { spendableMsat } from "../../device/channel/payments/balance.ts";
+import { highestExpiry } from "../../device/channel/payments/policy.ts";
+import { knownPayment, MAX_PAYMENTS } from "../../device/channel/payments/remembered.ts";
 import { type ChannelState, changesBetween, EMPTY, type Payment } from "../../device/channel/state.ts";
 import { memoryFlash } from "../../device/vault/memory-flash.ts";
 import { formatVault, openVault } from "../../device/vault/vault.ts";

@@ -6,7 +6,7 @@
 
 import type { Context } from "../../device/channel/context.ts";
 import type { Input } from "../../device/channel/machine.ts";
-import type { PaymentOrder } from "../../device/channel/paying.ts";
+import type { PaymentOrder } from "../../device/channel/payments/paying.ts";
 import { type ChannelState, type Payment, secretStore } from "../../device/channel/state.ts";
 import type { SpendingPolicy } from "../../device/identity.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";

@@ -2,9 +2,8 @@
  * A whole world in one process and without a clock: the device in its box, an honest gateway and bridge, and what is on
  * the way between them. A scenario is a list of wishes; the world goes on until each is fulfilled, whatever fails.
  */
-
-import type { PaymentOrder } from "../../device/channel/paying.ts";
-import { knownPayment } from "../../device/channel/paying.ts";
+import type { PaymentOrder } from "../../device/channel/payments/paying.ts";
+import { knownPayment } from "../../device/channel/payments/remembered.ts";
 import { type ChannelState, readState } from "../../device/channel/state.ts";
 import type { SpendingPolicy } from "../../device/identity.ts";
 import { openVault } from "../../device/vault/vault.ts";

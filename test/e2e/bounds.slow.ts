@@ -1,6 +1,6 @@
 /** The device's own bounds hold: what it would refuse to sign is never begun, and so the channel never stops. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { highestExpiry } from "../../device/channel/paying.ts";
+import { highestExpiry } from "../../device/channel/payments/policy.ts";
 import { openDevice } from "../../device/device.ts";
 import { askStatus } from "../../owner/client/channel.ts";
 import { type Car, untilAtRest, World, waitFor } from "./world.ts";

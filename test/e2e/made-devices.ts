@@ -13,9 +13,10 @@ import { recordBytes } from "../../device/vault/records.ts";
 import { formatVault, openVault, type Vault } from "../../device/vault/vault.ts";
 import { openRecordStore } from "../../gateway/store/presignature-journal.ts";
 import { openRegistry, openStore } from "../../gateway/store/registry.ts";
-import { chargeDevice, recordsFor } from "../../owner/client/charge.ts";
+import { chargeDevice } from "../../owner/client/charge.ts";
 import { spendingLimits } from "../../owner/client/limits.ts";
 import { pairDevice } from "../../owner/client/pair.ts";
+import { recordsFor } from "../../owner/client/records-needed.ts";
 import { readDeviceInfo, readShare, writeBackup, writeDeviceInfo } from "../../owner/folder/device-files.ts";
 import {
   CHARGING_FILE,

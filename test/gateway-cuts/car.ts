@@ -2,12 +2,14 @@
  * A device with its flash in memory: the real runtime, whose power can fail too, inside of a flash operation or
  * around a message.
  */
+
+import type { Device } from "../../device/api.ts";
 import type { Board, MqttConnection, MqttOptions } from "../../device/board.ts";
+import { contextOf } from "../../device/board-context.ts";
 import { type Exit, exitOf } from "../../device/channel/exiting.ts";
 import { transition } from "../../device/channel/machine.ts";
 import { type ChannelState, readState } from "../../device/channel/state.ts";
-import { contextOf } from "../../device/context.ts";
-import { type Device, openDevice } from "../../device/device.ts";
+import { openDevice } from "../../device/device.ts";
 import { DEFAULT_POLICY, type DeviceIdentity } from "../../device/identity.ts";
 import { openVaultToCharge } from "../../device/vault/charging.ts";
 import type { Flash } from "../../device/vault/flash.ts";

@@ -4,23 +4,17 @@
  */
 import { join } from "node:path";
 import { open } from "lmdb";
-import type { Receipt } from "../../device/device.ts";
+import type { Receipt } from "../../device/api.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
 import { createLog } from "../../gateway/log.ts";
-import { bitcoindChain } from "../../owner/recovery/chain-bitcoind.ts";
+import { bitcoindChain } from "../../owner/chain/bitcoind.ts";
 import { type ExitFile, readExit, writeExit } from "../../owner/recovery/exit-file.ts";
+import { type FeeCoin, feeCoin } from "../../owner/recovery/fee-coin.ts";
 import type { HeldExit } from "../../owner/recovery/held-exits.ts";
 import { takeExitOut } from "../../owner/recovery/held-exits.ts";
 import { recoveryKeys } from "../../owner/recovery/keys.ts";
-import {
-  carryOut,
-  type FeeCoin,
-  feeCoin,
-  isUnfinished,
-  planRecovery,
-  type RecoveryOptions,
-  type RecoveryPlan,
-} from "../../owner/recovery/recover.ts";
+import type { RecoveryOptions } from "../../owner/recovery/options.ts";
+import { carryOut, isUnfinished, planRecovery, type RecoveryPlan } from "../../owner/recovery/recover.ts";
 import { PlainPeer } from "../../scripts/peer/plain-peer.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { OWNER_WORDS } from "../e2e/made-devices.ts";

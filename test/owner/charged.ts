@@ -3,15 +3,16 @@ import { rmSync } from "node:fs";
 import { expect } from "@jest/globals";
 import { openFileFlash } from "../../device/boards/node/flash.ts";
 import { openVault } from "../../device/vault/vault.ts";
-import { chargeDevice, paymentsFor, recordsInFlash } from "../../owner/client/charge.ts";
+import { chargeDevice, recordsInFlash } from "../../owner/client/charge.ts";
 import { pairDevice } from "../../owner/client/pair.ts";
+import { paymentsFor } from "../../owner/client/records-needed.ts";
 import type { DeviceInfo } from "../../owner/folder/device-files.ts";
 import { deviceFolder } from "../../owner/folder/folder.ts";
 import { concat } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
-import { macKeys } from "../../src/threshold/mac-keys.ts";
 import { answer as answerA, answerWithMac, complete, isAuthentic } from "../../src/threshold/online.ts";
+import { macKeys } from "../../src/threshold/presigning/mac-keys.ts";
 import { type GatewayHalf, newOwner, startGatewayHalf } from "./gateway-half.ts";
 
 export class Charged {

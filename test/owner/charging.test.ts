@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
 import { askClose, askDeposit, askStatus, depositAddress } from "../../owner/client/channel.ts";
-import { type ChargeProgress, paymentsFor, recordsFor, recordsInFlash } from "../../owner/client/charge.ts";
+import { type ChargeProgress, recordsInFlash } from "../../owner/client/charge.ts";
+import { paymentsFor, recordsFor } from "../../owner/client/records-needed.ts";
 import { type DeviceInfo, readChargingState } from "../../owner/folder/device-files.ts";
 import { concat } from "../../src/bytes/bytes.ts";
 import { OWNER_MAX_MESSAGE_BYTES, Pieces } from "../../src/messages/fragments.ts";

@@ -2,9 +2,9 @@
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, test } from "@jest/globals";
-import { bitcoindChain } from "../../owner/recovery/chain-bitcoind.ts";
-import { esploraChain } from "../../owner/recovery/chain-esplora.ts";
-import type { PatienceOptions } from "../../owner/recovery/patience.ts";
+import { bitcoindChain } from "../../owner/chain/bitcoind.ts";
+import { esploraChain } from "../../owner/chain/esplora.ts";
+import type { PatienceOptions } from "../../owner/chain/patience.ts";
 import { codeOf } from "../../src/errors.ts";
 
 const REGTEST = "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206";

@@ -1,7 +1,7 @@
 /** The exit as a file: what is in it comes back whole, nothing in it can be changed, and what could not be published is refused. */
 import { createHmac } from "node:crypto";
 import { describe, expect, test } from "@jest/globals";
-import { MAX_PAYMENTS } from "../../device/channel/paying.ts";
+import { MAX_PAYMENTS } from "../../device/channel/payments/remembered.ts";
 import {
   checkExit,
   type ExitFile,

@@ -1,6 +1,6 @@
 /** A bitcoind without the blocks that are to be looked through. Making enough of them to be pruned takes its time. */
 import { expect, test } from "@jest/globals";
-import { bitcoindChain } from "../../owner/recovery/chain-bitcoind.ts";
+import { bitcoindChain } from "../../owner/chain/bitcoind.ts";
 import { startRegtest } from "../../scripts/bitcoind.ts";
 
 test("what spends an output is looked for as far back as there are blocks; what is pruned is said", async () => {

@@ -6,10 +6,10 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import type { Exit } from "../../device/channel/exiting.ts";
 import type { Proposal, View } from "../../device/channel/state.ts";
+import { bitcoindChain } from "../../owner/chain/bitcoind.ts";
+import { type OwnerChain, shownTxid } from "../../owner/chain/chain.ts";
+import { esploraChain } from "../../owner/chain/esplora.ts";
 import { newWords } from "../../owner/folder/seed.ts";
-import { type OwnerChain, shownTxid } from "../../owner/recovery/chain.ts";
-import { bitcoindChain } from "../../owner/recovery/chain-bitcoind.ts";
-import { esploraChain } from "../../owner/recovery/chain-esplora.ts";
 import { checkExit, type ExitFile, readExit, writeExit } from "../../owner/recovery/exit-file.ts";
 import { createGuard, type Sight } from "../../owner/recovery/guard.ts";
 import { recoveryKeys } from "../../owner/recovery/keys.ts";

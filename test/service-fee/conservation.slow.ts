@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { afterAll, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { type Database, open } from "lmdb";
-import { knownPayment } from "../../device/channel/paying.ts";
+import { knownPayment } from "../../device/channel/payments/remembered.ts";
 import type { Payment } from "../../device/channel/state.ts";
 import { Payments } from "../../gateway/device/payments.ts";
 import { ServiceFees } from "../../gateway/fees/service-fees.ts";

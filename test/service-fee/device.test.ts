@@ -1,6 +1,7 @@
 /** The service fee on the device: what is asked of the limits, kept aside, owed and settled. */
 import { describe, expect, test } from "@jest/globals";
-import { knownPayment, spendableMsat } from "../../device/channel/paying.ts";
+import { spendableMsat } from "../../device/channel/payments/balance.ts";
+import { knownPayment } from "../../device/channel/payments/remembered.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { SERVICE_FEE } from "../device/parties.ts";
 import { Rig } from "../device/rig.ts";

@@ -11,16 +11,16 @@ import {
   ownerConfirms,
   type Standing,
 } from "../../src/threshold/abort.ts";
-import { extendP2, rowBytesFor } from "../../src/threshold/extension.ts";
-import { combine, prepareWeights } from "../../src/threshold/field128.ts";
 import { tagged, taggedScalar } from "../../src/threshold/hash.ts";
 import { answer } from "../../src/threshold/online.ts";
 import { G } from "../../src/threshold/points.ts";
-import { presignP1 } from "../../src/threshold/presign.ts";
+import { presignP1 } from "../../src/threshold/presigning/p1.ts";
 import { RecordBook } from "../../src/threshold/records.ts";
-import { OtSetup } from "../../src/threshold/setup.ts";
 import { completeVerified } from "../../src/threshold/signature.ts";
-import { transpose128 } from "../../src/threshold/transpose.ts";
+import { extendP2, rowBytesFor } from "../../src/threshold/transfer/extension.ts";
+import { combine, prepareWeights } from "../../src/threshold/transfer/field128.ts";
+import { OtSetup } from "../../src/threshold/transfer/setup.ts";
+import { transpose128 } from "../../src/threshold/transfer/transpose.ts";
 import { codeThrownBy } from "../thrown.ts";
 import {
   copyOf,

@@ -6,8 +6,9 @@ import { tagged } from "../../src/threshold/hash.ts";
 import { keygenDevice, keygenGateway } from "../../src/threshold/keygen.ts";
 import { decodeKeyShare, encodeKeyShare, KEY_SHARE_BYTES, samePair } from "../../src/threshold/keyshare.ts";
 import { decodePoint, encodePoint, G, prove } from "../../src/threshold/points.ts";
-import { presignP1, presignP2 } from "../../src/threshold/presign.ts";
-import { OtSetup, setupP1, setupP2 } from "../../src/threshold/setup.ts";
+import { presignP1 } from "../../src/threshold/presigning/p1.ts";
+import { presignP2 } from "../../src/threshold/presigning/p2.ts";
+import { OtSetup, setupP1, setupP2 } from "../../src/threshold/transfer/setup.ts";
 import {
   copyOf,
   dealSetups,

@@ -4,9 +4,9 @@
  */
 import { toHex } from "../../src/bytes/bytes.ts";
 import { type KeyShare, makeKeyShare, type Role } from "../../src/threshold/keyshare.ts";
-import { MacRun } from "../../src/threshold/mac.ts";
 import { decodePoint } from "../../src/threshold/points.ts";
-import { OtSetup } from "../../src/threshold/setup.ts";
+import { MacRun } from "../../src/threshold/presigning/mac.ts";
+import { OtSetup } from "../../src/threshold/transfer/setup.ts";
 import type { Random } from "../../src/threshold/turns.ts";
 import {
   type Chooser,

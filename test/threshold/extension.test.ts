@@ -1,9 +1,9 @@
 import { beforeAll, describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { toHex } from "../../src/bytes/bytes.ts";
-import { extendP1, extendP2, extensionBytes, rowBytesFor } from "../../src/threshold/extension.ts";
-import { combine, prepareWeights } from "../../src/threshold/field128.ts";
-import { transpose128 } from "../../src/threshold/transpose.ts";
+import { extendP1, extendP2, extensionBytes, rowBytesFor } from "../../src/threshold/transfer/extension.ts";
+import { combine, prepareWeights } from "../../src/threshold/transfer/field128.ts";
+import { transpose128 } from "../../src/threshold/transfer/transpose.ts";
 import { codeThrownBy } from "../thrown.ts";
 import { copyOf, generateKey, type Setups, seededRandom, setUp } from "./parties.ts";
 

@@ -8,6 +8,8 @@ import { concat, equal, toHex } from "../../src/bytes/bytes.ts";
 import { fromBigInt, N, toBigInt } from "../../src/crypto/scalar-bigint.ts";
 import { codeOf } from "../../src/errors.ts";
 import { afterAbort, consequenceOf, GOOD_STANDING } from "../../src/threshold/abort.ts";
+import { complete, isAuthentic } from "../../src/threshold/online.ts";
+import { G } from "../../src/threshold/points.ts";
 import {
   asNumbers,
   type Both,
@@ -19,11 +21,10 @@ import {
   needMacs,
   receiveMacs,
   sendMacs,
-} from "../../src/threshold/mac.ts";
-import { macKeys } from "../../src/threshold/mac-keys.ts";
-import { complete, isAuthentic } from "../../src/threshold/online.ts";
-import { G } from "../../src/threshold/points.ts";
-import { presignP1, presignP1WithMacs, presignP2, presignP2WithMacs } from "../../src/threshold/presign.ts";
+} from "../../src/threshold/presigning/mac.ts";
+import { macKeys } from "../../src/threshold/presigning/mac-keys.ts";
+import { presignP1, presignP1WithMacs } from "../../src/threshold/presigning/p1.ts";
+import { presignP2, presignP2WithMacs } from "../../src/threshold/presigning/p2.ts";
 import type { Batch } from "../../src/threshold/records.ts";
 import type { Random } from "../../src/threshold/turns.ts";
 import { codeThrownBy } from "../thrown.ts";

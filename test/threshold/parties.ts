@@ -8,13 +8,14 @@ import { addMod } from "../../src/crypto/scalar.ts";
 import { toBigInt } from "../../src/crypto/scalar-bigint.ts";
 import { keygenDevice, keygenGateway } from "../../src/threshold/keygen.ts";
 import { type KeyShare, makeKeyShare } from "../../src/threshold/keyshare.ts";
-import { MacRun, macRunDevice, macRunGateway } from "../../src/threshold/mac.ts";
-import { macKeys } from "../../src/threshold/mac-keys.ts";
 import { answer, answerWithMac, complete, isAuthentic } from "../../src/threshold/online.ts";
 import { G, randomScalar } from "../../src/threshold/points.ts";
-import { presignP1, presignP1WithMacs, presignP2, presignP2WithMacs } from "../../src/threshold/presign.ts";
+import { MacRun, macRunDevice, macRunGateway } from "../../src/threshold/presigning/mac.ts";
+import { macKeys } from "../../src/threshold/presigning/mac-keys.ts";
+import { presignP1, presignP1WithMacs } from "../../src/threshold/presigning/p1.ts";
+import { presignP2, presignP2WithMacs } from "../../src/threshold/presigning/p2.ts";
 import type { Batch, Run } from "../../src/threshold/records.ts";
-import { type Kind, OtSetup, setupP1, setupP2, sideOf } from "../../src/threshold/setup.ts";
+import { type Kind, OtSetup, setupP1, setupP2, sideOf } from "../../src/threshold/transfer/setup.ts";
 import type { Random } from "../../src/threshold/turns.ts";
 
 import { dealTransfers } from "./second.ts";

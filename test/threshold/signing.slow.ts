@@ -1,5 +1,5 @@
 import { beforeAll, describe, test } from "@jest/globals";
-import type { Kind } from "../../src/threshold/setup.ts";
+import type { Kind } from "../../src/threshold/transfer/setup.ts";
 import { generateKey, type Pair, type Setups, seededRandom, setUp, signAndVerify } from "./parties.ts";
 
 const random = seededRandom("2,048 signatures");

@@ -9,7 +9,7 @@ import { describe, expect, test } from "@jest/globals";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { encodeKeyShare } from "../../src/threshold/keyshare.ts";
 import { complete, isAuthentic } from "../../src/threshold/online.ts";
-import { setupP1, setupP2 } from "../../src/threshold/setup.ts";
+import { setupP1, setupP2 } from "../../src/threshold/transfer/setup.ts";
 import { deal, ours, shown } from "./dealt.ts";
 import {
   answerBy,

@@ -5,12 +5,13 @@ import { readArrayBuffer } from "espruino:Storage";
 import { connect as dialSocket, type Socket } from "espruino:net";
 import { lngateError } from "../../../src/errors.ts";
 import { MAX_MESSAGE_BYTES } from "../../../src/messages/device.ts";
+import type { Device } from "../../api.ts";
 import type { Board, MqttConnection, MqttOptions } from "../../board.ts";
-import { type Device, openDevice } from "../../device.ts";
-import { preparedKeys } from "../../prepared-keys.ts";
+import { openDevice } from "../../device.ts";
+import { preparedKeys } from "../../keys/prepared.ts";
 import type { Flash } from "../../vault/flash.ts";
 import { openVault } from "../../vault/vault.ts";
-import { brokerAddress } from "../broker-address.ts";
+import { brokerAddress } from "../shared/broker-address.ts";
 import { aes256Ctr } from "./cipher.ts";
 import {
   CONNACK,

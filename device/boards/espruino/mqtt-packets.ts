@@ -30,10 +30,12 @@ export function connectPacket(username: string, password: string, keepaliveSecon
   return packet(CONNECT, concat([text("MQTT"), flags, text(username), text(username), text(password)]));
 }
 
+/** Subscribes to one topic, QoS 0. */
 export function subscribePacket(topic: string): Uint8Array {
   return packet(SUBSCRIBE, concat([new Uint8Array([0, 1]), text(topic), new Uint8Array([0])]));
 }
 
+/** Publishes, QoS 0. */
 export function publishPacket(topic: string, payload: Uint8Array): Uint8Array {
   return packet(PUBLISH, concat([text(topic), payload]));
 }

@@ -7,11 +7,12 @@ import Timer from "moddable:timer";
 import { ascii } from "../../../src/bytes/bytes.ts";
 import { bigintCurve } from "../../../src/crypto/curve-bigint.ts";
 import { lngateError } from "../../../src/errors.ts";
+import type { Device } from "../../api.ts";
 import type { Board, MqttConnection, MqttOptions } from "../../board.ts";
-import { type Device, openDevice } from "../../device.ts";
+import { openDevice } from "../../device.ts";
 import type { Flash } from "../../vault/flash.ts";
 import { openVault } from "../../vault/vault.ts";
-import { brokerAddress } from "../broker-address.ts";
+import { brokerAddress } from "../shared/broker-address.ts";
 import { bufferOf } from "./buffer.ts";
 
 const FIRST_RETRY_MS = 500;

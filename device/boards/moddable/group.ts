@@ -24,6 +24,7 @@ export const base = (): Jacobian => [
   1n,
 ];
 
+/** p + q, by the SDK. */
 export function add(p: Jacobian, q: Jacobian): Jacobian {
   return ours(ec.add(pointOf(p), pointOf(q)));
 }

@@ -8,6 +8,7 @@ import { openVault } from "../../vault/vault.ts";
 import { openFileFlash } from "./flash.ts";
 import { nodeMqtt } from "./mqtt.ts";
 
+/** A board that is a folder on a computer. */
 export interface NodeBoard extends Board {
   /** MQTT packets and their bytes so far, headers included. */
   readonly traffic: Readonly<Traffic>;

@@ -21,11 +21,13 @@ import { lockPath } from "../../../src/node/lock.ts";
 import type { Flash } from "../../vault/flash.ts";
 import { notErased } from "../../vault/memory-flash.ts";
 
+/** A flash in a file, until it is closed. */
 export interface FileFlash extends Flash {
   /** Gives the folder free for another process. */
   close(): void;
 }
 
+/** How large a flash is made where there is none. */
 export interface FileFlashOptions {
   /** Size of a new flash; an existing one keeps its own. 256 pages (1 MiB) unless told. */
   readonly pageCount?: number;

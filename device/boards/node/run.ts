@@ -13,9 +13,11 @@
  */
 import { createInterface } from "node:readline";
 import { codeOf } from "../../../src/errors.ts";
-import { type Device, openDevice } from "../../device.ts";
+import type { Device } from "../../api.ts";
+import { openDevice } from "../../device.ts";
 import { type NodeBoard, openNodeBoard } from "./board.ts";
 
+/** The device to run, and where its commands come from and its answers go. */
 export interface RunOptions {
   readonly folder: string;
   readonly input: NodeJS.ReadableStream;

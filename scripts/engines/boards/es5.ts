@@ -2,9 +2,11 @@
  * A whole device as one ES5 script inside Duktape, without a curve, as on Espruino. The engine cannot ask its host and
  * wait: so the flash is here in memory, and whatever is done to it is told in the same order as what is sent.
  */
+
+import type { Device, PayOptions } from "../../../device/api.ts";
 import type { MqttOptions } from "../../../device/board.ts";
-import { type Device, openDevice, type PayOptions } from "../../../device/device.ts";
-import { preparedKeys } from "../../../device/prepared-keys.ts";
+import { openDevice } from "../../../device/device.ts";
+import { preparedKeys } from "../../../device/keys/prepared.ts";
 import type { Flash } from "../../../device/vault/flash.ts";
 import { openVault } from "../../../device/vault/vault.ts";
 import { ascii, concat, fromHex, toHex } from "../../../src/bytes/bytes.ts";

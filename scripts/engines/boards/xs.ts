@@ -3,8 +3,9 @@
  * all else is the device's own code.
  */
 
+import type { Balance, Device, PayOptions } from "../../../device/api.ts";
 import type { MqttOptions } from "../../../device/board.ts";
-import { type Balance, type Device, openDevice, type PayOptions } from "../../../device/device.ts";
+import { openDevice } from "../../../device/device.ts";
 import type { Flash } from "../../../device/vault/flash.ts";
 import { openVault } from "../../../device/vault/vault.ts";
 import { ascii } from "../../../src/bytes/bytes.ts";

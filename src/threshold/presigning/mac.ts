@@ -13,14 +13,14 @@
  *       │     nonce, OT extension (12,336)    M1 │
  *       │ ◀───────────────────────────────────── │
  */
-import { concat, equal, u32be } from "../bytes/bytes.ts";
-import { fromBigInt, N, readScalar, toBigInt, writeScalar } from "../crypto/scalar-bigint.ts";
-import { lngateError } from "../errors.ts";
-import { extendP1, extendP2, extensionBytes, rowBytesFor } from "./extension.ts";
-import { tagged } from "./hash.ts";
-import type { KeyShare, Role } from "./keyshare.ts";
-import { decodePoint, G, type Point, randomWeight, sumOfProducts } from "./points.ts";
-import { guarded, needSetupFor, type OtSetup } from "./setup.ts";
+import { concat, equal, u32be } from "../../bytes/bytes.ts";
+import { fromBigInt, N, readScalar, toBigInt, writeScalar } from "../../crypto/scalar-bigint.ts";
+import { lngateError } from "../../errors.ts";
+import { tagged } from "../hash.ts";
+import type { KeyShare, Role } from "../keyshare.ts";
+import { decodePoint, G, type Point, randomWeight, sumOfProducts } from "../points.ts";
+import { extendP1, extendP2, extensionBytes, rowBytesFor } from "../transfer/extension.ts";
+import { guarded, needSetupFor, type OtSetup } from "../transfer/setup.ts";
 import {
   bitOf,
   erasing,
@@ -31,9 +31,9 @@ import {
   subsetSum,
   TRANSFERS_EACH,
   viewOf,
-} from "./transfers.ts";
-import { transpose128 } from "./transpose.ts";
-import { Fields, type Random, type Sent, type Turn, turn } from "./turns.ts";
+} from "../transfer/transfers.ts";
+import { transpose128 } from "../transfer/transpose.ts";
+import { fieldsOf, type Random, type Sent, type Turn, turn } from "../turns.ts";
 
 /** Of the extension; what is more than 416 is thrown away. */
 const COLUMNS = 512;
@@ -123,7 +123,7 @@ export class MacRun {
     const side = bytes[1] === 0 ? "gateway" : bytes[1] === 1 ? "device" : undefined;
     if (bytes[0] !== VERSION || side === undefined || bytes.length !== HEAD_BYTES + SECRET_BYTES[side])
       throw lngateError("bad-mac-run", "these bytes are not a run of MACs of a known version");
-    const fields = new Fields("run of MACs", bytes, bytes.length);
+    const fields = fieldsOf("run of MACs", bytes, bytes.length);
     fields.take(2);
     const epoch = fields.number(4);
     const [sid, id, secret] = [32, 32, SECRET_BYTES[side]].map(length => fields.take(length).slice());
@@ -178,7 +178,7 @@ export function macRunGateway({ share, setup, random }: RunMaker): Sent<Turn<"M1
     send: nonceG,
     next: turn("M1", message =>
       guarded(setup, batch, () => {
-        const fields = new Fields("M1", message, 32 + extensionBytes(COLUMNS));
+        const fields = fieldsOf("M1", message, 32 + extensionBytes(COLUMNS));
         const id = runId(setup, nonceG, fields.take(32));
         const matrix = extendP1(setup, id, COLUMNS, fields.take(extensionBytes(COLUMNS)));
         return erasing([matrix], () => {
@@ -207,7 +207,7 @@ export function macRunDevice({
   const batch = setup.beginBatch();
   return turn("M0", message =>
     guarded(setup, batch, () => {
-      const nonceG = new Fields("M0", message, 32).take(32);
+      const nonceG = fieldsOf("M0", message, 32).take(32);
       const nonceD = random(32).slice();
       const id = runId(setup, nonceG, nonceD);
       const { message: extension, choices, matrix } = extendP2(setup, id, COLUMNS, random);

@@ -1,6 +1,6 @@
 /** The keys of a record's MAC, as the device makes them of what is in its flash, and the owner's computer in advance. */
-import { concat, u32be } from "../bytes/bytes.ts";
-import { hmacSha256 } from "../crypto/hash.ts";
+import { concat, u32be } from "../../bytes/bytes.ts";
+import { hmacSha256 } from "../../crypto/hash.ts";
 
 /** α ‖ key: what all records of a batch of kind B have in common on the device's side. */
 export const BATCH_MAC_BYTES = 64;

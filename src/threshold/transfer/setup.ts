@@ -9,13 +9,13 @@
  *       │         128 × (b0·G, b1·G) (8,448)  E2 │
  *       │ ◀───────────────────────────────────── │
  */
-import { ascii, concat, equal, u32be } from "../bytes/bytes.ts";
-import { lngateError } from "../errors.ts";
-import { consequenceOf } from "./abort.ts";
-import { tagged } from "./hash.ts";
-import type { KeyShare, Role } from "./keyshare.ts";
-import { decodePoint, encodePoints, G, hashToCurve, multiply, POINT_BYTES, randomScalar } from "./points.ts";
-import { Fields, type Random, type Sent, type Turn, turn } from "./turns.ts";
+import { ascii, concat, equal, u32be } from "../../bytes/bytes.ts";
+import { lngateError } from "../../errors.ts";
+import { consequenceOf } from "../abort.ts";
+import { tagged } from "../hash.ts";
+import type { KeyShare, Role } from "../keyshare.ts";
+import { decodePoint, encodePoints, G, hashToCurve, multiply, POINT_BYTES, randomScalar } from "../points.ts";
+import { fieldsOf, type Random, type Sent, type Turn, turn } from "../turns.ts";
 
 /**
  * What presignatures are for. A: the gateway completes (the bridge's commitments). B: the device completes (its
@@ -28,7 +28,7 @@ export type Side = "P1" | "P2";
 /** Base transfers, and bits of a row of the extension (the parameter λc). */
 export const TRANSFERS = 128;
 /** Bytes of a seed. */
-export const SEED_BYTES = 16;
+const SEED_BYTES = 16;
 const DELTA_BYTES = TRANSFERS / 8;
 const SECRET_BYTES = { P1: DELTA_BYTES + TRANSFERS * SEED_BYTES, P2: 2 * TRANSFERS * SEED_BYTES };
 const HEAD_BYTES = 1 + 1 + 1 + 4 + 32;
@@ -127,7 +127,7 @@ export class OtSetup {
     if (bytes.length !== HEAD_BYTES + SECRET_BYTES[side]) {
       throw lngateError("bad-ot-setup", "an OT setup has another length");
     }
-    const fields = new Fields("OT setup", bytes, bytes.length);
+    const fields = fieldsOf("OT setup", bytes, bytes.length);
     fields.take(3);
     const epoch = fields.number(4);
     return new OtSetup(kind, side, epoch, fields.take(32).slice(), fields.take(SECRET_BYTES[side]).slice());
@@ -211,7 +211,7 @@ export function setupP1(share: KeyShare, kind: Kind, random: Random): Sent<Turn<
   return {
     send: concat(pairs),
     next: turn("E2", message => {
-      const fields = new Fields("E2", message, 2 * TRANSFERS * POINT_BYTES);
+      const fields = fieldsOf("E2", message, 2 * TRANSFERS * POINT_BYTES);
       const products = encodePoints(
         secrets.map((t, i) => {
           const [zero, one] = [fields.take(POINT_BYTES), fields.take(POINT_BYTES)];
@@ -236,7 +236,7 @@ export function setupP2(
   needSide(share, kind, "P2");
   const sid = setupId(share, kind);
   return turn("E1", message => {
-    const fields = new Fields("E1", message, 2 * TRANSFERS * POINT_BYTES);
+    const fields = fieldsOf("E1", message, 2 * TRANSFERS * POINT_BYTES);
     const secrets: bigint[] = [];
     const keys = encodePoints(
       Array.from({ length: TRANSFERS }, (_, i) => {

@@ -1,6 +1,6 @@
 /**
- * What the owner's computer asks of a chain when there is no gateway: a bitcoind (chain-bitcoind.ts) or an Esplora
- * server (chain-esplora.ts). Neither is trusted with a secret; both see which scripts are asked for.
+ * What the owner's computer asks of a chain when there is no gateway: a bitcoind (bitcoind.ts) or an Esplora
+ * server (esplora.ts). Neither is trusted with a secret; both see which scripts are asked for.
  */
 import { GENESIS, type Network } from "../../src/bitcoin/network.ts";
 import type { Outpoint, Transaction } from "../../src/bitcoin/transaction.ts";
@@ -26,6 +26,7 @@ export interface Spender {
   readonly height: number | null;
 }
 
+/** A chain that can be asked, and that publishes. All of it throws `chain-unreachable`, `chain-busy` or `bitcoind-…`. */
 export interface OwnerChain {
   /** Who answers, for messages. */
   readonly name: string;
@@ -94,6 +95,11 @@ export function spends({ inputs }: Pick<Transaction, "inputs">, { txid, vout }: 
 /** A txid as explorers write it. */
 export function shownTxid(txid: Uint8Array): string {
   return toHex(txid.slice().reverse());
+}
+
+/** A feerate in sat per 1000 weight, as people read it: sat per virtual byte. */
+export function perVbyte(feeratePerKw: number): string {
+  return (feeratePerKw / 250).toFixed(1);
 }
 
 /** The network that begins with this block. Throws `wrong-network`. */

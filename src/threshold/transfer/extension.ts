@@ -5,12 +5,12 @@
  * P2 picks a choice bit x_j per transfer. P1 ends with rows q_j, P2 with t_j, such that q_j = t_j ⊕ x_j·Δ: two
  * pads per transfer for P1 (from q_j and q_j ⊕ Δ), the chosen one for P2.
  */
-import { concat, equal, u32be } from "../bytes/bytes.ts";
-import { lngateError } from "../errors.ts";
+import { concat, equal, u32be } from "../../bytes/bytes.ts";
+import { lngateError } from "../../errors.ts";
+import { RepeatedHash, tagged } from "../hash.ts";
+import type { Random } from "../turns.ts";
 import { combine, ELEMENT_BYTES, prepareWeights, type Weights } from "./field128.ts";
-import { RepeatedHash, tagged } from "./hash.ts";
 import { type OtSetup, TRANSFERS } from "./setup.ts";
-import type { Random } from "./turns.ts";
 
 /** Bytes that P2 sends for `columns` transfers: u, x̂ and t̂. `columns` is a multiple of 128. */
 export function extensionBytes(columns: number): number {

@@ -1,8 +1,9 @@
 /** HMAC-SHA256 (RFC 2104) over a board's own SHA-256. */
-import { concat } from "../../src/bytes/bytes.ts";
+import { concat } from "../../../src/bytes/bytes.ts";
 
 const BLOCK = 64;
 
+/** HMAC-SHA256 over this SHA-256. */
 export function hmacOver(
   sha256: (bytes: Uint8Array) => Uint8Array,
 ): (key: Uint8Array, bytes: Uint8Array) => Uint8Array {

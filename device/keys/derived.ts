@@ -1,12 +1,12 @@
 /** Points and keys of commitments on a board with a curve. They are costly: the last few are remembered. */
 
-import { compareBytes } from "../src/bytes/bytes.ts";
-import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../src/channel/device-keys.ts";
-import type { PublicCurve } from "../src/crypto/curve.ts";
-import { lngateError } from "../src/errors.ts";
-import { deriveCommitmentKeys } from "../src/lightning/keys.ts";
-import type { KeySource } from "./channel/context.ts";
-import type { Proposal } from "./channel/state.ts";
+import { compareBytes } from "../../src/bytes/bytes.ts";
+import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import type { PublicCurve } from "../../src/crypto/curve.ts";
+import { lngateError } from "../../src/errors.ts";
+import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
+import type { KeySource } from "../channel/context.ts";
+import type { Proposal } from "../channel/state.ts";
 import { remember } from "./remember.ts";
 
 /** Without a curve it throws `board-without-curve` when it is asked. */

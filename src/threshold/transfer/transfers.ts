@@ -2,8 +2,8 @@
  * What the multiplication of presigning (presign.ts) and the MACs of its records (mac.ts) have in common: 416
  * oblivious transfers each, a public gadget, and pads that are chosen by secret bits without branching on them.
  */
-import { concat } from "../bytes/bytes.ts";
-import { RepeatedHash } from "./hash.ts";
+import { concat } from "../../bytes/bytes.ts";
+import { RepeatedHash } from "../hash.ts";
 
 /**
  * Transfers per multiplication: ξ = κ + 2·λs = 256 + 2·80. A subset sum of so many public scalars stays uniform
@@ -71,6 +71,7 @@ export function maskOf(bit: number): bigint {
   return -BigInt(bit);
 }
 
+/** A view for reading and writing numbers in these bytes. */
 export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 }

@@ -52,6 +52,7 @@ interface TxOut {
 
 const satOf = (bitcoin: number) => Math.round(bitcoin * 1e8);
 
+/** The chain as this bitcoind has it. It is asked again while it is busy (patience.ts). */
 export function bitcoindChain(options: RpcOptions, patience: PatienceOptions = {}): OwnerChain {
   const name = `bitcoind at ${new URL(options.url).host}`;
   const once = connectRpc(options);

@@ -5,6 +5,7 @@
  */
 import { codeOf, lngateError } from "../../src/errors.ts";
 
+/** Who hears of waiting, and how it is waited. */
 export interface PatienceOptions {
   /** Told before each wait. */
   onWait?(sentence: string): void;
@@ -24,6 +25,7 @@ const LONGEST_WAIT_MS = 60_000;
 /** Who asks for more than this has locked us out. */
 const LONGEST_RETRY_AFTER_MS = 600_000;
 
+/** Patience with one server: questions that go side by side wait together. */
 export function createPatience(options: PatienceOptions = {}): Patience {
   const wait = options.wait ?? (ms => new Promise<void>(resolve => setTimeout(resolve, ms)));
   let hasAnswered = false;

@@ -6,8 +6,8 @@ import { BRANCH_COMMITMENTS, branchSecret, commitmentBranch } from "../src/light
 import type { Board } from "./board.ts";
 import type { Context } from "./channel/context.ts";
 import type { Proposal } from "./channel/state.ts";
-import { derivedKeys } from "./derived-keys.ts";
-import { remember } from "./remember.ts";
+import { derivedKeys } from "./keys/derived.ts";
+import { remember } from "./keys/remember.ts";
 
 /** The per-commitment secret `number` of channel `index`; those near the last one come cheaply. */
 export function commitmentSecrets(

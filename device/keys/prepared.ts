@@ -8,14 +8,14 @@
  * Numbers are big-endian, hashes the first bytes of SHA-256, that of the channel over its proposal.
  */
 
-import { equal } from "../src/bytes/bytes.ts";
-import { encodeValue } from "../src/bytes/schema.ts";
-import { type Proposal, proposalKind } from "../src/channel/terms.ts";
-import { sha256 } from "../src/crypto/hash.ts";
-import { lngateError } from "../src/errors.ts";
-import type { CommitmentKeys } from "../src/lightning/keys.ts";
-import type { KeySource } from "./channel/context.ts";
-import { shortHash, u32At } from "./vault/flash.ts";
+import { equal } from "../../src/bytes/bytes.ts";
+import { encodeValue } from "../../src/bytes/schema.ts";
+import { type Proposal, proposalKind } from "../../src/channel/terms.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
+import { lngateError } from "../../src/errors.ts";
+import type { CommitmentKeys } from "../../src/lightning/keys.ts";
+import type { KeySource } from "../channel/context.ts";
+import { shortHash, u32At } from "../vault/flash.ts";
 
 export const KEY_TABLE_MAGIC = 0x4c474b31;
 export const KEY_TABLE_HEAD = 24;

@@ -1,59 +1,27 @@
-/** `lngate owner recover` and `device exit`: the owner's money, without a gateway. */
+/** `lngate owner recover`: the owner's money, without a gateway. */
 
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { addressScript, scriptAddress } from "../../src/bitcoin/address.ts";
 import type { Network } from "../../src/bitcoin/network.ts";
 import { txidOf } from "../../src/bitcoin/transaction.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
-import { type Command, type Given, networkOf, type Terminal, usage } from "../../src/node/command.ts";
-import { writeFileAtomic } from "../../src/node/files.ts";
-import { askFreeze } from "../client/channel.ts";
+import { type Command, type Given, networkOf, type Terminal } from "../../src/node/command.ts";
+import { type OwnerChain, perVbyte, shownTxid } from "../chain/chain.ts";
 import { type HeldChannel, readHeldChannel } from "../folder/device-files.ts";
-import {
-  BACKUP_FILE,
-  CHANNEL_FILE,
-  chooseDevice,
-  deviceFolder,
-  openOwner,
-  pairedDevices,
-  readJson,
-} from "../folder/folder.ts";
+import { BACKUP_FILE, CHANNEL_FILE, deviceFolder, pairedDevices, readJson } from "../folder/folder.ts";
 import { checkWords } from "../folder/seed.ts";
-import { type OwnerChain, shownTxid } from "../recovery/chain.ts";
-import { bitcoindChain } from "../recovery/chain-bitcoind.ts";
-import { esploraChain } from "../recovery/chain-esplora.ts";
-import { type ExitFile, readExit, writeExit } from "../recovery/exit-file.ts";
-import {
-  endedExits,
-  forgetExits,
-  takeExitFromImage,
-  takeExitFromText,
-  takeExitOut,
-} from "../recovery/held-exits.ts";
+import { type ExitFile, writeExit } from "../recovery/exit-file.ts";
+import { feeCoin } from "../recovery/fee-coin.ts";
+import { endedExits } from "../recovery/held-exits.ts";
 import { type RecoveryKeys, readWif, recoveryKeys } from "../recovery/keys.ts";
-import {
-  carryOut,
-  feeCoin,
-  isUnfinished,
-  type KnownDeposit,
-  perVbyte,
-  planRecovery,
-  type RecoveryPlan,
-} from "../recovery/recover.ts";
-import { DATA, ownerFolder } from "./owner-commands.ts";
+import type { KnownDeposit } from "../recovery/options.ts";
+import { carryOut, isUnfinished, planRecovery, type RecoveryPlan } from "../recovery/recover.ts";
+import { CHAIN, chainOf, feerateOf } from "./chain-options.ts";
+import { files, isAgreed, lineReader, readExitOf, readText, sats } from "./input.ts";
+import { DATA, ownerFolder } from "./target.ts";
 
 const DEFAULT_GAP = 20;
-export const sats = (sat: number) => `${sat.toLocaleString("en-US")} sat`;
-
-/** Where a command finds the chain. */
-export const CHAIN = {
-  bitcoind: { value: "URL", help: "a bitcoind, e.g. http://127.0.0.1:8332" },
-  cookie: { value: "FILE", help: "its cookie file" },
-  user: { value: "NAME", help: "or a user of its rpcauth; the password is in $LNGATE_RPC_PASSWORD" },
-  esplora: { value: "URL", help: "or an Esplora server, e.g. https://blockstream.info/api" },
-};
 
 const recover: Command = {
   name: "owner recover",
@@ -168,11 +136,6 @@ function actions({ exits, collections }: RecoveryPlan): number {
   return collections.length + exits.filter(({ action }) => action === "publish" || action === "bump").length;
 }
 
-export async function isAgreed(terminal: Terminal, ask: () => Promise<string>): Promise<boolean> {
-  terminal.note("Do it? Type yes, then Enter:");
-  return /^y(es)?$/i.test((await ask()).trim());
-}
-
 /** The plan for a person. */
 function described(
   plan: RecoveryPlan,
@@ -253,30 +216,8 @@ function asJson(plan: RecoveryPlan, network: Network): object {
   };
 }
 
-// ── arguments ─────────────────────────────────────────────────────────────────────────────────────────────
-
-export function files(given: Given, option: string): string[] {
-  return (given.text(option) ?? "").split(",").filter(file => file !== "");
-}
-
-export function readText(file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch (error) {
-    throw lngateError("file-unreadable", `${file} can't be read: ${(error as Error).message}`);
-  }
-}
-
-/** Throws `wrong-network`: the keys of another network would find such an exit damaged. */
-export function needSameNetwork(name: string, of: Network, network: Network): void {
-  if (of !== network) throw lngateError("wrong-network", `${name} is of ${of}, and this is ${network}`);
-}
-
 function readExitFile(name: string, content: string, keys: RecoveryKeys): ExitFile {
-  return readExit(name, content, (fundingKey, network) => {
-    needSameNetwork(name, network, keys.network);
-    return keys.device(fundingKey).commitmentMaster;
-  });
+  return readExitOf(keys.network, name, content, fundingKey => keys.device(fundingKey).commitmentMaster);
 }
 
 /** What the devices in the owner's folder keep of channels that have ended, and what can't be read of it. */
@@ -333,148 +274,5 @@ function there<T>(file: string, content: T | undefined): T {
   return content;
 }
 
-export function feerateOf(given: Given): number | undefined {
-  const text = given.text("feerate");
-  if (text === undefined) return undefined;
-  const perVb = Number(text);
-  if (!/^\d+(\.\d+)?$/.test(text) || !(perVb >= 0.1 && perVb <= 5000))
-    throw usage("--feerate must be a number of sat per virtual byte, from 0.1 to 5000");
-  return Math.ceil(perVb * 250);
-}
-
-/** The height by the chain that was named, if one was. Throws `wrong-network`, and what the chain throws. */
-export async function heightOf(
-  given: Given,
-  network: Network,
-  onWait: (sentence: string) => void,
-): Promise<number | undefined> {
-  if (given.text("bitcoind") === undefined && given.text("esplora") === undefined) return undefined;
-  const chain = chainOf(given, onWait);
-  try {
-    await chain.check(network);
-    return await chain.height();
-  } finally {
-    chain.close();
-  }
-}
-
-/** The chain that was named; `onWait` hears why it takes longer. */
-export function chainOf(given: Given, onWait: (sentence: string) => void): OwnerChain {
-  const patience = { onWait };
-  const [bitcoind, esplora] = [given.text("bitcoind"), given.text("esplora")];
-  if ((bitcoind === undefined) === (esplora === undefined))
-    throw usage("say where the chain is: either --bitcoind URL or --esplora URL");
-  for (const url of [bitcoind, esplora])
-    if (url !== undefined && !URL.canParse(url)) throw usage(`"${url}" is no URL`);
-  if (esplora !== undefined) return esploraChain(esplora, patience);
-  const [cookieFile, user] = [given.text("cookie"), given.text("user")];
-  if (cookieFile !== undefined) return bitcoindChain({ url: bitcoind!, cookieFile }, patience);
-  if (user === undefined) throw usage("bitcoind needs --cookie FILE or --user NAME");
-  const password = process.env["LNGATE_RPC_PASSWORD"] ?? "";
-  return bitcoindChain({ url: bitcoind!, user, password }, patience);
-}
-
-/** Standard input by lines: first the words, on one line or more, then answers. */
-export function lineReader() {
-  const reader = createInterface({ input: process.stdin });
-  const lines = reader[Symbol.asyncIterator]();
-  const line = async () => ((await lines.next()).value as string | undefined) ?? "";
-  return {
-    line,
-    close: () => reader.close(),
-    async words(): Promise<string> {
-      let text = "";
-      for (;;) {
-        const { value, done } = await lines.next();
-        text += ` ${value ?? ""}`;
-        if (done || text.trim().split(/\s+/).length >= 24) return text;
-      }
-    },
-  };
-}
-
-// ── the device's exit ─────────────────────────────────────────────────────────────────────────────────────
-
-export const DEVICE = {
-  ...DATA,
-  device: { value: "ID", help: "which device, if several are paired" },
-};
-
-const exit: Command = {
-  name: "device exit",
-  summary: "read the last state out of a device, to leave its channel without the gateway",
-  help: `Writes the device's exit, its last completely signed state, into a file, and ends the channel's life on the device: nothing is signed or revoked afterwards, so that this exit stays the last. lngate owner recover publishes it.
-
-Do this when the gateway is gone, or refuses to close. If it works, lngate device close is cheaper and at once. Stop the device first. The same command gives the same file again.
-
-A board has no files: have it print its exit (device.exit() in its script), save what the console shows, and give that with --from. From a board that does not run any more, read its flash out, erase it before it can run again, and give the image with --image and --erased. Never without erasing: a board that goes on makes the exit poison, which gives the whole channel to the bridge.`,
-  options: {
-    ...DEVICE,
-    out: { value: "FILE", help: "where to write it (default: exit.json beside the device's files)" },
-    channel: { value: "N", help: "an earlier channel of this device (default: the latest)" },
-    from: { value: "FILE", help: "what a board has printed" },
-    image: { value: "FILE", help: "an image of a board's flash" },
-    erased: { help: "the board was erased right after the image was read out, and has not run in between" },
-  },
-  async run(given, terminal) {
-    const owner = openOwner(ownerFolder(given));
-    const channel = given.number("channel", 1, 0xffffffff);
-    const [printed, image] = [given.text("from"), given.text("image")];
-    if (printed !== undefined && image !== undefined) throw usage("say either --from or --image");
-    const path = () => deviceFolder(owner.folder, chooseDevice(owner.folder, given.text("device")));
-    const { source, exit: taken } =
-      printed !== undefined
-        ? takeExitFromText(owner, readText(printed), channel)
-        : image !== undefined
-          ? takeExitFromImage(path(), image, given.flag("erased"), channel)
-          : takeExitOut(path(), channel);
-    const { deviceId } = source;
-    const file = given.text("out") ?? join(deviceFolder(owner.folder, deviceId), "exit.json");
-    writeFileAtomic(file, writeExit(source, taken, true));
-    terminal.say(
-      `State ${taken.number} of channel ${taken.index} of device ${deviceId} is in ${file}; the device signs nothing more of that channel.`,
-    );
-    terminal.say(`Next: lngate owner recover --exit ${file}`);
-    terminal.result({ deviceId, file, channel: taken.index, state: taken.number });
-  },
-};
-
-const forget: Command = {
-  name: "device forget",
-  summary: "forget the exits of earlier channels that the chain shows to be closed",
-  help: `That a channel is closed is only the gateway's word, so the device keeps its exit, and opens no further channel while it has three of them. Look at the chain first: lngate device exit --channel N, and lngate owner recover with that file, says whether the channel is closed, and takes what is yours. An exit that is forgotten while the channel is open leaves the money in it to gateway and bridge.
-
-Stop the device first.`,
-  options: { ...DEVICE, channel: { value: "N", help: "this channel's and those before it" } },
-  async run(given, terminal) {
-    const channel = given.number("channel", 1, 0xffffffff);
-    if (channel === undefined) throw usage("say up to which channel, with --channel N");
-    const { folder } = openOwner(ownerFolder(given));
-    const deviceId = chooseDevice(folder, given.text("device"));
-    forgetExits(deviceFolder(folder, deviceId), channel);
-    terminal.say(`The exits up to channel ${channel} of device ${deviceId} are forgotten.`);
-    terminal.result({ deviceId, channel });
-  },
-};
-
-const freeze: Command = {
-  name: "owner freeze",
-  summary: "a device is lost or stolen: stop its gateway from signing, and have the channel closed",
-  help: `Tells the gateway to co-sign nothing for this device any more, from this moment on and for ever, and to make the bridge close the channel. What the bridge pays goes to a key of your 24 words; \`lngate owner recover\` takes it from there, without any exit.
-
-A thief without the gateway can do nothing with the device: its share of the key is worth nothing alone.`,
-  options: DEVICE,
-  async run(given, terminal) {
-    const { folder } = openOwner(ownerFolder(given));
-    const deviceId = chooseDevice(folder, given.text("device"));
-    const { channel } = await askFreeze({ folder, deviceId });
-    terminal.say(`The gateway signs nothing for ${deviceId} any more (channel: ${channel}).`);
-    terminal.say(
-      "The bridge is told to close it, and called again every minute until it has: `lngate device status` says how far it is.",
-    );
-    terminal.say("When the bridge's close is in a block: lngate owner recover");
-    terminal.result({ deviceId, channel });
-  },
-};
-
-export const recoverCommands: readonly Command[] = [recover, freeze, exit, forget];
+/** Taking the money home. */
+export const recoverCommands: readonly Command[] = [recover];

@@ -1,7 +1,0 @@
-/** In place of device/derived-keys.ts on a board without a curve, which must have prepared ones. */
-import { lngateError } from "../../src/errors.ts";
-import type { KeySource } from "../channel/context.ts";
-
-export function derivedKeys(): KeySource {
-  throw lngateError("board-without-curve", "a board without a curve needs prepared keys");
-}
