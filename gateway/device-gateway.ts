@@ -303,6 +303,7 @@ export class DeviceGateway {
           fellBehind: () => this.fellBehind(),
           closeOffered: feeSat => this.closeOffered(feeSat),
           refused: words => this.bridgeSays(words),
+          fulfilled: () => this.node?.takeEvents(),
         }),
       attach: node =>
         signer.attach({ channelManager: node.manager, chainMonitor: node.monitor, wake: () => node.wake() }),

@@ -541,6 +541,15 @@ export class LightningNode {
     this.wake();
   }
 
+  /**
+   * Takes what LDK tells now, to be handled with the next turn. Until LDK is asked for the event of a payment that has arrived,
+   * it holds the channel's next revocation back, and LDK 0.1.2 panics when a channel is closed meanwhile: its own close then
+   * counts in the update that was never made (rust-lightning #3857, mended in 0.1.5, of which there is no binding).
+   */
+  takeEvents(): void {
+    this.manager.as_EventsProvider().process_pending_events(this.handler);
+  }
+
   private handleEvents(): void {
     do {
       for (const event of this.events.splice(0)) this.guarded(() => this.handle(event));
@@ -961,8 +970,13 @@ export class LightningNode {
     this.wake();
   }
 
-  /** Publishes our newest commitment, or gives up a channel that is not funded yet. */
+  /** Publishes our newest commitment, or gives up a channel that is not funded yet; at once, or when nothing is being written. */
   forceClose(channelId: ldk.ChannelId, nodeId: Uint8Array): void {
+    if (this.writing) {
+      // What one channel of a forwarding node waits for may be another one's update (see takeEvents).
+      void this.writing.then(() => this.guarded(() => this.forceClose(channelId, nodeId)));
+      return;
+    }
     this.manager.force_close_broadcasting_latest_txn(channelId, nodeId, "closed by its owner");
     this.wake();
   }
