@@ -254,10 +254,9 @@ export class DeviceGateway {
         this.send({ type: "failed", paymentHash, code, sentence });
         // What the device did not close because of this payment it may close now.
         if (this.row?.stage === "closing" && this.isOnline) this.signer.askAgain(this.row.keysId);
-        // With that the device can believe that a closed channel has ended.
-        if (this.row?.stage === "closed") this.tellChannel();
+        this.tellEndAgain();
       },
-      paid: preimage => this.deviceSigner.paid(preimage),
+      paid: preimage => this.deviceSigner.paid(preimage, () => this.tellEndAgain()),
       start: (invoice, text, paymentId, limits) => this.startPayment(invoice, text, paymentId, limits),
       underWay: paymentId => this.node?.hasPayment(paymentId) ?? false,
       now: () => Date.now(),
@@ -594,6 +593,11 @@ export class DeviceGateway {
       ...(row?.closeTxid ? { closeTxid: row.closeTxid } : {}),
       ...(row?.inFlightMsat ? { inFlightMsat: row.inFlightMsat } : {}),
     });
+  }
+
+  /** With what became of a payment the device may believe that a closed channel has ended. */
+  private tellEndAgain(): void {
+    if (this.row?.stage === "closed") this.tellChannel();
   }
 
   /** Throws `vault-rolled-back` if the device in this session is not the newest one. */
