@@ -129,23 +129,31 @@ describe.each(AS_BRIDGE.map(pair => ({ name: nameOf(pair), pair })))("$name", ({
     expect(books).toMatchObject({ bridgeSat: Math.floor(sentMsat / 1000), anchorsSat: 660 });
   });
 
-  test("a payment that arrived meanwhile is taken by the bridge on the chain, and the device has its receipt", async () => {
-    const { world } = scene;
-    const waiting = await stoppedInTheMiddle("arrived");
-    await waiting.settle();
-    await waitFor("the destination", async () => (await world.toll.receivedMsat(waiting.hash)) === HELD_MSAT);
-    await mineTo(waiting.expiry + LATE_BLOCKS);
-    expect(await world.bitcoind.rpc("gettxout", [waiting.funding, 0, true])).toBeNull();
-    await world.startGateway();
-    const car = tracked(scene, await world.startCar(waiting.deviceId));
-    const receipt = await mineUntilDone(car.device.pay(waiting.invoice, PAYING));
-    expect(receipt).toMatchObject({ hash: waiting.hash, amountMsat: HELD_MSAT });
-    expect(toHex(sha256(fromHex(receipt.preimage)))).toBe(waiting.hash);
-    await waitFor("the end", () => car.device.balance().phase === "none");
-    expect(await car.device.pay(waiting.invoice, PAYING)).toEqual(receipt);
-    expect(await world.toll.receivedMsat(waiting.hash)).toBe(HELD_MSAT);
-    const books = await counted("arrived while the gateway stood still", waiting);
-    const takenMsat = sentMsat + HELD_MSAT + pair.bridge.feeMsat(HELD_MSAT);
-    expect(books).toMatchObject({ bridgeSat: Math.floor(takenMsat / 1000), anchorsSat: 660 });
-  });
+  // The plain LDK of these tests closes too, and has no coins for what comes then.
+  const testClaim = pair.bridge.claimsHtlcs ? test : test.skip;
+  testClaim(
+    "a payment that arrived meanwhile is taken by the bridge on the chain, and the device has its receipt",
+    async () => {
+      const { world } = scene;
+      const waiting = await stoppedInTheMiddle("arrived");
+      await waiting.settle();
+      await waitFor(
+        "the destination",
+        async () => (await world.toll.receivedMsat(waiting.hash)) === HELD_MSAT,
+      );
+      await mineTo(waiting.expiry + LATE_BLOCKS);
+      expect(await world.bitcoind.rpc("gettxout", [waiting.funding, 0, true])).toBeNull();
+      await world.startGateway();
+      const car = tracked(scene, await world.startCar(waiting.deviceId));
+      const receipt = await mineUntilDone(car.device.pay(waiting.invoice, PAYING));
+      expect(receipt).toMatchObject({ hash: waiting.hash, amountMsat: HELD_MSAT });
+      expect(toHex(sha256(fromHex(receipt.preimage)))).toBe(waiting.hash);
+      await waitFor("the end", () => car.device.balance().phase === "none");
+      expect(await car.device.pay(waiting.invoice, PAYING)).toEqual(receipt);
+      expect(await world.toll.receivedMsat(waiting.hash)).toBe(HELD_MSAT);
+      const books = await counted("arrived while the gateway stood still", waiting);
+      const takenMsat = sentMsat + HELD_MSAT + pair.bridge.feeMsat(HELD_MSAT);
+      expect(books).toMatchObject({ bridgeSat: Math.floor(takenMsat / 1000), anchorsSat: 660 });
+    },
+  );
 });
