@@ -210,7 +210,7 @@ export class DeviceGateway {
       network: options.network,
       table: options.payments,
       failed: (paymentHash, code, sentence) => this.paymentFailed(paymentHash, code, sentence),
-      paid: preimage => this.deviceSigner.paid(preimage),
+      paid: preimage => this.deviceSigner.paid(preimage, () => this.tellEndAgain()),
       start: (...payment) => this.paying.start(...payment),
       underWay: paymentId => this.node?.hasPayment(paymentId) ?? false,
       now: () => Date.now(),
@@ -260,6 +260,7 @@ export class DeviceGateway {
           accepted: limits => opening.accepted(limits),
           fellBehind: () => this.ending.fellBehind(),
           closeOffered: feeSat => feerates.closeOffered(feeSat),
+          fulfilled: () => this.node?.takeEvents(),
           refused: said => words.heard(said),
         }),
       attach: node =>
@@ -384,8 +385,12 @@ export class DeviceGateway {
     link.send({ type: "failed", paymentHash, code, sentence });
     // What the device did not close because of this payment it may close now.
     if (channel.row?.stage === "closing" && link.isThere) signer.askAgain(channel.row.keysId);
-    // With that the device can believe that a closed channel has ended.
-    if (channel.row?.stage === "closed") channel.tellDevice();
+    this.tellEndAgain();
+  }
+
+  /** With what became of a payment the device may believe that a closed channel has ended. */
+  private tellEndAgain(): void {
+    if (this.channel.row?.stage === "closed") this.channel.tellDevice();
   }
 
   // ── the gateway and the owner ─────────────────────────────────────────────────────────────────────────

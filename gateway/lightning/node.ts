@@ -119,6 +119,15 @@ export class LightningNode implements AttachedNode {
     this.persistence.whenStored(work);
   }
 
+  /**
+   * Takes what LDK tells now, to be handled with the next turn. Until LDK is asked for the event of a payment that has arrived,
+   * it holds the channel's next revocation back, and LDK 0.1.2 panics when a channel is closed meanwhile: its own close then
+   * counts in the update that was never made (rust-lightning #3857, mended in 0.1.5, of which there is no binding).
+   */
+  takeEvents(): void {
+    this.manager.as_EventsProvider().process_pending_events(this.handler);
+  }
+
   /** What LDK does once a minute. */
   tick(): void {
     // After two ticks of negotiating LDK closes by force, whatever it waits for.
@@ -193,8 +202,14 @@ export class LightningNode implements AttachedNode {
     this.wake();
   }
 
-  /** Publishes our newest commitment, or gives up a channel that is not funded yet. */
+  /** Publishes our newest commitment, or gives up a channel that is not funded yet; at once, or when nothing is being written. */
   forceClose(channelId: ldk.ChannelId, nodeId: Uint8Array): void {
+    const { writing } = this.persistence;
+    if (writing) {
+      // What one channel of a forwarding node waits for may be another one's update (see takeEvents).
+      void writing.then(() => this.turns.guarded(() => this.forceClose(channelId, nodeId)));
+      return;
+    }
     this.manager.force_close_broadcasting_latest_txn(channelId, nodeId, "closed by its owner");
     this.wake();
   }

@@ -99,14 +99,15 @@ export class DeviceSigner {
     this.curveless = true;
   }
 
-  /** A payment has arrived: the device is told with the next step, or alone if none comes at once. */
-  paid(preimage: Uint8Array): void {
+  /** A payment has arrived: the device is told with the next step, or alone if none comes at once; `told` follows that. */
+  paid(preimage: Uint8Array, told: () => void): void {
     this.receipts.push(preimage);
     setTimeout(() => {
       for (const preimage of this.receipts.splice(0)) {
         this.told.add(toHex(preimage));
         this.options.link.send({ type: "paid", preimage });
       }
+      told();
     }, RECEIPT_WAIT_MS);
   }
 

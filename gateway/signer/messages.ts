@@ -17,6 +17,7 @@ import {
   type MessageSendEvent,
   type Result_NoneNoneZ,
   type RevokeAndACK,
+  type UpdateFulfillHTLC,
 } from "lightningdevkit";
 import { equal } from "../../src/bytes/bytes.ts";
 import type { RemoteSigner } from "./remote-signer.ts";
@@ -42,6 +43,8 @@ export interface BridgeNews {
   closeOffered?(feeSat: number): boolean;
   /** The bridge's words about a channel that it ends, or does not open; they may be anything. */
   refused?(words: string): void;
+  /** LDK has an event of a payment that has arrived, and is to be asked for it now, before the next message. */
+  fulfilled?(): void;
 }
 
 /** To be given to PeerManager in the place of `channelManager.as_ChannelMessageHandler()`. */
@@ -100,6 +103,10 @@ export function watchedMessages(
       if (unfunded)
         channelManager.force_close_without_broadcasting_txn(channelId, peer, "the channel was refused");
       else inner().handle_error(peer, message);
+    },
+    handle_update_fulfill_htlc(peer: Uint8Array, message: UpdateFulfillHTLC): void {
+      inner().handle_update_fulfill_htlc(peer, message);
+      news.fulfilled?.();
     },
     handle_revoke_and_ack(peer: Uint8Array, message: RevokeAndACK): void {
       signer.revokeAndAck(

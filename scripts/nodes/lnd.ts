@@ -1,7 +1,8 @@
 /** LND as a process of its own, led by its REST interface. As it comes but for what a test on one machine needs. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { RpcOptions } from "../../src/node/bitcoind-rpc.ts";
 import { type Regtest, WITH_WATCHER } from "../bitcoind.ts";
@@ -11,6 +12,13 @@ import type { ForwardingPolicy, HeldInvoice, NodeChannel, NodeOptions, RealNode 
 
 const POLL_MS = 100;
 const PAY_SECONDS = 60;
+/** Of its wallet on this disk. */
+const PASSWORD = "password";
+/** Addresses of a seed that are looked for when a wallet is put back. */
+const RECOVERY_WINDOW = 100;
+
+/** LND's static channel backup: who its channels are with, and where; no states. */
+export type ChannelBackup = { readonly multi_chan_backup: string };
 
 /** As RealNode says. */
 export class LndNode implements RealNode {
@@ -21,6 +29,7 @@ export class LndNode implements RealNode {
   private readonly program: string;
   private readonly rpcPort: number;
   private readonly restPort: number;
+  private seed: readonly string[] | undefined;
   private child: ChildProcess | undefined;
   private ended: Promise<void> = Promise.resolve();
   private lastLines: string[] = [];
@@ -35,7 +44,6 @@ export class LndNode implements RealNode {
   /** Resolves when it is up with the chain. */
   static async start(options: NodeOptions): Promise<LndNode> {
     const program = await ensureLnd();
-    mkdirSync(options.dataDir, { recursive: true });
     const node = new LndNode(options, program, [
       await reservePort(),
       await reservePort(),
@@ -49,8 +57,23 @@ export class LndNode implements RealNode {
     return `${this.nodeId}@127.0.0.1:${this.port}`;
   }
 
-  async restart(): Promise<void> {
-    const { name, onLog } = this.options;
+  restart(): Promise<void> {
+    return this.run();
+  }
+
+  channelBackup(): Promise<{ readonly multi_chan_backup: ChannelBackup }> {
+    return this.get("/v1/channels/backup");
+  }
+
+  /** Starts it from an empty folder with the seed that it had, and what it was told to keep of its channels. */
+  restore({ multi_chan_backup: backup }: { readonly multi_chan_backup: ChannelBackup }): Promise<void> {
+    return this.run(backup);
+  }
+
+  private async run(backup?: ChannelBackup): Promise<void> {
+    const { name, onLog, dataDir } = this.options;
+    mkdirSync(dataDir, { recursive: true });
+    writeFileSync(join(dataDir, "password"), PASSWORD);
     // The watcher ends it when this process is gone, however that happened.
     const child = spawn("/bin/sh", ["-c", WITH_WATCHER, "", this.program, ...this.args()], {
       stdio: ["pipe", "pipe", "pipe"],
@@ -72,6 +95,7 @@ export class LndNode implements RealNode {
       });
     });
     while (!(await this.isUp())) {
+      if (await this.hasNoWallet()) await this.createWallet(backup);
       if (!running) throw new Error(`${name} (LND) did not start: ${this.lastLines.join(" | ")}`);
       await soon();
     }
@@ -82,7 +106,8 @@ export class LndNode implements RealNode {
     return [
       `--lnddir=${dataDir}`,
       `--alias=${name}`,
-      "--noseedbackup",
+      `--wallet-unlock-password-file=${join(dataDir, "password")}`,
+      "--wallet-unlock-allow-create",
       "--nobootstrap",
       "--debuglevel=info",
       "--bitcoin.regtest",
@@ -111,6 +136,23 @@ export class LndNode implements RealNode {
     } catch {
       return false;
     }
+  }
+
+  private async hasNoWallet(): Promise<boolean> {
+    try {
+      return (await this.get<{ state: string }>("/v1/state")).state === "NON_EXISTING";
+    } catch {
+      return false;
+    }
+  }
+
+  private async createWallet(backup?: ChannelBackup): Promise<void> {
+    this.seed ??= (await this.get<{ cipher_seed_mnemonic: string[] }>("/v1/genseed")).cipher_seed_mnemonic;
+    await this.post("/v1/initwallet", {
+      wallet_password: Buffer.from(PASSWORD).toString("base64"),
+      cipher_seed_mnemonic: this.seed,
+      ...(backup ? { recovery_window: RECOVERY_WINDOW, channel_backups: { multi_chan_backup: backup } } : {}),
+    });
   }
 
   async stop(): Promise<void> {
@@ -180,6 +222,12 @@ export class LndNode implements RealNode {
       const { confirmed_balance } = await this.get<{ confirmed_balance: string }>("/v1/balance/blockchain");
       return Number(confirmed_balance) >= sat && (await this.isUp());
     });
+  }
+
+  /** Those of its wallet, by txid. */
+  async transactions(): Promise<string[]> {
+    const { transactions } = await this.get<{ transactions: { tx_hash: string }[] }>("/v1/transactions");
+    return transactions.map(each => each.tx_hash);
   }
 
   async connect(peer: string): Promise<void> {

@@ -15,6 +15,8 @@ export interface Kind {
   readonly leastMsat: number;
   /** The smallest channel that it takes as it comes. */
   readonly leastChannelSat: number;
+  /** It has coins with which it takes an HTLC out of its own commitment by the preimage. */
+  readonly claimsHtlcs: boolean;
   /** With these it tells of its channels at once, where its own pace would keep every test waiting. */
   readonly gossipsAtOnce: readonly string[];
 }
@@ -25,6 +27,7 @@ export const LDK: Kind = {
   feeMsat: () => 1_000,
   leastMsat: 1,
   leastChannelSat: 1_000,
+  claimsHtlcs: false,
   gossipsAtOnce: [],
 };
 
@@ -34,6 +37,7 @@ export const LND: Kind = {
   feeMsat: amountMsat => 1_000 + Math.floor(amountMsat / 1e6),
   leastMsat: 1_000,
   leastChannelSat: 20_000,
+  claimsHtlcs: true,
   gossipsAtOnce: ["--trickledelay=200"],
 };
 

@@ -1,11 +1,13 @@
-/** A piece of cable between two parts of the world, that can be cut and mended. */
+/** A piece of cable between two parts of the world, that can be cut and mended, and kept from bringing anything back. */
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { Transform } from "node:stream";
 
 export class Wire {
   readonly port: number;
   private readonly server: Server;
   private readonly sockets = new Set<Socket>();
   private whole = true;
+  private held: { readonly way: Transform; readonly chunk: Buffer }[] | null = null;
 
   private constructor(server: Server, port: number) {
     this.server = server;
@@ -24,9 +26,17 @@ export class Wire {
 
   private join(near: Socket, far: Socket): void {
     if (!this.whole) far.destroy();
-    for (const [from, into] of [
-      [near, far],
-      [far, near],
+    const wire = this;
+    const back = new Transform({
+      transform(chunk: Buffer, _, done) {
+        if (!wire.held) return done(null, chunk);
+        wire.held.push({ way: this, chunk });
+        done();
+      },
+    });
+    for (const [from, into, way] of [
+      [near, far, far],
+      [far, near, back],
     ] as const) {
       this.sockets.add(from);
       from.setNoDelay(true);
@@ -35,8 +45,26 @@ export class Wire {
         this.sockets.delete(from);
         into.destroy();
       });
-      from.pipe(into);
+      from.pipe(way);
     }
+    back.pipe(near);
+  }
+
+  /** From now on what the far end says is kept. */
+  hold(): void {
+    this.held = [];
+  }
+
+  get heldBytes(): number {
+    return (this.held ?? []).reduce((sum, { chunk }) => sum + chunk.length, 0);
+  }
+
+  /** What was kept comes in one piece. */
+  release(): void {
+    const held = this.held ?? [];
+    this.held = null;
+    for (const way of new Set(held.map(each => each.way)))
+      way.push(Buffer.concat(held.filter(each => each.way === way).map(({ chunk }) => chunk)));
   }
 
   /** Everything on the way is lost; nothing gets through until it is mended. */
