@@ -1,11 +1,11 @@
 /** The gateway stands still while a payment waits at its destination, until long after that has expired. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { openDevice } from "../../device/device.ts";
-import { askStatus } from "../../owner/channel.ts";
-import { lookAtExit } from "../../owner/watch.ts";
+import { askStatus } from "../../owner/client/channel.ts";
+import { lookAtExit } from "../../owner/recovery/held-exits.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/bytes/curve.ts";
-import { sha256 } from "../../src/bytes/hash.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { decodeInvoice } from "../../src/lightning/bolt11.ts";
 import { type Car, untilAtRest, waitFor } from "../e2e/world.ts";
 import { type Books, booksOf, recoverAll, told, tracked } from "../lifecycle/scene.ts";

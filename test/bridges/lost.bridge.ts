@@ -2,8 +2,8 @@
 import { cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "@jest/globals";
-import { askClose, askStatus } from "../../owner/channel.ts";
-import { lookAtExit } from "../../owner/watch.ts";
+import { askClose, askStatus } from "../../owner/client/channel.ts";
+import { lookAtExit } from "../../owner/recovery/held-exits.ts";
 import type { LndNode } from "../../scripts/nodes/lnd.ts";
 import { type Car, untilAtRest, waitFor } from "../e2e/world.ts";
 import {

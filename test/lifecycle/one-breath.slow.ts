@@ -1,6 +1,6 @@
 /** A bridge that says in one breath that a payment has arrived and that the channel is over. */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { askStatus } from "../../owner/channel.ts";
+import { askStatus } from "../../owner/client/channel.ts";
 import { untilAtRest, waitFor } from "../e2e/world.ts";
 import { carOf, payTolls, type Scene, startScene, stopScene } from "./scene.ts";
 
