@@ -36,6 +36,7 @@ import type { HeldChannel } from "../folder/device-files.ts";
 import type { ColdKeys } from "../folder/seed.ts";
 import type { ChainOutput, OwnerChain, TransactionStanding } from "./chain.ts";
 import { type CheckedExit, type ExitFile, examineExit } from "./exit-file.ts";
+import { boundedFeerate, estimateOf } from "./fee-bound.ts";
 import type { RecoveryKeys, WalletKey } from "./keys.ts";
 import { howClosed, type Penalty } from "./punish.ts";
 
@@ -151,7 +152,6 @@ export interface Claimed {
   readonly output: Outpoint & { readonly valueSat: number };
 }
 
-const FEE_TARGET = 6;
 const SMALLEST_OUTPUT_SAT = 546;
 /** By how much a signature may be longer than that of the draft whose weight decided the fee. */
 const SIGNATURE_SLACK = 8;
@@ -172,9 +172,11 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
     .filter(each => !exits.some(({ file }) => isOfOneChannel(file, each)))
     .flatMap(each => usable(each, remarks));
   const height = await chain.height();
-  const feeratePerKw = options.feeratePerKw ?? (await chain.feerate(FEE_TARGET));
-  if (feeratePerKw === null)
-    throw lngateError("feerate-unknown", `the ${chain.name} has no estimate: give the feerate yourself`);
+  const named = options.feeratePerKw;
+  const estimate = named === undefined ? await estimateOf(chain) : { perKw: named };
+  const feeratePerKw = estimate.perKw;
+  const isEstimate = named === undefined;
+  if (estimate.remark !== undefined) remarks.push(estimate.remark);
 
   const devices = new Map<number, ColdKeys>();
   for (let index = 0; index < gap; index++) devices.set(index, keys.cold(index));
@@ -251,11 +253,11 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
     waiting.push(...(penalty?.waiting ?? []));
     for (const group of penalty?.ready ?? []) {
       const toScript = options.toScript ?? exit.file.keys.shutdownScript;
-      collections.push(...collect(group, toScript, feeratePerKw, remarks));
+      collections.push(...collect(group, toScript, feeratePerKw, remarks, isEstimate));
     }
   }
   for (const [script, group] of byDestination(ready, devices, options.toScript)) {
-    collections.push(...collect(group, script, feeratePerKw, remarks));
+    collections.push(...collect(group, script, feeratePerKw, remarks, isEstimate));
   }
   for (const { exit, standing } of plans) {
     if (typeof standing !== "number") continue;
@@ -402,7 +404,9 @@ async function planExit(
   if (typeof standing === "number") return { ...own, standing, action: "done" };
   if (standing === "unknown" && (await chain.output(channel.funding)) === null) {
     const secrets = keys.device(file.keys.fundingKey);
-    const { sentence, penalty } = await howClosed({ ...options, feeratePerKw, height, secrets }, exit);
+    const isEstimate = options.feeratePerKw === undefined;
+    const closing = await howClosed({ ...options, feeratePerKw, isEstimate, height, secrets }, exit);
+    const { sentence, penalty } = closing;
     remarks.push(sentence ?? (await whoClosed(chain, exit)), ...(penalty?.remarks ?? []));
     return { ...own, standing, action: "replaced", ...(penalty ? { penalty } : {}) };
   }
@@ -428,7 +432,7 @@ async function planExit(
     return { ...own, standing, action: standing === "waiting" ? "wait" : "publish" };
   }
   const change = toScript ?? keys.wallet(0, true).script;
-  const { child, childFeeSat } = anchorChild(exit, coin, feeratePerKw, feeSat, change);
+  const { child, childFeeSat } = anchorChild(exit, coin, options.feeratePerKw, feeratePerKw, feeSat, change);
   return { ...own, standing, action: "bump", child, childFeeSat };
 }
 
@@ -499,7 +503,8 @@ export async function whoClosed(chain: OwnerChain, { file, theirs }: CheckedExit
 function anchorChild(
   exit: CheckedExit,
   coin: FeeCoin,
-  feeratePerKw: number,
+  namedPerKw: number | undefined,
+  estimatePerKw: number,
   parentFeeSat: number,
   change: Uint8Array,
 ): { child: Transaction; childFeeSat: number } {
@@ -512,6 +517,8 @@ function anchorChild(
     );
   const childWeight = weightOf(paying(coin.output.valueSat)) + SIGNATURE_SLACK;
   const weight = weightOf(exit.transaction) + childWeight;
+  const toLocal = exit.commitment.outputs.find(({ kind }) => kind === "to-local");
+  const feeratePerKw = namedPerKw ?? boundedFeerate(estimatePerKw, toLocal?.valueSat ?? 0, weight);
   // A child pays at least its own way: nodes take none below their minimum.
   const ownFeeSat = Math.ceil((childWeight * feeratePerKw) / 1000);
   const childFeeSat = Math.max(Math.ceil((weight * feeratePerKw) / 1000) - parentFeeSat, ownFeeSat);
@@ -715,22 +722,36 @@ function byDestination(
 /** Of one transaction: nodes take none that is heavier than 400,000. */
 const MAX_INPUTS = 200;
 
-/** As many transactions as it takes. What is not worth its fee is left, with a remark. */
+/** Of a transaction with one output, beside its inputs. */
+const SWEEP_WEIGHT = 4 * 53 + 2;
+
+/**
+ * As many transactions as it takes. What is not worth its fee is left, with a remark. An estimate is paid as far as what
+ * comes home allows ({@link boundedFeerate}).
+ */
 export function collect(
   group: readonly Claimed[],
   toScript: Uint8Array,
-  feeratePerKw: number,
+  wantedPerKw: number,
   remarks: string[],
+  isEstimate = false,
 ): Collection[] {
-  const spends = group.map(({ claim, output }) => ({
-    what: claim.what,
-    secret: claim.secret,
-    spend: claim.spend({ ...output, witnessScript: claim.witnessScript }),
-  }));
+  const spends = group.map(({ claim, output }) => {
+    const spend = claim.spend({ ...output, witnessScript: claim.witnessScript });
+    const weight = 41 * 4 + 2 + 73 + spend.witnessScript.length + 3;
+    return { what: claim.what, secret: claim.secret, spend, weight };
+  });
+  const totalSat = spends.reduce((sum, { spend }) => sum + spend.valueSat, 0);
+  const totalWeight = spends.reduce((sum, { weight }) => sum + weight, SWEEP_WEIGHT);
+  const feeratePerKw = isEstimate ? boundedFeerate(wantedPerKw, totalSat, totalWeight) : wantedPerKw;
+  if (feeratePerKw < wantedPerKw)
+    remarks.push(
+      `the feerate of ${perVbyte(wantedPerKw)} sat/vB would take too much of ${totalSat} sat: ${perVbyte(feeratePerKw)} are paid; name another with --feerate`,
+    );
   // An output that costs more than it brings would be paid for by the others.
   const left = new Map<string, { sat: number; costSat: number }>();
-  const worth = spends.filter(({ spend, what }) => {
-    const costSat = Math.ceil(((41 * 4 + 2 + 73 + spend.witnessScript.length + 3) * feeratePerKw) / 1000);
+  const worth = spends.filter(({ spend, what, weight }) => {
+    const costSat = Math.ceil((weight * feeratePerKw) / 1000);
     if (spend.valueSat > costSat) return true;
     const before = left.get(what) ?? { sat: 0, costSat: 0 };
     left.set(what, { sat: before.sat + spend.valueSat, costSat: before.costSat + costSat });
@@ -772,11 +793,11 @@ export function collect(
  * has to pay it; what they bring is locked for the exit's delay once more.
  */
 async function timeOuts(
-  { keys, chain, toScript }: RecoveryOptions,
+  { keys, chain, toScript, feeratePerKw: namedPerKw }: RecoveryOptions,
   exit: CheckedExit,
   coin: FeeCoin | undefined,
   height: number,
-  feeratePerKw: number,
+  estimatePerKw: number,
   waiting: Waiting[],
   remarks: string[],
 ): Promise<Collection | null> {
@@ -832,6 +853,8 @@ async function timeOuts(
     return withCoin({ ...whole, inputs: [...signed, coinInput] }, coin, same.length);
   };
   const weight = weightOf(paying(coin.output.valueSat)) + SIGNATURE_SLACK;
+  const inSat = same.reduce((sum, { htlc }) => sum + htlc.valueSat, 0);
+  const feeratePerKw = namedPerKw ?? boundedFeerate(estimatePerKw, inSat, weight);
   const feeSat = Math.ceil((weight * feeratePerKw) / 1000);
   const changeSat = coin.output.valueSat - feeSat;
   if (changeSat < SMALLEST_OUTPUT_SAT)
@@ -839,7 +862,6 @@ async function timeOuts(
       "coin-too-small",
       `taking back payments that timed out costs ${feeSat} sat; the coin of ${coin.output.valueSat} sat is too small`,
     );
-  const inSat = same.reduce((sum, { htlc }) => sum + htlc.valueSat, 0);
   return {
     what: same.map(() => `a payment of device ${file.deviceId} that timed out`),
     transaction: paying(changeSat),
