@@ -10,7 +10,7 @@ import { codeOf, lngateError } from "../../src/errors.ts";
 import { type Command, type Given, networkOf, type Terminal, usage } from "../../src/node/command.ts";
 import { writeFileAtomic } from "../../src/node/files.ts";
 import { askFreeze } from "../client/channel.ts";
-import { type HeldChannel, readHeldChannel } from "../folder/device-files.ts";
+import { type HeldChannel, readHeldChannels } from "../folder/device-files.ts";
 import {
   BACKUP_FILE,
   CHANNEL_FILE,
@@ -302,7 +302,7 @@ function heldChannels(given: Given): { channels: HeldChannel[]; remarks: string[
   const [channels, remarks]: [HeldChannel[], string[]] = [[], []];
   for (const file of filesOf(given, "channel-file", CHANNEL_FILE)) {
     try {
-      channels.push(there(file, readHeldChannel(file)));
+      channels.push(...there(file, readHeldChannels(file)));
     } catch (error) {
       if (codeOf(error) !== "owner-corrupt") throw error;
       remarks.push(`${file} was left out: ${(error as Error).message}`);

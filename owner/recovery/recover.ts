@@ -184,7 +184,7 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
   if (options.scanFromHeight !== undefined) {
     deposits.push(...(await revealedDeposits(options, devices, progress)));
   }
-  const claims = [
+  const claims = distinct([
     ...[...devices].map(([index, cold]) => remoteClaim(keys, index, cold)),
     ...depositClaims(keys, devices, deposits),
     ...exits.flatMap(exit => exitClaims(keys, devices, exit)),
@@ -197,7 +197,7 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
           ),
       )
       .flatMap(channel => publishedClaims(keys, devices, channel, remarks)),
-  ];
+  ]);
   const wallet = [...devices.keys()].flatMap(index => [keys.wallet(index), keys.wallet(index, true)]);
 
   progress(`looking for ${claims.length + wallet.length} scripts`);
@@ -544,6 +544,13 @@ function withCoin(transaction: Transaction, { output, key }: FeeCoin, at: number
 }
 
 // ── claims ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What is said twice is collected once. */
+function distinct(claims: readonly Claim[]): Claim[] {
+  const named = (claim: Claim) =>
+    `${toHex(claim.witnessScript)} ${claim.outpoint ? `${toHex(claim.outpoint.txid)}:${claim.outpoint.vout}` : ""}`;
+  return [...new Map(claims.map(claim => [named(claim), claim])).values()];
+}
 
 function remoteClaim(keys: RecoveryKeys, device: number, cold: ColdKeys): Claim {
   return {
