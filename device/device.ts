@@ -41,11 +41,13 @@ export function openDevice(board: Board): Device {
   const { cursors } = channel.books;
   for (const kind of RECORD_KINDS) board.vault.records.erase(kind, cursors[kind]);
   const context = contextOf(board);
-  const link = linkClient({
-    crypto: { aes256Ctr: board.aes256Ctr, random: length => board.vault.drbg.generate(length) },
-    linkKey: board.vault.identity.linkKey,
-    maxMessageBytes: MAX_MESSAGE_BYTES,
-  });
+  const newLink = () =>
+    linkClient({
+      crypto: { aes256Ctr: board.aes256Ctr, random: length => board.vault.drbg.generate(length) },
+      linkKey: board.vault.identity.linkKey,
+      maxMessageBytes: MAX_MESSAGE_BYTES,
+    });
+  let link = newLink();
   let mqtt: MqttConnection | null = null;
   /** The broker is reached; whether the gateway is, the link knows. */
   let online = false;
@@ -76,6 +78,8 @@ export function openDevice(board: Board): Device {
         onOpen: () => {
           online = true;
           linked(link.connected(board.ticks()));
+          // Where a session has outlived the connection no other one begins.
+          connected();
         },
         onMessage: payload => linked(link.receive(payload, board.ticks())),
         onClose: reason => {
@@ -90,6 +94,10 @@ export function openDevice(board: Board): Device {
 
   function isConnected(): boolean {
     return online && link.isUp() && leaving.length === 0;
+  }
+
+  function connected(): void {
+    if (isConnected()) resolveAll(connecting, undefined);
   }
 
   /** Nothing that was paid is still in a commitment. */
@@ -168,6 +176,8 @@ export function openDevice(board: Board): Device {
     if (mqtt !== null) mqtt.close();
     mqtt = null;
     online = false;
+    // What came and was not worked on is gone: in another session the gateway says it again.
+    link = newLink();
     inbox.length = 0;
     const gone = lngateError("gateway-unreachable", "the device was disconnected");
     rejectAll(connecting, gone);
@@ -192,7 +202,7 @@ export function openDevice(board: Board): Device {
         if (mqtt !== null) mqtt.publish(effect.bytes);
       } else if (effect.kind === "up") {
         run({ type: "connected", generation: board.vault.journal.generation });
-        resolveAll(connecting, undefined);
+        connected();
         requests.connected();
       } else if (effect.kind === "deliver") {
         take(effect.message);

@@ -70,16 +70,22 @@ export function collect(work: Work, spend: NonNullable<Step["spend"]>): void {
     work.answer.own = known.own;
     return;
   }
-  // A signature commits to the value of its own input only: what was signed of the same transaction counts.
+  // A signature commits to the value of its own input only: what was signed of the same transaction counts, and is never forgotten.
   const id = txidOf(transaction).subarray(0, 8);
+  const others = sums.filter(sum => !equal(sum.transaction, id));
   let sumSat = amountSat;
   for (const sum of sums) if (equal(sum.transaction, id)) sumSat += sum.sat;
+  if (inputs.length > 1) others.unshift({ transaction: id, sat: sumSat });
   demand(
     "close-balance",
     hash !== null && valueSat >= sumSat - identity.policy.maxCloseFeeSat && valueSat > 0,
     "collecting would cost more than the highest fee allowed",
   );
-  demand("close-state", count < MAX_QUESTIONS, "too much was asked to be collected from one channel");
+  demand(
+    "close-state",
+    count < MAX_QUESTIONS && others.length <= MAX_SUMS,
+    "too much was asked to be collected from one channel",
+  );
   const { H } = recordsToSettle(inFlight(work.state).length);
   needRecords(work, { H: H + 1 });
   const key =
@@ -99,9 +105,7 @@ export function collect(work: Work, spend: NonNullable<Step["spend"]>): void {
   const collected = {
     count: count + 1,
     answers: [{ sighash: hash!, own }].concat(answers.slice(0, MAX_COLLECTED - 1)),
-    sums: [{ transaction: id, sat: sumSat }].concat(
-      sums.filter(sum => !equal(sum.transaction, id)).slice(0, MAX_SUMS - 1),
-    ),
+    sums: others,
   };
   work.state = { ...work.state, collected };
 }

@@ -168,8 +168,9 @@ export type Parameters = ValueOf<typeof parametersKind>;
 export const MAX_SECRETS = 49;
 /** The newest answers of `collectedKind` that are kept. */
 export const MAX_COLLECTED = 8;
-/** The newest transactions that collect something of which the sums are kept. */
-export const MAX_SUMS = 16;
+/** Transactions that collect several outputs, of which the sums are kept: so many from one channel to the next, and at most. */
+export const KEPT_SUMS = 32;
+export const MAX_SUMS = 96;
 
 /** Most paid invoices that are remembered without their receipts. */
 export const MAX_PAID = 256;
@@ -195,7 +196,7 @@ const collectedKind = record({
   /** How many different questions were answered since the present channel was opened. */
   count: [1, uint(UINT32)],
   answers: [2, list(record({ sighash: [1, bytes(32)], own: [2, bytes(64)] }), MAX_COLLECTED)],
-  /** By the first bytes of a transaction's id, the values of its inputs that are signed, sat. */
+  /** By the first bytes of the id of a transaction with several inputs, the values of those that are signed, sat. */
   sums: [3, list(record({ transaction: [1, bytes(8)], sat: [2, uint(UINT53)] }), MAX_SUMS)],
 });
 export type Collected = ValueOf<typeof collectedKind>;

@@ -37,6 +37,8 @@ export interface Moved {
   readonly generation: number;
   /** The image may be in a board: from before it is written there (`begun`) until a tool says that it is (`done`). */
   readonly written?: "begun" | "done";
+  /** The chip whose flash it is written into. */
+  readonly chip?: string;
   /** The image, while it is still on this computer; and the table of keys, where the board needs one. */
   readonly image?: string;
   readonly keys?: string;
@@ -51,10 +53,12 @@ export function movedTo(folder: string): Moved | undefined {
   const there = (file: string) => (existsSync(join(folder, file)) ? join(folder, file) : undefined);
   const [image, keys] = [there(IMAGE_FILE), there(KEYS_FILE)];
   const written = json.optional("written");
+  const chip = written?.optional("chip")?.text("mac");
   return {
     board: board as BoardName,
     generation: json.number("generation"),
     ...(written ? { written: written.flag("done") ? ("done" as const) : ("begun" as const) } : {}),
+    ...(chip === undefined ? {} : { chip }),
     ...(image === undefined ? {} : { image }),
     ...(keys === undefined ? {} : { keys }),
   };
@@ -111,31 +115,39 @@ export function makeImage(folder: string, board: BoardName): Moved & { readonly 
   return makeImage(folder, board);
 }
 
-/** Before the image is given to anything that may write it into a board, and when a tool says that it did. */
-export function noteWritten(folder: string, written: "begun" | "done"): void {
+/** Before the image is given to anything that may write it into a board (this chip), and when a tool says that it did. */
+export function noteWritten(folder: string, written: "begun" | "done", chip?: string): void {
   const moved = movedTo(folder);
-  if (!moved || moved.written === "done" || moved.written === written) return;
+  if (!moved || moved.written === "done") return;
   const { board, generation } = moved;
+  const mac = moved.chip ?? chip;
   writeJson(join(folder, MOVED_FILE), {
     version: 1,
     board,
     generation,
-    written: { done: written === "done" },
+    written: { done: written === "done", ...(mac === undefined ? {} : { chip: { mac } }) },
   });
 }
 
 /**
- * Whether the image has to be written into a board in whose flash this is now: not if the device lives there, and has moved
- * on from the image perhaps. Throws `image-used` where it may live in another board, or may have lived in this one.
+ * Whether the image has to be written into the board with this chip, in whose flash this is now: not if the device lives there,
+ * and has moved on from the image perhaps. A tool that failed may have written all of it: only its chip is tried again then.
+ * Throws `image-used` where it may live in another board, or may have lived in this one.
  */
-export function needsVault(folder: string, deviceId: string, content: Uint8Array): boolean {
+export function needsVault(folder: string, deviceId: string, content: Uint8Array, chip: string): boolean {
   const moved = movedTo(folder);
   const held = heldIn(content);
   if (!moved || (held?.deviceId === deviceId && held.generation >= moved.generation)) return false;
-  if (moved.written !== "done") return true;
+  if (moved.written !== "done" && (moved.chip ?? chip) === chip) return true;
+  const where =
+    moved.chip === undefined
+      ? "into a board already, and it is not in this one"
+      : moved.chip === chip
+        ? `into this board already (chip ${chip}), and it is not there any more`
+        : `into another board (chip ${moved.chip}, this is ${chip})${moved.written === "done" ? "" : ", perhaps wholly: take that one"}`;
   throw lngateError(
     "image-used",
-    "this image was written into a board already, and it is not in this one: written twice it would use records twice, which gives the key away. Flash the board that has it; if that is lost, or was erased, `lngate owner freeze` ends the channel",
+    `this image was written ${where}: written twice it would use records twice, which gives the key away. Flash the board that has it; if that is lost, or was erased, \`lngate owner freeze\` ends the channel`,
   );
 }
 

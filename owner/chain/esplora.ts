@@ -10,6 +10,15 @@ import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import {
+  bodyUpTo,
+  ESTIMATES,
+  OUTSPEND,
+  type Shape,
+  STATUS,
+  TRANSACTION,
+  UNSPENT,
+} from "../chain/esplora-answers.ts";
+import {
   type ChainOutput,
   needNetwork,
   networkOfGenesis,
@@ -23,8 +32,8 @@ import {
 import { createPatience, type PatienceOptions, withRetryAfter } from "./patience.ts";
 
 const TIMEOUT_MS = 30_000;
-/** Largest answer that is read: a block has no more, a list of outputs is a few kilobytes. */
-const MAX_ANSWER_BYTES = 4_000_000;
+/** Most that is read of an answer: a transaction that fills a block has no more in hex, a list of outputs is a few kilobytes. */
+const MAX_ANSWER_BYTES = 8_000_000;
 /** Questions on the way at a time, until the server finds that too fast. */
 const AT_ONCE = 4;
 
@@ -35,11 +44,6 @@ interface Answer {
 
 const textOf = (content: Uint8Array) => new TextDecoder().decode(content);
 
-interface Status {
-  readonly confirmed: boolean;
-  readonly block_height?: number;
-}
-
 /** @param base e.g. `https://blockstream.info/api` */
 export function esploraChain(base: string, patience: PatienceOptions = {}): OwnerChain {
   const { host } = new URL(base);
@@ -49,15 +53,15 @@ export function esploraChain(base: string, patience: PatienceOptions = {}): Owne
   const unreachable = (why: string) =>
     lngateError("chain-unreachable", `the ${name} does not answer (${why})`);
 
-  async function askOnce(path: string, body?: string): Promise<Answer> {
+  async function askOnce(path: string, body?: string) {
     let answer: Response;
-    let content: Uint8Array;
+    let content: Uint8Array | null;
     try {
       answer = await fetch(`${base.replace(/\/$/, "")}${path}`, {
         ...(body === undefined ? {} : { method: "POST", body }),
         signal: AbortSignal.timeout(TIMEOUT_MS),
       });
-      content = new Uint8Array(await answer.arrayBuffer());
+      content = await bodyUpTo(answer, MAX_ANSWER_BYTES);
     } catch (error) {
       // The cause says more than "fetch failed".
       throw unreachable(((error as Error).cause as Error | undefined)?.message || (error as Error).message);
@@ -76,9 +80,9 @@ export function esploraChain(base: string, patience: PatienceOptions = {}): Owne
   }
 
   async function ask(path: string, body?: string): Promise<Answer> {
-    const answer = await patiently(() => askOnce(path, body));
-    if (answer.content.length > MAX_ANSWER_BYTES) throw unreachable("its answer is too long");
-    return answer;
+    const { status, content } = await patiently(() => askOnce(path, body));
+    if (content === null) throw unreachable("its answer is too long");
+    return { status, content };
   }
 
   /** Undefined for what the server does not know. */
@@ -89,30 +93,28 @@ export function esploraChain(base: string, patience: PatienceOptions = {}): Owne
     return textOf(content);
   }
 
-  async function json<T>(path: string): Promise<T | undefined> {
+  async function json<T>(path: string, shape: Shape<T>): Promise<T | undefined> {
     const text = await get(path);
     try {
-      return text === undefined ? undefined : (JSON.parse(text) as T);
+      return text === undefined ? undefined : shape(JSON.parse(text));
     } catch {
-      throw unreachable(`an answer to ${path.split("/")[1]} is no JSON`);
+      throw unreachable(`what it answers to ${path.split("/")[1]} makes no sense`);
     }
   }
 
   async function outputsOf(script: Uint8Array): Promise<ChainOutput[]> {
-    const found = await json<{ txid: string; vout: number; value: number; status: Status }[]>(
-      `/scripthash/${toHex(sha256(script))}/utxo`,
-    );
+    const found = await json(`/scripthash/${toHex(sha256(script))}/utxo`, UNSPENT);
     return (found ?? []).map(({ txid, vout, value, status }) => ({
       txid: fromHex(txid).reverse(),
       vout,
       valueSat: value,
       script,
-      height: status.confirmed ? (status.block_height ?? null) : null,
+      height: status.confirmed ? status.block_height : null,
     }));
   }
 
   async function standingOf(txid: string): Promise<TransactionStanding> {
-    const status = await json<Status>(`/tx/${txid}/status`);
+    const status = await json(`/tx/${txid}/status`, STATUS);
     if (status === undefined) return "unknown";
     if (status.confirmed) return status.block_height ?? "unknown";
     // Some servers answer the same for what they have never heard of.
@@ -148,8 +150,8 @@ export function esploraChain(base: string, patience: PatienceOptions = {}): Owne
     async output({ txid, vout }) {
       const id = shownTxid(txid);
       const [transaction, spend] = await Promise.all([
-        json<{ vout: { scriptpubkey: string; value: number }[]; status: Status }>(`/tx/${id}`),
-        json<{ spent: boolean }>(`/tx/${id}/outspend/${vout}`),
+        json(`/tx/${id}`, TRANSACTION),
+        json(`/tx/${id}/outspend/${vout}`, OUTSPEND),
       ]);
       const output = transaction?.vout[vout];
       if (!transaction || !output || spend?.spent !== false) return null;
@@ -159,17 +161,15 @@ export function esploraChain(base: string, patience: PatienceOptions = {}): Owne
         vout,
         valueSat: output.value,
         script: fromHex(output.scriptpubkey),
-        height: confirmed ? (block_height ?? null) : null,
+        height: confirmed ? block_height : null,
       };
     },
     standing: (transaction: Transaction) => standingOf(shownTxid(txidOf(transaction))),
     async spender(outpoint): Promise<Spender | null> {
-      const spend = await json<{ spent: boolean; txid?: string; status?: Status }>(
-        `/tx/${shownTxid(outpoint.txid)}/outspend/${outpoint.vout}`,
-      );
-      const txid = spend?.spent === true ? spend.txid : undefined;
-      const raw = txid === undefined ? undefined : await get(`/tx/${txid}/hex`);
-      if (txid === undefined || raw === undefined) return null;
+      const spend = await json(`/tx/${shownTxid(outpoint.txid)}/outspend/${outpoint.vout}`, OUTSPEND);
+      const txid = spend?.spent ? spend.txid : null;
+      const raw = txid === null ? undefined : await get(`/tx/${txid}/hex`);
+      if (txid === null || raw === undefined) return null;
       let transaction: Transaction;
       try {
         transaction = parseTransaction(fromHex(raw.trim()));
@@ -178,17 +178,13 @@ export function esploraChain(base: string, patience: PatienceOptions = {}): Owne
       }
       if (shownTxid(txidOf(transaction)) !== txid || !spends(transaction, outpoint))
         throw unreachable("it names a transaction that does not spend what was asked for");
-      const { confirmed = false, block_height } = spend?.status ?? {};
-      return { transaction, height: confirmed ? (block_height ?? null) : null };
+      const { confirmed, block_height } = spend?.status ?? { confirmed: false, block_height: null };
+      return { transaction, height: confirmed ? block_height : null };
     },
     async feerate(blocks) {
-      const estimates = await json<{ [blocks: string]: number }>("/fee-estimates");
-      // In sat per virtual byte, by the number of blocks.
-      const targets = Object.keys(estimates ?? {})
-        .map(Number)
-        .sort((a, b) => a - b);
-      const target = targets.filter(each => each <= blocks).pop() ?? targets[0];
-      return target === undefined ? null : Math.ceil(estimates![target]! * 250);
+      const estimates = (await json("/fee-estimates", ESTIMATES)) ?? [];
+      const [, perVbyte] = estimates.filter(([within]) => within <= blocks).pop() ?? estimates[0] ?? [];
+      return perVbyte === undefined ? null : Math.ceil(perVbyte * 250);
     },
     async publish(transactions) {
       const raw = transactions.map(each => toHex(transactionBytes(each)));

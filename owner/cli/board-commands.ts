@@ -18,6 +18,7 @@ import { fileURLToPath } from "node:url";
 import { lngateError } from "../../src/errors.ts";
 import { type Command, type Given, type Terminal, usage } from "../../src/node/command.ts";
 import { type BoardName, boards, ESPRUINO_STORAGE, type Tool } from "../board/boards.ts";
+import { chipIn } from "../board/chip.ts";
 import { espruinoStorage } from "../board/espruino-storage.ts";
 import { forgetImage, makeImage, movedTo, needsVault, noteWritten, takeBack } from "../board/image.ts";
 import { askStatus, type DeviceReport } from "../client/channel.ts";
@@ -147,11 +148,13 @@ moddable: builds the application with mcconfig, writes the image with esptool, t
       const { build, read, write } = plan(board, { port, tools, target: given.text("target"), folder: work });
       const run = async (step: Step) => {
         terminal.note(`$ ${lineOf(step)}`);
-        await runTool(step);
+        return runTool(step, step === read);
       };
-      for (const step of [...build, read]) await run(step);
-      const isNeeded = needsVault(path, deviceId, new Uint8Array(readFileSync(join(work, HELD_FILE))));
-      noteWritten(path, isNeeded ? "begun" : "done");
+      for (const step of build) await run(step);
+      const chip = chipIn(await run(read));
+      const held = new Uint8Array(readFileSync(join(work, HELD_FILE)));
+      const isNeeded = needsVault(path, deviceId, held, chip);
+      noteWritten(path, isNeeded ? "begun" : "done", chip);
       if (!isNeeded) terminal.note("The device is in this board already: only the application is written.");
       for (const step of write(isNeeded)) {
         await run(step);
@@ -299,11 +302,15 @@ function lineOf({ program, args, env = {}, folder }: Step): string {
   return folder === undefined ? line : `cd ${folder} && ${line}`;
 }
 
-/** What a tool says goes to standard error: standard output is for the result. Throws `flash-failed`. */
-function runTool({ program, args, env, folder }: Step): Promise<void> {
+/**
+ * What a tool says goes to standard error: standard output is for the result. Resolves with it where it is listened to. Throws
+ * `flash-failed`.
+ */
+function runTool({ program, args, env, folder }: Step, listen = false): Promise<string> {
   return new Promise((resolve, reject) => {
+    let said = "";
     const child = spawn(program, args, {
-      stdio: ["ignore", 2, 2],
+      stdio: ["ignore", listen ? "pipe" : 2, 2],
       env: { ...process.env, ...env },
       ...(folder === undefined ? {} : { cwd: folder }),
     });
@@ -315,7 +322,11 @@ function runTool({ program, args, env, folder }: Step): Promise<void> {
         ),
       );
     child.once("error", error => failed(`could not be started (${error.message})`));
-    child.once("close", code => (code === 0 ? resolve() : failed(`ended with ${code}`)));
+    child.stdout?.on("data", (part: Buffer) => {
+      process.stderr.write(part);
+      said += part.toString("latin1");
+    });
+    child.once("close", code => (code === 0 ? resolve(said) : failed(`ended with ${code}`)));
   });
 }
 

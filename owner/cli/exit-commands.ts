@@ -14,7 +14,7 @@ const freeze: Command = {
   summary: "a device is lost or stolen: stop its gateway from signing, and have the channel closed",
   help: `Tells the gateway to co-sign nothing for this device any more, from this moment on and for ever, and to make the bridge close the channel. What the bridge pays goes to a key of your 24 words; \`lngate owner recover\` takes it from there, without any exit.
 
-A thief without the gateway can do nothing with the device: its share of the key is worth nothing alone.`,
+A thief can take nothing with the device alone: its share of the key is worth nothing without the gateway. What he can do is destroy the channel, with an exit that he has copied before a payment: freeze before he makes one (docs/recovery.md).`,
   options: DEVICE,
   async run(given, terminal) {
     const { folder, deviceId } = target(given);

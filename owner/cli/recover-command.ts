@@ -8,7 +8,7 @@ import { txidOf } from "../../src/bitcoin/transaction.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { type Command, type Given, networkOf, type Terminal } from "../../src/node/command.ts";
 import { type OwnerChain, perVbyte, shownTxid } from "../chain/chain.ts";
-import { type HeldChannel, readHeldChannel } from "../folder/device-files.ts";
+import { type HeldChannel, readHeldChannels } from "../folder/device-files.ts";
 import { BACKUP_FILE, CHANNEL_FILE, deviceFolder, pairedDevices, readJson } from "../folder/folder.ts";
 import { checkWords } from "../folder/seed.ts";
 import { type ExitFile, writeExit } from "../recovery/exit-file.ts";
@@ -243,7 +243,7 @@ function heldChannels(given: Given): { channels: HeldChannel[]; remarks: string[
   const [channels, remarks]: [HeldChannel[], string[]] = [[], []];
   for (const file of filesOf(given, "channel-file", CHANNEL_FILE)) {
     try {
-      channels.push(there(file, readHeldChannel(file)));
+      channels.push(...there(file, readHeldChannels(file)));
     } catch (error) {
       if (codeOf(error) !== "owner-corrupt") throw error;
       remarks.push(`${file} was left out: ${(error as Error).message}`);

@@ -2,11 +2,12 @@
 
 import { addressScript, scriptAddress } from "../../src/bitcoin/address.ts";
 import type { Network } from "../../src/bitcoin/network.ts";
-import { txidOf } from "../../src/bitcoin/transaction.ts";
-import { codeOf, lngateError } from "../../src/errors.ts";
+import { txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
+import { codeOf } from "../../src/errors.ts";
 import { type Command, type Given, type Terminal, usage } from "../../src/node/command.ts";
 import { writeFileAtomic } from "../../src/node/files.ts";
 import { type OwnerChain, perVbyte, shownTxid } from "../chain/chain.ts";
+import { estimateOf } from "../chain/fee-bound.ts";
 import { chooseDevice, deviceFolder, openOwner } from "../folder/folder.ts";
 import { deviceSecrets } from "../folder/seed.ts";
 import { checkExit, type ExitFile, writeExit } from "../recovery/exit-file.ts";
@@ -17,7 +18,6 @@ import { isAgreed, lineReader, readExitOf, readText, sats } from "./input.ts";
 import { DEVICE, ownerFolder } from "./target.ts";
 
 const DEFAULT_EVERY_SECONDS = 60;
-const FEE_TARGET = 6;
 
 const watch: Command = {
   name: "owner watch",
@@ -147,13 +147,12 @@ async function guard({
   const seconds = given.number("every", 1, 3600) ?? DEFAULT_EVERY_SECONDS;
   const wanted = feerateOf(given);
   const to = given.text("to");
-  let feeratePerKw = wanted ?? (await chain.feerate(FEE_TARGET));
-  if (feeratePerKw === null)
-    throw lngateError("feerate-unknown", `the ${chain.name} has no estimate: give the feerate yourself`);
+  let feeratePerKw = wanted ?? (await estimateOf(chain)).perKw;
   const watching = createGuard({
     chain,
     secretsOf,
     feeratePerKw,
+    isEstimate: wanted === undefined,
     ...(to === undefined ? {} : { toScript: addressScript(to, network) }),
     onProgress: sentence => terminal.progress(sentence),
   });
@@ -165,17 +164,33 @@ async function guard({
     terminal.say(sentence);
     terminal.result(more);
   };
+  const noteOnce = (about: string, sentence: string) => {
+    if (told.get(about) !== sentence) terminal.note(sentence);
+    told.set(about, sentence);
+  };
+  const sentenceOf = (error: unknown) => `${codeOf(error) ?? "internal-error"}: ${(error as Error).message}`;
+  /** Where there is none, the one before is good enough to punish with. */
+  const estimate = async (before: number) => {
+    try {
+      const { perKw, remark } = await estimateOf(chain);
+      if (remark !== undefined) noteOnce("feerate", remark);
+      return perKw;
+    } catch (error) {
+      noteOnce("feerate", sentenceOf(error));
+      return before;
+    }
+  };
   try {
     for (;;) {
       try {
-        feeratePerKw = wanted ?? (await chain.feerate(FEE_TARGET)) ?? feeratePerKw;
+        feeratePerKw = wanted ?? (await estimate(feeratePerKw));
         const sights = await watching.look(files(), feeratePerKw);
         for (const sight of sights) {
           tellSight(sight, sayOnce);
           if (sight.collections.length === 0) continue;
-          for (const { inSat, feeSat, outSat, toScript, what } of sight.collections) {
+          for (const { inSat, feeSat, outSat, toScript, what, transaction } of sight.collections) {
             terminal.say(
-              `Collect ${sats(inSat)}, fee ${sats(feeSat)} (${perVbyte(feeratePerKw)} sat/vB): ${sats(outSat)} to ${scriptAddress(toScript, network)}.`,
+              `Collect ${sats(inSat)}, fee ${sats(feeSat)} (${perVbyte((feeSat * 1000) / weightOf(transaction))} sat/vB): ${sats(outSat)} to ${scriptAddress(toScript, network)}.`,
             );
             for (const each of what) terminal.say(`  ${each}`);
           }
@@ -193,10 +208,8 @@ async function guard({
           return;
         }
       } catch (error) {
-        if (codeOf(error) === undefined || given.flag("once")) throw error;
-        const sentence = `${codeOf(error)}: ${(error as Error).message}`;
-        if (told.get("") !== sentence) terminal.note(sentence);
-        told.set("", sentence);
+        if (given.flag("once")) throw error;
+        noteOnce("look", sentenceOf(error));
       }
       await new Promise(resolve => setTimeout(resolve, seconds * 1000));
     }

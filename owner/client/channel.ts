@@ -5,7 +5,7 @@ import { p2wsh } from "../../src/bitcoin/script.ts";
 import { depositScriptOf } from "../../src/channel/device-keys.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { FromOwner, SpendingLimits, ToOwner } from "../../src/messages/owner.ts";
-import { type DeviceInfo, readDeviceInfo, writeHeldChannel } from "../folder/device-files.ts";
+import { type DeviceInfo, keepHeldChannel, readDeviceInfo } from "../folder/device-files.ts";
 import { deviceFolder } from "../folder/folder.ts";
 import { wasRefused } from "./connection.ts";
 import { connectToDevice } from "./device-link.ts";
@@ -107,7 +107,7 @@ export function askFreeze(options: ChannelOptions): Promise<Closing> {
 async function askForEnd(options: ChannelOptions, question: FromOwner): Promise<Closing> {
   const { channel, closeTxid, held } = await askOnce(options, question, "closing");
   const folder = deviceFolder(options.folder, options.deviceId);
-  if (held) writeHeldChannel(folder, { ...readDeviceInfo(folder), ...held });
+  if (held) keepHeldChannel(folder, { ...readDeviceInfo(folder), ...held });
   return { channel, ...(closeTxid ? { closeTxid: displayed(closeTxid) } : {}) };
 }
 

@@ -1,11 +1,13 @@
 /** The files of one paired device: its link, its backup, and what charging needs. */
 
+import { renameSync } from "node:fs";
 import { join } from "node:path";
 import type { Network } from "../../src/bitcoin/network.ts";
+import { equal } from "../../src/bytes/bytes.ts";
 import { decodeValue, encodeValue } from "../../src/bytes/schema.ts";
 import type { DeviceKeys } from "../../src/channel/device-keys.ts";
 import { type Proposal, proposalKind } from "../../src/channel/terms.ts";
-import { lngateError } from "../../src/errors.ts";
+import { codeOf, lngateError } from "../../src/errors.ts";
 import { MAX_COMMITMENT_NUMBER } from "../../src/lightning/shachain.ts";
 import { GOOD_STANDING, type Standing } from "../../src/threshold/abort.ts";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../../src/threshold/keyshare.ts";
@@ -151,43 +153,65 @@ export interface HeldChannel {
   readonly number: number;
 }
 
-/** Writes channel.json. */
-export function writeHeldChannel(folder: string, { deviceId, keys, proposal, number }: HeldChannel): void {
+/**
+ * Keeps it beside all that was said before, of this channel and of others: a later word takes nothing away that was true. Each
+ * question adds one at the most. A file that can't be read is set aside.
+ */
+export function keepHeldChannel(folder: string, { deviceId, keys, proposal, number }: HeldChannel): void {
   const { fundingKey, delayedPaymentBasepoint } = keys;
-  writeJson(join(folder, CHANNEL_FILE), {
+  const file = join(folder, CHANNEL_FILE);
+  let before: readonly HeldChannel[] = [];
+  try {
+    before = readHeldChannels(file) ?? [];
+  } catch (error) {
+    if (codeOf(error) !== "owner-corrupt") throw error;
+    renameSync(file, `${file}.damaged`);
+  }
+  const entryOf = (held: Pick<HeldChannel, "proposal" | "number">) => ({
+    proposal: encodeValue(proposalKind, held.proposal),
+    number: held.number,
+  });
+  const entry = entryOf({ proposal, number });
+  const others = before
+    .map(entryOf)
+    .filter(each => each.number !== number || !equal(each.proposal, entry.proposal));
+  if (others.length < before.length) return;
+  writeJson(file, {
     version: 1,
     about:
       "What `lngate owner recover` needs to collect from a commitment of this device's that is on the chain.",
     deviceId,
     keys: { fundingKey, delayedPaymentBasepoint },
-    proposal: encodeValue(proposalKind, proposal),
-    number,
+    ...entry,
+    earlier: { ...others },
   });
 }
 
-/** Undefined if there is no such file. Throws `owner-corrupt`. */
-export function readHeldChannel(file: string): HeldChannel | undefined {
+/** All that was kept, the latest first; undefined if there is no such file. Throws `owner-corrupt`. */
+export function readHeldChannels(file: string): readonly HeldChannel[] | undefined {
   const json = readJson(file);
   if (!json) return undefined;
-  const keys = json.section("keys");
-  const encoded = json.bytes("proposal");
-  let proposal: Proposal;
-  try {
-    proposal = decodeValue(proposalKind, encoded);
-  } catch {
-    throw json.corrupt("proposal");
-  }
-  const number = json.number("number");
-  if (number > MAX_COMMITMENT_NUMBER) throw json.corrupt("number");
-  return {
-    deviceId: json.text("deviceId"),
-    keys: {
-      fundingKey: keys.bytes("fundingKey", 33),
-      delayedPaymentBasepoint: keys.bytes("delayedPaymentBasepoint", 33),
-    },
-    proposal,
-    number,
+  const deviceId = json.text("deviceId");
+  const section = json.section("keys");
+  const keys = {
+    fundingKey: section.bytes("fundingKey", 33),
+    delayedPaymentBasepoint: section.bytes("delayedPaymentBasepoint", 33),
   };
+  const entries = [json];
+  const earlier = json.optional("earlier");
+  for (let at = 0; earlier?.optional(`${at}`); at++) entries.push(earlier.section(`${at}`));
+  return entries.map(entry => {
+    const encoded = entry.bytes("proposal");
+    let proposal: Proposal;
+    try {
+      proposal = decodeValue(proposalKind, encoded);
+    } catch {
+      throw json.corrupt("proposal");
+    }
+    const number = entry.number("number");
+    if (number > MAX_COMMITMENT_NUMBER) throw json.corrupt("number");
+    return { deviceId, keys, proposal, number };
+  });
 }
 
 function need(folder: string, file: string) {

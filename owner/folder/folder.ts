@@ -6,7 +6,7 @@
  *     device.json            address and keys of the link to its gateway, which cold keys are its own
  *     backup.json            its share of the threshold key: what a copy elsewhere must contain
  *     charging.json          oblivious transfers for presigning; useless elsewhere, never to be copied
- *     channel.json           what the gateway said of the channel when it was last asked to close it
+ *     channel.json           what the gateway said of channels whenever it was asked to close one
  *     flash.bin              what is written to the device (board `node`: the device itself)
  *     image.bin, lngate.keys, moved.json   instead of it, when it is on its way into a board or there (image.ts)
  *   devices/<id>.pairing/  a pairing that the gateway may or may not have completed

@@ -70,7 +70,7 @@ export function claimsOf(
   const { keys } = options;
   const isHeld = ({ keys: { fundingKey }, proposal: { index } }: HeldChannel) =>
     [...exits, ...kept].some(({ file }) => equal(file.keys.fundingKey, fundingKey) && file.index === index);
-  return [
+  return distinct([
     ...[...devices].map(([index, cold]) => remoteClaim(keys, index, cold)),
     ...depositClaims(keys, devices, deposits),
     ...exits.flatMap(exit => exitClaims(keys, devices, exit)),
@@ -78,7 +78,14 @@ export function claimsOf(
     ...(options.channels ?? [])
       .filter(channel => !isHeld(channel))
       .flatMap(channel => publishedClaims(keys, devices, channel, remarks)),
-  ];
+  ]);
+}
+
+/** What is said twice is collected once. */
+function distinct(claims: readonly Claim[]): Claim[] {
+  const named = (claim: Claim) =>
+    `${toHex(claim.witnessScript)} ${claim.outpoint ? `${toHex(claim.outpoint.txid)}:${claim.outpoint.vout}` : ""}`;
+  return [...new Map(claims.map(claim => [named(claim), claim])).values()];
 }
 
 /** Deposits that some block shows being spent: the witness has the script, with our key in it. */

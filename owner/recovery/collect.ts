@@ -3,7 +3,8 @@ import type { Transaction } from "../../src/bitcoin/transaction.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeOf } from "../../src/errors.ts";
 import { buildSweep, signedSweep } from "../../src/lightning/sweep.ts";
-import type { ChainOutput } from "../chain/chain.ts";
+import { type ChainOutput, perVbyte } from "../chain/chain.ts";
+import { boundedFeerate } from "../chain/fee-bound.ts";
 import type { Claim, Claimed } from "./claims.ts";
 import type { Devices } from "./options.ts";
 
@@ -24,24 +25,36 @@ export type Ready = { readonly claim: Claim; readonly output: ChainOutput };
 /** Of one transaction: nodes take none that is heavier than 400,000. */
 const MAX_INPUTS = 200;
 
+/** Of a transaction with one output, beside its inputs. */
+const SWEEP_WEIGHT = 4 * 53 + 2;
+
 /**
- * As many transactions as it takes, at this feerate (sat per 1000 weight). What is not worth its fee is left, with a remark.
+ * As many transactions as it takes, at this feerate (sat per 1000 weight). What is not worth its fee is left, with a remark. An
+ * estimate is paid as far as what comes home allows (`boundedFeerate`).
  */
 export function collect(
   group: readonly Claimed[],
   toScript: Uint8Array,
-  feeratePerKw: number,
+  wantedPerKw: number,
   remarks: string[],
+  isEstimate = false,
 ): Collection[] {
-  const spends = group.map(({ claim, output }) => ({
-    what: claim.what,
-    secret: claim.secret,
-    spend: claim.spend({ ...output, witnessScript: claim.witnessScript }),
-  }));
+  const spends = group.map(({ claim, output }) => {
+    const spend = claim.spend({ ...output, witnessScript: claim.witnessScript });
+    const weight = 41 * 4 + 2 + 73 + spend.witnessScript.length + 3;
+    return { what: claim.what, secret: claim.secret, spend, weight };
+  });
+  const totalSat = spends.reduce((sum, { spend }) => sum + spend.valueSat, 0);
+  const totalWeight = spends.reduce((sum, { weight }) => sum + weight, SWEEP_WEIGHT);
+  const feeratePerKw = isEstimate ? boundedFeerate(wantedPerKw, totalSat, totalWeight) : wantedPerKw;
+  if (feeratePerKw < wantedPerKw)
+    remarks.push(
+      `the feerate of ${perVbyte(wantedPerKw)} sat/vB would take too much of ${totalSat} sat: ${perVbyte(feeratePerKw)} are paid; name another with --feerate`,
+    );
   // An output that costs more than it brings would be paid for by the others.
   const left = new Map<string, { sat: number; costSat: number }>();
-  const worth = spends.filter(({ spend, what }) => {
-    const costSat = Math.ceil(((41 * 4 + 2 + 73 + spend.witnessScript.length + 3) * feeratePerKw) / 1000);
+  const worth = spends.filter(({ spend, what, weight }) => {
+    const costSat = Math.ceil((weight * feeratePerKw) / 1000);
     if (spend.valueSat > costSat) return true;
     const before = left.get(what) ?? { sat: 0, costSat: 0 };
     left.set(what, { sat: before.sat + spend.valueSat, costSat: before.costSat + costSat });

@@ -121,7 +121,7 @@ function notNewest({ number }: ExitFile): Error {
 }
 
 async function planExit(
-  { options, height, feeratePerKw, remarks }: RecoveryRun,
+  { options, height, feeratePerKw, isEstimate, remarks }: RecoveryRun,
   exit: CheckedExit,
   coin: FeeCoin | undefined,
 ): Promise<ExitPlan> {
@@ -135,7 +135,8 @@ async function planExit(
   if (typeof standing === "number") return { ...own, standing, action: "done" };
   if (standing === "unknown" && (await chain.output(channel.funding)) === null) {
     const secrets = keys.device(file.keys.fundingKey);
-    const { sentence, penalty } = await howClosed({ ...options, feeratePerKw, height, secrets }, exit);
+    const closing = await howClosed({ ...options, feeratePerKw, isEstimate, height, secrets }, exit);
+    const { sentence, penalty } = closing;
     remarks.push(sentence ?? (await whoClosed(chain, exit)), ...(penalty?.remarks ?? []));
     return { ...own, standing, action: "replaced", ...(penalty ? { penalty } : {}) };
   }
@@ -161,7 +162,7 @@ async function planExit(
     return { ...own, standing, action: standing === "waiting" ? "wait" : "publish" };
   }
   const change = toScript ?? keys.wallet(0, true).script;
-  const { child, childFeeSat } = anchorChild(exit, coin, feeratePerKw, feeSat, change);
+  const { child, childFeeSat } = anchorChild(exit, coin, options.feeratePerKw, feeratePerKw, feeSat, change);
   return { ...own, standing, action: "bump", child, childFeeSat };
 }
 

@@ -6,6 +6,7 @@ import { equal, fromHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { ChainOutput, OwnerChain } from "../chain/chain.ts";
+import { boundedFeerate } from "../chain/fee-bound.ts";
 import type { CheckedExit } from "./exit-file.ts";
 import type { RecoveryKeys, WalletKey } from "./keys.ts";
 
@@ -48,13 +49,14 @@ export async function feeCoin(
 }
 
 /**
- * The anchor's spend with the coin added, so that both transactions together pay the feerate (sat per 1000 weight). Throws
- * `coin-too-small`.
+ * The anchor's spend with the coin added, so that both transactions together pay the feerate (sat per 1000 weight): the
+ * named one, or of the estimate what `boundedFeerate` allows. Throws `coin-too-small`.
  */
 export function anchorChild(
   exit: CheckedExit,
   coin: FeeCoin,
-  feeratePerKw: number,
+  namedPerKw: number | undefined,
+  estimatePerKw: number,
   parentFeeSat: number,
   change: Uint8Array,
 ): { child: Transaction; childFeeSat: number } {
@@ -67,6 +69,8 @@ export function anchorChild(
     );
   const childWeight = weightOf(paying(coin.output.valueSat)) + SIGNATURE_SLACK;
   const weight = weightOf(exit.transaction) + childWeight;
+  const toLocal = exit.commitment.outputs.find(({ kind }) => kind === "to-local");
+  const feeratePerKw = namedPerKw ?? boundedFeerate(estimatePerKw, toLocal?.valueSat ?? 0, weight);
   // A child pays at least its own way: nodes take none below their minimum.
   const ownFeeSat = Math.ceil((childWeight * feeratePerKw) / 1000);
   const childFeeSat = Math.max(Math.ceil((weight * feeratePerKw) / 1000) - parentFeeSat, ownFeeSat);

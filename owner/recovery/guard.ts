@@ -19,6 +19,8 @@ export interface GuardOptions {
   secretsOf(fundingKey: Uint8Array): Pick<DeviceSecrets, "commitmentMaster" | "revocationBasepointSecret">;
   /** Sat per 1000 weight. */
   readonly feeratePerKw: number;
+  /** It is the chain's word, not the owner's. */
+  readonly isEstimate?: boolean;
   /** Where penalties go; without it to the ordinary address of the words to which the device closes. */
   readonly toScript?: Uint8Array;
   onProgress?(sentence: string): void;
@@ -68,7 +70,7 @@ export function createGuard(options: GuardOptions): Guard {
     const remarks: string[] = [];
     const toScript = options.toScript ?? file.keys.shutdownScript;
     const collections = (penalty?.ready ?? []).flatMap(group =>
-      collect(group, toScript, feeratePerKw, remarks),
+      collect(group, toScript, feeratePerKw, remarks, options.isEstimate),
     );
     // What was not found may come yet: a funding that was kept back, and an old state along with it.
     const settledAt = typeof standing === "number" ? Math.max(standing, penalty?.settledAt ?? 0) : null;

@@ -50,6 +50,8 @@ export interface RecoveryRun {
   readonly height: number;
   /** Sat per 1000 weight: that of the options, or the chain's. */
   readonly feeratePerKw: number;
+  /** It is the chain's word, not the owner's: paid as far as what comes home allows (`boundedFeerate`). */
+  readonly isEstimate: boolean;
   /** What could not be found or done, in sentences: grows along the way. */
   readonly remarks: string[];
 }

@@ -33,6 +33,7 @@ import {
 import { storedSecret } from "../../src/lightning/shachain.ts";
 import { punishHtlc, punishToLocal } from "../../src/lightning/sweep.ts";
 import type { OwnerChain, Spender, TransactionStanding } from "../chain/chain.ts";
+import { boundedFeerate } from "../chain/fee-bound.ts";
 import type { DeviceSecrets } from "../folder/seed.ts";
 import type { Claimed, Waiting } from "./claims.ts";
 import type { CheckedExit } from "./exit-file.ts";
@@ -51,6 +52,8 @@ export interface ClosingOptions {
   readonly secrets: Pick<DeviceSecrets, "commitmentMaster" | "revocationBasepointSecret">;
   /** Sat per 1000 weight: a penalty that waits and pays much less is replaced. Absent: none is. */
   readonly feeratePerKw?: number;
+  /** It is the chain's word, not the owner's. */
+  readonly isEstimate?: boolean;
   /** Witness scripts of HTLCs by their P2WSH script (hex), null where none was found: not searched for again. */
   readonly searched?: Map<string, Uint8Array | null>;
   /** How many blocks back a bitcoind is asked, beside the delay in which there is something to punish (default: 2016). */
@@ -278,10 +281,12 @@ async function penaltyFor(
   for (const penalty of published.values()) {
     const inputs = penalty.inputs.flatMap(input => revocables.get(nameOf(input)) ?? []);
     const outSat = penalty.outputs.reduce((sum, output) => sum + output.valueSat, 0);
-    const feeSat = inputs.reduce((sum, { output }) => sum + output.valueSat, 0) - outSat;
+    const inSat = inputs.reduce((sum, { output }) => sum + output.valueSat, 0);
     const isWhole = inputs.length === penalty.inputs.length;
-    if (isWhole && isFarBelow((feeSat * 1000) / weightOf(penalty), options.feeratePerKw))
-      replaced.push(inputs);
+    const weight = weightOf(penalty);
+    const { feeratePerKw: wanted = 0, isEstimate } = options;
+    const wantedPerKw = isEstimate ? boundedFeerate(wanted, inSat, weight) : wanted;
+    if (isWhole && isFarBelow(((inSat - outSat) * 1000) / weight, wantedPerKw)) replaced.push(inputs);
     else waiting.push({ what: `penalty for ${named}`, valueSat: outSat, atHeight: null });
   }
   // What the bridge can undo would take along whatever it is collected together with.
@@ -305,7 +310,7 @@ function nameOf({ txid, vout }: Outpoint): string {
 }
 
 /** By so much that nodes take a replacement: it pays its own way, too. */
-function isFarBelow(paidPerKw: number, wantedPerKw = 0): boolean {
+function isFarBelow(paidPerKw: number, wantedPerKw: number): boolean {
   return wantedPerKw >= Math.max(1.25 * paidPerKw, paidPerKw + 300);
 }
 

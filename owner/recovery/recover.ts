@@ -14,6 +14,7 @@ import { type Outpoint, type Transaction, txidOf } from "../../src/bitcoin/trans
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { ChainOutput, OwnerChain } from "../chain/chain.ts";
+import { estimateOf } from "../chain/fee-bound.ts";
 import type { ColdKeys } from "../folder/seed.ts";
 import { type Claim, claimsOf, revealedDeposits, type Waiting } from "./claims.ts";
 import { byDestination, type Collection, collect, type Ready } from "./collect.ts";
@@ -35,8 +36,6 @@ export interface RecoveryPlan {
   readonly remarks: readonly string[];
 }
 
-const FEE_TARGET = 6;
-
 /**
  * Looks at the chain and decides. Throws `exit-not-newest` for an exit that may have been revoked, `exit-invalid`,
  * `exit-not-yours`, `wrong-network`, `feerate-unknown`, `coin-too-small`, and what the chain throws.
@@ -47,13 +46,15 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
   const remarks: string[] = [];
   const { given, kept } = exitsOf(options, remarks);
   const height = await chain.height();
-  const feeratePerKw = options.feeratePerKw ?? (await chain.feerate(FEE_TARGET));
-  if (feeratePerKw === null)
-    throw lngateError("feerate-unknown", `the ${chain.name} has no estimate: give the feerate yourself`);
+  const named = options.feeratePerKw;
+  const estimate = named === undefined ? await estimateOf(chain) : { perKw: named };
+  const feeratePerKw = estimate.perKw;
+  const isEstimate = named === undefined;
+  if (estimate.remark !== undefined) remarks.push(estimate.remark);
 
   const devices = new Map<number, ColdKeys>();
   for (let index = 0; index < gap; index++) devices.set(index, keys.cold(index));
-  const run: RecoveryRun = { options, devices, height, feeratePerKw, remarks };
+  const run: RecoveryRun = { options, devices, height, feeratePerKw, isEstimate, remarks };
   const deposits = [...options.deposits, ...[...given, ...kept].map(({ file }) => file.keys)];
   if (options.scanFromHeight !== undefined) deposits.push(...(await revealedDeposits(run)));
   const claims = claimsOf(run, given, kept, deposits);
@@ -165,17 +166,17 @@ async function collectAll(
   coin: FeeCoin | undefined,
   waiting: Waiting[],
 ): Promise<Collection[]> {
-  const { options, devices, feeratePerKw, remarks } = run;
+  const { options, devices, feeratePerKw, isEstimate, remarks } = run;
   const collections: Collection[] = [];
   for (const { exit, penalty } of plans) {
     waiting.push(...(penalty?.waiting ?? []));
     for (const group of penalty?.ready ?? []) {
       const toScript = options.toScript ?? exit.file.keys.shutdownScript;
-      collections.push(...collect(group, toScript, feeratePerKw, remarks));
+      collections.push(...collect(group, toScript, feeratePerKw, remarks, isEstimate));
     }
   }
   for (const [script, group] of byDestination(ready, devices, options.toScript)) {
-    collections.push(...collect(group, script, feeratePerKw, remarks));
+    collections.push(...collect(group, script, feeratePerKw, remarks, isEstimate));
   }
   let left = coin;
   for (const { exit, standing } of plans) {

@@ -5,6 +5,7 @@ import { nobleCurve } from "../../src/crypto/curve.ts";
 import { lngateError } from "../../src/errors.ts";
 import { type HtlcTransaction, signedHtlcTransaction } from "../../src/lightning/commitment.ts";
 import { derivePrivateKey } from "../../src/lightning/keys.ts";
+import { boundedFeerate } from "../chain/fee-bound.ts";
 import type { Waiting } from "./claims.ts";
 import type { Collection } from "./collect.ts";
 import type { CheckedExit } from "./exit-file.ts";
@@ -17,7 +18,7 @@ import type { RecoveryRun } from "./options.ts";
  * is added to `waiting` then. Throws `coin-too-small`, and what the chain throws.
  */
 export async function timeOuts(
-  { options, height, feeratePerKw, remarks }: RecoveryRun,
+  { options, height, feeratePerKw: estimatePerKw, remarks }: RecoveryRun,
   exit: CheckedExit,
   coin: FeeCoin | undefined,
   waiting: Waiting[],
@@ -75,6 +76,8 @@ export async function timeOuts(
     return withCoin({ ...whole, inputs: [...signed, coinInput] }, coin, same.length);
   };
   const weight = weightOf(paying(coin.output.valueSat)) + SIGNATURE_SLACK;
+  const inSat = same.reduce((sum, { htlc }) => sum + htlc.valueSat, 0);
+  const feeratePerKw = options.feeratePerKw ?? boundedFeerate(estimatePerKw, inSat, weight);
   const feeSat = Math.ceil((weight * feeratePerKw) / 1000);
   const changeSat = coin.output.valueSat - feeSat;
   if (changeSat < SMALLEST_OUTPUT_SAT)
@@ -82,7 +85,6 @@ export async function timeOuts(
       "coin-too-small",
       `taking back payments that timed out costs ${feeSat} sat; the coin of ${coin.output.valueSat} sat is too small`,
     );
-  const inSat = same.reduce((sum, { htlc }) => sum + htlc.valueSat, 0);
   return {
     what: same.map(() => `a payment of device ${file.deviceId} that timed out`),
     transaction: paying(changeSat),

@@ -1,5 +1,7 @@
 /** What collecting several outputs in one transaction may cost. */
 import { expect, test } from "@jest/globals";
+import { equal } from "../../src/bytes/bytes.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import type { Step } from "../../src/messages/device.ts";
 import { HEIGHT } from "./parties.ts";
 import { bridgePoint } from "./peer.ts";
@@ -38,4 +40,48 @@ test("outputs that are collected in one transaction burn together no more than t
   expect(rig.identity.policy.maxCloseFeeSat).toBe(25_000);
   const refused = "policy-close-balance";
   expect(codes).toEqual([undefined, refused, refused, refused]);
+});
+
+test("nothing that is asked in between makes the device forget what it has signed of a transaction", () => {
+  const unlimited = { perPaymentMsat: 1e12, perHourMsat: 1e12, perDayMsat: 1e12 };
+  const rig = new Rig({ policy: unlimited, charge: { A: 60, B: 70, H: 300 } }).open();
+  const names = ["one", "two"];
+  for (const name of names) rig.pay(name, 50_000);
+  const htlcs = names.map(name => rig.htlc(name, 50_000));
+  const view = rig.view(0, htlcs);
+  rig.move(view);
+  const commitment = rig.build(false, 1, bridgePoint(1), view);
+  const both = commitment.htlcs.map(({ vout }) => ({ txid: commitment.txid, vout, sequence: 1 }));
+  const htlcOf = (input: number) =>
+    htlcs.find(({ paymentHash }) => equal(paymentHash, commitment.htlcs[input]!.htlc.paymentHash))!;
+  const ask = (input: number, changed: Partial<NonNullable<Step["spend"]>> = {}) =>
+    rig.step({
+      spend: {
+        index: 1,
+        point: bridgePoint(1),
+        htlc: htlcOf(input),
+        inputs: both,
+        input,
+        amountSat: 50_000,
+        valueSat: 49_000,
+        locktime: HEIGHT + 80,
+        ...changed,
+      },
+    });
+  expect(ask(0).own).toBeDefined();
+  expect(ask(1).refused?.code).toBe("policy-close-balance");
+  // Outputs that are none: of them one each, or two.
+  const none = (i: number, vout: number) => ({ txid: sha256(new Uint8Array([i])), vout, sequence: 1 });
+  const little = { amountSat: 1_000, valueSat: 1_000 };
+  for (let i = 0; i < 20; i++) expect(ask(0, { ...little, inputs: [none(i, 0)] }).own).toBeDefined();
+  let isTaken = 0;
+  for (let i = 0; i < 100; i++) {
+    const { own, refused } = ask(0, { ...little, inputs: [none(i, 0), none(i, 1)] });
+    if (own) isTaken++;
+    else expect(refused?.code).toBe("policy-close-state");
+  }
+  expect(isTaken).toBeGreaterThan(60);
+  expect(ask(1).refused?.code).toBe("policy-close-balance");
+  // Alone it can be collected.
+  expect(ask(1, { inputs: [both[1]!], input: 0, htlc: htlcOf(1) }).own).toBeDefined();
 });

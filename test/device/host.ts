@@ -1,7 +1,7 @@
 /** The real device (device/device.ts) on a board in memory, and a gateway that has its link key. */
 
 import type { Device } from "../../device/api.ts";
-import type { Board } from "../../device/board.ts";
+import type { Board, MqttOptions } from "../../device/board.ts";
 import { openDevice } from "../../device/device.ts";
 import { openVault } from "../../device/vault/vault.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
@@ -34,6 +34,7 @@ export class Host {
   private keys: SessionKeys | undefined;
   private sent = 0;
   private toBoard: (bytes: Uint8Array) => void = () => {};
+  private mqtt: MqttOptions | undefined;
 
   /** `silent`: the gateway never acknowledges anything but the session's beginning. */
   constructor(image: Uint8Array, silent = false) {
@@ -60,6 +61,7 @@ export class Host {
         };
       },
       mqtt: options => {
+        this.mqtt = options;
         this.toBoard = bytes => this.guarded(() => options.onMessage(bytes));
         this.timers.push({ at: this.nowMs, run: options.onOpen });
         return { publish: bytes => this.receive(bytes), close: () => {} };
@@ -67,6 +69,16 @@ export class Host {
     };
     this.device = openDevice(board);
     void this.device.connect();
+    this.pass(10);
+  }
+
+  /** The board loses the broker, and finds it again by itself. */
+  lose(): void {
+    this.guarded(() => this.mqtt?.onClose("the cable is out"));
+  }
+
+  regain(): void {
+    this.guarded(() => this.mqtt?.onOpen());
     this.pass(10);
   }
 

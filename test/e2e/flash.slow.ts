@@ -63,6 +63,7 @@ const chip = fs.openSync("${inTools("chip")}", "a+");
 fs.closeSync(chip);
 const [at, size, out] = args.slice(args.indexOf("read_flash") + 1);
 if (args.includes("read_flash")) {
+  console.log("MAC: 24:6f:28:00:00:01");
   const content = Buffer.alloc(Number(size), 255);
   const file = fs.openSync("${inTools("chip")}", "r");
   fs.readSync(file, content, 0, content.length, Number(at));

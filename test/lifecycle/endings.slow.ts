@@ -3,7 +3,7 @@ import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { askClose, askFreeze, askStatus } from "../../owner/client/channel.ts";
-import { readHeldChannel } from "../../owner/folder/device-files.ts";
+import { readHeldChannels } from "../../owner/folder/device-files.ts";
 import { CHANNEL_FILE, FLASH_FILE } from "../../owner/folder/folder.ts";
 import { checkExit } from "../../owner/recovery/exit-file.ts";
 import { lookAtExit } from "../../owner/recovery/held-exits.ts";
@@ -195,11 +195,11 @@ describe("a thief has all that is in the flash", () => {
     await waitFor("the gateway to see it", async () => {
       return (await askStatus({ folder: world.ownerFolder, deviceId })).channel === "closed";
     });
-    const channel = readHeldChannel(join(path, CHANNEL_FILE))!;
+    const [channel] = readHeldChannels(join(path, CHANNEL_FILE))!;
     // Whatever the gateway says of the channel, it stops nothing else.
-    const lie = { ...channel, proposal: { ...channel.proposal, revocationBasepoint: new Uint8Array(33) } };
+    const lie = { ...channel!, proposal: { ...channel!.proposal, revocationBasepoint: new Uint8Array(33) } };
     expect((await look(scene, { channels: [lie] })).remarks.join()).toContain("channel.json");
-    await recoverAll(scene, { channels: [channel] });
+    await recoverAll(scene, { channels: [channel!] });
     const { fundingTxid = "" } = await askStatus({ folder: world.ownerFolder, deviceId });
     const books = await booksOf(scene, deviceId, fundingTxid);
     expect(told("a thief publishes the exit", DEPOSIT_SAT, books)).toBe(0);

@@ -23,7 +23,7 @@ beforeAll(async () => {
   folder = newOwner();
   ({ deviceId } = await pairDevice({ folder, code: gateway.invite() }));
   tools = mkdtempSync(join(tmpdir(), "lngate-tools-"));
-  // The chip's flash is its vault alone.
+  // The chip's flash is its vault alone. A tool may fail when it has written everything.
   for (const name of ["esptool.py", "mcconfig"]) {
     writeFileSync(
       inTools(name),
@@ -32,12 +32,15 @@ const fs = require("fs"), args = process.argv.slice(2), chip = "${inTools("chip"
 fs.appendFileSync("${inTools("calls")}", (args.find(each => /_flash$/.test(each)) ?? "${name}") + " ");
 const [write, read] = ["write_flash", "read_flash"].map(each => args.indexOf(each));
 if (write >= 0) fs.copyFileSync(args[write + 2], chip);
+if (read >= 0) console.log("MAC: " + fs.readFileSync("${inTools("mac")}"));
+if (write >= 0 && fs.existsSync("${inTools("fail")}")) process.exit(1);
 if (read >= 0) fs.writeFileSync(args[read + 3], fs.existsSync(chip) ? fs.readFileSync(chip) : Buffer.alloc(Number(args[read + 2]), 255));
 `,
     );
     chmodSync(inTools(name), 0o755);
   }
   writeFileSync(inTools("port"), "");
+  writeFileSync(inTools("mac"), "24:6f:28:00:00:01");
 });
 afterAll(async () => {
   await gateway.stop();
@@ -73,12 +76,32 @@ function calls(): string[] {
   return called;
 }
 
-test("a board that works keeps what it has, whatever the gateway says that it has seen", async () => {
+const notSeen = () => {
   gateway.answer = answer => {
     if (answer.type !== "standing") return answer;
     const { seen: _, ...rest } = answer;
     return { ...rest, online: false };
   };
+};
+
+test("an image that was written by a tool that then failed goes into no other board", async () => {
+  notSeen();
+  writeFileSync(inTools("fail"), "");
+  expect(await flash()).toMatch(/^flash-failed: /m);
+  rmSync(inTools("fail"));
+  const first = readFileSync(inTools("chip"));
+  rmSync(inTools("chip"));
+  writeFileSync(inTools("mac"), "24:6f:28:00:00:02");
+  expect(await flash()).toMatch(/^image-used: .*chip 24:6f:28:00:00:01, this is 24:6f:28:00:00:02/m);
+  expect(existsSync(inTools("chip"))).toBe(false);
+  // The first board, which the tool has left torn.
+  writeFileSync(inTools("mac"), "24:6f:28:00:00:01");
+  writeFileSync(inTools("chip"), first.fill(0, 0, 8192));
+  calls();
+});
+
+test("a board that works keeps what it has, whatever the gateway says that it has seen", async () => {
+  notSeen();
   expect(await flash()).toMatch(/^board-silent: /m);
   expect(calls()).toEqual(["mcconfig", "read_flash", "write_flash", "mcconfig"]);
   // The board runs: whatever it does is in its flash.

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "@jest/globals";
 import type { ChainOutput, OwnerChain } from "../../owner/chain/chain.ts";
-import { readHeldChannel, writeHeldChannel } from "../../owner/folder/device-files.ts";
+import { keepHeldChannel, readHeldChannels } from "../../owner/folder/device-files.ts";
 import { newWords } from "../../owner/folder/seed.ts";
 import { recoveryKeys } from "../../owner/recovery/keys.ts";
 import { carryOut, planRecovery } from "../../owner/recovery/recover.ts";
@@ -95,7 +95,7 @@ test("a number of a state that no channel has comes through neither link nor fil
   const folder = mkdtempSync(join(tmpdir(), "lngate-held-"));
   const file = join(folder, "channel.json");
   const write = (number: number) =>
-    writeHeldChannel(folder, {
+    keepHeldChannel(folder, {
       deviceId: "toll2345",
       keys: { fundingKey: FUNDING.point, delayedPaymentBasepoint: cold.delayedPaymentBasepoint },
       proposal: proposalWith(),
@@ -103,10 +103,10 @@ test("a number of a state that no channel has comes through neither link nor fil
     });
   try {
     write(MAX_COMMITMENT_NUMBER + 1);
-    expect(codeThrownBy(() => readHeldChannel(file))).toBe("owner-corrupt");
+    expect(codeThrownBy(() => readHeldChannels(file))).toBe("owner-corrupt");
     write(MAX_COMMITMENT_NUMBER);
     const { chain } = chainWith([paid("close", 190_000)]);
-    const channels = [readHeldChannel(file)!];
+    const channels = readHeldChannels(file)!;
     const plan = await planRecovery({ keys, chain, exits: [], deposits: [], gap: 1, channels });
     expect(plan.collections).toMatchObject([{ inSat: 190_000 }]);
   } finally {

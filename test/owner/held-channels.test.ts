@@ -1,0 +1,94 @@
+/**
+ * What the gateway has said of channels: with it the owner finds what our own commitment pays, published by somebody else, when
+ * the device is gone. What it says later takes nothing of that away.
+ */
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import type { OwnerChain } from "../../owner/chain/chain.ts";
+import { type HeldChannel, keepHeldChannel, readHeldChannels } from "../../owner/folder/device-files.ts";
+import { CHANNEL_FILE } from "../../owner/folder/folder.ts";
+import { newWords } from "../../owner/folder/seed.ts";
+import { recoveryKeys } from "../../owner/recovery/keys.ts";
+import { planRecovery } from "../../owner/recovery/recover.ts";
+import { p2wsh } from "../../src/bitcoin/script.ts";
+import { equal } from "../../src/bytes/bytes.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
+import { toLocalScript } from "../../src/lightning/channel.ts";
+import { derivePublicKey, deriveRevocationPublicKey } from "../../src/lightning/keys.ts";
+import { FUNDING, proposalWith } from "../device/parties.ts";
+
+const keys = recoveryKeys(newWords(), "regtest");
+const { delayedPaymentBasepoint } = keys.cold(0);
+const LIE = { revocationBasepoint: nobleCurve.publicKey(new Uint8Array(32).fill(9)) };
+
+let folder: string;
+let file: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "lngate-held-"));
+  file = join(folder, CHANNEL_FILE);
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+const heldOf = (index: number, number = 7, changed = {}): HeldChannel => ({
+  deviceId: "toll2345",
+  keys: { fundingKey: FUNDING.point, delayedPaymentBasepoint },
+  proposal: { ...proposalWith({ index }), ...changed },
+  number,
+});
+
+/** 150,000 sat in to_local of our state 7 of channel 1, published by the gateway, or by a thief. */
+const proposal = proposalWith({ index: 1 });
+const point = keys.commitmentPoint(FUNDING.point, 1, 7);
+const toLocal = p2wsh(
+  toLocalScript(
+    {
+      revocation: deriveRevocationPublicKey(nobleCurve, proposal.revocationBasepoint, point),
+      delayed: derivePublicKey(nobleCurve, delayedPaymentBasepoint, point),
+    },
+    proposal.ourDelay,
+  ),
+);
+const chain = {
+  name: "chain",
+  check: async () => {},
+  height: async () => 1_000,
+  feerate: async () => 500,
+  unspent: async (scripts: readonly Uint8Array[]) =>
+    scripts.some(script => equal(script, toLocal))
+      ? [{ txid: new Uint8Array(32).fill(1), vout: 0, valueSat: 150_000, script: toLocal, height: 100 }]
+      : [],
+} as unknown as OwnerChain;
+
+async function foundSat(channels = readHeldChannels(file)!): Promise<number[]> {
+  const plan = await planRecovery({ keys, chain, exits: [], deposits: [], gap: 1, channels });
+  return plan.collections.map(({ inSat }) => inSat);
+}
+
+test("what is said of another channel, or in contradiction, takes nothing away", async () => {
+  keepHeldChannel(folder, heldOf(1));
+  expect(await foundSat()).toEqual([150_000]);
+  keepHeldChannel(folder, heldOf(2));
+  keepHeldChannel(folder, heldOf(1, 900));
+  keepHeldChannel(folder, heldOf(1, 0));
+  keepHeldChannel(folder, heldOf(1, 7, LIE));
+  expect(await foundSat()).toEqual([150_000]);
+});
+
+test("what is said again, or of a state nearby, is collected once", async () => {
+  keepHeldChannel(folder, heldOf(1));
+  keepHeldChannel(folder, heldOf(1, 8));
+  keepHeldChannel(folder, heldOf(1));
+  expect(readHeldChannels(file)!.map(({ number }) => number)).toEqual([8, 7]);
+  // The same file is named with --channel-file and found in the folder.
+  const twice = [...readHeldChannels(file)!, ...readHeldChannels(file)!];
+  expect(await foundSat(twice)).toEqual([150_000]);
+});
+
+test("a file that can't be read is set aside, not written over", () => {
+  writeFileSync(file, "{");
+  keepHeldChannel(folder, heldOf(1));
+  expect(readHeldChannels(file)).toEqual([heldOf(1)]);
+  expect(existsSync(`${file}.damaged`)).toBe(true);
+});
