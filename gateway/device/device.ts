@@ -1307,8 +1307,13 @@ export class DeviceGateway {
       const peer = channel()?.get_counterparty().get_node_id();
       if (peer) node.connectSoon(peer);
     }
-    this.payLater(node, isUsable, pay)
-      .catch(error => this.payments.gaveUp(invoice.paymentHash, paymentId, error))
+    const { paymentHash } = invoice;
+    const payIfStill = () => {
+      this.payments.needStill(paymentHash, paymentId);
+      pay();
+    };
+    this.payments
+      .waits(paymentHash, paymentId, this.payLater(node, isUsable, payIfStill))
       // What is no error of ours has come out of LDK: nothing else is called here.
       .catch(error => this.options.onFatal(error));
   }

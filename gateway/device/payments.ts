@@ -27,6 +27,7 @@ import type { SpendingLimits } from "../../src/messages/owner.ts";
 import type { ServiceFees } from "../fees/service-fees.ts";
 import type { Log, LogFields } from "../log.ts";
 import { countedKind, Spending } from "./spending.ts";
+import { Waiting } from "./waiting.ts";
 
 const rowKind = record({
   invoice: [1, bytesUpTo(1400)],
@@ -87,6 +88,7 @@ const PRUNED_AT_ONCE = 100;
 export class Payments {
   private readonly options: PaymentsOptions;
   private readonly spending: Spending;
+  private readonly waiting = new Waiting();
 
   constructor(options: PaymentsOptions) {
     this.options = options;
@@ -126,15 +128,9 @@ export class Payments {
       return;
     }
     // Of whichever attempt: another may follow when this has failed.
-    if (row && this.options.underWay(paymentIdOf(paymentHash, row.attempt))) return;
-    const paymentId = paymentIdOf(paymentHash, attempt);
-    if (row?.attempt === attempt) {
-      // What was counted is paid, and not what it is said to be when it is asked for again.
-      const { maxFeeMsat } = row;
-      this.start(orderOf(row.invoice), paymentId, { ...limits, maxFeeMsat });
-      return;
-    }
-    if (!isSettlement) {
+    if (row && this.isUnderWay(paymentHash, row)) return;
+    const isAgain = row?.attempt === attempt;
+    if (!isAgain && !isSettlement) {
       // What can never be paid leaves no row: asked again, it is refused again.
       try {
         checkPayable(asked.invoice, network, Math.floor(now() / 1000));
@@ -148,40 +144,54 @@ export class Payments {
         return;
       }
     }
-    const refusal = this.begin(asked, limits, attempt, isSettlement);
-    if (refusal) this.gaveUp(paymentHash, paymentId, refusal);
-    else this.start(asked, paymentId, limits);
+    // What was counted is paid, and not what it is said to be when it is asked for again.
+    const order = isAgain ? orderOf(row.invoice) : asked;
+    const { maxFeeMsat } = isAgain ? row : limits;
+    if (this.begin(order, maxFeeMsat, attempt, isSettlement))
+      this.start(order, paymentIdOf(paymentHash, attempt), { ...limits, maxFeeMsat });
   }
 
-  /** Makes its row and counts it, in one; or makes the row, so that this attempt stays refused, and says why. */
+  /**
+   * Makes its row and counts it, in one; or makes the row as one that has failed, in one as well, so that this attempt stays
+   * refused whatever happens. One that was begun before is counted anew: the limits may be stricter by now.
+   */
   private begin(
     { packed, invoice }: Order,
-    { maxFeeMsat }: PaymentLimits,
+    maxFeeMsat: number,
     attempt: number,
     isSettlement: boolean,
-  ): unknown {
+  ): boolean {
     const { now, table, fees } = this.options;
     const { paymentHash, payee } = invoice;
+    const stored = this.row(paymentHash);
+    const before = stored?.attempt === attempt ? stored : undefined;
     const amountMsat = invoice.amountMsat ?? 0;
-    const row: PaymentRow = { invoice: packed, amountMsat, maxFeeMsat, askedAt: now(), attempt };
-    return table.transactionSync(() => {
-      if (isSettlement) {
-        this.put(paymentHash, { ...row, settlement: true });
+    const row = before ?? { invoice: packed, amountMsat, maxFeeMsat, askedAt: now(), attempt };
+    const begun = table.transactionSync((): PaymentRow => {
+      if (before ? before.settlement : isSettlement) {
         fees.agreed();
-        return undefined;
+        return this.put(paymentHash, { ...row, settlement: true });
       }
       try {
-        fees.needSettled();
-        const costMsat = amountMsat + maxFeeMsat + fees.feeMsat(amountMsat);
-        const counted = this.spending.begin(this.options.limits(), { costMsat, payee }, now());
-        this.put(paymentHash, { ...row, counted });
-        return undefined;
+        if (!before) fees.needSettled();
+        return this.put(paymentHash, this.counted(row, payee));
       } catch (error) {
-        if (codeOf(error) === undefined) throw error;
-        this.put(paymentHash, row);
-        return error;
+        const code = codeOf(error);
+        if (code === undefined) throw error;
+        return this.put(paymentHash, failedRow(row, code, (error as Error).message, now()));
       }
     });
+    if (begun.failure === undefined) return true;
+    this.tellFailed(paymentHash, begun);
+    return false;
+  }
+
+  /** The row, counted against the limits as they are now. Throws a code if they refuse it: then nothing of it is counted. */
+  private counted(row: PaymentRow, payee: Uint8Array | null): PaymentRow {
+    const { fees, limits, now } = this.options;
+    const costMsat = row.amountMsat + row.maxFeeMsat + fees.feeMsat(row.amountMsat);
+    if (row.counted) this.spending.change(row.counted, -row.counted.msat);
+    return { ...row, counted: this.spending.begin(limits(), { costMsat, payee }, now()) };
   }
 
   private start({ invoice, text }: Order, paymentId: Uint8Array, limits: PaymentLimits): void {
@@ -190,11 +200,54 @@ export class Payments {
       checkPayable(invoice, network, Math.floor(now() / 1000));
       this.options.start(invoice, text, paymentId, limits);
     } catch (error) {
-      this.gaveUp(invoice.paymentHash, paymentId, error);
+      this.notBegun(invoice.paymentHash, paymentId, error);
     }
   }
 
-  /** LDK was not asked, or has not begun. */
+  /** It could not be started at once, and waits: until LDK was asked, or there is nothing more to wait for. */
+  async waits(paymentHash: Uint8Array, paymentId: Uint8Array, began: Promise<void>): Promise<void> {
+    try {
+      await this.waiting.until(paymentHash, began);
+    } catch (error) {
+      this.notBegun(paymentHash, paymentId, error);
+    }
+  }
+
+  /**
+   * What was decided while it waited holds. Throws `already-paying` if this attempt is not to be made any more, and what the
+   * limits say to it by now.
+   */
+  needStill(paymentHash: Uint8Array, paymentId: Uint8Array): void {
+    const row = this.row(paymentHash);
+    const isOpen =
+      row && !row.preimage && !row.failure && equal(paymentId, paymentIdOf(paymentHash, row.attempt));
+    if (!isOpen) throw lngateError("already-paying", "this attempt is decided already");
+    if (row.settlement) return;
+    const { table } = this.options;
+    const { payee } = orderOf(row.invoice).invoice;
+    const refusal = table.transactionSync(() => {
+      try {
+        this.put(paymentHash, this.counted(row, payee));
+        return undefined;
+      } catch (error) {
+        const { counted: _, ...rest } = row;
+        this.put(paymentHash, rest);
+        return error;
+      }
+    });
+    if (refusal) throw refusal;
+  }
+
+  /** LDK was not asked. That ends this attempt, unless LDK has it all the same, or will. */
+  private notBegun(paymentHash: Uint8Array, paymentId: Uint8Array, error: unknown): void {
+    const code = codeOf(error);
+    if (code === undefined) throw error;
+    const row = this.row(paymentHash);
+    if (row && this.isUnderWay(paymentHash, row)) return;
+    this.fail(paymentHash, paymentId, code, (error as Error).message, !NOT_THE_DEVICES.has(code));
+  }
+
+  /** LDK had begun, and could not begin again. */
   gaveUp(paymentHash: Uint8Array, paymentId: Uint8Array, error: unknown): void {
     const code = codeOf(error);
     if (code === undefined) throw error;
@@ -227,20 +280,35 @@ export class Payments {
 
   /** LDK has given up this attempt, and no HTLC of it is left. */
   failed(paymentHash: Uint8Array, paymentId: Uint8Array, code: string, sentence?: string): void {
+    this.fail(paymentHash, paymentId, code, sentence, false);
+  }
+
+  /** `isDevices`: the device's own bounds kept it from being begun. */
+  private fail(
+    paymentHash: Uint8Array,
+    paymentId: Uint8Array,
+    code: string,
+    sentence: string | undefined,
+    isDevices: boolean,
+  ): void {
     const row = this.row(paymentHash);
     if (!row || row.preimage || !equal(paymentId, paymentIdOf(paymentHash, row.attempt))) return;
-    const { why: _, ...rest } = row;
-    const why = sentence === undefined || sentence === SENTENCES[code] ? {} : { why: sentence.slice(0, 200) };
-    const failed = { ...rest, failure: code, ...why, decidedAt: this.options.now() };
+    const failed = failedRow(row, code, sentence, this.options.now());
     const { table, fees } = this.options;
     table.transactionSync(() => {
       this.put(paymentHash, failed);
-      if (row.settlement) fees.failed();
+      if (row.settlement) fees.failed(isDevices);
       if (row.counted && !row.failure) this.spending.change(row.counted, -row.counted.msat);
     });
     // LDK may say again after a restart what it said before.
-    if (row.failure === undefined) this.tell("payment failed", paymentHash, row, { code, ...why });
-    this.report(paymentHash, failed);
+    if (row.failure === undefined) this.tellFailed(paymentHash, failed);
+    else this.report(paymentHash, failed);
+  }
+
+  private tellFailed(paymentHash: Uint8Array, row: PaymentRow): void {
+    const { failure: code, why } = row;
+    this.tell("payment failed", paymentHash, row, { code, ...(why === undefined ? {} : { why }) });
+    this.report(paymentHash, row);
   }
 
   /**
@@ -251,7 +319,7 @@ export class Payments {
   async prune(seenAt: number): Promise<number> {
     const { table, deviceId } = this.options;
     const before = this.options.now() - KEPT_MS;
-    const failed: { readonly key: string; readonly at: number }[] = [];
+    const failed: { readonly key: string; readonly at: number; readonly row: PaymentRow }[] = [];
     let pruned = 0;
     const remove = (keys: readonly string[]) => {
       table.transactionSync(() => {
@@ -267,7 +335,7 @@ export class Payments {
         const row = decodeValue(rowKind, new Uint8Array(value));
         const at = row.decidedAt ?? row.askedAt;
         if (at < before && at < seenAt && this.isOver(key, row)) done.push(key);
-        else if (row.failure) failed.push({ key, at });
+        else if (row.failure) failed.push({ key, at, row });
       }
       remove(done);
       const last = rows.at(-1)?.key;
@@ -277,7 +345,11 @@ export class Payments {
     }
     failed.sort((a, b) => b.at - a.at);
     for (let at = KEPT_FAILURES; at < failed.length; at += PRUNED_AT_ONCE) {
-      remove(failed.slice(at, at + PRUNED_AT_ONCE).map(({ key }) => key));
+      // What LDK has is to be counted when it arrives, whatever it was called.
+      const over = failed
+        .slice(at, at + PRUNED_AT_ONCE)
+        .filter(({ key, row }) => !this.isUnderWay(fromHex(key.slice(-64)), row));
+      remove(over.map(({ key }) => key));
       await new Promise(resolve => setImmediate(resolve));
     }
     return pruned;
@@ -287,10 +359,7 @@ export class Payments {
   private isOver(key: string, row: PaymentRow): boolean {
     const { timestamp, expirySeconds } = decodeInvoice(unpackInvoice(row.invoice), null);
     if (this.options.now() / 1000 < timestamp + expirySeconds) return false;
-    const paymentHash = fromHex(key.slice(-64));
-    return (
-      Boolean(row.preimage ?? row.failure) || !this.options.underWay(paymentIdOf(paymentHash, row.attempt))
-    );
+    return row.preimage !== undefined || !this.isUnderWay(fromHex(key.slice(-64)), row);
   }
 
   /** One line for each payment. */
@@ -312,10 +381,14 @@ export class Payments {
     return rows.sort((a, b) => b.row.askedAt - a.row.askedAt);
   }
 
-  /** LDK may have some attempt at this payment. */
+  /** LDK may have some attempt at this payment, or get it. */
   mayBeUnderWay(paymentHash: Uint8Array): boolean {
     const row = this.row(paymentHash);
-    return row !== undefined && this.options.underWay(paymentIdOf(paymentHash, row.attempt));
+    return row !== undefined && this.isUnderWay(paymentHash, row);
+  }
+
+  private isUnderWay(paymentHash: Uint8Array, { attempt }: PaymentRow): boolean {
+    return this.waiting.has(paymentHash) || this.options.underWay(paymentIdOf(paymentHash, attempt));
   }
 
   private report(paymentHash: Uint8Array, { preimage, failure, why }: PaymentRow): void {
@@ -328,8 +401,9 @@ export class Payments {
     return stored && decodeValue(rowKind, new Uint8Array(stored));
   }
 
-  private put(paymentHash: Uint8Array, row: PaymentRow): void {
+  private put(paymentHash: Uint8Array, row: PaymentRow): PaymentRow {
     this.options.table.putSync(this.key(paymentHash), encodeValue(rowKind, row));
+    return row;
   }
 
   private key(paymentHash: Uint8Array): string {
@@ -346,6 +420,26 @@ interface Order {
 function orderOf(packed: Uint8Array): Order {
   const text = unpackInvoice(packed);
   return { packed, text, invoice: decodeInvoice(text, nobleCurve) };
+}
+
+/** What kept a payment from being begun and is no bound of the device's, nor anything else that it could bring about. */
+const NOT_THE_DEVICES: ReadonlySet<string> = new Set([
+  "no-route",
+  "fee-limit-too-low",
+  "bridge-unreachable",
+  "channel-not-ready",
+]);
+
+/** The row of an attempt that has failed. What was counted of it stays in it: only with that it can be counted after all. */
+function failedRow(
+  row: PaymentRow,
+  code: string,
+  sentence: string | undefined,
+  decidedAt: number,
+): PaymentRow {
+  const { why: _, ...rest } = row;
+  const isSaid = sentence === undefined || sentence === SENTENCES[code];
+  return { ...rest, failure: code, ...(isSaid ? {} : { why: sentence.slice(0, 200) }), decidedAt };
 }
 
 const SENTENCES: { readonly [code: string]: string } = {

@@ -3,9 +3,9 @@
  * settlement that it was asked for. They are written in the transaction that stores the payment they come from, so that
  * each counts once, whatever fails.
  *
- * A device is held up only if it owes as much as it may, was asked to settle it, and did not agree. A gateway that cannot
- * be paid (its own node has no channel that could receive so much), or whose settlements fail on their way, goes on
- * serving: what is owed meanwhile stays owed.
+ * A device is held up only if it owes as much as it may, was asked to settle it, and did not agree, or agreed to what its own
+ * bounds did not let be paid. A gateway that cannot be paid (its own node has no channel that could receive so much), or whose
+ * settlements fail on their way, goes on serving: what is owed meanwhile stays owed.
  */
 import type { Database } from "lmdb";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
@@ -143,10 +143,14 @@ export class ServiceFees {
     });
   }
 
-  /** The settlement has failed for good: the next one has another invoice. */
-  failed(): void {
+  /**
+   * The settlement has failed for good: the next one has another invoice. It is there at once if what the device itself
+   * allows, or has left, was in the way: to agree to what can't be paid is not to settle.
+   */
+  failed(isDevices: boolean): void {
     const { pending: _, ...books } = this.books;
     this.put(books);
+    if (isDevices) this.prepare();
   }
 
   // ── asking ────────────────────────────────────────────────────────────────────────────────────────────
