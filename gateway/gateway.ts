@@ -204,6 +204,7 @@ export async function runGateway(
         stuck: device.stuck !== null,
         awaitingBridge: device.isAwaitingBridge,
         closeStalled: device.isCloseStalled,
+        feeratesApart: device.areFeeratesApart,
         ...(device.bridgeWords === undefined ? {} : { bridgeWords: device.bridgeWords }),
         ...(seen ? { seen } : {}),
         time: Math.floor(Date.now() / 1000),

@@ -11,11 +11,12 @@ import type { Network } from "../../src/bitcoin/network.ts";
 import { p2wsh } from "../../src/bitcoin/script.ts";
 import { strippedBytes, type Transaction, transactionBytes, txidOf } from "../../src/bitcoin/transaction.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { cutTo } from "../../src/bytes/utf8.ts";
 import { type DeviceKeys, depositScriptOf } from "../../src/channel/device-keys.ts";
 import type { ServiceFee } from "../../src/channel/service-fee.ts";
 import { MAX_HTLCS, MAX_INCOMING, type Proposal } from "../../src/channel/terms.ts";
 import { fundingOf } from "../../src/channel/transactions.ts";
-import { codeOf, lngateError } from "../../src/errors.ts";
+import { codeOf, type LngateError, lngateError } from "../../src/errors.ts";
 import { type Invoice, paymentHashIn } from "../../src/lightning/bolt11.ts";
 import { buildFunding, FUNDING_VOUT, signedFunding } from "../../src/lightning/funding.ts";
 import { type ToDevice, type ToGateway, toDevice, toGateway } from "../../src/messages/device.ts";
@@ -46,6 +47,7 @@ import {
   clockBehind,
   commitmentFeerate,
   mostForClosing,
+  needFeerate,
   type RecordsLeft,
 } from "./bounds.ts";
 import { type Deposits, depositsToSpend, leastDepositSat } from "./deposits.ts";
@@ -64,7 +66,11 @@ const LDK_DUST_LIMIT_SAT = 354;
 /** A change smaller than this is left to the miners. */
 const MIN_CHANGE_SAT = 1_000;
 /** What keeps a channel from being opened for the moment: it is tried again with every block. */
-const OPENING_WAITS_FOR: ReadonlySet<string> = new Set(["deposit-missing", "bridge-unreachable"]);
+const OPENING_WAITS_FOR: ReadonlySet<string> = new Set([
+  "deposit-missing",
+  "bridge-unreachable",
+  "feerates-apart",
+]);
 /** How long a payment waits for a bridge that is away. */
 const BRIDGE_WAIT_MS = 3_000;
 /** How long a payment waits for what is in flight, where the bridge lets no more of it be. */
@@ -92,7 +98,7 @@ const INSIST_MS = 60_000;
 const RISE_AGAIN_MS = 600_000;
 /** Lightest mutual close, weight units: a fee above the most that this may pay is above LDK's most. */
 const LIGHTEST_CLOSING = 670;
-/** Longest words of the bridge's that are passed on. */
+/** Longest words of the bridge's that are passed on, bytes. */
 const MAX_WORDS = 150;
 
 export interface DeviceGatewayOptions {
@@ -173,6 +179,7 @@ export class DeviceGateway {
   /** The mutual close was being negotiated when it was last looked at. */
   private negotiated = false;
   private closeStalled = false;
+  private feeratesApart = false;
   private readonly closeTrouble: (error: unknown) => void;
   /** What the bridge said last about a channel of this device's. */
   private words: string | undefined;
@@ -393,6 +400,11 @@ export class DeviceGateway {
   /** A mutual close is being negotiated for longer than it should. */
   get isCloseStalled(): boolean {
     return this.closeStalled;
+  }
+
+  /** No channel is opened: the feerates that the device signs are not those that make sense. */
+  get areFeeratesApart(): boolean {
+    return this.feeratesApart;
   }
 
   /** What the bridge said last about the channel, or one that it did not open. */
@@ -618,7 +630,7 @@ export class DeviceGateway {
   }
 
   private refused(subject: Subject, code: string, sentence: string): void {
-    this.send({ type: "failed", ...subject, code, sentence: sentence.slice(0, 200) });
+    this.send({ type: "failed", ...subject, code, sentence });
   }
 
   /** What a request is about; undefined for one that nobody waits for. */
@@ -686,6 +698,7 @@ export class DeviceGateway {
 
   private async open(wish: NonNullable<DeviceGateway["wish"]>, node: LightningNode): Promise<void> {
     const { deposits, keys, log } = this.options;
+    this.checkFeerates();
     const confirmed = (await deposits.of(this.id)).filter(
       each => each.confirmations >= DEPOSIT_CONFIRMATIONS,
     );
@@ -729,8 +742,16 @@ export class DeviceGateway {
     }
   }
 
+  /** Throws `feerates-apart`. */
+  private checkFeerates(): void {
+    const { fees } = this.options.runtime.chain;
+    this.feeratesApart = true;
+    needFeerate(fees.feerate("opening"), fees.feerate("minimum"), this.seen?.bounds);
+    this.feeratesApart = false;
+  }
+
   /** Nothing came of the channel that was being opened: the deposit is where it was, and the device may ask again. */
-  private abandon(): void {
+  private abandon(why?: LngateError): void {
     const { row, options } = this;
     if (row?.stage !== "opening") return;
     options.openings.leave(this.id);
@@ -745,6 +766,8 @@ export class DeviceGateway {
       this.deadBooks.push(bookKey(row.keysId));
     }
     this.row = undefined;
+    // Whatever becomes of the telling, it is over. Why comes first: a device that hears only that would ask again at once.
+    if (why) this.refused({ index: row.index }, why.code, why.message);
     this.tellChannel();
   }
 
@@ -941,24 +964,16 @@ export class DeviceGateway {
     const reason = event.reason.constructor.name.replace(/^ClosureReason_/, "");
     this.options.log.info("LDK has closed the channel", { reason, stage: row.stage });
     if (row.stage === "opening") {
-      const { index } = row;
-      if (event.reason instanceof ldk.ClosureReason_DisconnectedPeer)
-        this.refused(
-          { index },
-          "bridge-unreachable",
-          "the bridge went away while the channel was being opened",
-        );
-      else {
-        const { message } = this.openRefused(row, peerWords(event.reason) ?? this.words ?? reason);
-        this.refused({ index }, "channel-refused", message);
-      }
-      // Afterwards: a device that is told so first would ask again at once.
-      this.abandon();
+      const why =
+        event.reason instanceof ldk.ClosureReason_DisconnectedPeer
+          ? lngateError("bridge-unreachable", "the bridge went away while the channel was being opened")
+          : this.openRefused(row, peerWords(event.reason) ?? this.words ?? reason);
+      this.abandon(why);
     } else if (row.stage !== "closed") this.put({ ...row, stage: "closing" });
   }
 
   /** It is asked again after a while, longer each time; what would be refused again is not. */
-  private openRefused(row: ChannelRow, words: string): Error {
+  private openRefused(row: ChannelRow, words: string): LngateError {
     this.words = oneLine(words);
     const times = (this.refusal?.times ?? 0) + 1;
     const pause = pauseAfter(times);
@@ -1144,6 +1159,7 @@ export class DeviceGateway {
       this.node?.pendingPayments() ?? 0,
       this.recordsLeft,
       performance.now() - this.feerateRoseAt >= RISE_AGAIN_MS,
+      fees.feerate("minimum"),
     );
     if (present === undefined || chosen > present) this.feerateRoseAt = performance.now();
     return chosen;
@@ -1369,7 +1385,7 @@ function stuckSentence(code: string): string {
 
 /** The words of whoever wants to say something: one line of limited length. */
 function oneLine(words: string): string {
-  return words.replace(/\p{Cc}/gu, " ").slice(0, MAX_WORDS);
+  return cutTo(words.replace(/[\p{Cc}\p{Cs}]/gu, " "), MAX_WORDS);
 }
 
 /** What LDK says of the other side's, or its own, reason. */

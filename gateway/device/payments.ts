@@ -19,6 +19,7 @@ import {
   UINT53,
   uint,
   type ValueOf,
+  words,
 } from "../../src/bytes/schema.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
@@ -46,7 +47,7 @@ const rowKind = record({
   /** When it has arrived or failed, Unix milliseconds. */
   decidedAt: optional([10, uint(UINT53)]),
   /** Why it has failed, where there is more to say than its code does. */
-  why: optional([11, text(200)]),
+  why: optional([11, words(200)]),
   /** What of the owner's spending limits it took when it began. */
   counted: optional([12, countedKind]),
 });
@@ -173,7 +174,7 @@ export class Payments {
         return this.put(paymentHash, { ...row, settlement: true });
       }
       try {
-        if (!before) fees.needSettled();
+        if (!before) fees.needSettled(hash => this.mayBeUnderWay(hash));
         return this.put(paymentHash, this.counted(row, payee));
       } catch (error) {
         const code = codeOf(error);
@@ -439,7 +440,7 @@ function failedRow(
 ): PaymentRow {
   const { why: _, ...rest } = row;
   const isSaid = sentence === undefined || sentence === SENTENCES[code];
-  return { ...rest, failure: code, ...(isSaid ? {} : { why: sentence.slice(0, 200) }), decidedAt };
+  return { ...rest, failure: code, ...(isSaid ? {} : { why: sentence }), decidedAt };
 }
 
 const SENTENCES: { readonly [code: string]: string } = {

@@ -112,11 +112,15 @@ export class ServiceFees {
     return serviceFeeMsat(this.options.terms, amountMsat);
   }
 
-  /** Throws `service-fee-due` if this device has to settle before it pays anything else. */
-  needSettled(): void {
+  /**
+   * Throws `service-fee-due` if this device has to settle before it pays anything else. That it has agreed is not enough if
+   * nothing is on its way: the power failed in between, and it did not say it again.
+   */
+  needSettled(isUnderWay: (paymentHash: Uint8Array) => boolean): void {
     const { terms } = this.options;
     const { pending } = this.books;
-    if (terms && pending && !pending.agreed && this.owedMsat >= terms.creditMsat)
+    const settles = pending?.agreed && isUnderWay(pending.paymentHash);
+    if (terms && pending && !settles && this.owedMsat >= terms.creditMsat)
       throw lngateError("service-fee-due", "the service fee has to be settled first");
   }
 

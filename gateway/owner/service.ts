@@ -28,6 +28,8 @@ export interface DeviceStatus {
   readonly awaitingBridge?: boolean;
   /** The bridge does not end the mutual close. */
   readonly closeStalled?: boolean;
+  /** No channel is opened, since the device signs no feerate that makes sense now. */
+  readonly feeratesApart?: boolean;
   /** What the bridge said last of a channel that it ends or does not open. */
   readonly bridgeWords?: string;
   readonly seen?: Sighting;
@@ -218,7 +220,8 @@ export class OwnerService {
       case "status": {
         const { awaitingOwner, locked } = registry.standing(deviceId);
         const store = records(deviceId);
-        const { rolledBack, stuck, awaitingBridge, closeStalled, ...status } = await api.status(deviceId);
+        const { rolledBack, stuck, awaitingBridge, closeStalled, feeratesApart, ...status } =
+          await api.status(deviceId);
         const trouble = locked
           ? "locked"
           : rolledBack
@@ -229,9 +232,11 @@ export class OwnerService {
                 ? "stuck"
                 : closeStalled
                   ? "close-stalled"
-                  : awaitingOwner
-                    ? "awaiting-owner"
-                    : undefined;
+                  : feeratesApart
+                    ? "feerates-apart"
+                    : awaitingOwner
+                      ? "awaiting-owner"
+                      : undefined;
         return {
           type: "standing",
           name,
@@ -275,7 +280,7 @@ export class OwnerService {
 function refusal(error: unknown, log: Log): ToOwner {
   const code = codeOf(error);
   if (code !== undefined && /^[a-z0-9-]{1,64}$/.test(code))
-    return { type: "refused", code, sentence: (error as Error).message.slice(0, 200) };
+    return { type: "refused", code, sentence: (error as Error).message };
   log.error(`a question could not be answered: ${(error as Error).message}`);
   log.debug((error as Error).stack ?? "");
   return { type: "refused", code: "gateway-failed", sentence: "the gateway failed; its log says how" };

@@ -19,7 +19,7 @@ import type { SpendingLimits } from "../../src/messages/owner.ts";
 
 const HEIGHT = 900_000;
 /** As many HTLCs as the device's commitments hold. */
-export const MOST_HTLCS = 8;
+const MOST_HTLCS = 8;
 
 const bytesOf = (name: string) => sha256(new TextEncoder().encode(name));
 const hashOf = (name: string) => sha256(bytesOf(name));
@@ -36,6 +36,8 @@ export class Way {
   readonly deviceId = `way ${count++}`;
   readonly failures: string[] = [];
   bridgeIsThere = true;
+  /** What the owner has told the gateway. */
+  limits: SpendingLimits;
   settle: Extract<ToDevice, { type: "settle" }> | undefined;
   payments!: Payments;
   private readonly table: Database<Uint8Array, string>;
@@ -47,10 +49,11 @@ export class Way {
 
   constructor(
     table: Database<Uint8Array, string>,
-    public limits: SpendingLimits,
+    limits: SpendingLimits,
     terms?: ServiceFee,
   ) {
     this.table = table;
+    this.limits = limits;
     this.terms = terms;
     this.restart();
   }
@@ -143,7 +146,13 @@ export class Way {
 
   /** Others are in flight, so that nothing more has room. */
   fill(): void {
-    for (let i = 0; this.ldk.size < MOST_HTLCS; i++) this.ask(`held ${i}`, 1);
+    for (let i = 0; this.ldk.size < MOST_HTLCS; i++)
+      this.ldk.set(`held ${i}`, { hash: hashOf(`held ${i}`), id: hashOf(`held ${i}`) });
+  }
+
+  /** Nothing is in flight any more. */
+  empty(): void {
+    this.ldk.clear();
   }
 
   arrives(name: string): void {
@@ -168,8 +177,8 @@ export class Way {
 
   /** The time of the one that has waited longest is over. */
   async giveUp(): Promise<void> {
-    const waiter = this.waiters.shift()!;
-    waiter.reject(lngateError(waiter.code, "in vain"));
+    const waiter = this.waiters.shift();
+    waiter?.reject(lngateError(waiter.code, "in vain"));
     await settled();
   }
 
