@@ -244,7 +244,7 @@ export class Payments {
     const code = codeOf(error);
     if (code === undefined) throw error;
     const row = this.row(paymentHash);
-    if (row && this.isUnderWay(paymentHash, row)) return;
+    if (code === "already-paying" || (row && this.isUnderWay(paymentHash, row))) return;
     this.fail(paymentHash, paymentId, code, (error as Error).message, !NOT_THE_DEVICES.has(code));
   }
 

@@ -86,7 +86,7 @@ describe("a channel that the bridge refuses", () => {
         code: "channel-refused",
         sentence: expect.stringContaining(words.slice(0, 11)),
       },
-      { type: "channel", state: "closed" },
+      { type: "channel", state: "none" },
     ]);
     expect(openings.enter("another", () => {})).toBe(true);
   });
