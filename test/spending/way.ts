@@ -47,11 +47,7 @@ export class Way {
   private soon: (() => void)[] = [];
   private fees!: ServiceFees;
 
-  constructor(
-    table: Database<Uint8Array, string>,
-    limits: SpendingLimits,
-    terms?: ServiceFee,
-  ) {
+  constructor(table: Database<Uint8Array, string>, limits: SpendingLimits, terms?: ServiceFee) {
     this.table = table;
     this.limits = limits;
     this.terms = terms;
