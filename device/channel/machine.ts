@@ -189,7 +189,7 @@ function noteRefusal(work: Work, error: unknown): void {
 function refusal(error: unknown): NonNullable<Stepped["refused"]> {
   const code = codeOf(error);
   if (code === undefined) throw error;
-  return { code, sentence: (error as Error).message.slice(0, 200) };
+  return { code, sentence: (error as Error).message };
 }
 
 /** The effects in their order: persist, erase what was used, tell who waits, send. */

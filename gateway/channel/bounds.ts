@@ -1,11 +1,13 @@
 /**
  * What a device refuses to sign, by its owner's policy. A state that LDK has come to and the device refuses can't be taken
- * back: the channel is stuck. So the gateway asks LDK for nothing that leads to one. What it is told here is no secret, and
- * a device that says something wrong harms nobody but itself: its own rules stay what they are.
+ * back: the channel is stuck. So the gateway asks LDK for nothing that leads to one. But the device's word for it comes from
+ * its flash, which a thief may have written: a feerate that burns the channel, or that no mempool takes, would be its owner's
+ * loss. So it moves the gateway's own choice only between what mempools take and what is reasonable now.
  */
 import { recordsToSettle } from "../../src/channel/records-to-settle.ts";
+import { lngateError } from "../../src/errors.ts";
 import type { ToGateway } from "../../src/messages/device.ts";
-import { FEERATE_TAKEN_BY_ALL } from "../chain/fees.ts";
+import { FEERATE_TAKEN_BY_ALL, MIN_FEERATE } from "../chain/fees.ts";
 
 /** What a device has said that it refuses: feerates in sat per 1000 weight units. */
 export type DeviceBounds = NonNullable<Extract<ToGateway, { type: "hello" }>["bounds"]>;
@@ -23,9 +25,29 @@ export function areEnoughFor(payments: number, left: RecordsLeft): boolean {
   return left.A >= needed.A && left.B >= needed.B && left.H >= needed.H;
 }
 
+/** The highest feerate to which a device's bounds may raise what the gateway wants. */
+function mostReasonable(wanted: number): number {
+  return Math.max(wanted, FEERATE_TAKEN_BY_ALL);
+}
+
 /**
- * The feerate that the channel's commitments are to have, sat per 1000 weight units: the one of the day within the device's
- * bounds, reached in steps, since a peer that is surprised by one closes by force. Another than the present one costs
+ * Throws `feerates-apart` if there is no feerate that the device signs, mempools take and is reasonable now: no channel is
+ * opened then. `wanted`, `least`: what is right now, and what mempools take at all, sat per 1000 weight units.
+ */
+export function needFeerate(wanted: number, least: number, bounds: DeviceBounds | undefined): void {
+  if (!bounds) return;
+  const { minFeeratePerKw: from, maxFeeratePerKw: to } = bounds;
+  const most = mostReasonable(wanted);
+  if (from <= most && to >= least && from <= to) return;
+  throw lngateError(
+    "feerates-apart",
+    `the device signs commitments of ${from} to ${to} sat/kw, and now only ${least} to ${most} make sense`,
+  );
+}
+
+/**
+ * The feerate that the channel's commitments are to have, sat per 1000 weight units: the one of the day, within the device's
+ * bounds as far as they make sense, reached in steps, since a peer that is surprised by one closes by force. Another than the present one costs
  * signatures that nobody asked for, and a device without enough of them to undo it would refuse it: then it stays as it is.
  */
 export function commitmentFeerate(
@@ -37,8 +59,10 @@ export function commitmentFeerate(
   left: RecordsLeft,
   /** It may rise above what every peer takes: it has not done so for a while. */
   mayRise = true,
+  /** What mempools take at all. */
+  least = MIN_FEERATE,
 ): number {
-  const within = bounds ? Math.min(Math.max(wanted, bounds.minFeeratePerKw), bounds.maxFeeratePerKw) : wanted;
+  const within = boundFeerate(wanted, bounds, present, least);
   if (present === undefined) return within;
   const next = within > present ? Math.min(within, 2 * present) : within;
   const isTooSoon = next > present && next > FEERATE_TAKEN_BY_ALL && !mayRise;
@@ -49,6 +73,22 @@ export function commitmentFeerate(
   // One record for the bridge's commitment and two for ours, and then what the device keeps back.
   const after = { A: left.A - 1, B: left.B - 2, H: left.H };
   return areEnoughFor(payments + 1, after) ? step : present;
+}
+
+/** A channel that is there stays where it is rather than follow its device to where nobody should go. */
+function boundFeerate(
+  wanted: number,
+  bounds: DeviceBounds | undefined,
+  present: number | undefined,
+  least: number,
+): number {
+  if (!bounds) return wanted;
+  const { minFeeratePerKw: from, maxFeeratePerKw: to } = bounds;
+  const most = mostReasonable(wanted);
+  if (present !== undefined && from > most) return present;
+  // Too little for mempools now, but nearer to it.
+  if (present !== undefined && to < least) return Math.max(present, to);
+  return Math.max(Math.min(Math.max(wanted, from), to, most), Math.min(least, most));
 }
 
 /** Heaviest mutual close: two outputs of the longest scripts that there are. */

@@ -1,11 +1,12 @@
 /** The bridge behind a channel: which one a channel stays with, and what it says. */
 import { equal, toHex } from "../../src/bytes/bytes.ts";
+import { cutTo } from "../../src/bytes/utf8.ts";
 import type { LightningNode } from "../lightning/node.ts";
 import type { Peer } from "../lightning/peers/contacts.ts";
 import type { Log } from "../log.ts";
 import type { DeviceChannel } from "./channel.ts";
 
-/** Longest words of the bridge's that are passed on. */
+/** Longest words of the bridge's that are passed on, bytes. */
 const MAX_WORDS = 150;
 
 /** What the bridge said last about a channel of the device's, or one that it did not open. */
@@ -21,7 +22,7 @@ export class BridgeWords {
 
   /** Told by a peer: whatever it says is one line of limited length, which is returned. */
   note(words: string): string {
-    this.last = words.replace(/\p{Cc}/gu, " ").slice(0, MAX_WORDS);
+    this.last = cutTo(words.replace(/[\p{Cc}\p{Cs}]/gu, " "), MAX_WORDS);
     return this.last;
   }
 

@@ -1,7 +1,13 @@
 /** What feerates LDK may use for a device's channel: for its commitments, and for a mutual close. */
 import type { FeeEstimator } from "../chain/fees.ts";
 import type { LightningNode } from "../lightning/node.ts";
-import { commitmentFeerate, type DeviceBounds, mostForClosing, type RecordsLeft } from "./bounds.ts";
+import {
+  commitmentFeerate,
+  type DeviceBounds,
+  mostForClosing,
+  needFeerate,
+  type RecordsLeft,
+} from "./bounds.ts";
 import type { BridgeWords } from "./bridge.ts";
 import type { DeviceChannel } from "./channel.ts";
 
@@ -46,9 +52,16 @@ export class FeeratePolicy {
       node()?.pendingPayments() ?? 0,
       recordsLeft(),
       performance.now() - this.roseAt >= RISE_AGAIN_MS,
+      fees.feerate("minimum"),
     );
     if (present === undefined || chosen > present) this.roseAt = performance.now();
     return chosen;
+  }
+
+  /** Throws `feerates-apart` if no channel should be opened with the feerates that the device signs. */
+  needForOpening(): void {
+    const { fees, bounds } = this.options;
+    needFeerate(fees.feerate("opening"), fees.feerate("minimum"), bounds());
   }
 
   /** Between what mempools take and what brings it into the next two blocks, and never more than the device signs. */

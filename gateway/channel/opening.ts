@@ -5,7 +5,7 @@
 import { randomBytes } from "node:crypto";
 import * as ldk from "lightningdevkit";
 import { type DeviceKeys, depositScriptOf } from "../../src/channel/device-keys.ts";
-import { codeOf, lngateError } from "../../src/errors.ts";
+import { codeOf, type LngateError, lngateError } from "../../src/errors.ts";
 import type { FeeEstimator } from "../chain/fees.ts";
 import type { LightningNode } from "../lightning/node.ts";
 import type { Peer } from "../lightning/peers/contacts.ts";
@@ -28,7 +28,7 @@ const MAX_CHANNEL_SAT = 16_777_215;
 /** A change smaller than this is left to the miners. */
 const MIN_CHANGE_SAT = 1_000;
 /** What keeps a channel from being opened for the moment: it is tried again with every block. */
-const WAITS_FOR: ReadonlySet<string> = new Set(["deposit-missing", "bridge-unreachable"]);
+const WAITS_FOR: ReadonlySet<string> = new Set(["deposit-missing", "bridge-unreachable", "feerates-apart"]);
 
 /** What `ChannelOpening` depends on. */
 export interface ChannelOpeningOptions {
@@ -49,6 +49,8 @@ export interface ChannelOpeningOptions {
   node(): LightningNode | undefined;
   /** Most that a funding transaction may cost, sat, by the owner's policy; undefined if that is not known. */
   maxFeeSat(): number | undefined;
+  /** Throws `feerates-apart`. */
+  needFeerate(): void;
   /** Tells the device that nothing comes of the channel of this index, and why. */
   refuse(index: number, code: string, sentence: string): void;
   /** For what is a fault of this program or of LDK. */
@@ -67,6 +69,7 @@ export class ChannelOpening {
   /** While the deposit is awaited. */
   private wish: Wish | undefined;
   private isBusy = false;
+  private feeratesApart = false;
   /** How often in a row the bridge did not open the channel; not asked again before then (performance.now()). */
   private refusal: { readonly times: number; readonly until: number } | undefined;
   private againTimer: NodeJS.Timeout | undefined;
@@ -91,6 +94,11 @@ export class ChannelOpening {
   /** Something has changed: what the device still waits for may be possible now. */
   tryAgain(): void {
     this.soon(false);
+  }
+
+  /** No channel is opened: the feerates that the device signs are not those that make sense. */
+  get areFeeratesApart(): boolean {
+    return this.feeratesApart;
   }
 
   stop(): void {
@@ -165,6 +173,9 @@ export class ChannelOpening {
 
   private async open(wish: Wish, node: LightningNode): Promise<void> {
     const { channel, deposits, deviceId, keys, fees, bridge, words, log } = this.options;
+    this.feeratesApart = true;
+    this.options.needFeerate();
+    this.feeratesApart = false;
     const confirmed = (await deposits.of(deviceId)).filter(
       each => each.confirmations >= DEPOSIT_CONFIRMATIONS,
     );
@@ -239,16 +250,15 @@ export class ChannelOpening {
 
   /** LDK has given up a channel (`row`) that is not funded; `words`: why, as far as it says. */
   failed(row: ChannelRow, reason: ldk.ClosureReason, words: string): void {
-    const { refuse } = this.options;
-    if (reason instanceof ldk.ClosureReason_DisconnectedPeer)
-      refuse(row.index, "bridge-unreachable", "the bridge went away while the channel was being opened");
-    else refuse(row.index, "channel-refused", this.refused(row, words).message);
-    // Afterwards: a device that is told so first would ask again at once.
-    this.abandon();
+    this.abandon(
+      reason instanceof ldk.ClosureReason_DisconnectedPeer
+        ? lngateError("bridge-unreachable", "the bridge went away while the channel was being opened")
+        : this.refused(row, words),
+    );
   }
 
   /** It is asked again after a while, longer each time; what would be refused again is not. */
-  private refused(row: ChannelRow, said: string): Error {
+  private refused(row: ChannelRow, said: string): LngateError {
     const words = this.options.words.note(said);
     const times = (this.refusal?.times ?? 0) + 1;
     const pause = pauseAfter(times);
@@ -263,8 +273,8 @@ export class ChannelOpening {
   }
 
   /** Nothing came of the channel that was being opened: the deposit is where it was, and the device may ask again. */
-  abandon(): void {
-    const { channel, openings, deviceId } = this.options;
+  abandon(why?: LngateError): void {
+    const { channel, openings, deviceId, refuse } = this.options;
     const { row } = channel;
     if (row?.stage !== "opening") return;
     openings.leave(deviceId);
@@ -276,6 +286,8 @@ export class ChannelOpening {
       // It leaves nothing behind: a bridge may refuse for years.
       channel.forget();
     }
+    // Whatever becomes of the telling, it is over. Why comes first: a device that hears only that would ask again at once.
+    if (why) refuse(row.index, why.code, why.message);
     channel.tellDevice();
   }
 }

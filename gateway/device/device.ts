@@ -179,6 +179,7 @@ export class DeviceGateway {
       log,
       node,
       maxFeeSat: () => bounds()?.maxCloseFeeSat,
+      needFeerate: () => this.feerates.needForOpening(),
       refuse: (index, code, sentence) => link.refuse({ index }, code, sentence),
       onFatal,
     });
@@ -199,7 +200,8 @@ export class DeviceGateway {
       channel,
       node,
       recordsLeft,
-      gaveUp: (paymentHash, paymentId, error) => this.payments.gaveUp(paymentHash, paymentId, error),
+      needStill: (...payment) => this.payments.needStill(...payment),
+      waits: (...payment) => this.payments.waits(...payment),
       onFatal,
     });
     this.payments = new Payments({
@@ -397,7 +399,7 @@ export class DeviceGateway {
 
   /** How the device and its channel stand. */
   status(): DeviceReport {
-    return deviceReport(this.link, this.channel, this.ending, this.words, this.node);
+    return deviceReport(this.link, this.channel, this.opening, this.ending, this.words, this.node);
   }
 
   /** What the owner has to know to collect from our newest commitment: the channel's terms, and its number. */

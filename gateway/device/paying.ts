@@ -31,8 +31,10 @@ export interface PayingOptions {
   /** What LDK has; undefined until it runs. */
   node(): LightningNode | undefined;
   recordsLeft(): RecordsLeft;
-  /** LDK was asked later, and refused; or it could not be asked at all. Throws what has no code. */
-  gaveUp(paymentHash: Uint8Array, paymentId: Uint8Array, error: unknown): void;
+  /** Of a payment that waited: whether it is still to be made. Throws `already-paying` if it is not, and what limits say. */
+  needStill(paymentHash: Uint8Array, paymentId: Uint8Array): void;
+  /** It waits: `began` resolves when LDK was asked, and rejects with why it was not. Rejects with what has no code. */
+  waits(paymentHash: Uint8Array, paymentId: Uint8Array, began: Promise<void>): Promise<void>;
   /** For what is a fault of this program or of LDK. */
   onFatal(error: unknown): void;
 }
@@ -49,10 +51,10 @@ export class Paying {
 
   /**
    * Asks LDK to pay, now or in some seconds. Throws `vault-rolled-back`, `channel-not-ready`, `channel-stuck` and what
-   * `payWithin` throws; what goes wrong later goes to `gaveUp`.
+   * `payWithin` throws; what goes wrong later is told to `waits`.
    */
   start(invoice: Invoice, text: string, paymentId: Uint8Array, limits: PaymentLimits): void {
-    const { session, channel, gaveUp, onFatal } = this.options;
+    const { session, channel, needStill, waits, onFatal } = this.options;
     const node = this.options.node();
     const opened = () => node?.channels()[0];
     const isUsable = () => Boolean(opened()?.get_is_usable());
@@ -76,8 +78,12 @@ export class Paying {
       const peer = opened()?.get_counterparty().get_node_id();
       if (peer) node.connectSoon(peer);
     }
-    this.payLater(node, isUsable, pay)
-      .catch(error => gaveUp(invoice.paymentHash, paymentId, error))
+    const { paymentHash } = invoice;
+    const payIfStill = () => {
+      needStill(paymentHash, paymentId);
+      pay();
+    };
+    waits(paymentHash, paymentId, this.payLater(node, isUsable, payIfStill))
       // What is no error of ours has come out of LDK: nothing else is called here.
       .catch(error => onFatal(error));
   }

@@ -14,6 +14,7 @@ import {
   UINT53,
   uint,
   type ValueOf,
+  words,
 } from "../../src/bytes/schema.ts";
 import { decodeInvoice, unpackInvoice } from "../../src/lightning/bolt11.ts";
 import { countedKind } from "./spending.ts";
@@ -35,7 +36,7 @@ const rowKind = record({
   /** When it has arrived or failed, Unix milliseconds. */
   decidedAt: optional([10, uint(UINT53)]),
   /** Why it has failed, where there is more to say than its code does. */
-  why: optional([11, text(200)]),
+  why: optional([11, words(200)]),
   /** What of the owner's spending limits it took when it began. */
   counted: optional([12, countedKind]),
 });
@@ -64,20 +65,25 @@ export class PaymentRows {
   }
 
   /** Durable when it returns, or with the transaction that it is called in. */
-  put(paymentHash: Uint8Array, row: PaymentRow): void {
+  put(paymentHash: Uint8Array, row: PaymentRow): PaymentRow {
     this.table.putSync(this.key(paymentHash), encodeValue(rowKind, row));
+    return row;
   }
 
   /**
    * Forgets what nobody can ask for again (docs/operating.md, "What is kept"): rows whose invoice has expired and that were
    * decided long ago, before a session in which the device could have asked for it; what failed, beyond the latest. `seenAt`:
-   * that session, Unix milliseconds; `underWay`: whether LDK has a payment of this id. A few rows at a time, so that nobody waits;
+   * that session, Unix milliseconds; `underWay`: whether LDK has the payment of this row, or will. A few rows at a time, so that nobody waits;
    * resolves with their number.
    */
-  async prune(seenAt: number, nowMs: number, underWay: (paymentId: Uint8Array) => boolean): Promise<number> {
+  async prune(
+    seenAt: number,
+    nowMs: number,
+    underWay: (paymentHash: Uint8Array, row: PaymentRow) => boolean,
+  ): Promise<number> {
     const { table, deviceId } = this;
     const before = nowMs - KEPT_MS;
-    const failed: { readonly key: string; readonly at: number }[] = [];
+    const failed: { readonly key: string; readonly at: number; readonly row: PaymentRow }[] = [];
     let pruned = 0;
     const remove = (keys: readonly string[]) => {
       table.transactionSync(() => {
@@ -93,7 +99,7 @@ export class PaymentRows {
         const row = decodeValue(rowKind, new Uint8Array(value));
         const at = row.decidedAt ?? row.askedAt;
         if (at < before && at < seenAt && isOver(key, row, nowMs, underWay)) done.push(key);
-        else if (row.failure) failed.push({ key, at });
+        else if (row.failure) failed.push({ key, at, row });
       }
       remove(done);
       const last = rows.at(-1)?.key;
@@ -103,7 +109,11 @@ export class PaymentRows {
     }
     failed.sort((a, b) => b.at - a.at);
     for (let at = KEPT_FAILURES; at < failed.length; at += PRUNED_AT_ONCE) {
-      remove(failed.slice(at, at + PRUNED_AT_ONCE).map(({ key }) => key));
+      // What LDK has is to be counted when it arrives, whatever it was called.
+      const over = failed
+        .slice(at, at + PRUNED_AT_ONCE)
+        .filter(({ key, row }) => !underWay(hashIn(key), row));
+      remove(over.map(({ key }) => key));
       await new Promise(resolve => setImmediate(resolve));
     }
     return pruned;
@@ -119,12 +129,16 @@ function isOver(
   key: string,
   row: PaymentRow,
   nowMs: number,
-  underWay: (paymentId: Uint8Array) => boolean,
+  underWay: (paymentHash: Uint8Array, row: PaymentRow) => boolean,
 ): boolean {
   const { timestamp, expirySeconds } = decodeInvoice(unpackInvoice(row.invoice), null);
   if (nowMs / 1000 < timestamp + expirySeconds) return false;
-  const paymentHash = fromHex(key.slice(-64));
-  return Boolean(row.preimage ?? row.failure) || !underWay(paymentIdOf(paymentHash, row.attempt));
+  return row.preimage !== undefined || !underWay(hashIn(key), row);
+}
+
+/** The payment hash in a row's key. */
+function hashIn(key: string): Uint8Array {
+  return fromHex(key.slice(-64));
 }
 
 /** LDK's id of one attempt: a payment that failed may be tried again under another. */

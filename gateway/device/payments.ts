@@ -14,6 +14,7 @@ import type { ServiceFees } from "../fees/service-fees.ts";
 import type { Log, LogFields } from "../log.ts";
 import { type PaymentRow, PaymentRows, paymentIdOf } from "./payment-rows.ts";
 import { Spending } from "./spending.ts";
+import { Waiting } from "./waiting.ts";
 
 /** What the device allows for one payment. */
 export interface PaymentLimits {
@@ -53,6 +54,7 @@ export class Payments {
   private readonly options: PaymentsOptions;
   private readonly rows: PaymentRows;
   private readonly spending: Spending;
+  private readonly waiting = new Waiting();
   /** By performance.now(). */
   private prunedAt: number | undefined;
   private askedSince = 0;
@@ -96,15 +98,9 @@ export class Payments {
       return;
     }
     // Of whichever attempt: another may follow when this has failed.
-    if (row && this.options.underWay(paymentIdOf(paymentHash, row.attempt))) return;
-    const paymentId = paymentIdOf(paymentHash, attempt);
-    if (row?.attempt === attempt) {
-      // What was counted is paid, and not what it is said to be when it is asked for again.
-      const { maxFeeMsat } = row;
-      this.start(orderOf(row.invoice), paymentId, { ...limits, maxFeeMsat });
-      return;
-    }
-    if (!isSettlement) {
+    if (row && this.isUnderWay(paymentHash, row)) return;
+    const isAgain = row?.attempt === attempt;
+    if (!isAgain && !isSettlement) {
       // What can never be paid leaves no row: asked again, it is refused again.
       try {
         checkPayable(asked.invoice, network, Math.floor(now() / 1000));
@@ -118,40 +114,54 @@ export class Payments {
         return;
       }
     }
-    const refusal = this.begin(asked, limits, attempt, isSettlement);
-    if (refusal) this.gaveUp(paymentHash, paymentId, refusal);
-    else this.start(asked, paymentId, limits);
+    // What was counted is paid, and not what it is said to be when it is asked for again.
+    const order = isAgain ? orderOf(row.invoice) : asked;
+    const { maxFeeMsat } = isAgain ? row : limits;
+    if (this.begin(order, maxFeeMsat, attempt, isSettlement))
+      this.start(order, paymentIdOf(paymentHash, attempt), { ...limits, maxFeeMsat });
   }
 
-  /** Makes its row and counts it, in one; or makes the row, so that this attempt stays refused, and says why. */
+  /**
+   * Makes its row and counts it, in one; or makes the row as one that has failed, in one as well, so that this attempt stays
+   * refused whatever happens. One that was begun before is counted anew: the limits may be stricter by now.
+   */
   private begin(
     { packed, invoice }: Order,
-    { maxFeeMsat }: PaymentLimits,
+    maxFeeMsat: number,
     attempt: number,
     isSettlement: boolean,
-  ): unknown {
+  ): boolean {
     const { now, table, fees } = this.options;
     const { paymentHash, payee } = invoice;
+    const stored = this.rows.get(paymentHash);
+    const before = stored?.attempt === attempt ? stored : undefined;
     const amountMsat = invoice.amountMsat ?? 0;
-    const row: PaymentRow = { invoice: packed, amountMsat, maxFeeMsat, askedAt: now(), attempt };
-    return table.transactionSync(() => {
-      if (isSettlement) {
-        this.rows.put(paymentHash, { ...row, settlement: true });
+    const row = before ?? { invoice: packed, amountMsat, maxFeeMsat, askedAt: now(), attempt };
+    const begun = table.transactionSync((): PaymentRow => {
+      if (before ? before.settlement : isSettlement) {
         fees.agreed();
-        return undefined;
+        return this.rows.put(paymentHash, { ...row, settlement: true });
       }
       try {
-        fees.needSettled();
-        const costMsat = amountMsat + maxFeeMsat + fees.feeMsat(amountMsat);
-        const counted = this.spending.begin(this.options.limits(), { costMsat, payee }, now());
-        this.rows.put(paymentHash, { ...row, counted });
-        return undefined;
+        if (!before) fees.needSettled(hash => this.mayBeUnderWay(hash));
+        return this.rows.put(paymentHash, this.counted(row, payee));
       } catch (error) {
-        if (codeOf(error) === undefined) throw error;
-        this.rows.put(paymentHash, row);
-        return error;
+        const code = codeOf(error);
+        if (code === undefined) throw error;
+        return this.rows.put(paymentHash, failedRow(row, code, (error as Error).message, now()));
       }
     });
+    if (begun.failure === undefined) return true;
+    this.tellFailed(paymentHash, begun);
+    return false;
+  }
+
+  /** The row, counted against the limits as they are now. Throws a code if they refuse it: then nothing of it is counted. */
+  private counted(row: PaymentRow, payee: Uint8Array | null): PaymentRow {
+    const { fees, limits, now } = this.options;
+    const costMsat = row.amountMsat + row.maxFeeMsat + fees.feeMsat(row.amountMsat);
+    if (row.counted) this.spending.change(row.counted, -row.counted.msat);
+    return { ...row, counted: this.spending.begin(limits(), { costMsat, payee }, now()) };
   }
 
   private start({ invoice, text }: Order, paymentId: Uint8Array, limits: PaymentLimits): void {
@@ -160,11 +170,54 @@ export class Payments {
       checkPayable(invoice, network, Math.floor(now() / 1000));
       this.options.start(invoice, text, paymentId, limits);
     } catch (error) {
-      this.gaveUp(invoice.paymentHash, paymentId, error);
+      this.notBegun(invoice.paymentHash, paymentId, error);
     }
   }
 
-  /** LDK was not asked, or has not begun. */
+  /** It could not be started at once, and waits: until LDK was asked, or there is nothing more to wait for. */
+  async waits(paymentHash: Uint8Array, paymentId: Uint8Array, began: Promise<void>): Promise<void> {
+    try {
+      await this.waiting.until(paymentHash, began);
+    } catch (error) {
+      this.notBegun(paymentHash, paymentId, error);
+    }
+  }
+
+  /**
+   * What was decided while it waited holds. Throws `already-paying` if this attempt is not to be made any more, and what the
+   * limits say to it by now.
+   */
+  needStill(paymentHash: Uint8Array, paymentId: Uint8Array): void {
+    const row = this.rows.get(paymentHash);
+    const isOpen =
+      row && !row.preimage && !row.failure && equal(paymentId, paymentIdOf(paymentHash, row.attempt));
+    if (!isOpen) throw lngateError("already-paying", "this attempt is decided already");
+    if (row.settlement) return;
+    const { table } = this.options;
+    const { payee } = orderOf(row.invoice).invoice;
+    const refusal = table.transactionSync(() => {
+      try {
+        this.rows.put(paymentHash, this.counted(row, payee));
+        return undefined;
+      } catch (error) {
+        const { counted: _, ...rest } = row;
+        this.rows.put(paymentHash, rest);
+        return error;
+      }
+    });
+    if (refusal) throw refusal;
+  }
+
+  /** LDK was not asked. That ends this attempt, unless LDK has it all the same, or will. */
+  private notBegun(paymentHash: Uint8Array, paymentId: Uint8Array, error: unknown): void {
+    const code = codeOf(error);
+    if (code === undefined) throw error;
+    const row = this.rows.get(paymentHash);
+    if (code === "already-paying" || (row && this.isUnderWay(paymentHash, row))) return;
+    this.fail(paymentHash, paymentId, code, (error as Error).message, !NOT_THE_DEVICES.has(code));
+  }
+
+  /** LDK had begun, and could not begin again. */
   gaveUp(paymentHash: Uint8Array, paymentId: Uint8Array, error: unknown): void {
     const code = codeOf(error);
     if (code === undefined) throw error;
@@ -197,20 +250,35 @@ export class Payments {
 
   /** LDK has given up this attempt, and no HTLC of it is left. */
   failed(paymentHash: Uint8Array, paymentId: Uint8Array, code: string, sentence?: string): void {
+    this.fail(paymentHash, paymentId, code, sentence, false);
+  }
+
+  /** `isDevices`: the device's own bounds kept it from being begun. */
+  private fail(
+    paymentHash: Uint8Array,
+    paymentId: Uint8Array,
+    code: string,
+    sentence: string | undefined,
+    isDevices: boolean,
+  ): void {
     const row = this.rows.get(paymentHash);
     if (!row || row.preimage || !equal(paymentId, paymentIdOf(paymentHash, row.attempt))) return;
-    const { why: _, ...rest } = row;
-    const why = sentence === undefined || sentence === SENTENCES[code] ? {} : { why: sentence.slice(0, 200) };
-    const failed = { ...rest, failure: code, ...why, decidedAt: this.options.now() };
+    const failed = failedRow(row, code, sentence, this.options.now());
     const { table, fees } = this.options;
     table.transactionSync(() => {
       this.rows.put(paymentHash, failed);
-      if (row.settlement) fees.failed();
+      if (row.settlement) fees.failed(isDevices);
       if (row.counted && !row.failure) this.spending.change(row.counted, -row.counted.msat);
     });
     // LDK may say again after a restart what it said before.
-    if (row.failure === undefined) this.tell("payment failed", paymentHash, row, { code, ...why });
-    this.report(paymentHash, failed);
+    if (row.failure === undefined) this.tellFailed(paymentHash, failed);
+    else this.report(paymentHash, failed);
+  }
+
+  private tellFailed(paymentHash: Uint8Array, row: PaymentRow): void {
+    const { failure: code, why } = row;
+    this.tell("payment failed", paymentHash, row, { code, ...(why === undefined ? {} : { why }) });
+    this.report(paymentHash, row);
   }
 
   /** `prune`, now and then. `seenAt`: when the device could ask for what it misses, Unix seconds. */
@@ -228,8 +296,7 @@ export class Payments {
 
   /** Forgets what nobody can ask for again (`PaymentRows.prune`); resolves with the number of rows. */
   prune(seenAt: number): Promise<number> {
-    const { now, underWay } = this.options;
-    return this.rows.prune(seenAt, now(), underWay);
+    return this.rows.prune(seenAt, this.options.now(), (...row) => this.isUnderWay(...row));
   }
 
   /** One line for each payment. */
@@ -241,10 +308,14 @@ export class Payments {
     log.info(about, { amountMsat, ...outcome, ms, hash: toHex(paymentHash) });
   }
 
-  /** LDK may have some attempt at this payment. */
+  /** LDK may have some attempt at this payment, or get it. */
   mayBeUnderWay(paymentHash: Uint8Array): boolean {
     const row = this.rows.get(paymentHash);
-    return row !== undefined && this.options.underWay(paymentIdOf(paymentHash, row.attempt));
+    return row !== undefined && this.isUnderWay(paymentHash, row);
+  }
+
+  private isUnderWay(paymentHash: Uint8Array, { attempt }: PaymentRow): boolean {
+    return this.waiting.has(paymentHash) || this.options.underWay(paymentIdOf(paymentHash, attempt));
   }
 
   private report(paymentHash: Uint8Array, { preimage, failure, why }: PaymentRow): void {
@@ -262,6 +333,26 @@ interface Order {
 function orderOf(packed: Uint8Array): Order {
   const text = unpackInvoice(packed);
   return { packed, text, invoice: decodeInvoice(text, nobleCurve) };
+}
+
+/** What kept a payment from being begun and is no bound of the device's, nor anything else that it could bring about. */
+const NOT_THE_DEVICES: ReadonlySet<string> = new Set([
+  "no-route",
+  "fee-limit-too-low",
+  "bridge-unreachable",
+  "channel-not-ready",
+]);
+
+/** The row of an attempt that has failed. What was counted of it stays in it: only with that it can be counted after all. */
+function failedRow(
+  row: PaymentRow,
+  code: string,
+  sentence: string | undefined,
+  decidedAt: number,
+): PaymentRow {
+  const { why: _, ...rest } = row;
+  const isSaid = sentence === undefined || sentence === SENTENCES[code];
+  return { ...rest, failure: code, ...(isSaid ? {} : { why: sentence }), decidedAt };
 }
 
 const SENTENCES: { readonly [code: string]: string } = {

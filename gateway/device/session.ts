@@ -89,7 +89,7 @@ export class DeviceSession {
 
   /** Tells the device that nothing comes of what it has asked for, and why. */
   refuse(subject: Subject, code: string, sentence: string): void {
-    this.send({ type: "failed", ...subject, code, sentence: sentence.slice(0, 200) });
+    this.send({ type: "failed", ...subject, code, sentence });
   }
 
   /**

@@ -2,6 +2,7 @@
 import type { BridgeWords } from "../channel/bridge.ts";
 import type { ChannelState, DeviceChannel } from "../channel/channel.ts";
 import type { ChannelEnding } from "../channel/ending.ts";
+import type { ChannelOpening } from "../channel/opening.ts";
 import type { LightningNode } from "../lightning/node.ts";
 import type { Sighting } from "./rollback-guard.ts";
 import type { DeviceSession } from "./session.ts";
@@ -18,6 +19,8 @@ export interface DeviceReport {
   readonly awaitingBridge: boolean;
   /** The bridge does not end the mutual close. */
   readonly closeStalled: boolean;
+  /** No channel is opened, since the device signs no feerate that makes sense now. */
+  readonly feeratesApart: boolean;
   /** What the bridge said last of a channel that it ends or does not open. */
   readonly bridgeWords?: string;
   readonly seen?: Sighting;
@@ -34,6 +37,7 @@ export interface DeviceReport {
 export function deviceReport(
   link: DeviceSession,
   channel: DeviceChannel,
+  opening: ChannelOpening,
   ending: ChannelEnding,
   words: BridgeWords,
   node: LightningNode | undefined,
@@ -48,6 +52,7 @@ export function deviceReport(
     stuck: channel.stuck !== null,
     awaitingBridge: ending.isAwaitingBridge,
     closeStalled: ending.isStalled,
+    feeratesApart: opening.areFeeratesApart,
     ...(words.last === undefined ? {} : { bridgeWords: words.last }),
     ...(seen ? { seen } : {}),
     channel: channel.state,

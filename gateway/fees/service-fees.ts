@@ -3,9 +3,9 @@
  * settlement that it was asked for. They are written in the transaction that stores the payment they come from, so that
  * each counts once, whatever fails.
  *
- * A device is held up only if it owes as much as it may, was asked to settle it, and did not agree. A gateway that cannot
- * be paid (its own node has no channel that could receive so much), or whose settlements fail on their way, goes on
- * serving: what is owed meanwhile stays owed.
+ * A device is held up only if it owes as much as it may, was asked to settle it, and did not agree, or agreed to what its own
+ * bounds did not let be paid. A gateway that cannot be paid (its own node has no channel that could receive so much), or whose
+ * settlements fail on their way, goes on serving: what is owed meanwhile stays owed.
  */
 import type { Database } from "lmdb";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
@@ -112,11 +112,15 @@ export class ServiceFees {
     return serviceFeeMsat(this.options.terms, amountMsat);
   }
 
-  /** Throws `service-fee-due` if this device has to settle before it pays anything else. */
-  needSettled(): void {
+  /**
+   * Throws `service-fee-due` if this device has to settle before it pays anything else. That it has agreed is not enough if
+   * nothing is on its way: the power failed in between, and it did not say it again.
+   */
+  needSettled(isUnderWay: (paymentHash: Uint8Array) => boolean): void {
     const { terms } = this.options;
     const { pending } = this.books;
-    if (terms && pending && !pending.agreed && this.owedMsat >= terms.creditMsat)
+    const settles = pending?.agreed && isUnderWay(pending.paymentHash);
+    if (terms && pending && !settles && this.owedMsat >= terms.creditMsat)
       throw lngateError("service-fee-due", "the service fee has to be settled first");
   }
 
@@ -143,10 +147,14 @@ export class ServiceFees {
     });
   }
 
-  /** The settlement has failed for good: the next one has another invoice. */
-  failed(): void {
+  /**
+   * The settlement has failed for good: the next one has another invoice. It is there at once if what the device itself
+   * allows, or has left, was in the way: to agree to what can't be paid is not to settle.
+   */
+  failed(isDevices: boolean): void {
     const { pending: _, ...books } = this.books;
     this.put(books);
+    if (isDevices) this.prepare();
   }
 
   // ── asking ────────────────────────────────────────────────────────────────────────────────────────────

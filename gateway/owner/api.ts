@@ -24,6 +24,8 @@ export interface DeviceStatus {
   readonly awaitingBridge?: boolean;
   /** The bridge does not end the mutual close. */
   readonly closeStalled?: boolean;
+  /** No channel is opened, since the device signs no feerate that makes sense now. */
+  readonly feeratesApart?: boolean;
   /** What the bridge said last of a channel that it ends or does not open. */
   readonly bridgeWords?: string;
   readonly seen?: Sighting;

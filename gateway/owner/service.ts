@@ -166,7 +166,8 @@ export class OwnerService {
       case "status": {
         const { awaitingOwner, locked } = registry.standing(deviceId);
         const store = records(deviceId);
-        const { rolledBack, stuck, awaitingBridge, closeStalled, ...status } = await api.status(deviceId);
+        const { rolledBack, stuck, awaitingBridge, closeStalled, feeratesApart, ...status } =
+          await api.status(deviceId);
         const trouble = locked
           ? "locked"
           : rolledBack
@@ -177,9 +178,11 @@ export class OwnerService {
                 ? "stuck"
                 : closeStalled
                   ? "close-stalled"
-                  : awaitingOwner
-                    ? "awaiting-owner"
-                    : undefined;
+                  : feeratesApart
+                    ? "feerates-apart"
+                    : awaitingOwner
+                      ? "awaiting-owner"
+                      : undefined;
         return {
           type: "standing",
           name,
@@ -223,7 +226,7 @@ export class OwnerService {
 function refusal(error: unknown, log: Log): ToOwner {
   const code = codeOf(error);
   if (code !== undefined && /^[a-z0-9-]{1,64}$/.test(code))
-    return { type: "refused", code, sentence: (error as Error).message.slice(0, 200) };
+    return { type: "refused", code, sentence: (error as Error).message };
   log.error(`a question could not be answered: ${(error as Error).message}`);
   log.debug((error as Error).stack ?? "");
   return { type: "refused", code: "gateway-failed", sentence: "the gateway failed; its log says how" };

@@ -145,6 +145,10 @@ const TROUBLE: ReadonlyMap<string, string> = new Map([
     "close-stalled",
     "the bridge does not end the mutual close: it is tried again, and `lngate owner freeze` has the bridge close alone",
   ],
+  [
+    "feerates-apart",
+    "no channel is opened: the device signs no feerate of a commitment that makes sense now; if you have not set minFeeratePerKw and maxFeeratePerKw so, somebody else has: `lngate owner freeze`",
+  ],
   ["awaiting-owner", "a check failed while charging: charge again with --confirm-reset once you know why"],
 ]);
 

@@ -267,6 +267,13 @@ function lookAtChannel(report: DeviceReport, moved: Moved | undefined): Finding 
       found: `is being closed, and the bridge does not end that${said}`,
       remedy: "it is tried again; `lngate owner freeze` has the bridge close it alone",
     };
+  if (report.trouble === "feerates-apart")
+    return {
+      what,
+      found: "is not opened: the device signs no feerate of a commitment that makes sense now",
+      remedy:
+        "wait for other feerates; if they are not the bounds that you have set, somebody has the flash: `lngate owner freeze`",
+    };
   if (report.trouble === "stuck" && channel !== "closing")
     return {
       what,

@@ -37,7 +37,7 @@ import {
   takeKey,
   takeText,
 } from "./cbor.ts";
-import { utf8 } from "./utf8.ts";
+import { cutTo, utf8 } from "./utf8.ts";
 
 export const UINT16 = 65535;
 export const UINT32 = 4294967295;
@@ -50,6 +50,8 @@ export interface Kind<T> {
   /** Bounds of what CBOR calls the argument: of the number, or of the length. */
   readonly min: number;
   readonly max: number;
+  /** Of a text: what is longer is cut when it is written. */
+  readonly cut?: true;
   /** Of a list. */
   readonly item?: AnyKind;
   /** Of a record. */
@@ -103,6 +105,14 @@ export function bytesUpTo(max: number): Kind<Uint8Array> {
 /** Text of at most `maxBytes` bytes of UTF-8. */
 export function text(maxBytes: number): Kind<string> {
   return { major: CBOR_TEXT, min: 0, max: maxBytes };
+}
+
+/**
+ * Words for people: what is longer is cut where it is written, at a character's border, and not refused. They may be anybody's,
+ * in any script, and what is told with them must be told.
+ */
+export function words(maxBytes: number): Kind<string> {
+  return { major: CBOR_TEXT, min: 0, max: maxBytes, cut: true };
 }
 
 /** 0 to `maxItems` values of one kind. */
@@ -214,7 +224,8 @@ function write(kind: AnyKind, value: unknown, out: Output): void {
     for (let i = 0; i < value.length; i++) inside(`[${i}]`, () => write(kind.item!, value[i], out));
   } else {
     if (major === CBOR_TEXT && typeof value !== "string") throw isNo(major);
-    const content = major === CBOR_TEXT ? utf8(value as string) : value;
+    const content =
+      major === CBOR_TEXT ? utf8(kind.cut ? cutTo(value as string, kind.max) : (value as string)) : value;
     if (!(content instanceof Uint8Array)) throw isNo(major);
     putHead(out, major, within(kind, content.length));
     put(out, content);

@@ -24,6 +24,19 @@ export function utf8(text: string): Uint8Array {
   return new Uint8Array(out);
 }
 
+/** As much of a text as `maxBytes` bytes of UTF-8 hold, and no part of a character. */
+export function cutTo(text: string, maxBytes: number): string {
+  let length = 0;
+  for (let i = 0; i < text.length; ) {
+    const code = text.charCodeAt(i);
+    const units = code >> 10 === 0xd800 >> 10 ? 2 : 1;
+    length += units === 2 ? 4 : code < 0x80 ? 1 : code < 0x800 ? 2 : 3;
+    if (length > maxBytes) return text.slice(0, i);
+    i += units;
+  }
+  return text;
+}
+
 /** UTF-8 as text. Throws `bad-text` for overlong forms, surrogates, cut or stray bytes, codes above U+10FFFF. */
 export function fromUtf8(bytes: Uint8Array): string {
   let out = "";

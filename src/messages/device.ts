@@ -19,6 +19,7 @@ import {
   UINT53,
   uint,
   type ValueOf,
+  words,
 } from "../bytes/schema.ts";
 import { closeKind, htlcKind, MAX_DEPOSITS, MAX_HTLCS, proposalKind, viewKind } from "../channel/terms.ts";
 
@@ -43,7 +44,7 @@ export const authenticatedKind = record({
 });
 
 /** What was refused, and why. */
-const refusalKind = record({ code: [1, text(64)], sentence: [2, text(200)] });
+const refusalKind = record({ code: [1, text(64)], sentence: [2, words(200)] });
 
 /** A partial for one input, or for one transaction. */
 const signedKind = record({
@@ -207,7 +208,7 @@ const failed = message(18, "failed", {
   /** Payment hash; absent: the request was `open` or `close`. */
   paymentHash: optional([1, hash]),
   code: [2, text(64)],
-  sentence: [3, text(200)],
+  sentence: [3, words(200)],
   /** Number of the channel that was to be opened or closed. */
   index: optional([4, uint(UINT32)]),
 });

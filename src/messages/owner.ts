@@ -19,6 +19,7 @@ import {
   UINT53,
   uint,
   type ValueOf,
+  words,
 } from "../bytes/schema.ts";
 import { shutdownScriptKind } from "../channel/device-keys.ts";
 import { serviceFeeKind } from "../channel/service-fee.ts";
@@ -127,7 +128,7 @@ const aborted = message(38, "aborted", { kind: [1, kind], code: [2, text(64)] })
 
 // ── the gateway answers ──────────────────────────────────────────────────────────────────────────────────
 
-const refused = message(1, "refused", { code: [1, text(64)], sentence: [2, text(600)] });
+const refused = message(1, "refused", { code: [1, text(64)], sentence: [2, words(600)] });
 
 /**
  * K0, the gateway's ephemeral public key, and where it is: the network, its height, the device's name; and what its
@@ -171,7 +172,8 @@ const standing = message(16, "standing", {
   /**
    * `awaiting-owner` or `locked` after a failed check while presigning, `rolled-back` for an old image of the flash,
    * `stuck` for a channel that can do nothing any more but be closed, `awaiting-bridge` for one that the bridge was told to
-   * close and has not, `close-stalled` for a mutual close that the bridge does not end.
+   * close and has not, `close-stalled` for a mutual close that the bridge does not end, `feerates-apart` for a channel that is
+   * not opened, since its device signs no feerate that makes sense.
    */
   trouble: optional([10, text(32)]),
   /** The device's last `hello`: when (Unix seconds), how often its flash had been written, what its clock said. */
@@ -183,7 +185,7 @@ const standing = message(16, "standing", {
   time: [12, uint(UINT53)],
   blockTime: [13, uint(UINT53)],
   /** What the bridge said last about a channel that it ends or does not open; it may be anything. */
-  bridgeWords: optional([14, text(200)]),
+  bridgeWords: optional([14, words(200)]),
   /** Most that the bridge lets be in flight in the channel, sat. */
   inFlightSat: optional([15, uint(UINT53)]),
   /** How many channels of the network the gateway knows, and since when nothing new has come (Unix seconds; 0: never). */

@@ -1,3 +1,4 @@
+/** What a device says that it signs, and what the gateway makes of it. */
 import { describe, expect, test } from "@jest/globals";
 import {
   areEnoughFor,
@@ -5,7 +6,9 @@ import {
   clockBehind,
   commitmentFeerate,
   mostForClosing,
+  needFeerate,
 } from "../../gateway/channel/bounds.ts";
+import { codeOf } from "../../src/errors.ts";
 
 const AMPLE = { A: 100, B: 100, H: 100 };
 const bounds = { minFeeratePerKw: 300, maxFeeratePerKw: 1_500, maxCloseFeeSat: 25_000 };
@@ -49,6 +52,55 @@ describe("the feerate that LDK may give a channel", () => {
       expect(commitmentFeerate(1_500, bounds, undefined, 0, few)).toBe(1_500);
     }
     expect(commitmentFeerate(1_500, bounds, 1_000, 1, enough)).toBe(1_000);
+  });
+});
+
+describe("bounds that a thief has written into the flash", () => {
+  const of = (minFeeratePerKw: number, maxFeeratePerKw: number) => ({
+    ...bounds,
+    minFeeratePerKw,
+    maxFeeratePerKw,
+  });
+  const LEAST = 500;
+  const feerate = (told: typeof bounds, present?: number) =>
+    commitmentFeerate(1_000, told, present, 0, AMPLE, true, LEAST);
+
+  test("raise no feerate above what is reasonable, and lower none below what mempools take", () => {
+    expect(feerate(of(250_000, 300_000))).toBe(2_500);
+    expect(feerate(of(1, 2))).toBe(LEAST);
+    expect(feerate(of(300_000, 100))).toBe(LEAST);
+    for (const present of [1_000, 2_500]) {
+      let raised = present;
+      let lowered = present;
+      for (let step = 0; step < 20; step++) {
+        raised = feerate(of(250_000, 300_000), raised);
+        lowered = feerate(of(1, 2), lowered);
+      }
+      expect(raised).toBe(present);
+      expect(lowered).toBe(present);
+    }
+    expect(feerate(of(2_000, 300_000), 1_000)).toBe(2_000);
+  });
+
+  test("open no channel, and those that meet what makes sense do", () => {
+    const opened = (told: typeof bounds, wanted = 1_000, least = LEAST) => {
+      try {
+        needFeerate(wanted, least, told);
+        return "opened";
+      } catch (error) {
+        return codeOf(error);
+      }
+    };
+    expect(opened(of(2_501, 300_000))).toBe("feerates-apart");
+    expect(opened(of(1, 499))).toBe("feerates-apart");
+    expect(opened(of(2_000, 1_000))).toBe("feerates-apart");
+    for (const told of [of(253, 8_000), of(2_500, 300_000), of(1, 500)]) expect(opened(told)).toBe("opened");
+    // Where mempools ask for more, an owner's higher bound is none of a thief's.
+    expect(opened(of(6_000, 8_000), 6_400, 5_000)).toBe("opened");
+  });
+
+  test("a channel under a device that signs too little for mempools comes as near to it as the device signs", () => {
+    expect(commitmentFeerate(10_000, of(253, 8_000), 4_000, 0, AMPLE, true, 10_000)).toBe(8_000);
   });
 });
 

@@ -2,7 +2,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from "@
 import * as ldk from "lightningdevkit";
 import { PeerSockets } from "../../gateway/lightning/peers/sockets.ts";
 import { askStatus } from "../../owner/client/channel.ts";
-import { fromHex } from "../../src/bytes/bytes.ts";
+import { fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { decodeInvoice } from "../../src/lightning/bolt11.ts";
 import { type Car, untilAtRest, World, waitFor } from "./world.ts";
 
 const BRIDGE_FEE_MSAT = 1000;
@@ -70,6 +71,27 @@ describe("behind a bridge that lets a tenth of the channel be in flight, and ans
       world.toll.claimHeld();
     }
     await first;
+  });
+
+  test("one that waits while its device starts anew has one end: it is not made after it was called failed", async () => {
+    const held = world.toll.hold();
+    const first = car.device.pay(world.toll.invoice(Math.floor(mostMsat * 0.7)));
+    first.catch(() => {});
+    await held;
+    const second = world.toll.invoice(Math.floor(mostMsat * 0.5));
+    car.device.pay(second).catch(() => {});
+    // Ten seconds it waits; half of them are for the second waiter that there must not be.
+    await new Promise(resolve => setTimeout(resolve, 5_000));
+    car.stop();
+    car = await world.startCar(car.deviceId);
+    // What is asked for again, as a device does by itself, joins what waits.
+    await expect(car.device.pay(second)).rejects.toMatchObject({ code: "in-flight-limit" });
+    world.toll.claimHeld();
+    await untilAtRest(car);
+    await pay(400_000);
+    const { trouble } = await askStatus({ folder: world.ownerFolder, deviceId: car.deviceId });
+    expect(trouble).toBeUndefined();
+    expect(world.toll.timesPaid(toHex(decodeInvoice(second, null).paymentHash))).toBe(0);
   });
 
   test("eight at once, and eight more as soon as the receipts are there", async () => {

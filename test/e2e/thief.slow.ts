@@ -10,13 +10,14 @@ import type { Device } from "../../device/api.ts";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
 import { openFileFlash } from "../../device/boards/node/flash.ts";
 import { openDevice } from "../../device/device.ts";
+import type { SpendingPolicy } from "../../device/identity.ts";
 import { writeOwnersWord } from "../../device/vault/charging.ts";
 import { openVault } from "../../device/vault/vault.ts";
 import { openStore } from "../../gateway/store/registry.ts";
-import { askLimits } from "../../owner/client/channel.ts";
+import { askFreeze, askLimits, askStatus } from "../../owner/client/channel.ts";
 import { changeGatewayLimits, changeLimits, spendingLimits } from "../../owner/client/limits.ts";
 import { codeOf } from "../../src/errors.ts";
-import { World } from "./world.ts";
+import { World, waitFor } from "./world.ts";
 
 const MUCH = { perPaymentMsat: 1e12, perHourMsat: 1e12, perDayMsat: 1e12 };
 const CHANNEL_SAT = 500_000;
@@ -38,12 +39,12 @@ interface Stolen {
 }
 
 /** A device with the flash of that one, in which the thief has written limits of his own. */
-async function steal(deviceId: string): Promise<Stolen> {
+async function steal(deviceId: string, written: Partial<SpendingPolicy> = MUCH): Promise<Stolen> {
   const folder = mkdtempSync(join(world.folder, "thief-"));
   copyFileSync(join(world.folderOf(deviceId), "flash.bin"), join(folder, "flash.bin"));
   const flash = openFileFlash(folder);
   const { identity } = openVault(flash);
-  const policy = { ...identity.policy, ...MUCH, payees: [] };
+  const policy = { ...identity.policy, ...written, payees: [] };
   writeOwnersWord(flash, { policy, height: identity.birthHeight, time: identity.birthTime });
   flash.close();
   const board = openNodeBoard(folder);
@@ -112,6 +113,45 @@ describe("whoever has a device's flash", () => {
     const before = arrivedMsat();
     expect(await outcomeOf(thief.device, MOST_MSAT)).toBe("policy-payment-limit");
     expect(arrivedMsat()).toBe(before);
+    thief.stop();
+  });
+
+  test("opens no channel whose commitments would burn the deposit, and the owner is told", async () => {
+    const deviceId = await world.makeDevice("burning", { payments: 20 });
+    await world.deposit(deviceId, CHANNEL_SAT);
+    const thief = await steal(deviceId, { minFeeratePerKw: 250_000, maxFeeratePerKw: 300_000 });
+    const opening = thief.device.openChannel().then(() => "opened", codeOf);
+    expect(await world.mineUntil(opening)).toBe("feerates-apart");
+    const owner = { folder: world.ownerFolder, deviceId };
+    expect(await askStatus(owner)).toMatchObject({
+      channel: "none",
+      depositSat: CHANNEL_SAT,
+      trouble: "feerates-apart",
+    });
+    thief.stop();
+    // In its owner's hands it opens: nothing has happened to the deposit.
+    const car = await world.startCar(deviceId);
+    await world.mineUntil(car.device.openChannel());
+    expect((await askStatus(owner)).trouble).toBeUndefined();
+    car.stop();
+  });
+
+  test("makes no commitment of an open channel dearer", async () => {
+    const car = await world.makeCar("dearer", CHANNEL_SAT, { payments: 20 });
+    const owner = { folder: world.ownerFolder, deviceId: car.deviceId };
+    car.stop();
+    const thief = await steal(car.deviceId, { minFeeratePerKw: 250_000, maxFeeratePerKw: 300_000 });
+    // The feerate is looked at with every block.
+    await world.bitcoind.mine(3);
+    await outcomeOf(thief.device, 1_000_000);
+    await askFreeze(owner);
+    await waitFor("the bridge to close", async () => {
+      await world.bitcoind.mine(1);
+      return (await askStatus(owner)).closeTxid;
+    });
+    const { closeTxid } = await askStatus(owner);
+    // 2,500 sat/kw and a payment in flight at most.
+    expect((await world.minedTransaction(closeTxid!)).feeSat).toBeLessThan(5_000);
     thief.stop();
   });
 

@@ -15,6 +15,7 @@ import {
   UINT32,
   UINT53,
   uint,
+  words,
 } from "../../src/bytes/schema.ts";
 import { codeOf } from "../../src/errors.ts";
 import { encodeCbor } from "../cbor.ts";
@@ -53,6 +54,18 @@ function fault(run: () => unknown): string {
 describe("messages described as data", () => {
   test.each(sent)("decode to what was encoded: %j", value => {
     expect(messages.decode(messages.encode(value))).toEqual(value);
+  });
+
+  test("cut words for people to the bytes that there are, between two characters", () => {
+    const said = protocol([message(1, "said", { words: [1, words(20)] })]);
+    fc.assert(
+      fc.property(fc.string({ unit: "binary", maxLength: 40 }), spoken => {
+        const heard = said.decode(said.encode({ type: "said", words: spoken })).words;
+        const [next = ""] = spoken.slice(heard.length);
+        const isAll = next === "" || Buffer.byteLength(heard + next) > 20;
+        return spoken.startsWith(heard) && Buffer.byteLength(heard) <= 20 && isAll;
+      }),
+    );
   });
 
   test("are maps with the number under key 0 and rising keys", () => {

@@ -10,6 +10,7 @@ import { createLog } from "../../gateway/log.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
+import { lngateError } from "../../src/errors.ts";
 import { packInvoice } from "../../src/lightning/bolt11.ts";
 import { encodeInvoice } from "../../src/lightning/bolt11-write.ts";
 import type { ToDevice } from "../../src/messages/device.ts";
@@ -36,9 +37,13 @@ class Desk {
   readonly deviceId = `device ${count++}`;
   readonly said: ToDevice[] = [];
   readonly started: string[] = [];
+  /** What LDK has, or has had, by payment id. */
+  readonly inLdk = new Set<string>();
   readonly lines: string[] = [];
   online = true;
   canReceive = true;
+  /** LDK is not even asked, and this is why. */
+  refusal: string | undefined;
   nowMs = 1_750_000_000_000;
   private invoices = 0;
   private later: (() => void) | undefined;
@@ -81,8 +86,12 @@ class Desk {
       log: createLog("info", line => void this.lines.push(line.slice(24).trim())),
       failed: (paymentHash, code, sentence) => void say({ type: "failed", paymentHash, code, sentence }),
       paid: preimage => void say({ type: "paid", preimage }),
-      start: invoice => void this.started.push(toHex(invoice.paymentHash)),
-      underWay: () => false,
+      start: (invoice, _text, paymentId) => {
+        if (this.refusal) throw lngateError(this.refusal, "not now");
+        this.started.push(toHex(invoice.paymentHash));
+        this.inLdk.add(toHex(paymentId));
+      },
+      underWay: paymentId => this.inLdk.has(toHex(paymentId)),
       now,
     });
   }
@@ -283,6 +292,18 @@ describe("a device that owes as much as it may", () => {
     expect(desk.started).toHaveLength(4);
   });
 
+  test("makes none either after it agreed, if the settlement got lost in a power cut and it does not agree again", () => {
+    const desk = overdue();
+    desk.payments.settling(desk.settlement()!.paymentHash);
+    desk.inLdk.clear();
+    desk.start();
+    desk.ask("three", 1_000_000);
+    expect(desk.failedCodes()).toEqual(["service-fee-due"]);
+    desk.payments.settling(desk.fees.books.pending!.paymentHash);
+    desk.ask("four", 1_000_000);
+    expect(desk.failedCodes()).toEqual(["service-fee-due"]);
+  });
+
   test("may end what was begun before", () => {
     const desk = new Desk();
     desk.ask("under way", 1_000_000);
@@ -292,6 +313,42 @@ describe("a device that owes as much as it may", () => {
     desk.ask("under way", 1_000_000);
     expect(desk.failedCodes()).toEqual([]);
   });
+
+  const OWN = [
+    "policy-htlc-expiry",
+    "device-clock-behind",
+    "records-used-up",
+    "in-flight-limit",
+    "balance-too-low",
+  ];
+  test.each(OWN)("owes it still if it agrees, and by %s of its own nothing can be paid", code => {
+    const desk = overdue();
+    for (let i = 0; i < 3; i++) {
+      desk.refusal = code;
+      desk.payments.settling(desk.settlement()!.paymentHash);
+      desk.refusal = undefined;
+      desk.ask(`toll ${i}`, 1_000_000);
+    }
+    expect(desk.failedCodes()).toEqual(Array(3).fill([code, "service-fee-due"]).flat());
+    // When nothing is in the way any more, it is settled, and the device is served.
+    desk.payments.settling(desk.settlement()!.paymentHash);
+    desk.settles(4);
+    desk.ask("after that", 1_000_000);
+    expect(desk.failedCodes()).toHaveLength(6);
+    expect(desk.fees.books).toMatchObject({ settledMsat: 2_000_000, settlements: 1 });
+  });
+
+  test.each(["no-route", "fee-limit-too-low", "bridge-unreachable"])(
+    "is served all the same if it agrees, and the gateway finds no way to itself (%s)",
+    code => {
+      const desk = overdue();
+      desk.refusal = code;
+      desk.payments.settling(desk.settlement()!.paymentHash);
+      desk.refusal = undefined;
+      desk.ask("toll", 1_000_000);
+      expect(desk.failedCodes()).toEqual([code]);
+    },
+  );
 
   test("is served all the same if the gateway can't be paid, or if settlements fail on their way", () => {
     const desk = new Desk();

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "@jest/globals";
 import { type Database, open } from "lmdb";
+import { KEPT_FAILURES } from "../../gateway/device/payment-rows.ts";
 import { Payments } from "../../gateway/device/payments.ts";
 import { ServiceFees } from "../../gateway/fees/service-fees.ts";
 import { createLog } from "../../gateway/log.ts";
@@ -50,8 +51,10 @@ class Desk {
   readonly underWay = new Set<string>();
   /** LDK refuses at once. */
   refusal: string | undefined;
+  /** The power fails after so many writes. */
+  writesLeft = Number.POSITIVE_INFINITY;
   private readonly terms: ServiceFee | undefined;
-  private payments!: Payments;
+  payments!: Payments;
 
   constructor(terms?: ServiceFee) {
     this.terms = terms;
@@ -65,7 +68,14 @@ class Desk {
     this.payments = new Payments({
       deviceId,
       network: "regtest",
-      table,
+      table: new Proxy(table, {
+        get: (target, name) =>
+          name === "transactionSync" && this.writesLeft-- <= 0
+            ? () => {
+                throw new Error("power cut");
+              }
+            : (Reflect.get(target, name).bind?.(target) ?? Reflect.get(target, name)),
+      }),
       fees: new ServiceFees({
         deviceId,
         table,
@@ -245,6 +255,36 @@ describe("the owner's limits at the gateway", () => {
     expect(desk.started).toEqual([]);
     desk.ask("toll", 9_000, { attempt: 1 });
     expect(desk.started).toHaveLength(1);
+  });
+
+  test("keep refusing what they have refused, also if the power failed right after that was written", () => {
+    for (const writes of [0, 1]) {
+      const desk = new Desk();
+      const name = `all, ${writes}`;
+      desk.writesLeft = writes;
+      try {
+        desk.ask(name, 400_000_000);
+      } catch (error) {
+        expect((error as Error).message).toBe("power cut");
+      }
+      desk.writesLeft = Number.POSITIVE_INFINITY;
+      desk.failures.splice(0);
+      desk.restart();
+      desk.ask(name, 400_000_000);
+      expect(desk.started).toEqual([]);
+      expect(desk.failures).toEqual(["policy-payment-limit"]);
+    }
+  });
+
+  test("count what LDK has and was called failed, behind however many others that failed", async () => {
+    const desk = new Desk();
+    desk.ask("one", 5_000);
+    const hash = sha256(bytesOf("one"));
+    desk.payments.failed(hash, idOf("one", 0), "payment-failed");
+    for (let i = 0; i <= KEPT_FAILURES; i++) desk.ask(`junk ${i}`, 9_000);
+    await desk.payments.prune(0);
+    desk.arrives("one");
+    expect(desk.room()).toBe(5_000);
   });
 
   test("are those of the moment, and hold of what was spent before", () => {
