@@ -22,6 +22,7 @@ import { SIGHASH_ALL } from "../../src/bitcoin/sighash.ts";
 import { fundingScript } from "../../src/lightning/channel.ts";
 import { ANCHOR_SAT } from "../../src/lightning/commitment.ts";
 import type { SignedChannel } from "./channel.ts";
+import { builtCounterparty, builtHolder, closingToSign, spendCheck } from "./checks/transactions.ts";
 import {
   decodeClosing,
   decodeCommitment,
@@ -32,7 +33,6 @@ import {
   numberOf,
 } from "./decode.ts";
 import type { SpendContent, SpendPurpose } from "./parts.ts";
-import { builtCounterparty, builtHolder, closingToSign, spendCheck } from "./transaction-checks.ts";
 
 /** What the callbacks of one channel need of the signer around them. */
 export interface CallbackScene {

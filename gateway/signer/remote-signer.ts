@@ -36,10 +36,10 @@ import { codeOf, lngateError } from "../../src/errors.ts";
 import type { ChannelParameters } from "../../src/lightning/channel.ts";
 import { channelSigner } from "./callbacks.ts";
 import { SignedChannel, type SignerChannel, unannouncedChannel } from "./channel.ts";
+import { fundingChecks } from "./checks/transactions.ts";
 import type { FundingContent, SigningAnswer, SigningPart, SigningPeer } from "./parts.ts";
 import type { ChannelBook } from "./state.ts";
 import type { PlainBook } from "./stored-state.ts";
-import { fundingChecks } from "./transaction-checks.ts";
 import type { SignedNode } from "./unblocking.ts";
 
 /** What the signer of a device's node is made of. */

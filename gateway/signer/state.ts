@@ -26,7 +26,7 @@ import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import { storedSecret, storeSecret } from "../../src/lightning/shachain.ts";
-import { checkedPoint, checkedSignatures, isSecretOf } from "./answer-checks.ts";
+import { checkedPoint, checkedSignatures, isSecretOf } from "./checks/answers.ts";
 import type {
   Built,
   ClosingContent,

@@ -13,6 +13,7 @@ import { nobleCurve } from "../../src/crypto/curve.ts";
 import { buildCommitment } from "../../src/lightning/commitment.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
 import type { AuthenticatedPartial, Step } from "../../src/messages/device.ts";
+import { holderSigning } from "./checks/transactions.ts";
 import type {
   CounterpartyPart,
   CounterpartySigning,
@@ -21,7 +22,6 @@ import type {
   SigningPart,
   SpendContent,
 } from "./parts.ts";
-import { holderSigning } from "./transaction-checks.ts";
 
 /** What the device knows already, so that it need not be said again. */
 export interface KnownViews {

@@ -125,7 +125,12 @@ export function connectRpc(options: RpcOptions): BitcoinRpc {
   }
 
   /** What an answer says that is no JSON: it comes from bitcoind's door, or from something else. */
-  async function refusal(status: number, method: string, timeoutMs: number): Promise<LngateError> {
+  async function refusal(
+    status: number,
+    text: string,
+    method: string,
+    timeoutMs: number,
+  ): Promise<LngateError> {
     const { cookieFile, user = "" } = options;
     if (status === 401)
       return lngateError(
@@ -148,6 +153,9 @@ export function connectRpc(options: RpcOptions): BitcoinRpc {
         `${at} does not let "${name}" call ${method}: add ${method} to its rpcwhitelist`,
       );
     }
+    // So it answers while it is being stopped; a full work queue it calls by its name.
+    if (status === 503 && !/work queue/i.test(text))
+      return unreachable(url, "HTTP status 503: it is being stopped, or its proxy can't reach it");
     if (status === 429 || status === 503)
       return lngateError(
         "bitcoind-busy",
@@ -180,7 +188,7 @@ export function connectRpc(options: RpcOptions): BitcoinRpc {
         answer = null;
       }
       if (typeof answer !== "object" || answer === null || !("result" in answer || "error" in answer))
-        throw await refusal(status, method, timeoutMs);
+        throw await refusal(status, text, method, timeoutMs);
       if (answer.error) {
         const { code = 0, message = "" } = answer.error;
         if (code === RPC_IN_WARMUP)

@@ -189,6 +189,15 @@ describe("RPC", () => {
         () => status,
         "Work queue depth exceeded",
       );
+    // As it answers everything while it is being stopped.
+    await answering(
+      async from => {
+        const error = await from.call("getblockcount").catch(caught => caught);
+        expect([codeOf(error), passes(error)]).toEqual(["bitcoind-unreachable", true]);
+      },
+      () => 503,
+      "<html><head><title>503 Service Unavailable</title></head></html>",
+    );
     await answering(
       async from => {
         const error = await from.call("getblockcount").catch(caught => caught);

@@ -4,9 +4,10 @@
  * its own record store. The gateway's power can fail at every write to that store, before and after what LDK would
  * store of a message that came in, and at every message that goes out. (With real LDK: test/gateway-cuts.)
  */
+
+import { holderSigning } from "../../gateway/signer/checks/transactions.ts";
 import { DeviceSigner } from "../../gateway/signer/device-signer.ts";
 import type { SigningAnswer, SigningPart } from "../../gateway/signer/parts.ts";
-import { holderSigning } from "../../gateway/signer/transaction-checks.ts";
 import { openRecordStore } from "../../gateway/store/presignature-journal.ts";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { concat, equal, toHex } from "../../src/bytes/bytes.ts";

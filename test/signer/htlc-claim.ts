@@ -6,10 +6,10 @@
  * fee has to rise, without asking the device again.
  */
 import { type HTLCDescriptor, Option_ThirtyTwoBytesZ_Some } from "lightningdevkit";
+import { spendCheck } from "../../gateway/signer/checks/transactions.ts";
 import { decodeHtlcDescriptor } from "../../gateway/signer/decode.ts";
 import type { SpendContent } from "../../gateway/signer/parts.ts";
 import type { RemoteSigner } from "../../gateway/signer/remote-signer.ts";
-import { spendCheck } from "../../gateway/signer/transaction-checks.ts";
 import { FALSE, witnessSignature } from "../../src/bitcoin/script.ts";
 import { SIGHASH_SINGLE_ANYONECANPAY } from "../../src/bitcoin/sighash.ts";
 import { type Input, type Output, strippedBytes } from "../../src/bitcoin/transaction.ts";

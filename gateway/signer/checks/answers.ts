@@ -1,8 +1,8 @@
 /** The device's answers are checked before they are kept: a wrong signature would make the bridge close the channel. */
-import { equal } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/crypto/curve.ts";
-import { lngateError } from "../../src/errors.ts";
-import type { SignatureCheck, SigningAnswer } from "./parts.ts";
+import { equal } from "../../../src/bytes/bytes.ts";
+import { nobleCurve } from "../../../src/crypto/curve.ts";
+import { lngateError } from "../../../src/errors.ts";
+import type { SignatureCheck, SigningAnswer } from "../parts.ts";
 
 /** True if the secret is that of this point; null is the point of none. */
 export function isSecretOf(point: Uint8Array | null, secret: Uint8Array): boolean {

@@ -2,22 +2,22 @@
  * What the signatures that LDK asks for must be valid for. Commitments and mutual closes are built from what the device
  * will be told, and must be LDK's, so that what the device signs is what LDK asked for.
  */
-import { sighash } from "../../src/bitcoin/sighash.ts";
-import { parseTransaction } from "../../src/bitcoin/transaction.ts";
-import { equal } from "../../src/bytes/bytes.ts";
-import { nobleCurve } from "../../src/crypto/curve.ts";
-import { lngateError } from "../../src/errors.ts";
+import { sighash } from "../../../src/bitcoin/sighash.ts";
+import { parseTransaction } from "../../../src/bitcoin/transaction.ts";
+import { equal } from "../../../src/bytes/bytes.ts";
+import { nobleCurve } from "../../../src/crypto/curve.ts";
+import { lngateError } from "../../../src/errors.ts";
 import {
   anchorScript,
   type ChannelParameters,
   htlcScript,
   type Side,
   toLocalScript,
-} from "../../src/lightning/channel.ts";
-import { buildClosing } from "../../src/lightning/closing.ts";
-import { anchorBump, buildCommitment, type Commitment } from "../../src/lightning/commitment.ts";
-import { type CommitmentKeys, deriveCommitmentKeys } from "../../src/lightning/keys.ts";
-import type { DecodedCommitment } from "./decode.ts";
+} from "../../../src/lightning/channel.ts";
+import { buildClosing } from "../../../src/lightning/closing.ts";
+import { anchorBump, buildCommitment, type Commitment } from "../../../src/lightning/commitment.ts";
+import { type CommitmentKeys, deriveCommitmentKeys } from "../../../src/lightning/keys.ts";
+import type { DecodedCommitment } from "../decode.ts";
 import type {
   Built,
   ClosingContent,
@@ -26,7 +26,7 @@ import type {
   HolderSigning,
   SignatureCheck,
   SpendContent,
-} from "./parts.ts";
+} from "../parts.ts";
 
 /**
  * Our commitment that LDK shows: one signature, by the funding key. `ownerScript` is where our anchor goes. Throws
