@@ -7,6 +7,8 @@ export class Wire {
   private readonly server: Server;
   private readonly sockets = new Set<Socket>();
   private whole = true;
+  /** Connections that came to nothing. */
+  refused = 0;
   private held: { readonly way: Transform; readonly chunk: Buffer }[] | null = null;
 
   private constructor(server: Server, port: number) {
@@ -25,7 +27,10 @@ export class Wire {
   }
 
   private join(near: Socket, far: Socket): void {
-    if (!this.whole) far.destroy();
+    if (!this.whole) {
+      this.refused++;
+      far.destroy();
+    }
     const wire = this;
     const back = new Transform({
       transform(chunk: Buffer, _, done) {

@@ -1,9 +1,9 @@
 /**
- * The way of a device's payment through the gateway: Payments, its limits and fees, and what DeviceGateway does until LDK is
- * asked, all real. LDK is a stand-in that pays each id once, and what waits goes on when the test says so.
+ * The way of a device's payment through the gateway: `Payments`, its limits and fees, and `Paying` until LDK is asked, all real.
+ * LDK is a stand-in that pays each id once, and what waits goes on when the test says so.
  */
 import type { Database } from "lmdb";
-import { DeviceGateway } from "../../gateway/device/device.ts";
+import { Paying, type PayingOptions } from "../../gateway/device/paying.ts";
 import { Payments } from "../../gateway/device/payments.ts";
 import { type FeeBooks, ServiceFees, type Till } from "../../gateway/fees/service-fees.ts";
 import { createLog } from "../../gateway/log.ts";
@@ -99,22 +99,17 @@ export class Way {
           ? Promise.resolve()
           : new Promise<void>((resolve, reject) => this.waiters.push({ code, is, resolve, reject })),
     };
-    const gateway = Object.assign(Object.create(DeviceGateway.prototype), {
-      row: { stage: "ready", keysId: new Uint8Array(32) },
-      signer: { book: () => ({ stuck: null }) },
-      options: {
-        records: { remaining: () => 10_000 },
-        sightings: { get: () => undefined },
-        log,
-        onFatal: (error: unknown) => {
-          throw error;
-        },
+    const paying = new Paying({
+      session: { needNewest() {}, isRolledBack: false },
+      channel: { row: { stage: "ready" }, stuck: null, isFrozen: false },
+      node: () => node,
+      recordsLeft: () => ({ A: 10_000, B: 10_000, H: 10_000 }),
+      needStill: (...payment) => this.payments.needStill(...payment),
+      waits: (...payment) => this.payments.waits(...payment),
+      onFatal: (error: unknown) => {
+        throw error;
       },
-      noncesLeft: 10_000,
-      frozen: false,
-      rolledBack: false,
-      node,
-    });
+    } as unknown as PayingOptions);
     this.payments = new Payments({
       deviceId,
       network: "regtest",
@@ -124,11 +119,10 @@ export class Way {
       log,
       failed: (_, code) => void this.failures.push(code),
       paid() {},
-      start: (...asked) => gateway.startPayment(...asked),
+      start: (...asked) => paying.start(...asked),
       underWay: id => ldk.has(toHex(id)),
       now,
     });
-    gateway.payments = this.payments;
   }
 
   get books(): FeeBooks {
