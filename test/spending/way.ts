@@ -104,8 +104,9 @@ export class Way {
       channel: { row: { stage: "ready" }, stuck: null, isFrozen: false },
       node: () => node,
       recordsLeft: () => ({ A: 10_000, B: 10_000, H: 10_000 }),
-      needStill: (...payment) => this.payments.needStill(...payment),
-      waits: (...payment) => this.payments.waits(...payment),
+      needStill: (...[hash, id]: Parameters<PayingOptions["needStill"]>) => this.payments.needStill(hash, id),
+      waits: (...[hash, id, began]: Parameters<PayingOptions["waits"]>) =>
+        this.payments.waits(hash, id, began),
       onFatal: (error: unknown) => {
         throw error;
       },
