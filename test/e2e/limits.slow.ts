@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import * as ldk from "lightningdevkit";
-import { PeerSockets } from "../../gateway/lightning/peers/sockets.ts";
 import { askStatus } from "../../owner/client/channel.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { decodeInvoice } from "../../src/lightning/bolt11.ts";
