@@ -44,7 +44,7 @@ export interface Disk {
   syncFolder(path: string): void;
 }
 
-export const nodeDisk: Disk = {
+const nodeDisk: Disk = {
   lock,
   // A plain array: slicing a Buffer would not copy.
   read: path => (existsSync(path) ? new Uint8Array(readFileSync(path)) : undefined),

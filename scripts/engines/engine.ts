@@ -224,7 +224,7 @@ export abstract class EngineDevice {
 }
 
 /** Numbers as the engine's side writes them: doubles, little-endian. */
-export function numbers(...values: readonly number[]): Uint8Array {
+function numbers(...values: readonly number[]): Uint8Array {
   return new Uint8Array(new Float64Array(values).buffer);
 }
 

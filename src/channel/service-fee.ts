@@ -10,7 +10,7 @@ export const MAX_RATE_PPM = 500_000;
  * The smallest sum that may be worth a payment: at any dust limit that a device accepts, its HTLC has an output, so
  * that both sides can see what was paid.
  */
-export const MIN_SETTLEMENT_MSAT = 1_000_000;
+const MIN_SETTLEMENT_MSAT = 1_000_000;
 
 export const serviceFeeKind = record({
   /** Millionths of the amount. */

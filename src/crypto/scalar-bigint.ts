@@ -35,7 +35,10 @@ export function fromBigInt(value: bigint): Uint8Array {
   return out;
 }
 
-/** a mod n. */
+/**
+ * a mod n.
+ * @public
+ */
 export function reduce(a: Uint8Array): Uint8Array {
   return fromBigInt(toBigInt(a) % N);
 }

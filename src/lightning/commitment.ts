@@ -25,9 +25,9 @@ import type { CommitmentKeys } from "./keys.ts";
 /** What each anchor holds. */
 export const ANCHOR_SAT = 330;
 /** The weight that a commitment without HTLCs is expected to have. */
-export const COMMITMENT_WEIGHT = 1124;
+const COMMITMENT_WEIGHT = 1124;
 /** The weight that each untrimmed HTLC adds. */
-export const HTLC_OUTPUT_WEIGHT = 172;
+const HTLC_OUTPUT_WEIGHT = 172;
 
 /** Lock times from here on are no block heights. */
 const HEIGHT_LIMIT = 500_000_000;

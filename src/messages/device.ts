@@ -37,7 +37,7 @@ export const partialKind = record({ id: [1, uint(UINT32)], scalar: [2, bytes(32)
  * The gateway's half of a signature that stays in the device (kind B), and the low half of its MAC: the device takes
  * no answer that it cannot check.
  */
-export const authenticatedKind = record({
+const authenticatedKind = record({
   id: [1, uint(UINT32)],
   scalar: [2, bytes(32)],
   mac: [3, bytes(16)],

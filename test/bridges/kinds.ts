@@ -42,7 +42,7 @@ export const LND: Kind = {
 };
 
 /** Those that can be had here. */
-export const KINDS: readonly Kind[] = hasLnd() ? [LDK, LND] : [LDK];
+const KINDS: readonly Kind[] = hasLnd() ? [LDK, LND] : [LDK];
 
 /** Why the others are not: a sentence each. */
 export function skipped(): string[] {

@@ -1132,7 +1132,7 @@ function paysTooMuch(mostSat: number) {
   };
 }
 
-export function runExit(rig: Rig): void {
+function runExit(rig: Rig): void {
   try {
     rig.box.run({ type: "exit", index: rig.proposal.index });
   } catch (error) {

@@ -90,12 +90,12 @@ function liveViews({ holder, counterparty }: ChannelState): View[] {
 }
 
 /** What a commitment pays us if the bridge has all preimages. The fee counts as ours: the bounds of it are a rule. */
-export function takeHomeSat(view: View): number {
+function takeHomeSat(view: View): number {
   return view.ourSat === 0 ? 0 : view.ourSat + commitmentFeeSat(view.feeratePerKw, view.htlcs.length) + 660;
 }
 
 /** Our money less everything that `pay()` authorised and that did not come back. */
-export function floorSat({ parameters, payments }: ChannelState): number {
+function floorSat({ parameters, payments }: ChannelState): number {
   let floor = parameters?.proposal.channelSat ?? 0;
   for (const payment of payments) {
     if (payment && !(payment.settled && !payment.preimage)) floor -= Math.ceil(payment.limitMsat / 1000);

@@ -24,7 +24,7 @@ function scalar(seed: string): bigint {
   return toBigInt(derived(seed)) % N;
 }
 
-export function inverse(a: bigint): bigint {
+function inverse(a: bigint): bigint {
   let [previous, r] = [N, ((a % N) + N) % N];
   let [s, t] = [0n, 1n];
   while (r !== 0n) {

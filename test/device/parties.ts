@@ -25,7 +25,7 @@ export function keyPair(name: string): { secret: Uint8Array; point: Uint8Array }
 
 /** The whole of a funding key that in truth nobody has. */
 export const FUNDING = keyPair("funding");
-export const OWNER = {
+const OWNER = {
   payment: keyPair("owner payment"),
   delayed: keyPair("owner delayed"),
   deposit: keyPair("owner deposit"),

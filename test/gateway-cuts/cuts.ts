@@ -6,7 +6,7 @@ import type { Cut } from "./power.ts";
 import { type Plan, Street, World } from "./world.ts";
 
 /** What happens to an open channel and leaves it open. */
-export const HAPPENINGS = { pays, isRefused, changesFeerate };
+const HAPPENINGS = { pays, isRefused, changesFeerate };
 export type Happening = keyof typeof HAPPENINGS;
 
 export interface Tally {

@@ -39,7 +39,7 @@ import { Car, type DeviceCut } from "./car.ts";
 import { type Cut, MemoryDisk, Power, PoweredStore, poweredTable } from "./power.ts";
 
 /** `ms`: when to give up, and nothing of how long it may take. */
-export async function waitFor(what: string, test: () => unknown, ms = 300_000): Promise<void> {
+async function waitFor(what: string, test: () => unknown, ms = 300_000): Promise<void> {
   const end = performance.now() + ms;
   while (!(await test())) {
     if (performance.now() > end) throw new Violation(`stuck: waited in vain for ${what}`);
@@ -47,7 +47,7 @@ export async function waitFor(what: string, test: () => unknown, ms = 300_000): 
   }
 }
 
-export function pause(ms: number): Promise<void> {
+function pause(ms: number): Promise<void> {
   return new Promise(resolve => setTimeout(resolve, ms));
 }
 

@@ -22,7 +22,7 @@ import { type AnyWorld, type Car, type DeviceOptions, World } from "../e2e/world
 
 export const NETWORK = "regtest";
 /** What the bridge takes for forwarding: LDK's default. */
-export const BRIDGE_FEE_MSAT = 1000;
+const BRIDGE_FEE_MSAT = 1000;
 
 export interface Scene<W extends AnyWorld = World> {
   readonly world: W;
@@ -197,7 +197,7 @@ export class Ledger {
   }
 }
 
-export function satOf(bitcoin: number): number {
+function satOf(bitcoin: number): number {
   return Math.round(bitcoin * 1e8);
 }
 

@@ -16,7 +16,7 @@ import {
 import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 
 export type Side = "client" | "server";
-export const otherSide = (side: Side): Side => (side === "client" ? "server" : "client");
+const otherSide = (side: Side): Side => (side === "client" ? "server" : "client");
 
 /** One thing that happens; numbers select modulo what there is. */
 export type Move =
@@ -35,7 +35,7 @@ export type Move =
   | { readonly kind: "flow"; readonly frames: number };
 
 /** Bytes that never repeat, the same in every run. */
-export function countingCrypto(label: string): LinkCrypto {
+function countingCrypto(label: string): LinkCrypto {
   let drawn = 0;
   return {
     aes256Ctr: nodeLinkCrypto.aes256Ctr,

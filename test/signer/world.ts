@@ -21,9 +21,9 @@ import { type Hop, readBook, type Stored, startLdk, TestNode, until, wait } from
 
 const hash = (text: string) => new Uint8Array(createHash("sha256").update(text).digest());
 
-export const OWNER_SECRET = hash("owner");
+const OWNER_SECRET = hash("owner");
 export const OWNER_SCRIPT = p2wpkh(nobleCurve.publicKey(OWNER_SECRET));
-export const CHANNEL_SAT = 1_000_000;
+const CHANNEL_SAT = 1_000_000;
 
 export interface Problem {
   readonly code: string;

@@ -32,7 +32,7 @@ const xor = (a: Bytes, b: Bytes): Bytes => a.map((each, i) => each ^ b[i]!);
 
 const ofTags = new Map<string, Bytes>();
 
-export function hash(tag: string, ...fields: Bytes[]): Bytes {
+function hash(tag: string, ...fields: Bytes[]): Bytes {
   const ofTag = ofTags.get(tag) ?? createHash("sha256").update(`2pe/v1/${tag}`).digest();
   ofTags.set(tag, ofTag);
   const lengths = fields.flatMap(field => [word(field.length), field]);
@@ -88,7 +88,7 @@ export function proof(sid: Bytes, role: string, x: bigint, point: Bytes, random:
   return joined([commitment, scalar(a + e * x)]);
 }
 
-export function proves(sid: Bytes, role: string, point: Bytes, given: Bytes): boolean {
+function proves(sid: Bytes, role: string, point: Bytes, given: Bytes): boolean {
   const [commitment, z] = fields(given, 33, 32) as [Bytes, Bytes];
   const e = hashScalar("pok", sid, text(role), point, commitment);
   return times(number(z)).equals(Point.fromBytes(commitment).add(times(e, Point.fromBytes(point))));
@@ -222,7 +222,7 @@ export interface Sender {
   readonly seeds: readonly (readonly [Bytes, Bytes])[];
 }
 
-export function setupSession({ sid, epoch }: Pick<Share, "sid" | "epoch">, kind: Kind): Bytes {
+function setupSession({ sid, epoch }: Pick<Share, "sid" | "epoch">, kind: Kind): Bytes {
   return hash("ot", sid, word(epoch), text(kind));
 }
 
