@@ -8,18 +8,18 @@
  * made by somebody else is noticed.
  */
 import { ascii, concat, toHex } from "../src/bytes/bytes.ts";
-import { bytesUpTo, encodeValue, list, record, text, UINT16, uint } from "../src/bytes/schema.ts";
+import { bytesUpTo, encodeValue, list, struct, text, UINT16, uint } from "../src/bytes/schema.ts";
 import { hmacSha256 } from "../src/crypto/hash.ts";
 import { KEY, MAX_SECRETS } from "./channel/state.ts";
 import type { DeviceIdentity } from "./identity.ts";
 import type { Journal } from "./vault/journal.ts";
 
 /** Values of the journal, without the payments. */
-export const exitTextKind = record({
+export const exitTextCodec = struct({
   deviceId: [1, text(8)],
   values: [
     2,
-    list(record({ key: [1, uint(UINT16)], value: [2, bytesUpTo(32768)] }), KEY.payments + MAX_SECRETS),
+    list(struct({ key: [1, uint(UINT16)], value: [2, bytesUpTo(32768)] }), KEY.payments + MAX_SECRETS),
   ],
 });
 
@@ -38,6 +38,6 @@ export function exitText(
     const value = key < KEY.payments || key >= KEY.secrets ? journal.get(key) : null;
     if (value !== null) values.push({ key, value });
   }
-  const content = encodeValue(exitTextKind, { deviceId, values });
+  const content = encodeValue(exitTextCodec, { deviceId, values });
   return `lngate-exit:${toHex(concat([content, exitTextMac(commitmentMaster, content)]))}.`;
 }

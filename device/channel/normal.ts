@@ -6,7 +6,7 @@
 import { equal } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
 import { CLOSING_RECORDS, recordsToSettle } from "../../src/channel/records-to-settle.ts";
-import { viewKind } from "../../src/channel/terms.ts";
+import { viewCodec } from "../../src/channel/terms.ts";
 import { anchorSighash, commitmentOf } from "../../src/channel/transactions.ts";
 import { isValidScalar } from "../../src/crypto/scalar.ts";
 import { lngateError } from "../../src/errors.ts";
@@ -82,7 +82,7 @@ function holds(view: View, { paymentHash, incoming }: Htlc): boolean {
 }
 
 function sameView(a: View, b: View): boolean {
-  return a === b || (a.ourSat === b.ourSat && equal(encodeValue(viewKind, a), encodeValue(viewKind, b)));
+  return a === b || (a.ourSat === b.ourSat && equal(encodeValue(viewCodec, a), encodeValue(viewCodec, b)));
 }
 
 /**

@@ -6,7 +6,7 @@
 import { equal } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
 import { recordsToSettle } from "../../src/channel/records-to-settle.ts";
-import { proposalKind } from "../../src/channel/terms.ts";
+import { proposalCodec } from "../../src/channel/terms.ts";
 import { fundingOf } from "../../src/channel/transactions.ts";
 import { needRecords, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
@@ -21,7 +21,7 @@ export function propose(work: Work, proposal: Proposal): void {
   if (parameters !== null && proposal.index === books.index) {
     demand(
       "commitment-content",
-      equal(encodeValue(proposalKind, parameters.proposal), encodeValue(proposalKind, proposal)),
+      equal(encodeValue(proposalCodec, parameters.proposal), encodeValue(proposalCodec, proposal)),
       "another channel was already agreed under this number",
     );
     return;

@@ -9,12 +9,12 @@ import {
   bool,
   bytes,
   bytesUpTo,
+  type Codec,
   decodeValue,
   encodeValue,
-  type Kind,
   list,
   optional,
-  record,
+  struct,
   text,
   UINT32,
   UINT53,
@@ -25,13 +25,13 @@ import {
   MAX_DEPOSITS,
   MAX_HTLCS,
   type Proposal,
-  proposalKind,
+  proposalCodec,
   type View,
-  viewKind,
+  viewCodec,
 } from "../../src/channel/terms.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { SecretStore } from "../../src/lightning/shachain.ts";
-import { partialKind } from "../../src/messages/device.ts";
+import { partialCodec } from "../../src/messages/device.ts";
 
 export type { Proposal, View };
 
@@ -46,12 +46,12 @@ export type { Proposal, View };
 const PHASES = ["none", "opening", "open", "closing", "exited", "locked"] as const;
 export type Phase = (typeof PHASES)[number];
 
-const kindOf = <T>(kind: Kind<T>): Kind<T> => kind;
+const kindOf = <T>(kind: Codec<T>): Codec<T> => kind;
 
 /** The exit: our newest commitment, completely signed. */
-export const holderKind = record({
+export const holderCodec = struct({
   number: [1, uint(UINT53)],
-  view: [2, viewKind],
+  view: [2, viewCodec],
   /** The bridge's signature and our own, compact. */
   bridgeSignature: [3, bytes(64)],
   ownSignature: [4, bytes(64)],
@@ -60,29 +60,29 @@ export const holderKind = record({
   /** Ours on the spend of our own anchor (SIGHASH_SINGLE|ANYONECANPAY), for a state without HTLCs. */
   anchorSignature: optional([6, bytes(64)]),
 });
-export type Holder = ValueOf<typeof holderKind>;
+export type Holder = ValueOf<typeof holderCodec>;
 
 /** The answer to a counterparty part: kept, so that the same question gets the same answer. */
-const answerKind = record({
-  partials: [1, list(partialKind, MAX_DEPOSITS)],
+const answerCodec = struct({
+  partials: [1, list(partialCodec, MAX_DEPOSITS)],
   htlcSignatures: optional([2, list(bytes(64), MAX_HTLCS)]),
 });
 
 /** The bridge's newest commitment that we signed. */
-const counterpartyKind = record({
+const counterpartyCodec = struct({
   number: [1, uint(UINT53)],
-  view: [2, viewKind],
+  view: [2, viewCodec],
   point: [3, bytes(33)],
   /** The commitment before it, while it is not revoked. */
-  previous: optional([4, record({ view: [1, viewKind], point: [2, bytes(33)] })]),
-  answer: [5, answerKind],
+  previous: optional([4, struct({ view: [1, viewCodec], point: [2, bytes(33)] })]),
+  answer: [5, answerCodec],
   /** The bridge's point for its commitment number + 1, where it is known already. */
   nextPoint: optional([6, bytes(33)]),
 });
-export type Counterparty = ValueOf<typeof counterpartyKind>;
+export type Counterparty = ValueOf<typeof counterpartyCodec>;
 
 /** One payment that `pay()` authorised. */
-const paymentKind = record({
+const paymentCodec = struct({
   paymentHash: [1, bytes(32)],
   amountMsat: [2, uint(UINT53)],
   /** Amount plus the most that routing may cost. */
@@ -110,16 +110,16 @@ const paymentKind = record({
   /** Settles service fees: asked for by the gateway, out of what is owed to it. */
   settlement: optional([15, bool()]),
   /** The spending windows that it was counted in, by their serial numbers; absent: none. */
-  counted: optional([16, record({ hour: [1, uint(UINT32)], day: [2, uint(UINT32)] })]),
+  counted: optional([16, struct({ hour: [1, uint(UINT32)], day: [2, uint(UINT32)] })]),
 });
-export type Payment = ValueOf<typeof paymentKind>;
+export type Payment = ValueOf<typeof paymentCodec>;
 
-const cursorsKind = record({ A: [1, uint(UINT32)], B: [2, uint(UINT32)], H: [3, uint(UINT32)] });
-export type Cursors = ValueOf<typeof cursorsKind>;
+const cursorsCodec = struct({ A: [1, uint(UINT32)], B: [2, uint(UINT32)], H: [3, uint(UINT32)] });
+export type Cursors = ValueOf<typeof cursorsCodec>;
 export type RecordKind = keyof Cursors;
 
 /** A spending window: when it began by both of the board's clocks, and what was authorised in it. */
-const windowKind = record({
+const windowCodec = struct({
   serial: [1, uint(UINT32)],
   /** Unix seconds. */
   startedAt: [2, uint(UINT53)],
@@ -128,45 +128,45 @@ const windowKind = record({
   ticks: [4, uint(UINT53)],
   spentMsat: [5, uint(UINT53)],
 });
-export type SpendingWindow = ValueOf<typeof windowKind>;
+export type SpendingWindow = ValueOf<typeof windowCodec>;
 
-const booksKind = record({
+const booksCodec = struct({
   phase: [1, text(8)],
   /** Number of the present channel, from 1 (0: there was none); selects the per-commitment seed. */
   index: [2, uint(UINT32)],
   /** Smallest record of each kind that is not used. */
-  cursors: [3, cursorsKind],
+  cursors: [3, cursorsCodec],
   /** Our balance at rest, before the commitment fee and the anchors, sat. */
   baseSat: [4, uint(UINT53)],
-  hour: [5, windowKind],
-  day: [6, windowKind],
+  hour: [5, windowCodec],
+  day: [6, windowCodec],
   /** Number of the newest channel that the owner's application asked for. */
   asked: [7, uint(UINT32)],
   /** Service fees of payments that have arrived, less what was paid of them, msat. */
   owedMsat: [8, uint(UINT53)],
   /** Commitments, of ours and of the bridge's, that payments in flight may still bring, beside those in which an HTLC goes. */
-  due: [9, record({ ours: [1, uint(UINT32)], theirs: [2, uint(UINT32)] })],
+  due: [9, struct({ ours: [1, uint(UINT32)], theirs: [2, uint(UINT32)] })],
   /** No paid invoice is forgotten that expires later than this (Unix seconds). */
   forgotten: [10, uint(UINT53)],
   /** Answers of kind B that were wrong, since the device was paired. No success sets it back. */
   wrongAnswers: [11, uint(UINT32)],
 });
-type BooksData = ValueOf<typeof booksKind>;
+type BooksData = ValueOf<typeof booksCodec>;
 export type Books = Omit<BooksData, "phase"> & { readonly phase: Phase };
 
 /** The accepted proposal, and what was signed for it. */
-const parametersKind = record({
-  proposal: [1, proposalKind],
+const parametersCodec = struct({
+  proposal: [1, proposalCodec],
   /** The signatures given for the funding transaction. */
-  funding: optional([2, answerKind]),
+  funding: optional([2, answerCodec]),
   /** The mutual closes that were signed. */
-  closes: [3, list(record({ sighash: [1, bytes(32)], answer: [2, answerKind] }), 16)],
+  closes: [3, list(struct({ sighash: [1, bytes(32)], answer: [2, answerCodec] }), 16)],
 });
-export type Parameters = ValueOf<typeof parametersKind>;
+export type Parameters = ValueOf<typeof parametersCodec>;
 
 /** Per-commitment secrets of the bridge's that are kept: with them all earlier ones (BOLT #3). */
 export const MAX_SECRETS = 49;
-/** The newest answers of `collectedKind` that are kept. */
+/** The newest answers of `collectedCodec` that are kept. */
 export const MAX_COLLECTED = 8;
 /** Transactions that collect several outputs, of which the sums are kept: so many from one channel to the next, and at most. */
 export const KEPT_SUMS = 32;
@@ -179,33 +179,33 @@ export const MAX_PAID = 256;
 export const MAX_FORMER = 3;
 
 /** What the bridge may publish of a channel that has ended, and with which secrets it is punished if that was revoked. */
-const formerKind = list(
-  record({
+const formerCodec = list(
+  struct({
     index: [1, uint(UINT32)],
-    proposal: [2, proposalKind],
-    holder: [3, holderKind],
-    counterparty: [4, counterpartyKind],
+    proposal: [2, proposalCodec],
+    holder: [3, holderCodec],
+    counterparty: [4, counterpartyCodec],
     secrets: [5, list(bytes(32), MAX_SECRETS)],
   }),
   MAX_FORMER,
 );
-export type Former = ValueOf<typeof formerKind>;
+export type Former = ValueOf<typeof formerCodec>;
 
 /** Signatures that were given for what is collected on the chain: kept, so that a question costs one record. */
-const collectedKind = record({
+const collectedCodec = struct({
   /** How many different questions were answered since the present channel was opened. */
   count: [1, uint(UINT32)],
-  answers: [2, list(record({ sighash: [1, bytes(32)], own: [2, bytes(64)] }), MAX_COLLECTED)],
+  answers: [2, list(struct({ sighash: [1, bytes(32)], own: [2, bytes(64)] }), MAX_COLLECTED)],
   /** By the first bytes of the id of a transaction with several inputs, the values of those that are signed, sat. */
-  sums: [3, list(record({ transaction: [1, bytes(8)], sat: [2, uint(UINT53)] }), MAX_SUMS)],
+  sums: [3, list(struct({ transaction: [1, bytes(8)], sat: [2, uint(UINT53)] }), MAX_SUMS)],
 });
-export type Collected = ValueOf<typeof collectedKind>;
+export type Collected = ValueOf<typeof collectedCodec>;
 
 /**
  * Invoices that were paid, may still be payable and whose receipts had to make room: 8 bytes of the payment hash, and four
  * of the Unix second in which the invoice expires.
  */
-const paidKind = list(bytes(12), MAX_PAID);
+const paidCodec = list(bytes(12), MAX_PAID);
 
 /** All that a device remembers of its channel. */
 export interface ChannelState {
@@ -291,17 +291,17 @@ export interface Change {
 /** What has to be written so that `before` in flash becomes `after`. */
 export function changesBetween(before: ChannelState, after: ChannelState): Change[] {
   const changes: Change[] = [];
-  function part<T>(key: number, kind: Kind<T>, old: T | null, now: T | null): void {
+  function part<T>(key: number, kind: Codec<T>, old: T | null, now: T | null): void {
     if (old === now) return;
     changes.push({ key, value: now === null ? null : encodeValue(kind, now), secret: key === KEY.holder });
   }
-  part(KEY.books, kindOf<BooksData>(booksKind), before.books, after.books);
-  part(KEY.parameters, parametersKind, before.parameters, after.parameters);
-  part(KEY.holder, holderKind, before.holder, after.holder);
-  part(KEY.counterparty, counterpartyKind, before.counterparty, after.counterparty);
-  part(KEY.former, formerKind, before.former, after.former);
-  part(KEY.collected, collectedKind, before.collected, after.collected);
-  part(KEY.paid, paidKind, before.paid, after.paid);
+  part(KEY.books, kindOf<BooksData>(booksCodec), before.books, after.books);
+  part(KEY.parameters, parametersCodec, before.parameters, after.parameters);
+  part(KEY.holder, holderCodec, before.holder, after.holder);
+  part(KEY.counterparty, counterpartyCodec, before.counterparty, after.counterparty);
+  part(KEY.former, formerCodec, before.former, after.former);
+  part(KEY.collected, collectedCodec, before.collected, after.collected);
+  part(KEY.paid, paidCodec, before.paid, after.paid);
   const places = Math.max(before.secrets.length, after.secrets.length);
   for (let i = 0; i < places; i++) {
     const value = after.secrets[i] || null;
@@ -309,14 +309,14 @@ export function changesBetween(before: ChannelState, after: ChannelState): Chang
   }
   const slots = Math.max(before.payments.length, after.payments.length);
   for (let i = 0; i < slots; i++) {
-    part(KEY.payments + i, paymentKind, before.payments[i] || null, after.payments[i] || null);
+    part(KEY.payments + i, paymentCodec, before.payments[i] || null, after.payments[i] || null);
   }
   return changes;
 }
 
 /** The state that is in flash. Throws `vault-corrupt` or a decoding code where a value is none of ours. */
 export function readState(journal: { keys(): number[]; get(key: number): Uint8Array | null }): ChannelState {
-  function part<T>(key: number, kind: Kind<T>): T | null {
+  function part<T>(key: number, kind: Codec<T>): T | null {
     const value = journal.get(key);
     return value === null ? null : decodeValue(kind, value);
   }
@@ -329,17 +329,17 @@ export function readState(journal: { keys(): number[]; get(key: number): Uint8Ar
       continue;
     }
     while (payments.length <= key - KEY.payments) payments.push(null);
-    payments[key - KEY.payments] = part(key, paymentKind);
+    payments[key - KEY.payments] = part(key, paymentCodec);
   }
-  const books = part(KEY.books, booksKind);
+  const books = part(KEY.books, booksCodec);
   return {
     books: books === null ? EMPTY.books : { ...books, phase: phaseOf(books.phase) },
-    parameters: part(KEY.parameters, parametersKind),
-    holder: part(KEY.holder, holderKind),
-    counterparty: part(KEY.counterparty, counterpartyKind),
-    former: part(KEY.former, formerKind),
-    collected: part(KEY.collected, collectedKind),
-    paid: part(KEY.paid, paidKind),
+    parameters: part(KEY.parameters, parametersCodec),
+    holder: part(KEY.holder, holderCodec),
+    counterparty: part(KEY.counterparty, counterpartyCodec),
+    former: part(KEY.former, formerCodec),
+    collected: part(KEY.collected, collectedCodec),
+    paid: part(KEY.paid, paidCodec),
     secrets,
     payments,
   };

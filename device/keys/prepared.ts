@@ -10,7 +10,7 @@
 
 import { equal } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
-import { type Proposal, proposalKind } from "../../src/channel/terms.ts";
+import { type Proposal, proposalCodec } from "../../src/channel/terms.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { CommitmentKeys } from "../../src/lightning/keys.ts";
@@ -26,7 +26,7 @@ export const KEY_ENTRY = KEYS * POINT + CHECK;
 
 /** What a channel's table is bound to. */
 export function channelHash(proposal: Proposal): Uint8Array {
-  return shortHash(encodeValue(proposalKind, proposal));
+  return shortHash(encodeValue(proposalCodec, proposal));
 }
 
 /** The hash at the end of an entry. */

@@ -1,4 +1,4 @@
-/** A `DeviceIdentity` as bytes: one CBOR record, read as strictly as a message from outside. */
+/** A `DeviceIdentity` as bytes: one CBOR struct, read as strictly as a message from outside. */
 
 import { isNetwork } from "../../src/bitcoin/network.ts";
 import {
@@ -7,15 +7,15 @@ import {
   encodeValue,
   list,
   optional,
-  record,
+  struct,
   text,
   UINT32,
   UINT53,
   uint,
   type ValueOf,
 } from "../../src/bytes/schema.ts";
-import { shutdownScriptKind } from "../../src/channel/device-keys.ts";
-import { serviceFeeKind } from "../../src/channel/service-fee.ts";
+import { shutdownScriptCodec } from "../../src/channel/device-keys.ts";
+import { serviceFeeCodec } from "../../src/channel/service-fee.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { DeviceIdentity } from "../identity.ts";
 
@@ -23,7 +23,7 @@ import type { DeviceIdentity } from "../identity.ts";
 export const MAX_PAYEES = 64;
 export const MAX_IDENTITY_BYTES = 3520;
 
-const policyKind = record({
+const policyCodec = struct({
   perPaymentMsat: [1, uint(UINT53)],
   perHourMsat: [2, uint(UINT53)],
   perDayMsat: [3, uint(UINT53)],
@@ -36,7 +36,7 @@ const policyKind = record({
   maxCloseFeeSat: [10, uint(UINT53)],
 });
 
-const identityKind = record({
+const identityCodec = struct({
   network: [1, text(8)],
   deviceId: [2, text(8)],
   brokerUrl: [3, text(255)],
@@ -53,27 +53,27 @@ const identityKind = record({
   fundingKey: [14, bytes(33)],
   depositOwnerKey: [15, bytes(33)],
   depositDelay: [16, uint(65535)],
-  shutdownScript: [17, shutdownScriptKind],
-  policy: [18, policyKind],
+  shutdownScript: [17, shutdownScriptCodec],
+  policy: [18, policyCodec],
   birthHeight: [19, uint(UINT32)],
   birthTime: [20, uint(UINT53)],
-  serviceFee: optional([21, serviceFeeKind]),
+  serviceFee: optional([21, serviceFeeCodec]),
 });
 
 /** What the owner's computer has told the device since it was paired, in the place of what its identity says. */
-const ownersWordKind = record({
-  policy: [1, policyKind],
+const ownersWordCodec = struct({
+  policy: [1, policyCodec],
   /** The chain's height, and the time at which it was that, Unix seconds. */
   height: [2, uint(UINT32)],
   time: [3, uint(UINT53)],
 });
-export type OwnersWord = ValueOf<typeof ownersWordKind>;
+export type OwnersWord = ValueOf<typeof ownersWordCodec>;
 
 /** Throws `identity-malformed` for a word that this device can't take. */
 export function encodeOwnersWord(identity: DeviceIdentity, word: OwnersWord): Uint8Array {
   let encoded: Uint8Array;
   try {
-    encoded = encodeValue(ownersWordKind, word);
+    encoded = encodeValue(ownersWordCodec, word);
   } catch (error) {
     throw malformed((error as Error).message);
   }
@@ -84,7 +84,7 @@ export function encodeOwnersWord(identity: DeviceIdentity, word: OwnersWord): Ui
 /** The identity as the owner's last word (or none) has it. Throws `identity-malformed`. */
 export function withOwnersWord(identity: DeviceIdentity, encoded: Uint8Array | null): DeviceIdentity {
   if (encoded === null) return identity;
-  const { policy, height, time } = decodeValue(ownersWordKind, encoded);
+  const { policy, height, time } = decodeValue(ownersWordCodec, encoded);
   const told = { ...identity, policy, birthHeight: height, birthTime: time };
   checkIdentity(told);
   return told;
@@ -94,7 +94,7 @@ export function withOwnersWord(identity: DeviceIdentity, encoded: Uint8Array | n
 export function encodeIdentity(identity: DeviceIdentity): Uint8Array {
   let encoded: Uint8Array;
   try {
-    encoded = encodeValue(identityKind, identity);
+    encoded = encodeValue(identityCodec, identity);
   } catch (error) {
     throw malformed((error as Error).message);
   }
@@ -106,7 +106,7 @@ export function encodeIdentity(identity: DeviceIdentity): Uint8Array {
 export function decodeIdentity(encoded: Uint8Array): DeviceIdentity {
   let identity: DeviceIdentity;
   try {
-    identity = decodeValue(identityKind, encoded) as DeviceIdentity;
+    identity = decodeValue(identityCodec, encoded) as DeviceIdentity;
   } catch (error) {
     throw malformed((error as Error).message);
   }

@@ -8,7 +8,7 @@ import {
   decodeValue,
   encodeValue,
   optional,
-  record,
+  struct,
   text,
   UINT32,
   UINT53,
@@ -17,9 +17,9 @@ import {
   words,
 } from "../../src/bytes/schema.ts";
 import { decodeInvoice, unpackInvoice } from "../../src/lightning/bolt11.ts";
-import { countedKind } from "./spending.ts";
+import { countedCodec } from "./spending.ts";
 
-const rowKind = record({
+const rowCodec = struct({
   invoice: [1, bytesUpTo(1400)],
   amountMsat: [2, uint(UINT53)],
   maxFeeMsat: [3, uint(UINT53)],
@@ -38,10 +38,10 @@ const rowKind = record({
   /** Why it has failed, where there is more to say than its code does. */
   why: optional([11, words(200)]),
   /** What of the owner's spending limits it took when it began. */
-  counted: optional([12, countedKind]),
+  counted: optional([12, countedCodec]),
 });
 /** One payment. */
-export type PaymentRow = ValueOf<typeof rowKind>;
+export type PaymentRow = ValueOf<typeof rowCodec>;
 
 /** How long the row of a payment is kept after it was decided. */
 const KEPT_MS = 30 * 24 * 3600 * 1000;
@@ -61,12 +61,12 @@ export class PaymentRows {
 
   get(paymentHash: Uint8Array): PaymentRow | undefined {
     const stored = this.table.get(this.key(paymentHash));
-    return stored && decodeValue(rowKind, new Uint8Array(stored));
+    return stored && decodeValue(rowCodec, new Uint8Array(stored));
   }
 
   /** Durable when it returns, or with the transaction that it is called in. */
   put(paymentHash: Uint8Array, row: PaymentRow): PaymentRow {
-    this.table.putSync(this.key(paymentHash), encodeValue(rowKind, row));
+    this.table.putSync(this.key(paymentHash), encodeValue(rowCodec, row));
     return row;
   }
 
@@ -96,7 +96,7 @@ export class PaymentRows {
       const rows = [...table.getRange({ start: from, end: `${deviceId}/~`, limit: PRUNED_AT_ONCE })];
       const done: string[] = [];
       for (const { key, value } of rows) {
-        const row = decodeValue(rowKind, new Uint8Array(value));
+        const row = decodeValue(rowCodec, new Uint8Array(value));
         const at = row.decidedAt ?? row.askedAt;
         if (at < before && at < seenAt && isOver(key, row, nowMs, underWay)) done.push(key);
         else if (row.failure) failed.push({ key, at, row });

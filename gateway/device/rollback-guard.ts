@@ -9,14 +9,14 @@ import {
   decodeValue,
   encodeValue,
   optional,
-  record,
+  struct,
   UINT32,
   UINT53,
   uint,
   type ValueOf,
 } from "../../src/bytes/schema.ts";
 
-const sightingKind = record({
+const sightingCodec = struct({
   /** Unix seconds. */
   at: [1, uint(UINT53)],
   /** The highest that was ever said. */
@@ -26,7 +26,7 @@ const sightingKind = record({
   /** What it refuses to sign (channel/bounds.ts). */
   bounds: optional([
     4,
-    record({
+    struct({
       minFeeratePerKw: [1, uint(UINT32)],
       maxFeeratePerKw: [2, uint(UINT32)],
       maxCloseFeeSat: [3, uint(UINT53)],
@@ -34,12 +34,12 @@ const sightingKind = record({
   ]),
 });
 /** What a device said of itself in a `hello`. */
-export type Sighting = ValueOf<typeof sightingKind>;
+export type Sighting = ValueOf<typeof sightingCodec>;
 
 /** The newest sighting of a device; undefined if it was never here. */
 export function lastSighting(table: Database<Uint8Array, string>, deviceId: string): Sighting | undefined {
   const stored = table.get(deviceId);
-  return stored && decodeValue(sightingKind, new Uint8Array(stored));
+  return stored && decodeValue(sightingCodec, new Uint8Array(stored));
 }
 
 /** Durable when it returns. False, and nothing noted, for a generation below the one that was seen. */
@@ -50,6 +50,6 @@ export function noteSighting(
 ): boolean {
   const last = lastSighting(table, deviceId);
   if (last && sighting.generation < last.generation) return false;
-  table.putSync(deviceId, encodeValue(sightingKind, sighting));
+  table.putSync(deviceId, encodeValue(sightingCodec, sighting));
   return true;
 }

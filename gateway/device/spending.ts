@@ -10,7 +10,7 @@ import { equal } from "../../src/bytes/bytes.ts";
 import {
   decodeValue,
   encodeValue,
-  record,
+  struct,
   UINT32,
   UINT53,
   uint,
@@ -19,25 +19,25 @@ import {
 import { lngateError } from "../../src/errors.ts";
 import type { SpendingLimits } from "../../src/messages/owner.ts";
 
-const windowKind = record({
+const windowCodec = struct({
   serial: [1, uint(UINT32)],
   /** Unix milliseconds. */
   startedAt: [2, uint(UINT53)],
   spentMsat: [3, uint(UINT53)],
 });
-type SpendingWindow = ValueOf<typeof windowKind>;
+type SpendingWindow = ValueOf<typeof windowCodec>;
 
-const windowsKind = record({ hour: [1, windowKind], day: [2, windowKind] });
-type SpendingWindows = ValueOf<typeof windowsKind>;
+const windowsCodec = struct({ hour: [1, windowCodec], day: [2, windowCodec] });
+type SpendingWindows = ValueOf<typeof windowsCodec>;
 
 /** How much of a payment was counted, and in which windows: by their serials. */
-export const countedKind = record({
+export const countedCodec = struct({
   hour: [1, uint(UINT32)],
   day: [2, uint(UINT32)],
   msat: [3, uint(UINT53)],
 });
-/** See `countedKind`. */
-export type Counted = ValueOf<typeof countedKind>;
+/** See `countedCodec`. */
+export type Counted = ValueOf<typeof countedCodec>;
 
 const HOUR_MS = 3600 * 1000;
 const DAY_MS = 24 * HOUR_MS;
@@ -86,11 +86,11 @@ export class Spending {
 
   private windows(): SpendingWindows {
     const stored = this.table.get(this.key);
-    return stored ? decodeValue(windowsKind, new Uint8Array(stored)) : { hour: NEVER, day: NEVER };
+    return stored ? decodeValue(windowsCodec, new Uint8Array(stored)) : { hour: NEVER, day: NEVER };
   }
 
   private put(windows: SpendingWindows): void {
-    this.table.putSync(this.key, encodeValue(windowsKind, windows));
+    this.table.putSync(this.key, encodeValue(windowsCodec, windows));
   }
 }
 

@@ -16,7 +16,7 @@ import {
   decodeValue,
   encodeValue,
   optional,
-  record,
+  struct,
   UINT32,
   UINT53,
   uint,
@@ -38,7 +38,7 @@ export interface Till {
   invoice(amountMsat: number, description: string, expirySeconds: number): string;
 }
 
-const pendingKind = record({
+const pendingCodec = struct({
   paymentHash: [1, bytes(32)],
   /** Packed. */
   invoice: [2, bytesUpTo(1400)],
@@ -50,7 +50,7 @@ const pendingKind = record({
   agreed: optional([6, bool()]),
 });
 
-const booksKind = record({
+const booksCodec = struct({
   /** Fees of all payments that have arrived. */
   earnedMsat: [1, uint(UINT53)],
   /** What was paid of them: what our own node got, and what the way there took. */
@@ -58,9 +58,9 @@ const booksKind = record({
   routingMsat: [3, uint(UINT53)],
   settlements: [4, uint(UINT32)],
   /** The settlement that the device was asked for, until it is decided. */
-  pending: optional([5, pendingKind]),
+  pending: optional([5, pendingCodec]),
 });
-export type FeeBooks = ValueOf<typeof booksKind>;
+export type FeeBooks = ValueOf<typeof booksCodec>;
 
 const EMPTY: FeeBooks = { earnedMsat: 0, settledMsat: 0, routingMsat: 0, settlements: 0 };
 const INVOICE_SECONDS = 3600;
@@ -208,7 +208,7 @@ export class ServiceFees {
   }
 
   private put(books: FeeBooks): void {
-    this.options.table.putSync(keyOf(this.options.deviceId), encodeValue(booksKind, books));
+    this.options.table.putSync(keyOf(this.options.deviceId), encodeValue(booksCodec, books));
   }
 
   private nowSeconds(): number {
@@ -219,7 +219,7 @@ export class ServiceFees {
 /** The books of a device; also from beside a gateway that runs. */
 export function readFeeBooks(table: Database<Uint8Array, string>, deviceId: string): FeeBooks {
   const stored = table.get(keyOf(deviceId));
-  return stored ? decodeValue(booksKind, new Uint8Array(stored)) : EMPTY;
+  return stored ? decodeValue(booksCodec, new Uint8Array(stored)) : EMPTY;
 }
 
 /** No device's name: payments are under those. */

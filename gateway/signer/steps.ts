@@ -7,7 +7,7 @@ import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
 import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
 import type { Proposal, View } from "../../src/channel/terms.ts";
-import { viewKind } from "../../src/channel/terms.ts";
+import { viewCodec } from "../../src/channel/terms.ts";
 import { channelOf, viewOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { buildCommitment } from "../../src/lightning/commitment.ts";
@@ -234,7 +234,7 @@ function spendOf(
 }
 
 function viewKey(view: View): string {
-  return toHex(encodeValue(viewKind, view));
+  return toHex(encodeValue(viewCodec, view));
 }
 
 function pointKey(number: number, point: Uint8Array): string {

@@ -8,7 +8,7 @@ import {
   encodeValue,
   list,
   optional,
-  record,
+  struct,
   text,
   UINT16,
   UINT32,
@@ -16,10 +16,10 @@ import {
   uint,
   type ValueOf,
 } from "../../src/bytes/schema.ts";
-import { MAX_DEPOSITS, proposalKind } from "../../src/channel/terms.ts";
+import { MAX_DEPOSITS, proposalCodec } from "../../src/channel/terms.ts";
 import type { Peer } from "../lightning/peers/contacts.ts";
 
-const depositKind = record({ txid: [1, bytes(32)], vout: [2, uint(UINT32)], valueSat: [3, uint(UINT53)] });
+const depositCodec = struct({ txid: [1, bytes(32)], vout: [2, uint(UINT32)], valueSat: [3, uint(UINT53)] });
 
 /**
  * opening   the bridge was asked; the funding transaction is not signed
@@ -31,7 +31,7 @@ const depositKind = record({ txid: [1, bytes(32)], vout: [2, uint(UINT32)], valu
 export type ChannelStage = "opening" | "funded" | "ready" | "closing" | "closed";
 const STAGES: readonly ChannelStage[] = ["opening", "funded", "ready", "closing", "closed"];
 
-const rowKind = record({
+const rowCodec = struct({
   stage: [1, text(8)],
   /** The device's number of the channel. */
   index: [2, uint(UINT32)],
@@ -39,7 +39,7 @@ const rowKind = record({
   keysId: [3, bytes(32)],
   /** The device's first commitment points. */
   points: [4, list(bytes(33), 8)],
-  deposits: [5, list(depositKind, MAX_DEPOSITS)],
+  deposits: [5, list(depositCodec, MAX_DEPOSITS)],
   channelSat: [6, uint(UINT53)],
   changeSat: [7, uint(UINT53)],
   /** From accept_channel. */
@@ -48,14 +48,14 @@ const rowKind = record({
   /** From accept_channel, too, and no more than the channel holds. */
   inFlightMsat: optional([20, uint(UINT53)]),
   /** Once the bridge's keys are known. */
-  proposal: optional([10, proposalKind]),
+  proposal: optional([10, proposalCodec]),
   /** Signed. */
   fundingTransaction: optional([11, bytesUpTo(4000)]),
   closeTxid: optional([12, bytes(32)]),
   /** Who it is with, for good: the configuration may name another bridge later, for the next channel. */
-  bridge: optional([13, record({ nodeId: [1, bytes(33)], host: [2, text(255)], port: [3, uint(UINT16)] })]),
+  bridge: optional([13, struct({ nodeId: [1, bytes(33)], host: [2, text(255)], port: [3, uint(UINT16)] })]),
 });
-type RowData = ValueOf<typeof rowKind>;
+type RowData = ValueOf<typeof rowCodec>;
 export type ChannelRow = Omit<RowData, "stage"> & { readonly stage: ChannelStage };
 
 export function readChannelRow(
@@ -67,7 +67,7 @@ export function readChannelRow(
 }
 
 function readRow(stored: Uint8Array): ChannelRow {
-  const row = decodeValue(rowKind, new Uint8Array(stored));
+  const row = decodeValue(rowCodec, new Uint8Array(stored));
   return { ...row, stage: STAGES.find(stage => stage === row.stage) ?? "closed" };
 }
 
@@ -83,7 +83,7 @@ export function writeChannelRow(
   deviceId: string,
   row: ChannelRow,
 ): void {
-  table.putSync(deviceId, encodeValue(rowKind, row));
+  table.putSync(deviceId, encodeValue(rowCodec, row));
 }
 
 /** Makes room for another channel. LDK may ask for the keys of this one for a long time. */
@@ -93,7 +93,7 @@ export function retireChannelRow(
   row: ChannelRow,
 ): void {
   table.transactionSync(() => {
-    table.putSync(`${deviceId}/${toHex(row.keysId)}`, encodeValue(rowKind, row));
+    table.putSync(`${deviceId}/${toHex(row.keysId)}`, encodeValue(rowCodec, row));
     table.removeSync(deviceId);
   });
 }

@@ -10,24 +10,24 @@ import { ascii, concat } from "../../src/bytes/bytes.ts";
 import {
   bool,
   bytes,
+  type Codec,
   decodeValue,
   encodeValue,
-  type Kind,
   optional,
-  record,
+  struct,
   text,
   UINT32,
   UINT53,
   uint,
   type ValueOf,
 } from "../../src/bytes/schema.ts";
-import { type DeviceKeys, deviceKeysKind } from "../../src/channel/device-keys.ts";
-import { type ServiceFee, serviceFeeKind } from "../../src/channel/service-fee.ts";
+import { type DeviceKeys, deviceKeysCodec } from "../../src/channel/device-keys.ts";
+import { type ServiceFee, serviceFeeCodec } from "../../src/channel/service-fee.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { MAX_MESSAGE_BYTES } from "../../src/messages/device.ts";
 import { OWNER_MAX_MESSAGE_BYTES } from "../../src/messages/fragments.ts";
-import { type SpendingLimits, spendingLimitsKind } from "../../src/messages/owner.ts";
+import { type SpendingLimits, spendingLimitsCodec } from "../../src/messages/owner.ts";
 import { deviceIdFrom } from "../../src/pairing/code.ts";
 import { pairingKeys } from "../../src/pairing/keys.ts";
 import { GOOD_STANDING, type Standing } from "../../src/threshold/abort.ts";
@@ -44,10 +44,9 @@ import type { LinkAccount } from "../link/links.ts";
 import { needStoreFile, storeFolder } from "./store-file.ts";
 
 const hash = bytes(32);
-const _point = bytes(33);
 
 /** An invitation: what the pairing code stands for. It stays after its use, to say that it was used. */
-const invitationKind = record({
+const invitationCodec = struct({
   /** Key of the pairing link, and SHA-256 of its broker password: both follow from the code's secret. */
   linkKey: [1, bytes(32)],
   passwordHash: [2, hash],
@@ -59,37 +58,37 @@ const invitationKind = record({
   usedBy: optional([5, hash]),
 });
 
-const pairingKind = record({
+const pairingCodec = struct({
   /** Unix seconds. */
   pairedAt: [1, uint(UINT53)],
   devicePasswordHash: [2, hash],
   ownerPasswordHash: [3, hash],
   deviceLinkKey: [4, bytes(32)],
   ownerLinkKey: [5, bytes(32)],
-  keys: [6, deviceKeysKind],
+  keys: [6, deviceKeysCodec],
   /** The gateway's `KeyShare`. */
   share: [7, bytes(KEY_SHARE_BYTES)],
   /** What was agreed on for the gateway's service; absent: nothing. */
-  serviceFee: optional([8, serviceFeeKind]),
+  serviceFee: optional([8, serviceFeeCodec]),
 });
 
-const deviceKind = record({
+const deviceCodec = struct({
   name: [1, text(64)],
   createdAt: [2, uint(UINT53)],
-  invitation: optional([3, invitationKind]),
-  pairing: optional([4, pairingKind]),
+  invitation: optional([3, invitationCodec]),
+  pairing: optional([4, pairingCodec]),
 });
 
-const standingKind: Kind<Standing> = record({
+const standingCodec: Codec<Standing> = struct({
   resets: [1, uint(UINT32)],
   spoilt: [2, uint(UINT32)],
   awaitingOwner: [3, bool()],
   locked: [4, bool()],
 });
 
-export type Invitation = ValueOf<typeof invitationKind>;
-type PairingRow = ValueOf<typeof pairingKind>;
-type DeviceRow = ValueOf<typeof deviceKind>;
+export type Invitation = ValueOf<typeof invitationCodec>;
+type PairingRow = ValueOf<typeof pairingCodec>;
+type DeviceRow = ValueOf<typeof deviceCodec>;
 
 /** What pairing left on the gateway. */
 export interface Pairing extends Omit<PairingRow, "share" | "keys"> {
@@ -201,15 +200,15 @@ export function openRegistry(
   const prepared = table("prepared-batches");
   const limits = table("spending-limits");
 
-  function read<T>(from: Database<Uint8Array, string>, key: string, kind: Kind<T>): T | undefined {
+  function read<T>(from: Database<Uint8Array, string>, key: string, kind: Codec<T>): T | undefined {
     const stored = from.get(key);
     return stored === undefined ? undefined : decodeValue(kind, new Uint8Array(stored));
   }
   function row(id: string): DeviceRow | undefined {
-    return read(devices, id, deviceKind);
+    return read(devices, id, deviceCodec);
   }
   function putRow(id: string, value: DeviceRow): void {
-    devices.putSync(id, encodeValue(deviceKind, value));
+    devices.putSync(id, encodeValue(deviceCodec, value));
   }
   function toDevice(id: string, { name, createdAt, invitation, pairing }: DeviceRow): RegisteredDevice {
     return {
@@ -225,7 +224,7 @@ export function openRegistry(
     setups.putSync(`${id}/${setup.kind}`, concat([fingerprint, setup.toBytes()]));
   }
   function putLimits(id: string, value: SpendingLimits): void {
-    limits.putSync(id, encodeValue(spendingLimitsKind, value));
+    limits.putSync(id, encodeValue(spendingLimitsCodec, value));
   }
   /** Throws `store-damaged`. */
   function find(id: string): RegisteredDevice | undefined {
@@ -370,7 +369,7 @@ export function openRegistry(
       });
     },
 
-    limits: id => readable(id, () => read(limits, id, spendingLimitsKind)),
+    limits: id => readable(id, () => read(limits, id, spendingLimitsCodec)),
     putLimits,
 
     setup(id, kind) {
@@ -387,10 +386,10 @@ export function openRegistry(
     putRun(id, run) {
       setups.putSync(`${id}/run`, run.toBytes());
     },
-    standing: id => read(standings, id, standingKind) ?? GOOD_STANDING,
+    standing: id => read(standings, id, standingCodec) ?? GOOD_STANDING,
     putStanding(id, standing, destroySetup) {
       store.transactionSync(() => {
-        standings.putSync(id, encodeValue(standingKind, standing));
+        standings.putSync(id, encodeValue(standingCodec, standing));
         if (!destroySetup) return;
         setups.removeSync(`${id}/${destroySetup}`);
         setups.removeSync(`${id}/run`);

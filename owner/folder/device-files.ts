@@ -6,7 +6,7 @@ import type { Network } from "../../src/bitcoin/network.ts";
 import { equal } from "../../src/bytes/bytes.ts";
 import { decodeValue, encodeValue } from "../../src/bytes/schema.ts";
 import type { DeviceKeys } from "../../src/channel/device-keys.ts";
-import { type Proposal, proposalKind } from "../../src/channel/terms.ts";
+import { type Proposal, proposalCodec } from "../../src/channel/terms.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { MAX_COMMITMENT_NUMBER } from "../../src/lightning/shachain.ts";
 import { GOOD_STANDING, type Standing } from "../../src/threshold/abort.ts";
@@ -168,7 +168,7 @@ export function keepHeldChannel(folder: string, { deviceId, keys, proposal, numb
     renameSync(file, `${file}.damaged`);
   }
   const entryOf = (held: Pick<HeldChannel, "proposal" | "number">) => ({
-    proposal: encodeValue(proposalKind, held.proposal),
+    proposal: encodeValue(proposalCodec, held.proposal),
     number: held.number,
   });
   const entry = entryOf({ proposal, number });
@@ -204,7 +204,7 @@ export function readHeldChannels(file: string): readonly HeldChannel[] | undefin
     const encoded = entry.bytes("proposal");
     let proposal: Proposal;
     try {
-      proposal = decodeValue(proposalKind, encoded);
+      proposal = decodeValue(proposalCodec, encoded);
     } catch {
       throw json.corrupt("proposal");
     }

@@ -20,7 +20,7 @@ import {
   encodeValue,
   list,
   optional,
-  record,
+  struct,
   text,
   UINT32,
   UINT53,
@@ -29,11 +29,11 @@ import {
 } from "../../src/bytes/schema.ts";
 import {
   type DeviceKeys,
-  deviceKeysKind,
+  deviceKeysCodec,
   ourBasepoints,
   theirBasepoints,
 } from "../../src/channel/device-keys.ts";
-import { MAX_HTLCS, proposalKind, viewKind } from "../../src/channel/terms.ts";
+import { MAX_HTLCS, proposalCodec, viewCodec } from "../../src/channel/terms.ts";
 import { anchorOf, channelOf, commitmentOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { hmacSha256 } from "../../src/crypto/hash.ts";
@@ -46,26 +46,26 @@ import { EMPTY_SECRET_STORE, isSecretStore, type SecretStore } from "../../src/l
 
 const point = bytes(33);
 
-const exitKind = record({
+const exitCodec = struct({
   network: [1, text(8)],
   deviceId: [2, text(8)],
   final: [3, bool()],
-  keys: [4, deviceKeysKind],
+  keys: [4, deviceKeysCodec],
   index: [5, uint(UINT32)],
   number: [6, uint(UINT53)],
   point: [7, point],
-  proposal: [8, proposalKind],
-  view: [9, viewKind],
+  proposal: [8, proposalCodec],
+  view: [9, viewCodec],
   ownSignature: [10, bytes(64)],
   bridgeSignature: [11, bytes(64)],
   anchorSignature: optional([12, bytes(64)]),
   htlcSignatures: [13, list(bytes(64), MAX_HTLCS)],
-  theirs: [14, list(record({ number: [1, uint(UINT53)], point: [2, point], view: [3, viewKind] }), 2)],
+  theirs: [14, list(struct({ number: [1, uint(UINT53)], point: [2, point], view: [3, viewCodec] }), 2)],
   /** Absent: none that can be used, so that nothing can be punished. */
-  secrets: optional([15, record({ count: [1, uint(UINT53)], secrets: [2, list(bytes(32), MAX_SECRETS)] })]),
+  secrets: optional([15, struct({ count: [1, uint(UINT53)], secrets: [2, list(bytes(32), MAX_SECRETS)] })]),
   paymentHashes: optional([16, list(bytes(32), MAX_PAYMENTS)]),
 });
-type ExitData = ValueOf<typeof exitKind>;
+type ExitData = ValueOf<typeof exitCodec>;
 
 /** An exit that was read and found whole. */
 export interface ExitFile extends Omit<ExitData, "network"> {
@@ -91,7 +91,7 @@ export function writeExit(source: ExitSource, exit: Exit, final: boolean): strin
   const { fundingKey, revocationBasepoint, paymentBasepoint, delayedPaymentBasepoint } = source.keys;
   const { htlcBasepoint, depositOwnerKey, depositDelay, shutdownScript } = source.keys;
   const { index, number, proposal, view, ownSignature, bridgeSignature, anchorSignature } = exit;
-  const encoded = encodeValue(exitKind, {
+  const encoded = encodeValue(exitCodec, {
     network: source.network,
     deviceId: source.deviceId,
     final,
@@ -159,7 +159,7 @@ export function readExit(
   if (version !== 1) throw damaged("it was not written by this version of `lngate device exit`");
   let data: ExitData;
   try {
-    data = decodeValue(exitKind, exit);
+    data = decodeValue(exitCodec, exit);
   } catch {
     throw damaged("its content is damaged");
   }

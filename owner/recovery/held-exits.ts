@@ -16,7 +16,7 @@ import { type Exit, exitOf } from "../../device/channel/exiting.ts";
 import { transition } from "../../device/channel/machine.ts";
 import { type Books, type ChannelState, readState } from "../../device/channel/state.ts";
 import { openDevice } from "../../device/device.ts";
-import { exitTextKind, exitTextMac } from "../../device/exit-text.ts";
+import { exitTextCodec, exitTextMac } from "../../device/exit-text.ts";
 import { derivedKeys } from "../../device/keys/derived.ts";
 import type { MemoryFlash } from "../../device/vault/memory-flash.ts";
 import { memoryFlash } from "../../device/vault/memory-flash.ts";
@@ -135,12 +135,12 @@ export function takeExitFromText({ folder, keys }: Owner, printed: string, index
     throw damaged("there is none from “lngate-exit:” up to its final dot; print it again");
   let content: Uint8Array;
   let mac: Uint8Array;
-  let text: ValueOf<typeof exitTextKind>;
+  let text: ValueOf<typeof exitTextCodec>;
   try {
     const bytes = fromHex(hex.replace(/\s/g, ""));
     content = bytes.subarray(0, bytes.length - MAC_BYTES);
     mac = bytes.subarray(bytes.length - MAC_BYTES);
-    text = decodeValue(exitTextKind, content);
+    text = decodeValue(exitTextCodec, content);
   } catch {
     throw damaged("characters are missing or wrong; print it again");
   }

@@ -44,7 +44,7 @@ export const UINT32 = 4294967295;
 export const UINT53 = 9007199254740991;
 
 /** One kind of value, as data for `write` and `read` below, which check alike. `T` is its type. */
-export interface Kind<T> {
+export interface Codec<T> {
   /** CBOR's major type. */
   readonly major: number;
   /** Bounds of what CBOR calls the argument: of the number, or of the length. */
@@ -53,23 +53,23 @@ export interface Kind<T> {
   /** Of a text: what is longer is cut when it is written. */
   readonly cut?: true;
   /** Of a list. */
-  readonly item?: AnyKind;
+  readonly item?: AnyCodec;
   /** Of a record. */
   readonly layout?: Layout;
   /** Never there: it only carries the type. */
   readonly value?: T;
 }
-type AnyKind = Kind<unknown>;
+type AnyCodec = Codec<unknown>;
 
 /** A field: its key on the wire and its kind; `optional([key, kind])` may be absent. */
-export type Field<T> = readonly [key: number, kind: Kind<T>];
-export type OptionalField<T> = readonly [key: number, kind: Kind<T>, optional: true];
+export type Field<T> = readonly [key: number, kind: Codec<T>];
+export type OptionalField<T> = readonly [key: number, kind: Codec<T>, optional: true];
 export interface Fields {
   readonly [name: string]: Field<unknown> | OptionalField<unknown>;
 }
 
 /** The type that a kind describes. */
-export type ValueOf<K> = K extends Kind<infer T> ? T : never;
+export type ValueOf<K> = K extends Codec<infer T> ? T : never;
 type OptionalNames<F extends Fields> = {
   [N in keyof F]: F[N] extends OptionalField<unknown> ? N : never;
 }[keyof F];
@@ -83,27 +83,27 @@ export type RecordOf<F extends Fields> = Flat<
 >;
 
 /** A whole number from 0 to `max` (at most 2^53-1). */
-export function uint(max: number): Kind<number> {
+export function uint(max: number): Codec<number> {
   return { major: CBOR_UINT, min: 0, max };
 }
 
 /** False or true. */
-export function bool(): Kind<boolean> {
+export function bool(): Codec<boolean> {
   return { major: CBOR_SIMPLE, min: CBOR_FALSE, max: CBOR_TRUE };
 }
 
 /** Exactly `length` bytes. */
-export function bytes(length: number): Kind<Uint8Array> {
+export function bytes(length: number): Codec<Uint8Array> {
   return { major: CBOR_BYTES, min: length, max: length };
 }
 
 /** 0 to `max` bytes. */
-export function bytesUpTo(max: number): Kind<Uint8Array> {
+export function bytesUpTo(max: number): Codec<Uint8Array> {
   return { major: CBOR_BYTES, min: 0, max };
 }
 
 /** Text of at most `maxBytes` bytes of UTF-8. */
-export function text(maxBytes: number): Kind<string> {
+export function text(maxBytes: number): Codec<string> {
   return { major: CBOR_TEXT, min: 0, max: maxBytes };
 }
 
@@ -111,17 +111,17 @@ export function text(maxBytes: number): Kind<string> {
  * Words for people: what is longer is cut where it is written, at a character's border, and not refused. They may be anybody's,
  * in any script, and what is told with them must be told.
  */
-export function words(maxBytes: number): Kind<string> {
+export function words(maxBytes: number): Codec<string> {
   return { major: CBOR_TEXT, min: 0, max: maxBytes, cut: true };
 }
 
 /** 0 to `maxItems` values of one kind. */
-export function list<T>(item: Kind<T>, maxItems: number): Kind<readonly T[]> {
+export function list<T>(item: Codec<T>, maxItems: number): Codec<readonly T[]> {
   return { major: CBOR_ARRAY, min: 0, max: maxItems, item };
 }
 
 /** A nested map with these fields. */
-export function record<F extends Fields>(fields: F): Kind<RecordOf<F>> {
+export function struct<F extends Fields>(fields: F): Codec<RecordOf<F>> {
   return { major: CBOR_MAP, min: 0, max: UINT32, layout: layoutOf(fields, 0) };
 }
 
@@ -131,7 +131,7 @@ export function optional<T>(field: Field<T>): OptionalField<T> {
 }
 
 /** One message: its number on the wire, its name and its fields (keys from 1). */
-export interface MessageKind<Name extends string, F extends Fields> {
+export interface MessageCodec<Name extends string, F extends Fields> {
   readonly number: number;
   readonly name: Name;
   /** For the types alone: at run time the layout says it, and a small engine has no room for both. */
@@ -141,26 +141,26 @@ export interface MessageKind<Name extends string, F extends Fields> {
 
 /** What a message decodes to: its fields and its name as `type`. */
 export type MessageOf<M> =
-  M extends MessageKind<infer Name, infer F> ? Flat<{ readonly type: Name } & RecordOf<F>> : never;
+  M extends MessageCodec<infer Name, infer F> ? Flat<{ readonly type: Name } & RecordOf<F>> : never;
 
 /** Describes a message; a field cannot be called `type`. */
 export function message<const Name extends string, F extends Fields>(
   number: number,
   name: Name,
   fields: F & { readonly type?: never },
-): MessageKind<Name, F> {
+): MessageCodec<Name, F> {
   return { number, name, layout: layoutOf(fields, 1) };
 }
 
 /** The messages that one side may send: encodes and decodes any of them. */
 export interface Protocol<M> {
   /** The messages themselves, for who wants to know what there is. */
-  readonly kinds: readonly MessageKind<string, Fields>[];
+  readonly kinds: readonly MessageCodec<string, Fields>[];
   encode(value: MessageOf<M>): Uint8Array;
   decode(encoded: Uint8Array): MessageOf<M>;
 }
 
-export function protocol<const K extends readonly MessageKind<string, Fields>[]>(
+export function protocol<const K extends readonly MessageCodec<string, Fields>[]>(
   kinds: K,
 ): Protocol<K[number]> {
   return {
@@ -193,14 +193,14 @@ export function protocol<const K extends readonly MessageKind<string, Fields>[]>
 }
 
 /** One value without a message around it: what a device keeps in flash. */
-export function encodeValue<T>(kind: Kind<T>, value: T): Uint8Array {
+export function encodeValue<T>(kind: Codec<T>, value: T): Uint8Array {
   const out = output();
   write(kind, value, out);
   return written(out);
 }
 
 /** Reads what `encodeValue` wrote, just as strictly as a message. */
-export function decodeValue<T>(kind: Kind<T>, encoded: Uint8Array): T {
+export function decodeValue<T>(kind: Codec<T>, encoded: Uint8Array): T {
   const reader = readerOf(encoded);
   const value = read(kind, reader);
   takeEnd(reader);
@@ -210,7 +210,7 @@ export function decodeValue<T>(kind: Kind<T>, encoded: Uint8Array): T {
 /** What each major type stands for here. */
 const WHAT = ["number", "", "byte string", "text", "list", "record", "", "truth value"];
 
-function write(kind: AnyKind, value: unknown, out: Output): void {
+function write(kind: AnyCodec, value: unknown, out: Output): void {
   const { major, layout } = kind;
   if (major === CBOR_UINT) {
     putHead(out, major, within(kind, value as number));
@@ -232,7 +232,7 @@ function write(kind: AnyKind, value: unknown, out: Output): void {
   }
 }
 
-function read(kind: AnyKind, reader: Reader): unknown {
+function read(kind: AnyCodec, reader: Reader): unknown {
   const { major, layout } = kind;
   const argument = within(kind, headOf(reader, major));
   if (major === CBOR_UINT) return argument;
@@ -249,7 +249,7 @@ function read(kind: AnyKind, reader: Reader): unknown {
 const MOST_FIELDS = 23;
 
 /** The fields by rising key. */
-export type Layout = readonly { name: string; key: number; kind: AnyKind; optional: boolean }[];
+export type Layout = readonly { name: string; key: number; kind: AnyCodec; optional: boolean }[];
 
 function layoutOf(fields: Fields, firstKey: number): Layout {
   const layout = Object.keys(fields).map(name => {
@@ -323,7 +323,7 @@ function headOf(reader: Reader, major: number): number {
 }
 
 /** An argument within its bounds. */
-function within({ major, min, max }: AnyKind, argument: number): number {
+function within({ major, min, max }: AnyCodec, argument: number): number {
   if (argument >= min && argument <= max && Math.floor(argument) === argument) return argument;
   if (major === CBOR_UINT) throw malformed(`is no whole number up to ${max}`);
   if (major === CBOR_SIMPLE) throw isNo(major);

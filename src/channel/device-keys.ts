@@ -1,16 +1,16 @@
 /** A device's public keys and scripts: made when it is paired, the same in every channel of its, and kept by all three parties. */
 import { depositScript } from "../bitcoin/deposit.ts";
-import { bytes, bytesUpTo, record, UINT16, uint, type ValueOf } from "../bytes/schema.ts";
+import { bytes, bytesUpTo, struct, UINT16, uint, type ValueOf } from "../bytes/schema.ts";
 import type { Basepoints } from "../lightning/keys.ts";
 import type { Proposal } from "./terms.ts";
 
 const point = bytes(33);
 
 /** The longest segwit output script (BOLT #2, option_shutdown_anysegwit): a program of 40 bytes. */
-export const shutdownScriptKind = bytesUpTo(42);
+export const shutdownScriptCodec = bytesUpTo(42);
 
 /** As stores and files keep them. Points 33 B. */
-export const deviceKeysKind = record({
+export const deviceKeysCodec = struct({
   /** The threshold key Q: funding_pubkey of the channel and first key of the deposit script. */
   fundingKey: [1, point],
   revocationBasepoint: [2, point],
@@ -21,10 +21,10 @@ export const deviceKeysKind = record({
   depositOwnerKey: [6, point],
   depositDelay: [7, uint(UINT16)],
   /** scriptPubKey that every mutual close pays (upfront_shutdown_script). */
-  shutdownScript: [8, shutdownScriptKind],
+  shutdownScript: [8, shutdownScriptCodec],
 });
 
-export type DeviceKeys = ValueOf<typeof deviceKeysKind>;
+export type DeviceKeys = ValueOf<typeof deviceKeysCodec>;
 
 /** The device's basepoints in the channel. */
 export function ourBasepoints(keys: DeviceKeys): Basepoints {

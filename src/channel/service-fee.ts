@@ -2,7 +2,7 @@
  * The gateway's fee for its service: a share of every payment that arrives, agreed when the device is paired and never
  * changed afterwards. It accrues on both sides' books and is settled by a payment to the gateway's own node.
  */
-import { record, UINT53, uint, type ValueOf } from "../bytes/schema.ts";
+import { struct, UINT53, uint, type ValueOf } from "../bytes/schema.ts";
 
 /** More than this is no fee any more: half of the payment. */
 export const MAX_RATE_PPM = 500_000;
@@ -12,7 +12,7 @@ export const MAX_RATE_PPM = 500_000;
  */
 const MIN_SETTLEMENT_MSAT = 1_000_000;
 
-export const serviceFeeKind = record({
+export const serviceFeeCodec = struct({
   /** Millionths of the amount. */
   ratePpm: [1, uint(MAX_RATE_PPM)],
   /** For each payment besides, msat. */
@@ -22,7 +22,7 @@ export const serviceFeeKind = record({
   /** A device that owes this much, was asked and has not paid gets no further payments, msat. */
   creditMsat: [4, uint(UINT53)],
 });
-export type ServiceFee = ValueOf<typeof serviceFeeKind>;
+export type ServiceFee = ValueOf<typeof serviceFeeCodec>;
 
 /** The fee for a payment of this amount that arrives, msat, rounded down. Exact for every amount there can be. */
 export function serviceFeeMsat(terms: ServiceFee | undefined, amountMsat: number): number {

@@ -8,7 +8,7 @@ import {
   bytesUpTo,
   list,
   optional,
-  record,
+  struct,
   UINT16,
   UINT32,
   UINT53,
@@ -27,7 +27,7 @@ const hash = bytes(32);
 const point = bytes(33);
 
 /** An HTLC with an output of its own. Amounts in msat. */
-export const htlcKind = record({
+export const htlcCodec = struct({
   paymentHash: [1, hash],
   amountMsat: [2, uint(UINT53)],
   cltvExpiry: [3, uint(UINT32)],
@@ -39,15 +39,15 @@ export const htlcKind = record({
  * A commitment as both sides see it, from the device's side: net values as they appear as outputs (0 where an output is
  * trimmed or absent) and the HTLCs that have an output of their own.
  */
-export const viewKind = record({
+export const viewCodec = struct({
   feeratePerKw: [1, uint(UINT32)],
   ourSat: [2, uint(UINT53)],
   theirSat: [3, uint(UINT53)],
-  htlcs: [4, list(htlcKind, MAX_HTLCS)],
+  htlcs: [4, list(htlcCodec, MAX_HTLCS)],
 });
 
 /** The channel that the gateway proposes to fund, all in the bridge's words of open_channel and accept_channel. */
-export const proposalKind = record({
+export const proposalCodec = struct({
   /** Number of the device's channel, as the device asked for it: it selects the per-commitment seed. */
   index: [1, uint(UINT32)],
   fundingKey: [2, point],
@@ -58,7 +58,7 @@ export const proposalKind = record({
   /** Deposits to spend: outputs with the device's own deposit script. */
   deposits: [
     7,
-    list(record({ txid: [1, hash], vout: [2, uint(UINT32)], valueSat: [3, uint(UINT53)] }), MAX_DEPOSITS),
+    list(struct({ txid: [1, hash], vout: [2, uint(UINT32)], valueSat: [3, uint(UINT53)] }), MAX_DEPOSITS),
   ],
   channelSat: [8, uint(UINT53)],
   /** What goes back to the deposit script; 0: no such output. */
@@ -73,12 +73,12 @@ export const proposalKind = record({
 });
 
 /** A mutual close that pays us and the bridge this much, sat; it pays us to the script of `DeviceKeys`. */
-export const closeKind = record({
+export const closeCodec = struct({
   ourSat: [1, uint(UINT53)],
   theirSat: [2, uint(UINT53)],
   theirScript: [3, bytesUpTo(80)],
 });
 
-export type Close = ValueOf<typeof closeKind>;
-export type View = ValueOf<typeof viewKind>;
-export type Proposal = ValueOf<typeof proposalKind>;
+export type Close = ValueOf<typeof closeCodec>;
+export type View = ValueOf<typeof viewCodec>;
+export type Proposal = ValueOf<typeof proposalCodec>;

@@ -69,7 +69,7 @@ export function sessionKeys(linkKey: Uint8Array, nonceD: Uint8Array, nonceG: Uin
 }
 
 /** The kind of a frame. Throws `link-malformed` for nothing and for another version. */
-export function frameKind(frame: Uint8Array): number {
+export function frameCodec(frame: Uint8Array): number {
   const kind = frame.length > 0 ? frame[0]! : 0;
   if (kind < HELLO || kind > NO_SESSION) {
     throw lngateError("link-malformed", "a frame has another version or an unknown kind");

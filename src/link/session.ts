@@ -26,7 +26,7 @@ import {
   DATA,
   type DirectionKeys,
   decrypt,
-  frameKind,
+  frameCodec,
   frameSession,
   HELLO,
   handshakeKey,
@@ -277,7 +277,7 @@ export function linkClient(options: LinkOptions): LinkClient {
 
   function receive(frame: Uint8Array, nowMs: number): LinkEffect[] {
     return judge(effects => {
-      const kind = frameKind(frame);
+      const kind = frameCodec(frame);
       if (kind === WELCOME) {
         takeWelcome(frame, nowMs, effects);
       } else if (kind === NO_SESSION) {
@@ -380,7 +380,7 @@ export class LinkServer {
 
   receive(frame: Uint8Array, nowMs: number): LinkEffect[] {
     return judge(effects => {
-      const kind = frameKind(frame);
+      const kind = frameCodec(frame);
       if (kind === HELLO) {
         this.takeHello(frame, effects);
       } else if (kind === DATA || kind === ACK) {

@@ -12,7 +12,7 @@ import {
   message,
   optional,
   protocol,
-  record,
+  struct,
   text,
   UINT16,
   UINT32,
@@ -21,7 +21,14 @@ import {
   type ValueOf,
   words,
 } from "../bytes/schema.ts";
-import { closeKind, htlcKind, MAX_DEPOSITS, MAX_HTLCS, proposalKind, viewKind } from "../channel/terms.ts";
+import {
+  closeCodec,
+  htlcCodec,
+  MAX_DEPOSITS,
+  MAX_HTLCS,
+  proposalCodec,
+  viewCodec,
+} from "../channel/terms.ts";
 
 /** Longest message on a device's link. */
 export const MAX_MESSAGE_BYTES = 4096;
@@ -31,24 +38,24 @@ const point = bytes(33);
 const signature = bytes(64);
 
 /** One presignature's online message: s2 = w·z + v for record `id` (docs/threshold.md). */
-export const partialKind = record({ id: [1, uint(UINT32)], scalar: [2, bytes(32)] });
+export const partialCodec = struct({ id: [1, uint(UINT32)], scalar: [2, bytes(32)] });
 
 /**
  * The gateway's half of a signature that stays in the device (kind B), and the low half of its MAC: the device takes
  * no answer that it cannot check.
  */
-const authenticatedKind = record({
+const authenticatedCodec = struct({
   id: [1, uint(UINT32)],
   scalar: [2, bytes(32)],
   mac: [3, bytes(16)],
 });
 
 /** What was refused, and why. */
-const refusalKind = record({ code: [1, text(64)], sentence: [2, words(200)] });
+const refusalCodec = struct({ code: [1, text(64)], sentence: [2, words(200)] });
 
 /** A partial for one input, or for one transaction. */
-const signedKind = record({
-  partials: [1, list(partialKind, MAX_DEPOSITS)],
+const signedCodec = struct({
+  partials: [1, list(partialCodec, MAX_DEPOSITS)],
   /** Complete signatures with our HTLC key, one per HTLC of the bridge's commitment, in output order. */
   htlcSignatures: optional([2, list(signature, MAX_HTLCS)]),
 });
@@ -57,16 +64,16 @@ const signedKind = record({
  * Outputs of a commitment that the bridge has published, spent together into the owner's script. With `secret` the
  * commitment was revoked, and the output is its to_local or the HTLC; without, the HTLC is one of ours that timed out.
  */
-const spendKind = record({
+const spendCodec = struct({
   /** Number of the channel. */
   index: [1, uint(UINT32)],
   /** The commitment's point, and its secret if the bridge has revoked it. */
   point: [2, point],
   secret: optional([3, bytes(32)]),
-  htlc: optional([4, htlcKind]),
+  htlc: optional([4, htlcCodec]),
   inputs: [
     5,
-    list(record({ txid: [1, hash], vout: [2, uint(UINT32)], sequence: [3, uint(UINT32)] }), 2 * MAX_HTLCS),
+    list(struct({ txid: [1, hash], vout: [2, uint(UINT32)], sequence: [3, uint(UINT32)] }), 2 * MAX_HTLCS),
   ],
   /** Which of the inputs is to be signed, and its value. */
   input: [6, uint(UINT16)],
@@ -96,7 +103,7 @@ const hello = message(1, "hello", {
   /** What the owner's policy says of commitments and fundings: the gateway is to lead to none that would be refused. */
   bounds: optional([
     9,
-    record({
+    struct({
       minFeeratePerKw: [1, uint(UINT32)],
       maxFeeratePerKw: [2, uint(UINT32)],
       maxCloseFeeSat: [3, uint(UINT53)],
@@ -123,10 +130,10 @@ const stepped = message(4, "stepped", {
   /** Per-commitment secret of the holder commitment before the one in the step. */
   secret: optional([2, bytes(32)]),
   /** A commitment point further on. */
-  point: optional([3, record({ number: [1, uint(UINT53)], point: [2, point] })]),
-  signed: optional([4, signedKind]),
+  point: optional([3, struct({ number: [1, uint(UINT53)], point: [2, point] })]),
+  signed: optional([4, signedCodec]),
   /** The step, or what is left of it, was refused: the code and a sentence. */
-  refused: optional([5, refusalKind]),
+  refused: optional([5, refusalCodec]),
   /** Answers `leave` or `spend`: a complete signature. */
   own: optional([6, signature]),
 });
@@ -137,7 +144,7 @@ const close = message(5, "close", {});
 /** Answers `settle`: the payment is authorised, the gateway may make it; or it is not, and why. */
 const settling = message(6, "settling", {
   paymentHash: [1, hash],
-  refused: optional([2, refusalKind]),
+  refused: optional([2, refusalCodec]),
   /** As in `pay`. */
   maxCltvExpiry: optional([3, uint(UINT32)]),
 });
@@ -153,22 +160,22 @@ const step = message(16, "step", {
   /** The bridge's per-commitment secret of its commitment `number`, and its point for commitment number + 2. */
   revoked: optional([
     2,
-    record({ number: [1, uint(UINT53)], secret: [2, bytes(32)], nextPoint: optional([3, point]) }),
+    struct({ number: [1, uint(UINT53)], secret: [2, bytes(32)], nextPoint: optional([3, point]) }),
   ]),
-  proposal: optional([3, proposalKind]),
+  proposal: optional([3, proposalCodec]),
   /**
    * A new commitment of ours, signed by the bridge. `view` is absent where it is that of the bridge's newest
    * commitment. The partials (kind B) finish our own signature and, where no HTLC is pending, the anchor's.
    */
   holder: optional([
     4,
-    record({
+    struct({
       number: [1, uint(UINT53)],
-      view: optional([2, viewKind]),
+      view: optional([2, viewCodec]),
       signature: [3, signature],
       htlcSignatures: optional([4, list(signature, MAX_HTLCS)]),
-      partial: [5, authenticatedKind],
-      anchorPartial: optional([6, authenticatedKind]),
+      partial: [5, authenticatedCodec],
+      anchorPartial: optional([6, authenticatedCodec]),
     }),
   ]),
   /**
@@ -178,23 +185,23 @@ const step = message(16, "step", {
    */
   counterparty: optional([
     5,
-    record({
+    struct({
       number: [1, uint(UINT53)],
       point: optional([2, point]),
-      view: optional([3, viewKind]),
+      view: optional([3, viewCodec]),
       keys: optional([4, list(point, 4)]),
     }),
   ]),
   /** Sign the funding transaction of the proposal. */
   fund: optional([6, bool()]),
   /** Sign a mutual close that pays us and the bridge this much. */
-  close: optional([7, closeKind]),
+  close: optional([7, closeCodec]),
   /** What `paid` says, where it would go out at the same moment: taken before everything else. */
   paid: optional([8, list(hash, MAX_HTLCS)]),
   /** Hand out the finished signature of our commitment `number`, which has to be the newest: a forced close. */
   leave: optional([9, uint(UINT53)]),
   /** Sign one input of a transaction that collects from a commitment of the bridge's on the chain. */
-  spend: optional([10, spendKind]),
+  spend: optional([10, spendCodec]),
 });
 
 /**
@@ -240,5 +247,5 @@ export type ToGateway = ReturnType<typeof toGateway.decode>;
 export type ToDevice = ReturnType<typeof toDevice.decode>;
 export type Step = Extract<ToDevice, { type: "step" }>;
 export type Stepped = Extract<ToGateway, { type: "stepped" }>;
-export type Partial2pe = ValueOf<typeof partialKind>;
-export type AuthenticatedPartial = ValueOf<typeof authenticatedKind>;
+export type Partial2pe = ValueOf<typeof partialCodec>;
+export type AuthenticatedPartial = ValueOf<typeof authenticatedCodec>;

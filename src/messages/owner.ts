@@ -12,7 +12,7 @@ import {
   message,
   optional,
   protocol,
-  record,
+  struct,
   text,
   UINT16,
   UINT32,
@@ -21,9 +21,9 @@ import {
   type ValueOf,
   words,
 } from "../bytes/schema.ts";
-import { shutdownScriptKind } from "../channel/device-keys.ts";
-import { serviceFeeKind } from "../channel/service-fee.ts";
-import { proposalKind } from "../channel/terms.ts";
+import { shutdownScriptCodec } from "../channel/device-keys.ts";
+import { serviceFeeCodec } from "../channel/service-fee.ts";
+import { proposalCodec } from "../channel/terms.ts";
 import { MAX_COMMITMENT_NUMBER } from "../lightning/shachain.ts";
 import { OWNER_MAX_BYTES } from "./fragments.ts";
 
@@ -33,10 +33,10 @@ const MAX_CEREMONY = OWNER_MAX_BYTES - 100;
 
 /** `A` or `B`. */
 const kind = text(1);
-const recordCounts = record({ A: [1, uint(UINT32)], B: [2, uint(UINT32)] });
+const recordCounts = struct({ A: [1, uint(UINT32)], B: [2, uint(UINT32)] });
 
 /** The device's keys (src/channel/device-keys.ts) but the one that both have made together. */
-const pairedKeysKind = record({
+const pairedKeysCodec = struct({
   revocationBasepoint: [1, point],
   htlcBasepoint: [2, point],
   paymentBasepoint: [3, point],
@@ -44,11 +44,11 @@ const pairedKeysKind = record({
   depositOwnerKey: [5, point],
   /** Blocks after which the owner alone may take a deposit back. */
   depositDelay: [6, uint(UINT16)],
-  shutdownScript: [7, shutdownScriptKind],
+  shutdownScript: [7, shutdownScriptCodec],
 });
 
 /** What the owner allows the device to spend: the device has it in its flash, and the gateway holds it to the same. */
-export const spendingLimitsKind = record({
+export const spendingLimitsCodec = struct({
   /** Limits on amount plus routing fee plus service fee, msat. */
   perPaymentMsat: [1, uint(UINT53)],
   perHourMsat: [2, uint(UINT53)],
@@ -56,7 +56,7 @@ export const spendingLimitsKind = record({
   /** Node ids that may be paid, as many as a device remembers; empty: anyone. */
   payees: [4, list(point, 64)],
 });
-export type SpendingLimits = ValueOf<typeof spendingLimitsKind>;
+export type SpendingLimits = ValueOf<typeof spendingLimitsCodec>;
 
 // ── the owner asks ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -77,9 +77,9 @@ const pairAgree = message(4, "pair-agree", { k4: [1, bytes(32)] });
 const pairTransfers = message(5, "pair-transfers", { e2: [1, bytes(points)], e1: [2, bytes(points)] });
 /** The device's keys and limits, and the proof that both sides derived the same link keys. The owner has stored everything. */
 const pairComplete = message(6, "pair-complete", {
-  keys: [1, pairedKeysKind],
+  keys: [1, pairedKeysCodec],
   confirmation: [2, bytes(32)],
-  limits: [3, spendingLimitsKind],
+  limits: [3, spendingLimitsCodec],
 });
 
 /** How does the device stand? */
@@ -91,7 +91,7 @@ const close = message(18, "close", {});
 /** The device is lost or stolen: co-sign nothing more, and have the bridge close the channel. For ever. */
 const freeze = message(19, "freeze", {});
 /** To these limits the device is to be held from now on; without them: to which is it held? */
-const limits = message(20, "limits", { limits: optional([1, spendingLimitsKind]) });
+const limits = message(20, "limits", { limits: optional([1, spendingLimitsCodec]) });
 
 /** Charging begins: what is in the device's flash. The gateway forgets what is not. */
 const charge = message(32, "charge", {
@@ -140,7 +140,7 @@ const pairing = message(2, "pairing", {
   name: [3, text(64)],
   ecdh: [4, point],
   k0: [5, bytes(32)],
-  serviceFee: optional([6, serviceFeeKind]),
+  serviceFee: optional([6, serviceFeeCodec]),
 });
 /** K1. */
 const pairCommitted = message(3, "pair-committed", { k1: [1, bytes(32)] });
@@ -179,7 +179,7 @@ const standing = message(16, "standing", {
   /** The device's last `hello`: when (Unix seconds), how often its flash had been written, what its clock said. */
   seen: optional([
     11,
-    record({ at: [1, uint(UINT53)], generation: [2, uint(UINT53)], clock: optional([3, uint(UINT53)]) }),
+    struct({ at: [1, uint(UINT53)], generation: [2, uint(UINT53)], clock: optional([3, uint(UINT53)]) }),
   ]),
   /** The gateway's clock and the newest block's time (0: not known yet), Unix seconds. */
   time: [12, uint(UINT53)],
@@ -189,7 +189,7 @@ const standing = message(16, "standing", {
   /** Most that the bridge lets be in flight in the channel, sat. */
   inFlightSat: optional([15, uint(UINT53)]),
   /** How many channels of the network the gateway knows, and since when nothing new has come (Unix seconds; 0: never). */
-  graph: optional([16, record({ channels: [1, uint(UINT53)], changedAt: [2, uint(UINT53)] })]),
+  graph: optional([16, struct({ channels: [1, uint(UINT53)], changedAt: [2, uint(UINT53)] })]),
 });
 /** The deposit address as the gateway computes it; the owner computes it too and compares. */
 const deposit = message(17, "deposit", {
@@ -205,10 +205,10 @@ const deposit = message(17, "deposit", {
 const closingStarted = message(18, "closing", {
   channel: [1, text(16)],
   closeTxid: optional([2, bytes(32)]),
-  held: optional([3, record({ proposal: [1, proposalKind], number: [2, uint(MAX_COMMITMENT_NUMBER)] })]),
+  held: optional([3, struct({ proposal: [1, proposalCodec], number: [2, uint(MAX_COMMITMENT_NUMBER)] })]),
 });
 /** The limits to which the device is held; absent: to none, since the owner has never said. */
-const limitsKept = message(19, "limits", { limits: optional([1, spendingLimitsKind]) });
+const limitsKept = message(19, "limits", { limits: optional([1, spendingLimitsCodec]) });
 
 /** The gateway's view at the start of charging. */
 const charging = message(32, "charging", {

@@ -1,6 +1,6 @@
 /** What must hold at every instant, whatever happens: watched from outside, by one who knows all keys. */
 
-import { type ChannelState, holderKind } from "../../device/channel/state.ts";
+import { type ChannelState, holderCodec } from "../../device/channel/state.ts";
 import type { DeviceIdentity } from "../../device/identity.ts";
 import { ascii, concat, toHex, u32be } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
@@ -73,7 +73,7 @@ export class Auditor {
     }
     if (parameters === null || (parameters.funding === undefined && books.phase !== "open")) return;
     must(holder !== null, "the channel is funded and the device has no exit");
-    const exit = toHex(concat([u32be(books.index), encodeValue(holderKind, holder)]));
+    const exit = toHex(concat([u32be(books.index), encodeValue(holderCodec, holder)]));
     if (!this.checked.has(exit)) exitIsValid(state, identity);
     this.checked.add(exit);
     const secret = commitmentSecretOf(identity, books.index, holder.number);

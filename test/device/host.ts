@@ -6,7 +6,7 @@ import { openDevice } from "../../device/device.ts";
 import { openVault } from "../../device/vault/vault.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import {
-  frameKind,
+  frameCodec,
   HELLO,
   handshakeKey,
   openHello,
@@ -104,7 +104,7 @@ export class Host {
 
   private receive(bytes: Uint8Array): void {
     if (this.silent) {
-      if (frameKind(bytes) !== HELLO) return;
+      if (frameCodec(bytes) !== HELLO) return;
       const [key, nonceG] = [handshakeKey(this.linkKey), nodeLinkCrypto.random(16)];
       const nonceD = openHello(key, bytes);
       this.keys = sessionKeys(this.linkKey, nonceD, nonceG);

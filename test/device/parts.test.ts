@@ -1,6 +1,6 @@
 /** A part of a step is done whole or not at all: what it changed, what it would have told, what is in flash. */
 import { describe, expect, test } from "@jest/globals";
-import { holderKind } from "../../device/channel/state.ts";
+import { holderCodec } from "../../device/channel/state.ts";
 import { KEY_ENTRY, KEY_TABLE_HEAD, preparedKeys } from "../../device/keys/prepared.ts";
 import { makeKeyTable } from "../../owner/board/key-table.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
@@ -222,7 +222,7 @@ describe("a revoked exit", () => {
     const revoked: Uint8Array[] = [];
     for (let i = 0; i < 12; i++) {
       const { holder } = rig.state;
-      revoked.push(holder!.ownSignature, holder!.anchorSignature!, encodeValue(holderKind, holder!));
+      revoked.push(holder!.ownSignature, holder!.anchorSignature!, encodeValue(holderCodec, holder!));
       expect(rig.step({ holder: rig.holder(rig.view()) }).secret).toBeDefined();
       rig.step({ counterparty: rig.counterparty(rig.view()) });
       rig.step({ revoked: rig.revoked() });

@@ -10,7 +10,7 @@ import {
   message,
   optional,
   protocol,
-  record,
+  struct,
   text,
   UINT32,
   UINT53,
@@ -28,7 +28,7 @@ const pay = message(1, "pay", {
 const advance = message(2, "advance", {
   urgent: [1, bool()],
   signatures: [2, list(bytesUpTo(8), 3)],
-  point: optional([4, record({ x: [0, uint(UINT32)], y: optional([7, uint(5)]) })]),
+  point: optional([4, struct({ x: [0, uint(UINT32)], y: optional([7, uint(5)]) })]),
 });
 const empty = message(40, "empty", {});
 const messages = protocol([pay, advance, empty]);
