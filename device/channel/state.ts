@@ -152,7 +152,7 @@ const booksCodec = struct({
   wrongAnswers: [11, uint(UINT32)],
 });
 type BooksData = ValueOf<typeof booksCodec>;
-export type Books = Omit<BooksData, "phase"> & { readonly phase: Phase };
+export type ChannelSummary = Omit<BooksData, "phase"> & { readonly phase: Phase };
 
 /** The accepted proposal, and what was signed for it. */
 const parametersCodec = struct({
@@ -209,7 +209,7 @@ const paidCodec = list(bytes(12), MAX_PAID);
 
 /** All that a device remembers of its channel. */
 export interface ChannelState {
-  readonly books: Books;
+  readonly books: ChannelSummary;
   readonly parameters: Parameters | null;
   readonly holder: Holder | null;
   readonly counterparty: Counterparty | null;

@@ -13,7 +13,7 @@ import type { ToDevice, ToGateway } from "../../src/messages/device.ts";
 import type { Peer } from "../lightning/peers/contacts.ts";
 import type { NodeStore } from "../lightning/store.ts";
 import type { RemoteSigner } from "../signer/remote-signer.ts";
-import type { PlainBook } from "../signer/stored-state.ts";
+import type { StoredSigningState } from "../signer/stored-state.ts";
 import {
   bridgeOf,
   type ChannelRow,
@@ -55,7 +55,7 @@ export class DeviceChannel {
   private readonly options: DeviceChannelOptions;
   private present: ChannelRow | undefined;
   private frozen: boolean;
-  /** Books of channels that never were, to be taken out of the store. */
+  /** ChannelSummary of channels that never were, to be taken out of the store. */
   private readonly deadBooks: string[] = [];
 
   constructor(options: DeviceChannelOptions) {
@@ -190,12 +190,12 @@ export class DeviceChannel {
   announceAll(store: NodeStore): void {
     for (const each of this.rows()) {
       const book = store.get(bookKey(each.keysId));
-      this.announce(each, book ? (cbor.decode(book) as PlainBook) : each.points);
+      this.announce(each, book ? (cbor.decode(book) as StoredSigningState) : each.points);
     }
   }
 
   /** Makes a channel known to the signer: from its book, or from the device's first points. Throws `bad-point`. */
-  announce(row: ChannelRow, from: PlainBook | readonly Uint8Array[]): void {
+  announce(row: ChannelRow, from: StoredSigningState | readonly Uint8Array[]): void {
     const { keys, signer, bridge } = this.options;
     signer.addChannel(
       {

@@ -9,7 +9,7 @@ import type { Database } from "lmdb";
 import type { Network } from "../../src/bitcoin/network.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { afterAbort } from "../../src/threshold/abort.ts";
-import { RecordBook, type RecordStore } from "../../src/threshold/records.ts";
+import { PresignatureJournal, type RecordStore } from "../../src/threshold/records.ts";
 import type { Deposits } from "../channel/deposits.ts";
 import { createOpenings } from "../channel/openings.ts";
 import { breaksLdk, type Faults } from "../faults.ts";
@@ -201,7 +201,7 @@ export class Devices {
         throw lngateError("record-store-damaged", `the journal of its records is gone (${journal})`);
       return { records: this.recordsOf(deviceId) };
     } catch (trouble) {
-      return { records: new RecordBook(share.sid, share.epoch), trouble };
+      return { records: new PresignatureJournal(share.sid, share.epoch), trouble };
     }
   }
 

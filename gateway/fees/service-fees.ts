@@ -60,9 +60,9 @@ const booksCodec = struct({
   /** The settlement that the device was asked for, until it is decided. */
   pending: optional([5, pendingCodec]),
 });
-export type FeeBooks = ValueOf<typeof booksCodec>;
+export type FeeLedger = ValueOf<typeof booksCodec>;
 
-const EMPTY: FeeBooks = { earnedMsat: 0, settledMsat: 0, routingMsat: 0, settlements: 0 };
+const EMPTY: FeeLedger = { earnedMsat: 0, settledMsat: 0, routingMsat: 0, settlements: 0 };
 const INVOICE_SECONDS = 3600;
 /** What is left of an invoice must be enough for the device to answer and the payment to arrive. */
 const LEAST_SECONDS = 300;
@@ -92,7 +92,7 @@ export class ServiceFees {
     this.options = options;
   }
 
-  get books(): FeeBooks {
+  get books(): FeeLedger {
     return readFeeBooks(this.options.table, this.options.deviceId);
   }
 
@@ -102,7 +102,7 @@ export class ServiceFees {
   }
 
   /** The settlement of this payment hash that the device was asked for. */
-  pending(paymentHash: Uint8Array): FeeBooks["pending"] {
+  pending(paymentHash: Uint8Array): FeeLedger["pending"] {
     const { pending } = this.books;
     return pending && equal(pending.paymentHash, paymentHash) ? pending : undefined;
   }
@@ -182,7 +182,7 @@ export class ServiceFees {
   }
 
   /** An invoice for all that is owed, stored; undefined if nothing could arrive. */
-  private prepare(): FeeBooks["pending"] {
+  private prepare(): FeeLedger["pending"] {
     const { till, log } = this.options;
     const { owedMsat } = this;
     const maxFeeMsat = till?.routingMsat(owedMsat) ?? 0;
@@ -207,7 +207,7 @@ export class ServiceFees {
     return pending;
   }
 
-  private put(books: FeeBooks): void {
+  private put(books: FeeLedger): void {
     this.options.table.putSync(keyOf(this.options.deviceId), encodeValue(booksCodec, books));
   }
 
@@ -217,7 +217,7 @@ export class ServiceFees {
 }
 
 /** The books of a device; also from beside a gateway that runs. */
-export function readFeeBooks(table: Database<Uint8Array, string>, deviceId: string): FeeBooks {
+export function readFeeBooks(table: Database<Uint8Array, string>, deviceId: string): FeeLedger {
   const stored = table.get(keyOf(deviceId));
   return stored ? decodeValue(booksCodec, new Uint8Array(stored)) : EMPTY;
 }

@@ -7,8 +7,8 @@ import { lngateError } from "../../src/errors.ts";
 import type { ChannelParameters } from "../../src/lightning/channel.ts";
 import type { ProvidedParameters, PublicKeys } from "./decode.ts";
 import { isQuestion, type SigningPart } from "./parts.ts";
-import { ChannelBook, FIRST_POINTS } from "./state.ts";
-import type { PlainBook } from "./stored-state.ts";
+import { FIRST_POINTS, SigningState } from "./state.ts";
+import type { StoredSigningState } from "./stored-state.ts";
 import { Unblocking } from "./unblocking.ts";
 
 /** What is fixed about a channel before it is proposed to the bridge. */
@@ -30,7 +30,7 @@ const NOT_KNOWN_TO_SIGNERS = 0;
 /** A channel that gets its signatures from a device. */
 export class SignedChannel {
   readonly announced: SignerChannel;
-  readonly book: ChannelBook;
+  readonly book: SigningState;
   readonly unblocking: Unblocking;
   private provided: ChannelParameters | null = null;
   /** Part ids that were handed to the peer. */
@@ -40,9 +40,9 @@ export class SignedChannel {
 
   /**
    * From the device's first commitment points, or from the stored book. `live`: the bridge is connected. Throws what
-   * ChannelBook throws, and `bad-point` for a public key that is no point: it would stop LDK altogether.
+   * SigningState throws, and `bad-point` for a public key that is no point: it would stop LDK altogether.
    */
-  constructor(announced: SignerChannel, from: PlainBook | readonly Uint8Array[], live: boolean) {
+  constructor(announced: SignerChannel, from: StoredSigningState | readonly Uint8Array[], live: boolean) {
     const { funding, basepoints } = announced.publicKeys;
     const { revocation, payment, delayed, htlc } = basepoints;
     for (const point of [funding, revocation, payment, delayed, htlc]) {
@@ -50,7 +50,7 @@ export class SignedChannel {
         throw lngateError("bad-point", "a public key of the channel is no point of the curve");
     }
     this.announced = announced;
-    this.book = "version" in from ? ChannelBook.fromPlain(from) : ChannelBook.open(from);
+    this.book = "version" in from ? SigningState.fromPlain(from) : SigningState.open(from);
     this.storedRevision = "version" in from ? this.book.revision : -1;
     this.unblocking = new Unblocking(live);
   }
@@ -146,7 +146,7 @@ export class SignedChannel {
   // ── storing ───────────────────────────────────────────────────────────────────────────────────────────
 
   /** The book if it has changed since it was last taken for storing. */
-  takeChanged(): PlainBook | null {
+  takeChanged(): StoredSigningState | null {
     if (this.storedRevision === this.book.revision) return null;
     this.storedRevision = this.book.revision;
     return this.book.toPlain();

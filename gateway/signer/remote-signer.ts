@@ -38,8 +38,8 @@ import { channelSigner } from "./callbacks.ts";
 import { SignedChannel, type SignerChannel, unannouncedChannel } from "./channel.ts";
 import { fundingChecks } from "./checks/transactions.ts";
 import type { FundingContent, SigningAnswer, SigningPart, SigningPeer } from "./parts.ts";
-import type { ChannelBook } from "./state.ts";
-import type { PlainBook } from "./stored-state.ts";
+import type { SigningState } from "./state.ts";
+import type { StoredSigningState } from "./stored-state.ts";
 import type { SignedNode } from "./unblocking.ts";
 
 /** What the signer of a device's node is made of. */
@@ -87,9 +87,9 @@ export class RemoteSigner {
 
   /**
    * Makes a channel known: a new one with the device's first commitment points (0 to 4 or more), or one from the
-   * store. Throws `bad-point` and what ChannelBook throws, `keys-id-taken` for a second one.
+   * store. Throws `bad-point` and what SigningState throws, `keys-id-taken` for a second one.
    */
-  addChannel(announced: SignerChannel, from: PlainBook | readonly Uint8Array[]): ChannelBook {
+  addChannel(announced: SignerChannel, from: StoredSigningState | readonly Uint8Array[]): SigningState {
     const key = toHex(announced.keysId);
     if (this.channels.has(key))
       throw lngateError("keys-id-taken", "this signer has a channel of this keys id already");
@@ -104,7 +104,7 @@ export class RemoteSigner {
   }
 
   /** The book of a channel, undefined if there is none. */
-  book(keysId: Uint8Array): ChannelBook | undefined {
+  book(keysId: Uint8Array): SigningState | undefined {
     return this.channels.get(toHex(keysId))?.book;
   }
 
@@ -171,8 +171,8 @@ export class RemoteSigner {
   }
 
   /** The books that have changed since they were last taken, to be stored with LDK's state in one transaction. */
-  changedBooks(): { readonly keysId: Uint8Array; readonly book: PlainBook }[] {
-    const changed: { keysId: Uint8Array; book: PlainBook }[] = [];
+  changedBooks(): { readonly keysId: Uint8Array; readonly book: StoredSigningState }[] {
+    const changed: { keysId: Uint8Array; book: StoredSigningState }[] = [];
     for (const channel of this.channels.values()) {
       const book = channel.takeChanged();
       if (book) changed.push({ keysId: channel.announced.keysId, book });

@@ -42,7 +42,13 @@ import type {
   SpendContent,
   Unblocks,
 } from "./parts.ts";
-import { copied, emptyBook, type HolderEntry, type PlainBook, type SignedEntry } from "./stored-state.ts";
+import {
+  copied,
+  emptyBook,
+  type HolderEntry,
+  type SignedEntry,
+  type StoredSigningState,
+} from "./stored-state.ts";
 import { hasRefused, holderId, wantedParts } from "./wanted.ts";
 
 /** The points a channel must start with: numbers 0 to 4, so that LDK never has to wait for one. */
@@ -51,36 +57,36 @@ export const FIRST_POINTS = 5;
 /** Spends are asked again with other fees as long as a claim is unconfirmed; older ones are forgotten. */
 const MOST_SPENDS = 200;
 /** The book of one channel; see above. */
-export class ChannelBook {
-  private readonly book: PlainBook;
+export class SigningState {
+  private readonly book: StoredSigningState;
   /** Counts changes, so that a store can tell whether there is anything to write. */
   revision = 0;
 
   /** Not kept: a revocation follows at once or never. */
   private announced: { readonly secret: Uint8Array; readonly nextPoint: Uint8Array } | null = null;
 
-  private constructor(book: PlainBook) {
+  private constructor(book: StoredSigningState) {
     this.book = book;
   }
 
   /** A new channel, with the device's first points (at least FIRST_POINTS, from 0). Throws `bad-point`. */
-  static open(points: readonly Uint8Array[]): ChannelBook {
+  static open(points: readonly Uint8Array[]): SigningState {
     if (points.length < FIRST_POINTS) {
       throw lngateError("bad-point", `a channel needs the first ${FIRST_POINTS} commitment points`);
     }
-    return new ChannelBook(
+    return new SigningState(
       emptyBook(points.map((point, number) => ({ number, point: checkedPoint(point) }))),
     );
   }
 
   /** A channel from its stored form. Throws `bad-book` for another version. */
-  static fromPlain(plain: PlainBook): ChannelBook {
+  static fromPlain(plain: StoredSigningState): SigningState {
     if (plain.version !== 1) throw lngateError("bad-book", "the signer's book has an unknown version");
-    return new ChannelBook(copied(plain));
+    return new SigningState(copied(plain));
   }
 
   /** A copy of all that is to be stored. */
-  toPlain(): PlainBook {
+  toPlain(): StoredSigningState {
     return copied(this.book);
   }
 

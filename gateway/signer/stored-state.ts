@@ -13,8 +13,8 @@ import type {
   SpendContent,
 } from "./parts.ts";
 
-/** What is stored of a channel: all that ChannelBook (state.ts) knows. */
-export interface PlainBook {
+/** What is stored of a channel: all that SigningState (state.ts) knows. */
+export interface StoredSigningState {
   readonly version: 1;
   refusal: string | null;
   /** Ascending, from the first number whose secret is not released. */
@@ -63,7 +63,7 @@ interface Revocation {
 }
 
 /** The book of a new channel. */
-export const emptyBook = (points: readonly NumberedPoint[]): PlainBook => ({
+export const emptyBook = (points: readonly NumberedPoint[]): StoredSigningState => ({
   version: 1,
   refusal: null,
   points: [...points],

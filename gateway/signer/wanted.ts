@@ -1,9 +1,9 @@
 /** What the device is to be asked, as it follows from a channel's book, and the ids it is asked under. */
 import type { HolderPart, SigningPart } from "./parts.ts";
-import type { HolderEntry, PlainBook } from "./stored-state.ts";
+import type { HolderEntry, StoredSigningState } from "./stored-state.ts";
 
 /** All that the device has not answered yet, in the order in which it is to be processed. */
-export function wantedParts(book: PlainBook): SigningPart[] {
+export function wantedParts(book: StoredSigningState): SigningPart[] {
   if (book.refusal !== null) return [];
   const parts: SigningPart[] = [];
   for (const { number, secret, nextPoint } of book.revocations) {
@@ -39,7 +39,7 @@ export function wantedParts(book: PlainBook): SigningPart[] {
 }
 
 /** True if the device has refused the part of this id. */
-export function hasRefused(book: PlainBook, id: string): boolean {
+export function hasRefused(book: StoredSigningState, id: string): boolean {
   return book.refused.some(each => each.id === id);
 }
 

@@ -2,7 +2,7 @@
  * The record store on disk, for the gateway (one file per device) and the owner's computer. It may be killed at any
  * instant, or the power cut: no record ever serves two messages.
  *
- * The file is a journal of RecordBook's events, each framed as length ‖ check of the length ‖ event ‖ check of all
+ * The file is a journal of PresignatureJournal's events, each framed as length ‖ check of the length ‖ event ‖ check of all
  * before. One use of a record costs one short append and one fsync. Now and then the journal is replaced by the
  * events of its present state, which also is when used records leave the disk (as far as a disk forgets).
  *
@@ -24,7 +24,7 @@ import { concat, equal, u32be } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import { lockPath } from "../../src/node/lock.ts";
-import { type Journal, RecordBook, type RecordStore } from "../../src/threshold/records.ts";
+import { type Journal, PresignatureJournal, type RecordStore } from "../../src/threshold/records.ts";
 
 /** The few things asked of a disk, each of which may be the last one before the power goes. */
 export interface Disk {
@@ -101,7 +101,7 @@ export function openRecordStore(
   }
 }
 
-class JournaledStore extends RecordBook implements DiskRecordStore {
+class JournaledStore extends PresignatureJournal implements DiskRecordStore {
   private readonly file: JournalFile;
   private readonly unlock: () => void;
 

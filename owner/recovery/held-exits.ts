@@ -14,7 +14,7 @@ import { commitmentSecrets, contextOf } from "../../device/board-context.ts";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
 import { type Exit, exitOf } from "../../device/channel/exiting.ts";
 import { transition } from "../../device/channel/machine.ts";
-import { type Books, type ChannelState, readState } from "../../device/channel/state.ts";
+import { type ChannelState, type ChannelSummary, readState } from "../../device/channel/state.ts";
 import { openDevice } from "../../device/device.ts";
 import { exitTextCodec, exitTextMac } from "../../device/exit-text.ts";
 import { derivedKeys } from "../../device/keys/derived.ts";
@@ -177,7 +177,7 @@ function sourceOf({ identity }: Vault): ExitSource {
 }
 
 /** Nothing of the present channel is signed or revoked any more. */
-function hasEnded({ phase }: Books): boolean {
+function hasEnded({ phase }: ChannelSummary): boolean {
   return phase === "none" || phase === "exited" || phase === "locked";
 }
 

@@ -3,7 +3,7 @@
  * other side, so the one rule is: *bound durably to one message before the answer exists*. The same message gets
  * the same answer for ever; another message is refused.
  *
- * RecordBook keeps that rule over a journal of events. Without a journal it is the store in memory; the one on disk
+ * PresignatureJournal keeps that rule over a journal of events. Without a journal it is the store in memory; the one on disk
  * (gateway/store/presignature-journal.ts) writes the events to a file and replays them.
  */
 import { concat, equal, toHex, u32be } from "../bytes/bytes.ts";
@@ -162,7 +162,7 @@ const RUN_TO_STORE = 1024;
 const EVENT = { epoch: 1, reserve: 2, activate: 3, bind: 4, answer: 5, burn: 6 } as const;
 
 /** A store over a journal, or in memory only. Opened in a later epoch, it erases everything of the earlier ones. */
-export class RecordBook implements RecordStore {
+export class PresignatureJournal implements RecordStore {
   private readonly sid: Uint8Array;
   private currentEpoch: number;
   private shelves = emptyShelves();

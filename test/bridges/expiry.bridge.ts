@@ -8,7 +8,7 @@ import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { decodeInvoice } from "../../src/lightning/bolt11.ts";
 import { type Car, untilAtRest, waitFor } from "../e2e/world.ts";
-import { type Books, booksOf, recoverAll, told, tracked } from "../lifecycle/scene.ts";
+import { booksOf, type ChannelSummary, recoverAll, told, tracked } from "../lifecycle/scene.ts";
 import { AS_BRIDGE, nameOf } from "./kinds.ts";
 import { type BridgeScene, carWith, PAYING, payToll, startBridges, stopBridges, untilHeld } from "./world.ts";
 
@@ -103,7 +103,7 @@ describe.each(AS_BRIDGE.map(pair => ({ name: nameOf(pair), pair })))("$name", ({
     return watched;
   }
 
-  async function counted(what: string, { deviceId, funding }: Waiting): Promise<Books> {
+  async function counted(what: string, { deviceId, funding }: Waiting): Promise<ChannelSummary> {
     await recoverAll(scene);
     const books = await booksOf(scene, deviceId, funding);
     expect(told(`${pair.bridge.name}: ${what}`, DEPOSIT_SAT, books)).toBe(0);

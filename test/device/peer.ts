@@ -65,7 +65,7 @@ export interface PeerOptions {
   /** Decides what of an unsynced write is left. */
   readonly random?: () => number;
   send(message: ToDevice): void;
-  /** Books that stand between the device's wishes and what is offered to the bridge; without them there are none. */
+  /** ChannelSummary that stand between the device's wishes and what is offered to the bridge; without them there are none. */
   readonly books?: {
     received(message: Extract<ToGateway, { type: "pay" | "settling" }>): void;
     decided(fate: Fate, isPaid: boolean): void;

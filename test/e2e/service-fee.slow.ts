@@ -1,7 +1,7 @@
 /** The service fee, from the toll to the operator's address: real nodes, and books that agree to the msat. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { ownNodeId, wishPayout } from "../../gateway/fees/own-node-wishes.ts";
-import { type FeeBooks, readFeeBooks } from "../../gateway/fees/service-fees.ts";
+import { type FeeLedger, readFeeBooks } from "../../gateway/fees/service-fees.ts";
 import { openStore } from "../../gateway/store/registry.ts";
 import type { PeerChannel } from "../../scripts/peer/api.ts";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
@@ -37,13 +37,13 @@ function inStore<T>(read: (store: ReturnType<typeof openStore>) => T): T {
   }
 }
 
-function books(): FeeBooks {
+function books(): FeeLedger {
   return inStore(store =>
     readFeeBooks(store.openDB<Uint8Array, string>({ name: "payments", encoding: "binary" }), car.deviceId),
   );
 }
 
-const owed = ({ earnedMsat, settledMsat }: FeeBooks) => earnedMsat - settledMsat;
+const owed = ({ earnedMsat, settledMsat }: FeeLedger) => earnedMsat - settledMsat;
 
 /** The bridge's channel to the gateway's own node, from the bridge's side. */
 function ownChannel() {

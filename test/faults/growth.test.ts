@@ -14,7 +14,7 @@ import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import { packInvoice } from "../../src/lightning/bolt11.ts";
 import { encodeInvoice } from "../../src/lightning/bolt11-write.ts";
-import { RecordBook } from "../../src/threshold/records.ts";
+import { PresignatureJournal } from "../../src/threshold/records.ts";
 import { codeThrownBy } from "../thrown.ts";
 
 const DAY_MS = 24 * 3600 * 1000;
@@ -151,9 +151,9 @@ describe("What is kept of used records", () => {
   const message = (n: number) => sha256(ascii(`message ${n}`));
   const BATCH = 500;
 
-  function usedUp(batches: number): { book: RecordBook; journal: Uint8Array[] } {
+  function usedUp(batches: number): { book: PresignatureJournal; journal: Uint8Array[] } {
     const journal: Uint8Array[] = [];
-    const book = new RecordBook(sid, 0, { append: event => void journal.push(event.slice()) });
+    const book = new PresignatureJournal(sid, 0, { append: event => void journal.push(event.slice()) });
     for (let i = 0; i < batches; i++) {
       book.activate({
         kind: "A",
@@ -166,7 +166,8 @@ describe("What is kept of used records", () => {
     }
     return { book, journal };
   }
-  const stored = (book: RecordBook) => [...book.events()].reduce((sum, event) => sum + event.length, 0);
+  const stored = (book: PresignatureJournal) =>
+    [...book.events()].reduce((sum, event) => sum + event.length, 0);
 
   test("does not grow with the payments that were made", () => {
     const some = stored(usedUp(6).book);
@@ -178,8 +179,8 @@ describe("What is kept of used records", () => {
     const { book, journal } = usedUp(10);
     for (const each of [
       book,
-      new RecordBook(sid, 0, undefined, journal),
-      new RecordBook(sid, 0, undefined, book.events()),
+      new PresignatureJournal(sid, 0, undefined, journal),
+      new PresignatureJournal(sid, 0, undefined, book.events()),
     ]) {
       const last = 10 * BATCH - 1;
       for (const n of [last, last - 900])

@@ -252,7 +252,7 @@ export async function untilSilent({ board }: Car): Promise<void> {
   }
 }
 
-export interface Books {
+export interface ChannelSummary {
   readonly closes: readonly string[];
   readonly homeSat: number;
   readonly bridgeSat: number;
@@ -268,7 +268,7 @@ export async function booksOf(
   scene: Scene<AnyWorld>,
   deviceId: string,
   ...fundings: string[]
-): Promise<Books> {
+): Promise<ChannelSummary> {
   const { bitcoind } = scene.world;
   const ledger = new Ledger(scene.world);
   const home = homeScript(scene, deviceId);
@@ -306,8 +306,8 @@ export async function booksOf(
   return { closes, homeSat, bridgeSat, anchorsSat, feesSat };
 }
 
-/** Books as a line for whoever runs the tests, and what is left over: must be 0. */
-export function told(what: string, depositSat: number, books: Books): number {
+/** ChannelSummary as a line for whoever runs the tests, and what is left over: must be 0. */
+export function told(what: string, depositSat: number, books: ChannelSummary): number {
   const { homeSat, bridgeSat, anchorsSat, feesSat } = books;
   const fees = Object.entries(feesSat)
     .map(([name, sat]) => `${sat} ${name} fee`)

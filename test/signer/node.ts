@@ -10,7 +10,7 @@ import * as ldk from "lightningdevkit";
 import { withoutPendingClaims } from "../../gateway/lightning/manager-repair.ts";
 import { watchedMessages } from "../../gateway/signer/messages.ts";
 import type { RemoteSigner } from "../../gateway/signer/remote-signer.ts";
-import type { PlainBook } from "../../gateway/signer/stored-state.ts";
+import type { StoredSigningState } from "../../gateway/signer/stored-state.ts";
 import type { Regtest } from "../../scripts/bitcoind.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
 
@@ -618,9 +618,9 @@ export class TestNode {
   }
 }
 
-/** Books as they come out of a store. */
-export function readBook(stored: Stored, keysId: Uint8Array): PlainBook {
-  return cbor.decode(stored.books.get(toHex(keysId))!) as PlainBook;
+/** ChannelSummary as they come out of a store. */
+export function readBook(stored: Stored, keysId: Uint8Array): StoredSigningState {
+  return cbor.decode(stored.books.get(toHex(keysId))!) as StoredSigningState;
 }
 
 function noRoute(): ldk.Result_RouteLightningErrorZ {

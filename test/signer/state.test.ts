@@ -13,8 +13,8 @@ import {
   type SigningAnswer,
   type SigningPart,
 } from "../../gateway/signer/parts.ts";
-import { ChannelBook } from "../../gateway/signer/state.ts";
-import type { PlainBook } from "../../gateway/signer/stored-state.ts";
+import { SigningState } from "../../gateway/signer/state.ts";
+import type { StoredSigningState } from "../../gateway/signer/stored-state.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { commitmentSecret } from "../../src/lightning/shachain.ts";
 import { codeThrownBy } from "../thrown.ts";
@@ -61,11 +61,11 @@ const builtCounterparty = (text: string): Built<CounterpartySigning> => {
   return { checks: [check(text), check(`${text} htlc`)], signing: { sighash: hash(text), keys } };
 };
 
-const validate = (book: ChannelBook, number: number, text = `holder ${number}`) =>
+const validate = (book: SigningState, number: number, text = `holder ${number}`) =>
   book.validateHolder(holder(number), hash(text), () => builtHolder(text));
-const askCounterparty = (book: ChannelBook, number: number, text = `counterparty ${number}`) =>
+const askCounterparty = (book: SigningState, number: number, text = `counterparty ${number}`) =>
   book.counterpartySignatures(state(number), hash(text), () => builtCounterparty(text));
-const ids = (book: ChannelBook) => book.wants().map(part => part.id);
+const ids = (book: SigningState) => book.wants().map(part => part.id);
 
 /** The device's answer to a part. */
 function answerTo(part: SigningPart): SigningAnswer {
@@ -88,11 +88,11 @@ function answerTo(part: SigningPart): SigningAnswer {
   }
 }
 
-const answerAll = (book: ChannelBook) => book.wants().map(part => book.answer(answerTo(part)));
+const answerAll = (book: SigningState) => book.wants().map(part => book.answer(answerTo(part)));
 
 /** A book at rest with our states 0 … number. */
-function bookAt(number: number): ChannelBook {
-  const book = ChannelBook.open(points(5));
+function bookAt(number: number): SigningState {
+  const book = SigningState.open(points(5));
   validate(book, 0);
   answerAll(book);
   for (let n = 1; n <= number; n++) {
@@ -105,7 +105,7 @@ function bookAt(number: number): ChannelBook {
 
 describe("questions", () => {
   test("about our state 0 are asked at once, about later ones when LDK has stored them", () => {
-    const book = ChannelBook.open(points(5));
+    const book = SigningState.open(points(5));
     validate(book, 0);
     expect(ids(book)).toEqual(["holder/0"]);
     expect(book.exitHeld).toBe(false);
@@ -145,7 +145,7 @@ describe("questions", () => {
     validate(book, 4);
     book.secretAt(3);
     const stored = cbor.encode(book.toPlain());
-    const restored = ChannelBook.fromPlain(cbor.decode(stored) as PlainBook);
+    const restored = SigningState.fromPlain(cbor.decode(stored) as StoredSigningState);
     expect(ids(restored)).toEqual(["holder/4", "counterparty/4"]);
     answerAll(restored);
     expect(restored.secretAt(3)).toEqual(secret(3));
@@ -157,7 +157,7 @@ describe("questions", () => {
     const book = bookAt(3);
     validate(book, 4);
     // The power fails after the bridge has got the secret of state 3: LDK never asks for it again.
-    const restored = ChannelBook.fromPlain(cbor.decode(cbor.encode(book.toPlain())) as PlainBook);
+    const restored = SigningState.fromPlain(cbor.decode(cbor.encode(book.toPlain())) as StoredSigningState);
     expect(ids(restored)).toEqual([]);
     validate(restored, 5);
     restored.secretAt(4);
@@ -188,7 +188,7 @@ describe("questions", () => {
       });
     for (let i = 0; i < 3; i++) expect(sign()).toBe(null);
     expect(builds).toBe(3);
-    const restored = ChannelBook.fromPlain(cbor.decode(cbor.encode(book.toPlain())) as PlainBook);
+    const restored = SigningState.fromPlain(cbor.decode(cbor.encode(book.toPlain())) as StoredSigningState);
     for (const each of [book, restored]) {
       expect(each.wants()).toMatchObject([
         { id: "holder/1", signing: builtHolder("another holder 1").signing },
@@ -201,7 +201,7 @@ describe("questions", () => {
   });
 
   test("about funding wait for exit 0", () => {
-    const book = ChannelBook.open(points(5));
+    const book = SigningState.open(points(5));
     book.askFunding({ transaction: new Uint8Array([1]), inputs: [] }, [check("funding")]);
     expect(ids(book)).toEqual([]);
     validate(book, 0);
@@ -311,7 +311,7 @@ describe("answers", () => {
             const repeated = old[choice % Math.max(1, old.length)];
             if (repeated) expect(book.answer(repeated)).toBe("nobody");
           } else {
-            book = ChannelBook.fromPlain(cbor.decode(cbor.encode(book.toPlain())) as PlainBook);
+            book = SigningState.fromPlain(cbor.decode(cbor.encode(book.toPlain())) as StoredSigningState);
           }
           // LDK asks again whatever it may ask again: what was once answered stays answered, and the same.
           const answers: [string, unknown][] = [
@@ -375,8 +375,8 @@ describe("commitment points", () => {
   });
 
   test("must be enough at the start", () => {
-    expect(codeThrownBy(() => ChannelBook.open(points(4)))).toBe("bad-point");
-    expect(codeThrownBy(() => ChannelBook.open([...points(4), new Uint8Array(33)]))).toBe("bad-point");
+    expect(codeThrownBy(() => SigningState.open(points(4)))).toBe("bad-point");
+    expect(codeThrownBy(() => SigningState.open([...points(4), new Uint8Array(33)]))).toBe("bad-point");
   });
 });
 
@@ -399,6 +399,6 @@ test("a secret asked for while the book does not know the next state refuses the
 });
 
 test("a book of another version is not read", () => {
-  const plain = { ...bookAt(0).toPlain(), version: 2 } as unknown as PlainBook;
-  expect(codeThrownBy(() => ChannelBook.fromPlain(plain))).toBe("bad-book");
+  const plain = { ...bookAt(0).toPlain(), version: 2 } as unknown as StoredSigningState;
+  expect(codeThrownBy(() => SigningState.fromPlain(plain))).toBe("bad-book");
 });

@@ -4,7 +4,7 @@ import * as ldk from "lightningdevkit";
 import type { SignerChannel } from "../../gateway/signer/channel.ts";
 import { isQuestion } from "../../gateway/signer/parts.ts";
 import { RemoteSigner, userChannelIdOf } from "../../gateway/signer/remote-signer.ts";
-import type { ChannelBook } from "../../gateway/signer/state.ts";
+import type { SigningState } from "../../gateway/signer/state.ts";
 import { type Regtest, startRegtest } from "../../scripts/bitcoind.ts";
 import { OP_CHECKSIG, p2wpkh, p2wsh, script, witnessSignature } from "../../src/bitcoin/script.ts";
 import {
@@ -153,7 +153,7 @@ export class World {
   }
 
   /** Notes what LDK asks. */
-  private listen(book: ChannelBook): void {
+  private listen(book: SigningState): void {
     const note = (call: string, answer: unknown) => this.calls.push(`${call} ${answer ? "ok" : "err"}`);
     const { pointAt, secretAt, validateHolder, counterpartyRevoked, counterpartySignatures } = book;
     const { exitSignature, closingSignature, spendSignature } = book;
@@ -199,7 +199,7 @@ export class World {
     });
   }
 
-  get book(): ChannelBook {
+  get book(): SigningState {
     return this.signer.book(this.channel.keysId)!;
   }
 

@@ -5,7 +5,7 @@
 import type { Database } from "lmdb";
 import { Paying, type PayingOptions } from "../../gateway/device/paying.ts";
 import { Payments } from "../../gateway/device/payments.ts";
-import { type FeeBooks, ServiceFees, type Till } from "../../gateway/fees/service-fees.ts";
+import { type FeeLedger, ServiceFees, type Till } from "../../gateway/fees/service-fees.ts";
 import { createLog } from "../../gateway/log.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import type { ServiceFee } from "../../src/channel/service-fee.ts";
@@ -126,7 +126,7 @@ export class Way {
     });
   }
 
-  get books(): FeeBooks {
+  get books(): FeeLedger {
     return this.fees.books;
   }
 

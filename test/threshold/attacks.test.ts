@@ -15,7 +15,7 @@ import { tagged, taggedScalar } from "../../src/threshold/hash.ts";
 import { answer } from "../../src/threshold/online.ts";
 import { G } from "../../src/threshold/points.ts";
 import { presignP1 } from "../../src/threshold/presigning/p1.ts";
-import { RecordBook } from "../../src/threshold/records.ts";
+import { PresignatureJournal } from "../../src/threshold/records.ts";
 import { completeVerified } from "../../src/threshold/signature.ts";
 import { extendP2, rowBytesFor } from "../../src/threshold/transfer/extension.ts";
 import { combine, prepareWeights } from "../../src/threshold/transfer/field128.ts";
@@ -80,7 +80,7 @@ describe("a record used for two messages", () => {
   });
 
   test("is refused by the store, which answers another message with another record", () => {
-    const store = new RecordBook(pair.device.sid, 0);
+    const store = new PresignatureJournal(pair.device.sid, 0);
     store.activate(presign(pair, copyOf(setups), 4, random).answering);
     const [z, otherZ] = [random(32), random(32)];
     const first = store.take("A", z, record => answer(record, z));
@@ -105,14 +105,14 @@ describe("a record used for two messages", () => {
   });
 
   test("through an old image of the store gives the key away, and the guards against it refuse", () => {
-    const store = new RecordBook(pair.device.sid, 0);
+    const store = new PresignatureJournal(pair.device.sid, 0);
     store.activate(presigned.answering);
     const image = [...store.events()].map(event => event.slice());
     const [z, otherZ] = [random(32), random(32)];
     const first = store.take("A", z, record => answer(record, z));
 
     // No guard: the old image knows nothing of the first message.
-    const restored = () => new RecordBook(pair.device.sid, 0, undefined, image);
+    const restored = () => new PresignatureJournal(pair.device.sid, 0, undefined, image);
     const second = restored().take("A", otherZ, record => answer(record, otherZ));
     expect(second.id).toBe(first.id);
     const completing = recordAt(presigned.completing, first.id);
@@ -121,21 +121,21 @@ describe("a record used for two messages", () => {
     );
 
     // In a later epoch the image has no records.
-    const inNextEpoch = new RecordBook(pair.device.sid, 1, undefined, image);
+    const inNextEpoch = new PresignatureJournal(pair.device.sid, 1, undefined, image);
     expect(codeThrownBy(() => inNextEpoch.take("A", otherZ, record => answer(record, otherZ)))).toBe(
       "records-exhausted",
     );
     // The other side's store, for its own half of the record.
-    const peer = new RecordBook(pair.gateway.sid, 0);
+    const peer = new PresignatureJournal(pair.gateway.sid, 0);
     peer.activate(presigned.completing);
     peer.use("A", first.id, z, record => completeVerified(record, first.answer, z, pair.gateway.joint));
     const complete = (record: Uint8Array) =>
       completeVerified(record, second.answer, otherZ, pair.gateway.joint);
     expect(codeThrownBy(() => peer.use("A", second.id, otherZ, complete))).toBe("policy-record-reuse");
     // And an image of a later epoch is not taken for this one.
-    expect(codeThrownBy(() => new RecordBook(pair.device.sid, 0, undefined, [...inNextEpoch.events()]))).toBe(
-      "threshold-old-epoch",
-    );
+    expect(
+      codeThrownBy(() => new PresignatureJournal(pair.device.sid, 0, undefined, [...inNextEpoch.events()])),
+    ).toBe("threshold-old-epoch");
   });
 });
 

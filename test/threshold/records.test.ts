@@ -6,7 +6,7 @@ import {
   type Batch,
   decodeBatch,
   encodeBatch,
-  RecordBook,
+  PresignatureJournal,
   type RecordKind,
 } from "../../src/threshold/records.ts";
 import { codeThrownBy } from "../thrown.ts";
@@ -25,7 +25,7 @@ const echo = (z: Uint8Array) => (record: Uint8Array) => sha256(concat([record, z
 
 describe("a store of records", () => {
   test("takes records in order, one per message, and repeats itself", () => {
-    const store = new RecordBook(sid, 0);
+    const store = new PresignatureJournal(sid, 0);
     const batch = batchOf("A", 0, 4);
     store.activate(batch);
     const answers = [0, 1, 2, 1, 0, 3].map(n => store.take("A", message(n), echo(message(n))));
@@ -39,7 +39,7 @@ describe("a store of records", () => {
   });
 
   test("by id: unknown records and other messages are refused, whatever was asked before", () => {
-    const store = new RecordBook(sid, 0);
+    const store = new PresignatureJournal(sid, 0);
     store.activate(batchOf("B", 100, 4, 128));
     const first = store.use("B", 102, message(1), echo(message(1)));
     expect(store.use("B", 102, message(1), () => new Uint8Array(1))).toEqual(first);
@@ -53,7 +53,7 @@ describe("a store of records", () => {
   });
 
   test("a record whose answer cannot be made is burnt, and the message gets another", () => {
-    const store = new RecordBook(sid, 0);
+    const store = new PresignatureJournal(sid, 0);
     store.activate(batchOf("A", 0, 4));
     const fail = () => {
       throw new Error("made nothing");
@@ -64,7 +64,7 @@ describe("a store of records", () => {
   });
 
   test("ids never come twice", () => {
-    const store = new RecordBook(sid, 0);
+    const store = new PresignatureJournal(sid, 0);
     expect(store.reserve("A", 16)).toBe(0);
     expect(store.reserve("A", 4)).toBe(16);
     expect(store.reserve("B", 4)).toBe(0);
@@ -82,19 +82,23 @@ describe("a store of records", () => {
   });
 
   test("belongs to one key and one epoch", () => {
-    const store = new RecordBook(sid, 2);
+    const store = new PresignatureJournal(sid, 2);
     expect(codeThrownBy(() => store.activate(batchOf("A", 0, 4)))).toBe("threshold-old-epoch");
     store.activate(batchOf("A", 0, 4, 64, 2));
     const events = [...store.events()];
-    expect(new RecordBook(sid, 2, undefined, events).remaining("A")).toBe(4);
-    expect(codeThrownBy(() => new RecordBook(sid, 1, undefined, events))).toBe("threshold-old-epoch");
-    expect(codeThrownBy(() => new RecordBook(random(32), 2, undefined, events))).toBe("threshold-old-epoch");
-    const later = new RecordBook(sid, 3, undefined, events);
+    expect(new PresignatureJournal(sid, 2, undefined, events).remaining("A")).toBe(4);
+    expect(codeThrownBy(() => new PresignatureJournal(sid, 1, undefined, events))).toBe(
+      "threshold-old-epoch",
+    );
+    expect(codeThrownBy(() => new PresignatureJournal(random(32), 2, undefined, events))).toBe(
+      "threshold-old-epoch",
+    );
+    const later = new PresignatureJournal(sid, 3, undefined, events);
     expect([later.epoch, later.remaining("A"), later.nextId("A")]).toEqual([3, 0, 0]);
   });
 
   test("erases what is burnt, and keeps what was answered", () => {
-    const store = new RecordBook(sid, 0);
+    const store = new PresignatureJournal(sid, 0);
     const batch = batchOf("B", 8, 8, 128);
     const contents = batch.records.slice();
     store.activate(batch);
@@ -117,14 +121,14 @@ describe("a store of records", () => {
     );
     fc.assert(
       fc.property(fc.array(step, { maxLength: 40 }), steps => {
-        let store = new RecordBook(sid, 0);
+        let store = new PresignatureJournal(sid, 0);
         store.activate(batchOf("A", 0, 4));
         store.activate(batchOf("A", 6, 4));
         const messageOf = new Map<number, string>();
         const answerOf = new Map<string, string>();
         for (const each of steps) {
           if (each.do === "reopen") {
-            store = new RecordBook(sid, 0, undefined, [...store.events()]);
+            store = new PresignatureJournal(sid, 0, undefined, [...store.events()]);
           } else if (each.do === "burn") {
             store.burn("A", { firstId: each.id, count: 1 });
           } else {

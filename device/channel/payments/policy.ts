@@ -3,20 +3,20 @@ import { equal } from "../../../src/bytes/bytes.ts";
 import type { DeviceIdentity } from "../../identity.ts";
 import type { Context } from "../context.ts";
 import { demand } from "../demand.ts";
-import type { Books, SpendingWindow } from "../state.ts";
+import type { ChannelSummary, SpendingWindow } from "../state.ts";
 
 /** An invoice is remembered until it has expired, so it must not be payable for longer: 30 days. */
 export const MAX_INVOICE_SECONDS = 2592000;
 
 /** The spending windows of hour and day. */
-type Windows = Pick<Books, "hour" | "day">;
+type Windows = Pick<ChannelSummary, "hour" | "day">;
 
 /**
  * The spending windows with a payment in them that may cost this many msat, or throws `policy-payment-limit`, `policy-payee`,
  * `policy-invoice-expiry`, `policy-velocity`.
  */
 export function countSpending(
-  books: Books,
+  books: ChannelSummary,
   context: Context,
   { payee, expiresAt }: { readonly payee: Uint8Array | null; readonly expiresAt: number },
   costMsat: number,
