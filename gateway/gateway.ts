@@ -10,7 +10,7 @@ import { Deposits } from "./channel/deposits.ts";
 import { type GatewayConfig, LEAST_CHANNEL_SAT } from "./config.ts";
 import { Devices } from "./device/devices.ts";
 import { createFaults, OWN_NODE } from "./faults.ts";
-import { OwnNodeRunner } from "./fees/own-node-runner.ts";
+import { FeeNodeRunner } from "./fees/fee-node-runner.ts";
 import { type LightningRuntime, startRuntime } from "./lightning/runtime.ts";
 import { openNodeStore } from "./lightning/store.ts";
 import { GatewayLinks } from "./link/links.ts";
@@ -92,7 +92,7 @@ export async function runGateway(
   let runtime: LightningRuntime | undefined;
   let deposits: Deposits;
   const payoutScript = config.serviceFee?.payoutScript;
-  const ownNode = new OwnNodeRunner({
+  const ownNode = new FeeNodeRunner({
     store,
     bridge,
     ...(payoutScript ? { payoutScript } : {}),

@@ -7,7 +7,7 @@ import { lngateError } from "../../src/errors.ts";
 import { type Command, networkOf } from "../../src/node/command.ts";
 import { encodePairingCode } from "../../src/pairing/code.ts";
 import { loadConfig, writeExampleConfig } from "../config.ts";
-import { ownNodeId, wishPayout } from "../fees/own-node-wishes.ts";
+import { ownNodeId, wishPayout } from "../fees/payout-request.ts";
 import { readFeeBooks } from "../fees/service-fees.ts";
 import { gatewayRuns } from "../store/folder-lock.ts";
 import { superviseGateway } from "../supervisor.ts";

@@ -23,7 +23,7 @@ import { ChannelFunding } from "../channel/funding.ts";
 import { type ChannelParts, onChannelEvent } from "../channel/ldk-events.ts";
 import { ChannelOpening } from "../channel/opening.ts";
 import type { Openings } from "../channel/openings.ts";
-import { ServiceFees, type Till } from "../fees/service-fees.ts";
+import { type FeeReceiver, ServiceFees } from "../fees/service-fees.ts";
 import { LightningNode } from "../lightning/node.ts";
 import type { Peer } from "../lightning/peers/contacts.ts";
 import type { LightningRuntime } from "../lightning/runtime.ts";
@@ -56,7 +56,7 @@ export interface DeviceGatewayOptions {
   /** What this device pays for the service; absent: nothing. */
   readonly serviceFee?: ServiceFee;
   /** Where it pays it. */
-  readonly till?: Till;
+  readonly till?: FeeReceiver;
   readonly log: Log;
   readonly runtime: LightningRuntime;
   readonly store: NodeStore;

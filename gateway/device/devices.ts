@@ -13,7 +13,7 @@ import { PresignatureJournal, type RecordStore } from "../../src/threshold/recor
 import type { Deposits } from "../channel/deposits.ts";
 import { createOpenings } from "../channel/openings.ts";
 import { breaksLdk, type Faults } from "../faults.ts";
-import type { Till } from "../fees/service-fees.ts";
+import type { FeeReceiver } from "../fees/service-fees.ts";
 import type { Peer } from "../lightning/peers/contacts.ts";
 import type { LightningRuntime } from "../lightning/runtime.ts";
 import type { NodeStore } from "../lightning/store.ts";
@@ -36,7 +36,7 @@ export interface DevicesOptions {
   /** A table of the gateway's store. */
   table(name: string): Database<Uint8Array, string>;
   /** Where devices pay their service fees. */
-  readonly till: Till;
+  readonly till: FeeReceiver;
   /** Devices at which LDK broke before, and how: they are not started. */
   readonly leftOut: ReadonlyMap<string, string>;
   readonly faults: Faults;

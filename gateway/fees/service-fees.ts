@@ -30,7 +30,7 @@ import type { ToDevice } from "../../src/messages/device.ts";
 import type { Log } from "../log.ts";
 
 /** Where a settlement goes. */
-export interface Till {
+export interface FeeReceiver {
   /** Whether a payment of so much could arrive now. */
   canReceive(amountMsat: number): boolean;
   /** What the last hop, from the bridge to us, takes for so much, msat. */
@@ -71,7 +71,7 @@ export interface ServiceFeesOptions {
   readonly deviceId: string;
   /** What was agreed on with this device; absent: nothing is taken. */
   readonly terms?: ServiceFee;
-  readonly till?: Till;
+  readonly till?: FeeReceiver;
   /** The table of the payments: their rows and these books change together. */
   readonly table: Database<Uint8Array, string>;
   readonly log: Log;

@@ -1,6 +1,6 @@
 /** The service fee, from the toll to the operator's address: real nodes, and books that agree to the msat. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { ownNodeId, wishPayout } from "../../gateway/fees/own-node-wishes.ts";
+import { ownNodeId, wishPayout } from "../../gateway/fees/payout-request.ts";
 import { type FeeLedger, readFeeBooks } from "../../gateway/fees/service-fees.ts";
 import { openStore } from "../../gateway/store/registry.ts";
 import type { PeerChannel } from "../../scripts/peer/api.ts";

@@ -5,7 +5,7 @@
 import type { Database } from "lmdb";
 import { Paying, type PayingOptions } from "../../gateway/device/paying.ts";
 import { Payments } from "../../gateway/device/payments.ts";
-import { type FeeLedger, ServiceFees, type Till } from "../../gateway/fees/service-fees.ts";
+import { type FeeLedger, type FeeReceiver, ServiceFees } from "../../gateway/fees/service-fees.ts";
 import { createLog } from "../../gateway/log.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import type { ServiceFee } from "../../src/channel/service-fee.ts";
@@ -59,7 +59,7 @@ export class Way {
     const { deviceId, table, ldk } = this;
     const log = createLog("error", () => {});
     const now = () => Date.now();
-    const till: Till = {
+    const till: FeeReceiver = {
       canReceive: () => true,
       routingMsat: () => 0,
       invoice: amountMsat => this.invoice(`fee ${count++}`, amountMsat),

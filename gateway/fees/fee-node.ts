@@ -13,9 +13,9 @@ import type { Peer } from "../lightning/peers/contacts.ts";
 import type { LightningRuntime } from "../lightning/runtime.ts";
 import type { NodeStore } from "../lightning/store.ts";
 import { type Log, lastingTrouble } from "../log.ts";
-import type { Till } from "./service-fees.ts";
+import type { FeeReceiver } from "./service-fees.ts";
 
-export interface OwnNodeOptions {
+export interface FeeNodeOptions {
   readonly runtime: LightningRuntime;
   readonly store: NodeStore;
   readonly bridge: Peer;
@@ -34,8 +34,8 @@ const BRIDGE = "own/bridge/";
 /** What a forwarding node takes if its channel does not say (it has not been told yet), msat: LDK's and CLN's. */
 const USUAL_FEE_MSAT = 1_000;
 
-export class OwnNode implements Till {
-  private readonly options: OwnNodeOptions;
+export class FeeNode implements FeeReceiver {
+  private readonly options: FeeNodeOptions;
   private readonly keys: ldk.KeysManager;
   private node!: LightningNode;
   /** Outputs of ours in the chain, by outpoint, until their spend is in a block. */
@@ -46,7 +46,7 @@ export class OwnNode implements Till {
   /** Why the earnings do not get to the operator. */
   private readonly trouble: (error: unknown) => void;
 
-  private constructor(options: OwnNodeOptions, seed: Uint8Array) {
+  private constructor(options: FeeNodeOptions, seed: Uint8Array) {
     this.options = options;
     this.trouble = lastingTrouble(error => {
       if (error) options.log.warn(`the earnings wait: ${error.message}`, { code: codeOf(error) });
@@ -56,14 +56,14 @@ export class OwnNode implements Till {
   }
 
   /** From the store, if it was there before. Throws `store-damaged`. */
-  static async start(options: OwnNodeOptions): Promise<OwnNode> {
+  static async start(options: FeeNodeOptions): Promise<FeeNode> {
     const { store } = options;
     let seed = store.get(SEED);
     if (!seed) {
       seed = new Uint8Array(randomBytes(32));
       await store.write(new Map([[SEED, seed]]));
     }
-    const own = new OwnNode(options, seed);
+    const own = new FeeNode(options, seed);
     await own.run();
     return own;
   }

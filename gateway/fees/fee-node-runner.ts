@@ -10,11 +10,11 @@ import type { LightningRuntime } from "../lightning/runtime.ts";
 import type { NodeStore } from "../lightning/store.ts";
 import type { Log } from "../log.ts";
 import { untilWaiting } from "../start-waiting.ts";
-import { OwnNode } from "./own-node.ts";
-import { forgetPayout, payoutIsWished, rememberOwnNode } from "./own-node-wishes.ts";
-import type { Till } from "./service-fees.ts";
+import { FeeNode } from "./fee-node.ts";
+import { forgetPayout, payoutIsWished, rememberOwnNode } from "./payout-request.ts";
+import type { FeeReceiver } from "./service-fees.ts";
 
-/** What `OwnNodeRunner` depends on. */
+/** What `FeeNodeRunner` depends on. */
 export interface OwnNodeRunnerOptions {
   readonly store: Database<unknown, string>;
   readonly bridge: Peer;
@@ -27,16 +27,16 @@ export interface OwnNodeRunnerOptions {
 }
 
 /** See the head of this file. */
-export class OwnNodeRunner {
+export class FeeNodeRunner {
   private readonly options: OwnNodeRunnerOptions;
-  private node: OwnNode | undefined;
+  private node: FeeNode | undefined;
 
   constructor(options: OwnNodeRunnerOptions) {
     this.options = options;
   }
 
   /** Where devices settle their fees: nowhere, as long as the node is not there. */
-  readonly till: Till = {
+  readonly till: FeeReceiver = {
     canReceive: amountMsat => this.node?.canReceive(amountMsat) ?? false,
     routingMsat: amountMsat => this.node?.routingMsat(amountMsat) ?? 0,
     invoice: (...asked) => this.node!.invoice(...asked),
@@ -50,7 +50,7 @@ export class OwnNodeRunner {
       "the gateway's own node",
       async onWaiting => {
         if (brokeLdk !== undefined) throw breaksLdk(brokeLdk);
-        this.node = await OwnNode.start({
+        this.node = await FeeNode.start({
           runtime,
           store: nodeStore,
           bridge,
