@@ -7,7 +7,7 @@ import type { Board } from "./board.ts";
 import type { Context } from "./channel/context.ts";
 import type { Proposal } from "./channel/state.ts";
 import { derivedKeys } from "./keys/derived.ts";
-import { remember } from "./keys/remember.ts";
+import { memoize } from "./keys/memoize.ts";
 
 /** The per-commitment secret `number` of channel `index`; those near the last one come cheaply. */
 export function commitmentSecrets(
@@ -37,12 +37,12 @@ export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" 
     secretOf,
     pointOf: keys.pointOf,
     keysFor: keys.keysFor,
-    channelOf: remember(
+    channelOf: memoize(
       1,
       (a, b) => a[0] === b[0],
       (proposal: Proposal) => channelOf(identity, proposal),
     ),
-    roomBytes: vault.journal.capacity,
+    capacityBytes: vault.journal.capacity,
     fits: (changes, spareBytes) => vault.journal.fits(changes, spareBytes),
     get nowMs() {
       return board.now();

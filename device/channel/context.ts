@@ -32,7 +32,7 @@ export interface Context extends KeySource {
   /** Per-commitment secret `number` of channel `index`. */
   secretOf(index: number, number: number): Uint8Array;
   /** Bytes of values that fit into the journal. */
-  readonly roomBytes: number;
+  readonly capacityBytes: number;
   /** Whether a commit of these changes fits into it, and what lives after it with so much to spare. */
   fits(changes: readonly Change[], spareBytes: number): boolean;
   /** Unix milliseconds. The clock may lie: whoever serves the board its time may be the gateway. */

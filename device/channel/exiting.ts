@@ -10,7 +10,13 @@ import { signedAnchorBump, signedCommitment } from "../../src/lightning/commitme
 import type { SecretStore } from "../../src/lightning/shachain.ts";
 import { type KeySource, needPresent, type Work } from "./context.ts";
 import { demand } from "./demand.ts";
-import { type ChannelState, type Counterparty, type Proposal, secretStore, type View } from "./state.ts";
+import {
+  type ChannelState,
+  type CommitmentSpec,
+  type Counterparty,
+  type Proposal,
+  secretStore,
+} from "./state.ts";
 
 /** What the owner's computer needs to leave and to collect (src/lightning/sweep.ts). */
 export interface Exit {
@@ -18,7 +24,7 @@ export interface Exit {
   readonly number: number;
   readonly point: Uint8Array;
   readonly proposal: Proposal;
-  readonly view: View;
+  readonly view: CommitmentSpec;
   /** The commitment transaction with both signatures, ready to publish. */
   readonly commitment: Uint8Array;
   /** Our signature by the funding key, and the bridge's, compact. */
@@ -30,7 +36,11 @@ export interface Exit {
   /** The bridge's signatures of the HTLC transactions, in output order; ours is made with the owner's copy of the key. */
   readonly htlcSignatures: readonly Uint8Array[];
   /** What the bridge may publish instead: its newest commitment, and the one before as long as it is not revoked. */
-  readonly theirs: readonly { readonly number: number; readonly point: Uint8Array; readonly view: View }[];
+  readonly theirs: readonly {
+    readonly number: number;
+    readonly point: Uint8Array;
+    readonly view: CommitmentSpec;
+  }[];
   /** The bridge's secrets of all that it has revoked: whoever publishes one of those is punished. */
   readonly secrets: SecretStore;
   /** Of the payments that the device remembers: by them HTLCs in what the bridge has revoked are recognised. */

@@ -232,7 +232,7 @@ function openMessage(state: ChannelState, context: Context): Extract<ToGateway, 
     throw lngateError("channel-exists", `the device has a channel already: it is "${phase}"`);
   }
   const former = formerAfter(state);
-  if (former.length > MAX_FORMER || !hasRoomToOpen(former, context.roomBytes)) {
+  if (former.length > MAX_FORMER || !hasRoomToOpen(former, context.capacityBytes)) {
     throw lngateError(
       "exits-kept",
       "the exits of channels before take the room of another: forget those that the chain shows to be closed",

@@ -19,13 +19,19 @@ import { noteHtlcs } from "./payments/outcome.ts";
 import { mostDue } from "./payments/paying.ts";
 import { checkView } from "./rules.ts";
 import { finishOwn, htlcSignature, needOwn, partialFor } from "./signing.ts";
-import { type Counterparty, type Holder, type Parameters, secretStore, type View } from "./state.ts";
+import {
+  type CommitmentSpec,
+  type Counterparty,
+  type Holder,
+  type Parameters,
+  secretStore,
+} from "./state.ts";
 
 /** How many commitment points the gateway is given in advance. */
 export const POINTS_AHEAD = 6;
 
 /** A new commitment of either side: the channel moves, and this is a content that it may have. */
-function checkNew(work: Work, view: View, ours: boolean): Parameters {
+function checkNew(work: Work, view: CommitmentSpec, ours: boolean): Parameters {
   const { parameters, books } = work.state;
   demand(
     "phase",
@@ -44,7 +50,7 @@ function checkNew(work: Work, view: View, ours: boolean): Parameters {
  * each side, or two where no output need show it, and what was allowed on one side is due on the other. A state in which
  * HTLCs go and nothing else comes was paid for by the one that brought them.
  */
-function keepRecords(work: Work, view: View, ours: boolean): void {
+function keepRecords(work: Work, view: CommitmentSpec, ours: boolean): void {
   const { holder, counterparty, books } = work.state;
   if (holder === null || counterparty === null) return;
   const newest = ours ? holder.view : counterparty.view;
@@ -71,17 +77,17 @@ function keepRecords(work: Work, view: View, ours: boolean): void {
   work.state = { ...work.state, books: { ...books, due } };
 }
 
-type Htlc = View["htlcs"][number];
+type Htlc = CommitmentSpec["htlcs"][number];
 
-function piecesOf(view: View, paymentHash: Uint8Array): number {
+function piecesOf(view: CommitmentSpec, paymentHash: Uint8Array): number {
   return view.htlcs.filter(htlc => !htlc.incoming && equal(htlc.paymentHash, paymentHash)).length;
 }
 
-function holds(view: View, { paymentHash, incoming }: Htlc): boolean {
+function holds(view: CommitmentSpec, { paymentHash, incoming }: Htlc): boolean {
   return view.htlcs.some(each => each.incoming === incoming && equal(each.paymentHash, paymentHash));
 }
 
-function sameView(a: View, b: View): boolean {
+function sameView(a: CommitmentSpec, b: CommitmentSpec): boolean {
   return a === b || (a.ourSat === b.ourSat && equal(encodeValue(viewCodec, a), encodeValue(viewCodec, b)));
 }
 
@@ -229,7 +235,7 @@ export function takeCounterparty(work: Work, part: NonNullable<Step["counterpart
   noteHtlcs(work, view);
 }
 
-function sameContent(view: View, signed: View): void {
+function sameContent(view: CommitmentSpec, signed: CommitmentSpec): void {
   demand(
     "commitment-content",
     sameView(view, signed),

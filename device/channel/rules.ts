@@ -8,7 +8,7 @@ import { MAX_INCOMING } from "../../src/channel/terms.ts";
 import type { Context, Work } from "./context.ts";
 import { demand } from "./demand.ts";
 import { balanceIsWhole, inFlight, liveViews, ourBalanceSat, visibleMsat } from "./payments/balance.ts";
-import type { Parameters, Proposal, View } from "./state.ts";
+import type { CommitmentSpec, Parameters, Proposal } from "./state.ts";
 
 /** All the satoshis there will ever be: larger sums are no longer exact. */
 const ALL_SAT = 21e14;
@@ -19,7 +19,7 @@ const MAX_DUST_SAT = 1000;
 const MIN_THEIR_DELAY = 144;
 
 /** May this be the content of a commitment, ours (`ours`) or the bridge's? */
-export function checkView(work: Work, parameters: Parameters, view: View, ours: boolean): void {
+export function checkView(work: Work, parameters: Parameters, view: CommitmentSpec, ours: boolean): void {
   const { state } = work;
   const { policy } = work.context.identity;
   const { proposal } = parameters;
@@ -144,6 +144,6 @@ export function checkClose(
   );
 }
 
-function incomingIn(view: View): number {
+function incomingIn(view: CommitmentSpec): number {
   return view.htlcs.filter(htlc => htlc.incoming).length;
 }

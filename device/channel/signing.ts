@@ -4,7 +4,7 @@ import { concat } from "../../src/bytes/bytes.ts";
 import { recordsToSettle } from "../../src/channel/records-to-settle.ts";
 import { lngateError } from "../../src/errors.ts";
 import { derivePrivateKey } from "../../src/lightning/keys.ts";
-import type { AuthenticatedPartial, Partial2pe } from "../../src/messages/device.ts";
+import type { AuthenticatedPartial, PartialSignature } from "../../src/messages/device.ts";
 import { answer, complete, isAuthentic, signWithNonce } from "../../src/threshold/online.ts";
 import { macKeys } from "../../src/threshold/presigning/mac-keys.ts";
 import { passRecord, takeRecord, type Work } from "./context.ts";
@@ -15,7 +15,7 @@ import { inFlight } from "./payments/balance.ts";
 const MAX_SKIPPED = 16;
 
 /** Our half of a signature by the funding key, for the gateway to complete (kind A). */
-export function partialFor(work: Work, sighash: Uint8Array): Partial2pe {
+export function partialFor(work: Work, sighash: Uint8Array): PartialSignature {
   const record = takeRecord(work, "A");
   const scalar = answer(record.bytes, sighash);
   record.bytes.fill(0);
@@ -23,7 +23,7 @@ export function partialFor(work: Work, sighash: Uint8Array): Partial2pe {
 }
 
 /** Throws unless these records of kind B, in this order, can be used: the gateway names them. */
-export function needOwn(work: Work, partials: readonly Partial2pe[]): void {
+export function needOwn(work: Work, partials: readonly PartialSignature[]): void {
   const { records } = work.context;
   let next = work.state.books.cursors.B;
   for (const { id } of partials) {

@@ -22,18 +22,18 @@ import {
   type ValueOf,
 } from "../../src/bytes/schema.ts";
 import {
+  type CommitmentSpec,
   MAX_DEPOSITS,
   MAX_HTLCS,
   type Proposal,
   proposalCodec,
-  type View,
   viewCodec,
 } from "../../src/channel/terms.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { SecretStore } from "../../src/lightning/shachain.ts";
 import { partialCodec } from "../../src/messages/device.ts";
 
-export type { Proposal, View };
+export type { CommitmentSpec, Proposal };
 
 /**
  * none     no channel

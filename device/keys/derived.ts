@@ -7,7 +7,7 @@ import { lngateError } from "../../src/errors.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
 import type { KeySource } from "../channel/context.ts";
 import type { Proposal } from "../channel/state.ts";
-import { remember } from "./remember.ts";
+import { memoize } from "./memoize.ts";
 
 /** Without a curve it throws `board-without-curve` when it is asked. */
 export function derivedKeys(
@@ -20,12 +20,12 @@ export function derivedKeys(
     return curve;
   }
   return {
-    pointOf: remember(
+    pointOf: memoize(
       16,
       (a: readonly [index: number, number: number], b) => a[0] === b[0] && a[1] === b[1],
       (index, number) => needCurve().publicKey(secretOf(index, number)),
     ),
-    keysFor: remember(
+    keysFor: memoize(
       4,
       // Another proposal may come with the same point.
       (a: readonly [proposal: Proposal, ours: boolean, point: Uint8Array], b) =>

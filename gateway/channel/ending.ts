@@ -65,7 +65,7 @@ export class ChannelEnding {
   /** LDK runs: goes on with an end that was begun in another life, and looks after it from now on. */
   start(): void {
     const { channel, guarded } = this.options;
-    if (channel.isFrozen) this.leaveToBridge();
+    if (channel.isFrozen) this.forceCloseByBridge();
     else if (channel.row?.stage === "closing") this.closeSoon();
     this.noteStuck();
     this.watchTimer = setInterval(() => guarded(() => this.watch()), ENDING_MS);
@@ -93,7 +93,7 @@ export class ChannelEnding {
   }
 
   /** Ends the channel for LDK without publishing anything, and tells the bridge so: then it publishes its newest. */
-  leaveToBridge(): void {
+  forceCloseByBridge(): void {
     const { guarded } = this.options;
     const node = this.options.node();
     for (const channel of node?.channels() ?? []) {
@@ -115,7 +115,7 @@ export class ChannelEnding {
       "this gateway's data is older than the channel: an old copy was put back. Nothing of it is published; the bridge is to close",
       { code: "gateway-rolled-back" },
     );
-    this.leaveToBridge();
+    this.forceCloseByBridge();
   }
 
   /**
@@ -129,7 +129,7 @@ export class ChannelEnding {
     if (stuck === null || !row) return;
     // LDK has nothing to store for it: after a restart at once a payment would be put on top of what can't be signed.
     if (stuck !== this.stuckSaid) this.options.node()?.storeSoon();
-    if (row.stage === "opening" || row.stage === "closing") this.leaveToBridge();
+    if (row.stage === "opening" || row.stage === "closing") this.forceCloseByBridge();
     else if (stuck !== this.stuckSaid)
       log.error(`${stuckSentence(stuck)}: \`lngate device close\` has the bridge close it`, {
         code: "channel-stuck",
@@ -144,7 +144,7 @@ export class ChannelEnding {
     const node = this.options.node();
     if (row?.stage !== "closing") return;
     if (stuck !== null) {
-      this.leaveToBridge();
+      this.forceCloseByBridge();
       return;
     }
     const channel = node?.channels()[0];

@@ -433,7 +433,7 @@ export class DeviceGateway {
     this.channel.freeze();
     this.session("lost");
     this.options.log.warn("frozen by its owner: nothing is signed any more, the bridge is to close");
-    this.ending.leaveToBridge();
+    this.ending.forceCloseByBridge();
   }
 
   // ── for its parts ─────────────────────────────────────────────────────────────────────────────────────

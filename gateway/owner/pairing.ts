@@ -13,7 +13,7 @@ import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { FromOwner, ToOwner } from "../../src/messages/owner.ts";
 import { fromOwner, toOwner } from "../../src/messages/owner.ts";
-import { GATEWAY_NAME, lastingKeys, PAIRING_VERSION, transcriptOf } from "../../src/pairing/keys.ts";
+import { GATEWAY_NAME, longTermKeys, PAIRING_VERSION, transcriptOf } from "../../src/pairing/keys.ts";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../../src/threshold/keyshare.ts";
 import { OtSetup } from "../../src/threshold/transfer/setup.ts";
 import type { Registry, StoredSetup } from "../store/registry.ts";
@@ -162,7 +162,7 @@ export class PairingAttempt {
     if (!invitation?.secret) throw lngateError("pairing-code-used", "this pairing code has been used");
     this.needUnexpired();
     const shared = nobleCurve.multiply(progress.ownerEcdh, progress.ecdhSecret).subarray(1);
-    const made = lastingKeys(shared, invitation.secret, transcriptOf(progress.transcript));
+    const made = longTermKeys(shared, invitation.secret, transcriptOf(progress.transcript));
     if (!equal(question.confirmation, made.ownerConfirmation))
       throw lngateError(
         "pairing-mismatch",

@@ -5,7 +5,7 @@
 
 import type { ServiceFee } from "../../src/channel/service-fee.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
-import { inPieces, Pieces } from "../../src/messages/fragments.ts";
+import { Fragments, inFragments } from "../../src/messages/fragments.ts";
 import { type FromOwner, fromOwner, type ToOwner, toOwner } from "../../src/messages/owner.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import type { Log } from "../log.ts";
@@ -42,7 +42,7 @@ const MAX_WAITING = 2;
 
 interface OwnerLink {
   readonly deviceId: string;
-  readonly pieces: Pieces;
+  readonly pieces: Fragments;
   /** Counts sessions: an answer belongs to the session of its question. */
   session: number;
   waiting: number;
@@ -110,7 +110,7 @@ export class OwnerService {
     if (!link) {
       link = {
         deviceId: identity.slice(0, 8),
-        pieces: new Pieces(),
+        pieces: new Fragments(),
         session: 0,
         waiting: 0,
         work: Promise.resolve(),
@@ -214,7 +214,7 @@ export class OwnerService {
   private answer(identity: string, link: OwnerLink, session: number, answer: ToOwner): void {
     if (session !== link.session) return;
     try {
-      for (const piece of inPieces(toOwner.encode(answer))) this.options.send(identity, piece);
+      for (const piece of inFragments(toOwner.encode(answer))) this.options.send(identity, piece);
     } catch (error) {
       // The link went down meanwhile: the owner asks again in its next session.
       if (codeOf(error) === undefined) throw error;

@@ -7,7 +7,7 @@ import type { DeviceKeys } from "../../src/channel/device-keys.ts";
 import type { Proposal } from "../../src/channel/terms.ts";
 import { MAX_HTLCS } from "../../src/channel/terms.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
-import type { AuthenticatedPartial, Partial2pe, Stepped, ToDevice } from "../../src/messages/device.ts";
+import type { AuthenticatedPartial, PartialSignature, Stepped, ToDevice } from "../../src/messages/device.ts";
 import { answerWithMac } from "../../src/threshold/online.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import { completeVerified } from "../../src/threshold/signature.ts";
@@ -244,7 +244,7 @@ export class DeviceSigner {
   }
 
   /** Kind A: the signature that the device's half and ours make. */
-  private completed(partial: Partial2pe, sighash: Uint8Array): Uint8Array {
+  private completed(partial: PartialSignature, sighash: Uint8Array): Uint8Array {
     const { records, keys } = this.options;
     // What the store keeps it gives for ever: only what is a signature may get in.
     return records.use("A", partial.id, sighash, record =>

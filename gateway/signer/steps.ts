@@ -6,7 +6,7 @@ import { parseTransaction } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
 import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
-import type { Proposal, View } from "../../src/channel/terms.ts";
+import type { CommitmentSpec, Proposal } from "../../src/channel/terms.ts";
 import { viewCodec } from "../../src/channel/terms.ts";
 import { channelOf, viewOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
@@ -233,7 +233,7 @@ function spendOf(
   };
 }
 
-function viewKey(view: View): string {
+function viewKey(view: CommitmentSpec): string {
   return toHex(encodeValue(viewCodec, view));
 }
 

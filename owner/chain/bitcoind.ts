@@ -13,6 +13,7 @@ import { type BitcoinRpc, connectRpc, type RpcOptions, rpcCodeOf } from "../../s
 import { parseBlock } from "../../src/node/block.ts";
 import {
   type ChainOutput,
+  type ConfirmationStatus,
   needNetwork,
   networkOfGenesis,
   type OwnerChain,
@@ -20,7 +21,6 @@ import {
   scanBlocks,
   shownTxid,
   spends,
-  type TransactionStanding,
 } from "./chain.ts";
 import { createPatience, type PatienceOptions } from "./patience.ts";
 
@@ -159,7 +159,7 @@ export function bitcoindChain(options: RpcOptions, patience: PatienceOptions = {
         height: confirmations === 0 ? null : tip - confirmations + 1,
       };
     },
-    async standing(transaction): Promise<TransactionStanding> {
+    async standing(transaction): Promise<ConfirmationStatus> {
       const txid = shownTxid(txidOf(transaction));
       try {
         await rpc.call("getmempoolentry", [txid]);

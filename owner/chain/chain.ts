@@ -17,7 +17,7 @@ export interface ChainOutput extends Outpoint {
 }
 
 /** Where a transaction stands: the height of its block, "waiting" for one, or "unknown". */
-export type TransactionStanding = number | "waiting" | "unknown";
+export type ConfirmationStatus = number | "waiting" | "unknown";
 
 /** What spends an output. */
 export interface Spender {
@@ -39,7 +39,7 @@ export interface OwnerChain {
   unspent(scripts: readonly Uint8Array[]): Promise<ChainOutput[]>;
   /** One unspent output by its place, waiting ones included; null if it is spent or was never there. */
   output(outpoint: Outpoint): Promise<ChainOutput | null>;
-  standing(transaction: Transaction): Promise<TransactionStanding>;
+  standing(transaction: Transaction): Promise<ConfirmationStatus>;
   /**
    * The transaction that spends this output, waiting or in a block; null if none is known. A bitcoind has no index: it
    * is asked for at most the last `blocks` blocks, from the tip down; one that has pruned some of these throws

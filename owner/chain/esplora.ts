@@ -20,6 +20,7 @@ import {
 } from "../chain/esplora-answers.ts";
 import {
   type ChainOutput,
+  type ConfirmationStatus,
   needNetwork,
   networkOfGenesis,
   type OwnerChain,
@@ -27,7 +28,6 @@ import {
   scanBlocks,
   shownTxid,
   spends,
-  type TransactionStanding,
 } from "./chain.ts";
 import { createPatience, type PatienceOptions, withRetryAfter } from "./patience.ts";
 
@@ -113,7 +113,7 @@ export function esploraChain(base: string, patience: PatienceOptions = {}): Owne
     }));
   }
 
-  async function standingOf(txid: string): Promise<TransactionStanding> {
+  async function standingOf(txid: string): Promise<ConfirmationStatus> {
     const status = await json(`/tx/${txid}/status`, STATUS);
     if (status === undefined) return "unknown";
     if (status.confirmed) return status.block_height ?? "unknown";

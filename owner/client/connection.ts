@@ -1,7 +1,7 @@
 /** The owner's computer as a client of the gateway: one question, one answer, over the authenticated link. */
 
 import { codeOf, lngateError } from "../../src/errors.ts";
-import { inPieces, OWNER_MAX_MESSAGE_BYTES, Pieces } from "../../src/messages/fragments.ts";
+import { Fragments, inFragments, OWNER_MAX_MESSAGE_BYTES } from "../../src/messages/fragments.ts";
 import { type FromOwner, fromOwner, type ToOwner, toOwner } from "../../src/messages/owner.ts";
 import { type OpenLink, openLink } from "../../src/node/link.ts";
 
@@ -50,7 +50,7 @@ interface Waiter<T> {
 
 /** Opens the link and waits for its session. Rejects with `gateway-unreachable` or the code of `refusedLogin`. */
 export function connectOwner(options: ConnectionOptions): Promise<OwnerConnection> {
-  const pieces = new Pieces();
+  const pieces = new Fragments();
   let opening: Waiter<OwnerConnection> | undefined;
   let waiting: Waiter<ToOwner> | undefined;
   let ended: Error | undefined;
@@ -126,7 +126,7 @@ export function connectOwner(options: ConnectionOptions): Promise<OwnerConnectio
         waiting = { resolve, reject };
         endAfter(options.answerTimeoutMs ?? ANSWER_TIMEOUT_MS, () => unreachable("it does not answer"));
         try {
-          for (const piece of inPieces(fromOwner.encode(question))) link.send(piece);
+          for (const piece of inFragments(fromOwner.encode(question))) link.send(piece);
         } catch (error) {
           end(codeOf(error) === "link-down" ? unreachable("the connection broke off") : (error as Error));
         }

@@ -22,7 +22,7 @@ import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 import { decodePairingCode, type PairingCode } from "../../src/pairing/code.ts";
 import {
   GATEWAY_NAME,
-  lastingKeys,
+  longTermKeys,
   PAIRING_VERSION,
   pairingKeys,
   transcriptOf,
@@ -180,7 +180,7 @@ async function converse(
   const setupB = transferB.next.receive(transferred.e2);
 
   options.onStep?.("storing");
-  const made = lastingKeys(
+  const made = longTermKeys(
     nobleCurve.multiply(begun.ecdh, ecdhSecret).subarray(1),
     code.secret,
     transcriptOf(transcript),

@@ -6,7 +6,7 @@ import type { Network } from "../../src/bitcoin/network.ts";
 import { type Transaction, weightOf } from "../../src/bitcoin/transaction.ts";
 import { equal } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
-import { type OwnerChain, perVbyte, type TransactionStanding } from "../chain/chain.ts";
+import { type ConfirmationStatus, type OwnerChain, perVbyte } from "../chain/chain.ts";
 import { type CheckedExit, type ExitFile, examineExit } from "./exit-file.ts";
 import { anchorChild, type FeeCoin } from "./fee-coin.ts";
 import type { RecoveryOptions, RecoveryRun } from "./options.ts";
@@ -18,7 +18,7 @@ const SLOW = 0.8;
 /** An exit, and what becomes of it in this run. */
 export interface ExitPlan {
   readonly exit: CheckedExit;
-  readonly standing: TransactionStanding;
+  readonly standing: ConfirmationStatus;
   /**
    * publish   it is not on the chain yet
    * bump      it is published (again) together with a child that pays for both

@@ -32,7 +32,7 @@ import {
 } from "../../src/lightning/keys.ts";
 import { storedSecret } from "../../src/lightning/shachain.ts";
 import { punishHtlc, punishToLocal } from "../../src/lightning/sweep.ts";
-import type { OwnerChain, Spender, TransactionStanding } from "../chain/chain.ts";
+import type { ConfirmationStatus, OwnerChain, Spender } from "../chain/chain.ts";
 import { boundedFeerate } from "../chain/fee-bound.ts";
 import type { DeviceSecrets } from "../folder/seed.ts";
 import type { Claimed, Waiting } from "./claims.ts";
@@ -66,7 +66,7 @@ export interface Closing {
   /** For the owner; null if it was by our own commitment or by one of the bridge's that the exit knows. */
   readonly sentence: string | null;
   /** Of the transaction that closed it; unknown: it was not found. */
-  readonly standing: TransactionStanding;
+  readonly standing: ConfirmationStatus;
   /** It was by a state of the bridge's of which only a newer exit can tell whether it was revoked. */
   readonly needsNewer?: boolean;
   /** Present if it was by a revoked state of the bridge's. */
@@ -141,7 +141,7 @@ export async function howClosed(options: ClosingOptions, exit: CheckedExit): Pro
   };
 }
 
-function unsure({ file, secrets }: CheckedExit, number: number, standing: TransactionStanding): Closing {
+function unsure({ file, secrets }: CheckedExit, number: number, standing: ConfirmationStatus): Closing {
   const held =
     secrets === null
       ? "no secrets of the bridge's that could be used"

@@ -80,5 +80,5 @@ export const closeCodec = struct({
 });
 
 export type Close = ValueOf<typeof closeCodec>;
-export type View = ValueOf<typeof viewCodec>;
+export type CommitmentSpec = ValueOf<typeof viewCodec>;
 export type Proposal = ValueOf<typeof proposalCodec>;

@@ -16,7 +16,7 @@ import {
 import { buildFunding, FUNDING_VOUT, type Funding } from "../lightning/funding.ts";
 import type { CommitmentKeys } from "../lightning/keys.ts";
 import { type DeviceKeys, depositScriptOf, ourBasepoints, theirBasepoints } from "./device-keys.ts";
-import type { Close, Proposal, View } from "./terms.ts";
+import type { Close, CommitmentSpec, Proposal } from "./terms.ts";
 
 /**
  * The funding transaction of a proposal. Its lock time is the channel's number, which means nothing to the chain (all
@@ -51,7 +51,7 @@ export function channelOf(keys: DeviceKeys, proposal: Proposal): ChannelParamete
 }
 
 /** A view as the content of our commitment (`ours`) or of the bridge's. */
-export function contentOf(view: View, ours: boolean): CommitmentContent {
+export function contentOf(view: CommitmentSpec, ours: boolean): CommitmentContent {
   return {
     feeratePerKw: view.feeratePerKw,
     toBroadcasterSat: ours ? view.ourSat : view.theirSat,
@@ -66,7 +66,7 @@ export function contentOf(view: View, ours: boolean): CommitmentContent {
 }
 
 /** The content of our commitment (`ours`) or of the bridge's as a view. HTLCs are put in an order of their own. */
-export function viewOf(content: CommitmentContent, ours: boolean): View {
+export function viewOf(content: CommitmentContent, ours: boolean): CommitmentSpec {
   const htlcs = content.htlcs.slice();
   htlcs.sort((a, b) => compareBytes(a.paymentHash, b.paymentHash) || a.amountMsat - b.amountMsat);
   return {
@@ -87,7 +87,7 @@ export function commitmentOf(
   ours: boolean,
   number: number,
   keys: CommitmentKeys,
-  view: View,
+  view: CommitmentSpec,
 ): Commitment {
   return buildCommitment(channel, ours ? "ours" : "theirs", number, keys, contentOf(view, ours));
 }

@@ -247,5 +247,5 @@ export type ToGateway = ReturnType<typeof toGateway.decode>;
 export type ToDevice = ReturnType<typeof toDevice.decode>;
 export type Step = Extract<ToDevice, { type: "step" }>;
 export type Stepped = Extract<ToGateway, { type: "stepped" }>;
-export type Partial2pe = ValueOf<typeof partialCodec>;
+export type PartialSignature = ValueOf<typeof partialCodec>;
 export type AuthenticatedPartial = ValueOf<typeof authenticatedCodec>;

@@ -11,7 +11,7 @@ export const OWNER_MAX_MESSAGE_BYTES = 65536;
 export const OWNER_MAX_BYTES = 1_800_000;
 
 /** Cuts a question or answer into the link's messages. */
-export function inPieces(whole: Uint8Array): Uint8Array[] {
+export function inFragments(whole: Uint8Array): Uint8Array[] {
   if (whole.length > OWNER_MAX_BYTES)
     throw lngateError("message-too-large", `${whole.length} bytes are too many`);
   const room = OWNER_MAX_MESSAGE_BYTES - 1;
@@ -24,7 +24,7 @@ export function inPieces(whole: Uint8Array): Uint8Array[] {
 }
 
 /** Puts the pieces of one direction together again. */
-export class Pieces {
+export class Fragments {
   private parts: Uint8Array[] = [];
   private length = 0;
 

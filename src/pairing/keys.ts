@@ -35,7 +35,11 @@ export interface LinkCredentials {
  * @param shared the Diffie-Hellman result, 32 bytes
  * @param transcript `transcriptOf` all questions and answers up to these keys
  */
-export function lastingKeys(shared: Uint8Array, secret: Uint8Array, transcript: Uint8Array): LinkCredentials {
+export function longTermKeys(
+  shared: Uint8Array,
+  secret: Uint8Array,
+  transcript: Uint8Array,
+): LinkCredentials {
   const length = 64 + 2 * PASSWORD_CHARACTERS + 32;
   const keys = hkdf(concat([shared, secret]), transcript, ascii("lngate/1 pairing"), length);
   const confirmationKey = keys.subarray(64 + 2 * PASSWORD_CHARACTERS);

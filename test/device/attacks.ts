@@ -765,7 +765,7 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       rig: {
         charge: { A: 250, B: 300, H: 250 },
         policy: { perHourMsat: 1e9, perDayMsat: 1e9 },
-        contextWith: context => Object.defineProperty(context, "roomBytes", { value: 5000 }),
+        contextWith: context => Object.defineProperty(context, "capacityBytes", { value: 5000 }),
       },
       act: openRig(rig => {
         const expiresAt = NOW_MS / 1000 + 3600;

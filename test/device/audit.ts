@@ -5,7 +5,7 @@ import type { DeviceIdentity } from "../../device/identity.ts";
 import { ascii, concat, toHex, u32be } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
 import { ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
-import type { View } from "../../src/channel/terms.ts";
+import type { CommitmentSpec } from "../../src/channel/terms.ts";
 import { anchorSighash, channelOf, commitmentOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { hmacSha256 } from "../../src/crypto/hash.ts";
@@ -84,13 +84,13 @@ export class Auditor {
   }
 }
 
-function liveViews({ holder, counterparty }: ChannelState): View[] {
+function liveViews({ holder, counterparty }: ChannelState): CommitmentSpec[] {
   const views = [holder?.view, counterparty?.view, counterparty?.previous?.view];
   return views.filter(view => view !== undefined);
 }
 
 /** What a commitment pays us if the bridge has all preimages. The fee counts as ours: the bounds of it are a rule. */
-function takeHomeSat(view: View): number {
+function takeHomeSat(view: CommitmentSpec): number {
   return view.ourSat === 0 ? 0 : view.ourSat + commitmentFeeSat(view.feeratePerKw, view.htlcs.length) + 660;
 }
 

@@ -2,7 +2,7 @@
  * A gateway and a bridge that try anything, in any order: random steps around what would be honest, most of them wrong
  * in one thing or another, all signed as well as they can be. Nothing that is accepted may do harm.
  */
-import type { View } from "../../src/channel/terms.ts";
+import type { CommitmentSpec } from "../../src/channel/terms.ts";
 import { codeOf } from "../../src/errors.ts";
 import type { Step } from "../../src/messages/device.ts";
 import { Violation } from "./audit.ts";
@@ -30,7 +30,7 @@ export function lie(seed: number, steps = 40): Lies {
   const said: Omit<Step, "type" | "id">[] = [];
   let accepted = 0;
 
-  function someView(): View {
+  function someView(): CommitmentSpec {
     const base = often(0.5) ? rig.state.holder!.view : rig.state.counterparty!.view;
     let { htlcs, theirSat } = base;
     if (often(0.5)) htlcs = htlcs.filter(() => often(0.6));

@@ -1,5 +1,5 @@
 import { expect, test } from "@jest/globals";
-import type { View } from "../../src/channel/terms.ts";
+import type { CommitmentSpec } from "../../src/channel/terms.ts";
 import type { Step, ToDevice } from "../../src/messages/device.ts";
 import { seeded } from "./cuts.ts";
 import { derived } from "./dealer.ts";
@@ -24,7 +24,7 @@ function nonsense(random: () => number, rig: Rig): ToDevice {
   const point = () => pick(bridgePoint(below(3)), FUNDING.point, new Uint8Array([2, ...bytes(32)]), long(33));
   const many = <T>(most: number, make: () => T): T[] => Array.from({ length: below(most + 1) }, make);
   const partial = () => ({ id: uint32(), scalar: bytes(32), mac: bytes(16) });
-  const view = (): View =>
+  const view = (): CommitmentSpec =>
     pick(rig.view(), {
       feeratePerKw: uint32(),
       ourSat: number(),

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "@jest/globals";
 import type { Cursors, Payment } from "../../device/channel/state.ts";
 import { equal } from "../../src/bytes/bytes.ts";
-import type { View } from "../../src/channel/terms.ts";
+import type { CommitmentSpec } from "../../src/channel/terms.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import type { Stepped } from "../../src/messages/device.ts";
 import { derived } from "./dealer.ts";
@@ -479,9 +479,10 @@ describe("the records that are left", () => {
     }
   }
 
-  const theirs = (view: (rig: Rig) => View) => (rig: Rig) =>
+  const theirs = (view: (rig: Rig) => CommitmentSpec) => (rig: Rig) =>
     rig.step({ counterparty: rig.counterparty(view(rig)) });
-  const ours = (view: (rig: Rig) => View) => (rig: Rig) => rig.step({ holder: rig.holder(view(rig)) });
+  const ours = (view: (rig: Rig) => CommitmentSpec) => (rig: Rig) =>
+    rig.step({ holder: rig.holder(view(rig)) });
   const withToll = (rig: Rig) => {
     rig.pay("toll", 1000);
     rig.move(rig.view(4000, [toll(rig)]));

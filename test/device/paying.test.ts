@@ -175,7 +175,7 @@ describe("the journal", () => {
     const count = rig.state.payments.length;
     expect(count).toBeGreaterThan(2);
     // The most that can become of it: every commitment full, every signature there, all closes.
-    expect(bytesOf(worstOf(rig.state, count))).toBeLessThan(rig.box.context.roomBytes);
+    expect(bytesOf(worstOf(rig.state, count))).toBeLessThan(rig.box.context.capacityBytes);
   });
 
   test("has room for eight payments at once where there is enough", () => {
@@ -183,7 +183,7 @@ describe("the journal", () => {
     for (let i = 0; i < 9; i++) rig.pay(`toll ${i}`, 600, { invoice: new Uint8Array(100) });
     expect(rig.refusals).toEqual(["too-many-payments"]);
     expect(rig.state.payments).toHaveLength(MAX_HTLCS - MAX_INCOMING);
-    expect(bytesOf(worstOf(rig.state, 8))).toBeLessThan(rig.box.context.roomBytes);
+    expect(bytesOf(worstOf(rig.state, 8))).toBeLessThan(rig.box.context.capacityBytes);
   });
 
   test("forgets decided payments when there is no room, those first whose invoices expire first", () => {
@@ -234,7 +234,7 @@ describe("the journal", () => {
 
   test("remembers so many payments and no more, however large it is", () => {
     const rig = new Rig().open();
-    Object.defineProperty(rig.box.context, "roomBytes", { value: 1e6 });
+    Object.defineProperty(rig.box.context, "capacityBytes", { value: 1e6 });
     for (let i = 0; i < MAX_PAYMENTS + 2; i++) {
       rig.pay(`toll ${i}`, 600);
       rig.failed(`toll ${i}`);
@@ -250,13 +250,13 @@ describe("the journal", () => {
       // The least room with which a payment is taken.
       let [least, enough] = [0, 1e5];
       while (enough - least > 1) {
-        const roomBytes = Math.floor((least + enough) / 2);
-        Object.defineProperty(rig.box.context, "roomBytes", { value: roomBytes });
+        const capacityBytes = Math.floor((least + enough) / 2);
+        Object.defineProperty(rig.box.context, "capacityBytes", { value: capacityBytes });
         rig.refusals.length = 0;
         rig.pay("toll", 100);
-        if (rig.refusals.length > 0) least = roomBytes;
+        if (rig.refusals.length > 0) least = capacityBytes;
         else {
-          enough = roomBytes;
+          enough = capacityBytes;
           rig.failed("toll");
         }
       }
@@ -279,14 +279,14 @@ describe("the journal", () => {
     const rig = openedAfter(former, 1);
     const flash = memoryFlash(PAGE_BYTES, 16);
     formatVault(flash, rig.box.context.identity);
-    const roomBytes = openVault(flash).journal.capacity;
-    Object.defineProperty(rig.box.context, "roomBytes", { value: roomBytes });
+    const capacityBytes = openVault(flash).journal.capacity;
+    Object.defineProperty(rig.box.context, "capacityBytes", { value: capacityBytes });
     for (let i = 0; i < 5; i++) {
       rig.pay(`toll ${i}`, 600);
       rig.paid(`toll ${i}`);
     }
     expect(rig.refusals).toEqual([]);
-    expect(bytesOf(worstOf(rig.state, 1))).toBeLessThan(roomBytes);
+    expect(bytesOf(worstOf(rig.state, 1))).toBeLessThan(capacityBytes);
   });
 });
 

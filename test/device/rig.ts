@@ -12,7 +12,7 @@ import type { SpendingPolicy } from "../../device/identity.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
 import { type ServiceFee, serviceFeeMsat } from "../../src/channel/service-fee.ts";
-import { MAX_INCOMING, type Proposal, type View } from "../../src/channel/terms.ts";
+import { type CommitmentSpec, MAX_INCOMING, type Proposal } from "../../src/channel/terms.ts";
 import {
   anchorSighash,
   channelOf,
@@ -28,7 +28,7 @@ import { deriveCommitmentKeys, derivePrivateKey } from "../../src/lightning/keys
 import { storedSecret } from "../../src/lightning/shachain.ts";
 import {
   type AuthenticatedPartial,
-  type Partial2pe,
+  type PartialSignature,
   type Step,
   type Stepped,
   type ToDevice,
@@ -67,7 +67,7 @@ type Close = NonNullable<Step["close"]>;
 interface Publishable {
   readonly number: number;
   readonly point: Uint8Array;
-  readonly view: View;
+  readonly view: CommitmentSpec;
 }
 
 export class Rig {
@@ -241,7 +241,7 @@ export class Rig {
   }
 
   /** The signature by the shared key that an answer of kind A makes with the gateway's half. */
-  completed({ id, scalar }: Partial2pe): Uint8Array {
+  completed({ id, scalar }: PartialSignature): Uint8Array {
     return complete(recordOf("A", id).completing, scalar);
   }
 
@@ -251,7 +251,7 @@ export class Rig {
     return { id, scalar: whole.slice(0, 32), mac: whole.slice(32) };
   }
 
-  build(ours: boolean, number: number, point: Uint8Array, view: View): Commitment {
+  build(ours: boolean, number: number, point: Uint8Array, view: CommitmentSpec): Commitment {
     const us = ourBasepoints(this.identity);
     const them = theirBasepoints(this.proposal);
     const keys = ours
@@ -265,7 +265,7 @@ export class Rig {
   }
 
   /** A commitment of ours with all signatures that it needs. */
-  holder(view: View, number = (this.state.holder?.number ?? -1) + 1): Holder {
+  holder(view: CommitmentSpec, number = (this.state.holder?.number ?? -1) + 1): Holder {
     const point = this.ourPoint(number);
     const commitment = this.build(true, number, point, view);
     const htlcKey = derivePrivateKey(BRIDGE.htlc.secret, BRIDGE.htlc.point, point);
@@ -280,7 +280,7 @@ export class Rig {
     };
   }
 
-  counterparty(view: View, number = (this.state.counterparty?.number ?? -1) + 1) {
+  counterparty(view: CommitmentSpec, number = (this.state.counterparty?.number ?? -1) + 1) {
     return { number, point: bridgePoint(number), view };
   }
 
@@ -293,13 +293,17 @@ export class Rig {
   // ── the honest way ────────────────────────────────────────────────────────────────────────────────────
 
   /** A state in which nothing is pending and the bridge owns `theirSat`; or with these HTLCs of ours. */
-  view(theirSat = 0, htlcs: View["htlcs"] = [], feeratePerKw = 1500): View {
+  view(theirSat = 0, htlcs: CommitmentSpec["htlcs"] = [], feeratePerKw = 1500): CommitmentSpec {
     const cost = commitmentFeeSat(feeratePerKw, htlcs.length) + 660;
     const inHtlcs = htlcs.reduce((sum, htlc) => sum + Math.floor(htlc.amountMsat / 1000), 0);
     return { feeratePerKw, ourSat: this.proposal.channelSat - theirSat - inHtlcs - cost, theirSat, htlcs };
   }
 
-  htlc(name: string, sat: number, changed: Partial<View["htlcs"][number]> = {}): View["htlcs"][number] {
+  htlc(
+    name: string,
+    sat: number,
+    changed: Partial<CommitmentSpec["htlcs"][number]> = {},
+  ): CommitmentSpec["htlcs"][number] {
     return {
       paymentHash: sha256(this.preimage(name)),
       amountMsat: sat * 1000,
@@ -309,7 +313,7 @@ export class Rig {
   }
 
   /** Both states of ours and the bridge's move on to this. */
-  move(view: View): void {
+  move(view: CommitmentSpec): void {
     if (this.step({ counterparty: this.counterparty(view) }).refused) return;
     this.step({ revoked: this.revoked(), holder: this.holder(view) });
   }
@@ -412,7 +416,7 @@ export class Rig {
   }
 
   /** What may have left us in this state: paid payments, HTLCs that are there, and dust. */
-  private authorisedSat(view: View, dustLimitSat: number): number {
+  private authorisedSat(view: CommitmentSpec, dustLimitSat: number): number {
     let sum = 0;
     for (const payment of this.authorised.values()) {
       if (payment.settled && !payment.preimage) continue;
@@ -440,6 +444,6 @@ function isDust(sat: number): boolean {
   return sat > 0 && sat < 354;
 }
 
-function sumSat(view: View): number {
+function sumSat(view: CommitmentSpec): number {
   return view.htlcs.reduce((sum, htlc) => sum + Math.floor(htlc.amountMsat / 1000), 0);
 }

@@ -16,7 +16,7 @@ import { carryOut } from "../../owner/recovery/recover.ts";
 import { Program } from "../../scripts/program.ts";
 import { txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
 import { toDevice } from "../../src/messages/device.ts";
-import { inPieces } from "../../src/messages/fragments.ts";
+import { inFragments } from "../../src/messages/fragments.ts";
 import { toOwner } from "../../src/messages/owner.ts";
 import { type World, waitFor } from "../e2e/world.ts";
 import {
@@ -195,7 +195,7 @@ async function blackmail(world: World) {
     onMessage(identity) {
       asked++;
       if (identity.endsWith(".owner")) {
-        for (const piece of inPieces(toOwner.encode({ type: "refused", code, sentence })))
+        for (const piece of inFragments(toOwner.encode({ type: "refused", code, sentence })))
           links.send(identity, piece);
       } else links.send(identity, toDevice.encode({ type: "failed", code, sentence }));
     },

@@ -11,7 +11,7 @@ import {
   ourBasepoints,
   theirBasepoints,
 } from "../../src/channel/device-keys.ts";
-import type { Proposal, View } from "../../src/channel/terms.ts";
+import type { CommitmentSpec, Proposal } from "../../src/channel/terms.ts";
 import {
   anchorOf,
   anchorSighash,
@@ -123,7 +123,7 @@ test("the channel is the funding's first output, and each side has its own keys,
 
 // In the order that viewOf gives them: by payment hash, then by amount.
 const [early, late] = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)];
-const VIEW: View = {
+const VIEW: CommitmentSpec = {
   feeratePerKw: 1500,
   ourSat: 150_000,
   theirSat: 20_000,

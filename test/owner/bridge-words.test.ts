@@ -12,7 +12,7 @@ import { createOpenings, type Openings } from "../../gateway/channel/openings.ts
 import { createLog } from "../../gateway/log.ts";
 import { OwnerService, type OwnerServiceOptions } from "../../gateway/owner/service.ts";
 import { type ToDevice, toDevice } from "../../src/messages/device.ts";
-import { inPieces, Pieces } from "../../src/messages/fragments.ts";
+import { Fragments, inFragments } from "../../src/messages/fragments.ts";
 import { fromOwner, toOwner } from "../../src/messages/owner.ts";
 
 /** "The channel is too small and can't be opened": three bytes a character. */
@@ -130,10 +130,10 @@ test("the owner's status is answered, with as much of the words as there is room
     log: createLog("error", () => {}),
     send: (_: string, message: Uint8Array) => void sent.push(message),
   } as unknown as OwnerServiceOptions);
-  for (const piece of inPieces(fromOwner.encode({ type: "status" })))
+  for (const piece of inFragments(fromOwner.encode({ type: "status" })))
     service.onMessage("toll2345.owner", piece);
   await service.idle();
-  const pieces = new Pieces();
+  const pieces = new Fragments();
   const [answer] = sent
     .map(piece => pieces.add(piece))
     .flatMap(whole => (whole ? [toOwner.decode(whole)] : []));

@@ -5,7 +5,7 @@ import { type ChargeProgress, recordsInFlash } from "../../owner/client/charge.t
 import { paymentsFor, recordsFor } from "../../owner/client/records-needed.ts";
 import { type DeviceInfo, readChargingState } from "../../owner/folder/device-files.ts";
 import { concat } from "../../src/bytes/bytes.ts";
-import { OWNER_MAX_MESSAGE_BYTES, Pieces } from "../../src/messages/fragments.ts";
+import { Fragments, OWNER_MAX_MESSAGE_BYTES } from "../../src/messages/fragments.ts";
 import { type FromOwner, fromOwner, type ToOwner, toOwner } from "../../src/messages/owner.ts";
 import { openLink } from "../../src/node/link.ts";
 import { Charged } from "./charged.ts";
@@ -188,7 +188,7 @@ describe("nonsense on the owner's link", () => {
   /** Sends raw pieces in a session of the owner and returns the answers to them. */
   async function send(pieces: readonly Uint8Array[], answers: number): Promise<ToOwner[]> {
     const got: ToOwner[] = [];
-    const whole = new Pieces();
+    const whole = new Fragments();
     let enough = () => {};
     const done = new Promise<void>(resolve => {
       enough = resolve;

@@ -20,7 +20,7 @@ import { scriptAddress } from "../../src/bitcoin/address.ts";
 import { p2wsh } from "../../src/bitcoin/script.ts";
 import { depositScriptOf } from "../../src/channel/device-keys.ts";
 import type { ServiceFee } from "../../src/channel/service-fee.ts";
-import { inPieces, Pieces } from "../../src/messages/fragments.ts";
+import { Fragments, inFragments } from "../../src/messages/fragments.ts";
 import { type FromOwner, fromOwner, type ToOwner, toOwner } from "../../src/messages/owner.ts";
 import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 import { encodePairingCode } from "../../src/pairing/code.ts";
@@ -127,10 +127,10 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
   }
 
   async function start(): Promise<void> {
-    const questions = new Map<string, Pieces>();
-    const answers = new Map<string, Pieces>();
-    const piecesOf = (map: Map<string, Pieces>, identity: string) => {
-      if (!map.has(identity)) map.set(identity, new Pieces());
+    const questions = new Map<string, Fragments>();
+    const answers = new Map<string, Fragments>();
+    const piecesOf = (map: Map<string, Fragments>, identity: string) => {
+      if (!map.has(identity)) map.set(identity, new Fragments());
       return map.get(identity)!;
     };
     store = openStore(folder);
@@ -152,7 +152,7 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
         if (!whole) return;
         const answer = half.answer(toOwner.decode(whole));
         if (answer === "cut") links.forget(identity);
-        else for (const part of inPieces(toOwner.encode(answer))) links.send(identity, part);
+        else for (const part of inFragments(toOwner.encode(answer))) links.send(identity, part);
       },
       locked: id => void half.locked.push(id),
       api: {
@@ -185,7 +185,7 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
         }
         if (question === "cut") links.forget(identity);
         else if (question)
-          for (const part of inPieces(fromOwner.encode(question))) service.onMessage(identity, part);
+          for (const part of inFragments(fromOwner.encode(question))) service.onMessage(identity, part);
       },
       onSession(identity, state) {
         piecesOf(questions, identity).clear();

@@ -1,17 +1,22 @@
 import { describe, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { QUEUE, WINDOW } from "../../src/link/session.ts";
-import { inPieces, OWNER_MAX_BYTES, OWNER_MAX_MESSAGE_BYTES, Pieces } from "../../src/messages/fragments.ts";
+import {
+  Fragments,
+  inFragments,
+  OWNER_MAX_BYTES,
+  OWNER_MAX_MESSAGE_BYTES,
+} from "../../src/messages/fragments.ts";
 import { codeThrownBy } from "../thrown.ts";
 
 describe("a question or answer in pieces", () => {
   test("comes out whole, whatever its length, and one after the other", () => {
-    const pieces = new Pieces();
+    const pieces = new Fragments();
     const lengths = fc.integer({ min: 0, max: 3 * OWNER_MAX_MESSAGE_BYTES });
     fc.assert(
       fc.property(lengths, fc.integer({ min: 0, max: 255 }), (length, fill) => {
         const whole = new Uint8Array(length).fill(fill);
-        const parts = inPieces(whole);
+        const parts = inFragments(whole);
         const results = parts.map(part => pieces.add(part));
         expect(results.slice(0, -1).every(result => result === undefined)).toBe(true);
         expect(Buffer.compare(results[results.length - 1]!, whole)).toBe(0);
@@ -22,12 +27,12 @@ describe("a question or answer in pieces", () => {
   });
 
   test("fits into what the link lets wait, at its longest", () => {
-    expect(inPieces(new Uint8Array(OWNER_MAX_BYTES)).length).toBeLessThanOrEqual(QUEUE + WINDOW);
-    expect(codeThrownBy(() => inPieces(new Uint8Array(OWNER_MAX_BYTES + 1)))).toBe("message-too-large");
+    expect(inFragments(new Uint8Array(OWNER_MAX_BYTES)).length).toBeLessThanOrEqual(QUEUE + WINDOW);
+    expect(codeThrownBy(() => inFragments(new Uint8Array(OWNER_MAX_BYTES + 1)))).toBe("message-too-large");
   });
 
   test("is forgotten when it grows too long or has a piece that is none, and the next is whole again", () => {
-    const pieces = new Pieces();
+    const pieces = new Fragments();
     const part = new Uint8Array(OWNER_MAX_MESSAGE_BYTES);
     const endless = () => {
       for (;;) pieces.add(part);

@@ -5,7 +5,7 @@
 
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import type { Exit } from "../../device/channel/exiting.ts";
-import type { Proposal, View } from "../../device/channel/state.ts";
+import type { CommitmentSpec, Proposal } from "../../device/channel/state.ts";
 import { bitcoindChain } from "../../owner/chain/bitcoind.ts";
 import { type OwnerChain, shownTxid } from "../../owner/chain/chain.ts";
 import { esploraChain } from "../../owner/chain/esplora.ts";
@@ -166,7 +166,7 @@ class Made {
     return publish(signedFunding(funding, signatures));
   }
 
-  view(theirSat: number, payments: readonly Payment[] = []): View {
+  view(theirSat: number, payments: readonly Payment[] = []): CommitmentSpec {
     const inFlight = payments.reduce((sum, { sat }) => sum + sat, 0);
     const costs = commitmentFeeSat(FEERATE, payments.length) + 2 * ANCHOR_SAT;
     return {
@@ -187,7 +187,7 @@ class Made {
   }
 
   /** A commitment of the bridge's. */
-  theirs(number: number, view: View): Commitment {
+  theirs(number: number, view: CommitmentSpec): Commitment {
     const sides = [theirBasepoints(this.proposal), ourBasepoints(ours)] as const;
     const at = deriveCommitmentKeys(nobleCurve, this.point(number), ...sides);
     return commitmentOf(this.channel, false, number, at, view);
@@ -200,7 +200,7 @@ class Made {
     return signedCommitment(this.channel, commitment, own, bridges);
   }
 
-  async cheat(number: number, view: View): Promise<Commitment> {
+  async cheat(number: number, view: CommitmentSpec): Promise<Commitment> {
     const commitment = this.theirs(number, view);
     await publish(this.signed(commitment));
     return commitment;

@@ -6,16 +6,16 @@ import { equal } from "../../../src/bytes/bytes.ts";
 import { serviceFeeMsat } from "../../../src/channel/service-fee.ts";
 import { ANCHOR_SAT, commitmentFeeSat } from "../../../src/lightning/commitment.ts";
 import type { DeviceIdentity } from "../../identity.ts";
-import type { ChannelState, Payment, View } from "../state.ts";
+import type { ChannelState, CommitmentSpec, Payment } from "../state.ts";
 
 /** Our balance in a commitment, before the fee and the anchors that the funder pays, sat. BOLT #3. */
-export function ourBalanceSat(view: View): number {
+export function ourBalanceSat(view: CommitmentSpec): number {
   if (view.ourSat === 0) return 0;
   return view.ourSat + commitmentFeeSat(view.feeratePerKw, view.htlcs.length) + 2 * ANCHOR_SAT;
 }
 
 /** Sum of the HTLCs of this payment that have an output in the commitment, msat; 0 if there is none. */
-export function visibleMsat(view: View, payment: Payment): number {
+export function visibleMsat(view: CommitmentSpec, payment: Payment): number {
   let sum = 0;
   for (const htlc of view.htlcs) {
     if (!htlc.incoming && equal(htlc.paymentHash, payment.paymentHash)) sum += htlc.amountMsat;
@@ -37,14 +37,14 @@ export function dustSat(payment: Payment, dustLimitSat: number): number {
 }
 
 /** By how much a payment in flight may lower our balance in this commitment, sat. */
-function allowanceSat(view: View, payment: Payment, dustLimitSat: number): number {
+function allowanceSat(view: CommitmentSpec, payment: Payment, dustLimitSat: number): number {
   if (payment.preimage) return paidSat(payment);
   return toSat(visibleMsat(view, payment)) || dustSat(payment, dustLimitSat);
 }
 
 /** Our balance in this commitment is at least what is ours less what payments in flight may take. */
 export function balanceIsWhole(
-  view: View,
+  view: CommitmentSpec,
   baseSat: number,
   inFlight: readonly Payment[],
   dustLimitSat: number,
@@ -62,8 +62,8 @@ export function inFlight(state: ChannelState): Payment[] {
 }
 
 /** The commitments that somebody could publish without being punished for it: one or two of the bridge's, one of ours. */
-export function liveViews(state: ChannelState): View[] {
-  const views: View[] = [];
+export function liveViews(state: ChannelState): CommitmentSpec[] {
+  const views: CommitmentSpec[] = [];
   if (state.holder) views.push(state.holder.view);
   if (state.counterparty) {
     views.push(state.counterparty.view);

@@ -6,7 +6,7 @@ import { equal } from "../../../src/bytes/bytes.ts";
 import { serviceFeeMsat } from "../../../src/channel/service-fee.ts";
 import { sha256 } from "../../../src/crypto/hash.ts";
 import type { Work } from "../context.ts";
-import type { ChannelState, Payment, View } from "../state.ts";
+import type { ChannelState, CommitmentSpec, Payment } from "../state.ts";
 import { balanceIsWhole, inFlight, liveViews, ourBalanceSat, paidSat, visibleMsat } from "./balance.ts";
 import { giveBack } from "./policy.ts";
 import { CHANNEL_ENDED } from "./remembered.ts";
@@ -52,7 +52,7 @@ export function takeFailure(work: Work, paymentHash: Uint8Array, code: string): 
 }
 
 /** Remembers how much each payment's HTLCs hold, for the receipt and for the books. */
-export function noteHtlcs(work: Work, view: View): void {
+export function noteHtlcs(work: Work, view: CommitmentSpec): void {
   const payments = work.state.payments.map(payment => {
     if (!payment) return payment;
     const visible = visibleMsat(view, payment);
@@ -79,9 +79,9 @@ export function settleBooks(work: Work, ended = false): void {
   for (let i = 0; i < payments.length; i++) {
     const payment = payments[i];
     if (!payment || payment.settled) continue;
-    const gone = (views: readonly View[]) => views.every(view => visibleMsat(view, payment) === 0);
+    const gone = (views: readonly CommitmentSpec[]) => views.every(view => visibleMsat(view, payment) === 0);
     const others = inFlight({ ...work.state, payments }).filter(other => other !== payment);
-    const whole = (view: View) =>
+    const whole = (view: CommitmentSpec) =>
       balanceIsWhole(view, baseSat, others, view === holder.view ? ourDustLimitSat : theirDustLimitSat);
     if (payment.preimage) {
       if (!ended && !gone(newest)) continue;

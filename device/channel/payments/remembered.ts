@@ -55,7 +55,7 @@ export function knownPayment(state: ChannelState, paymentHash: Uint8Array): Paym
 export function withPayment(
   state: ChannelState,
   payment: Payment,
-  { nowMs, roomBytes }: Context,
+  { nowMs, capacityBytes }: Context,
 ): ChannelState {
   const payments = state.payments.slice();
   let paid = state.paid || [];
@@ -73,7 +73,7 @@ export function withPayment(
   let slot = payments.indexOf(known);
   if (slot < 0) slot = payments.indexOf(null);
   payments[slot < 0 ? payments.length : slot] = payment;
-  while (!fits({ ...state, payments, paid }, roomBytes)) {
+  while (!fits({ ...state, payments, paid }, capacityBytes)) {
     let oldest: Payment | null = null;
     for (const kept of payments) {
       if (kept?.settled && (oldest === null || kept.expiresAt < oldest.expiresAt)) oldest = kept;
@@ -105,10 +105,10 @@ export function withPayment(
 }
 
 /** Whether the journal has room for a payment in a new channel beside the exits of these. */
-export function hasRoomToOpen(former: Former, roomBytes: number): boolean {
+export function hasRoomToOpen(former: Former, capacityBytes: number): boolean {
   const bytes =
     CHANNEL_BYTES + DEPOSIT_BYTES + HTLC_BYTES * (1 + MAX_INCOMING) + PAYMENT_BYTES + INVOICE_BYTES;
-  return bytes + formerBytes(former) <= roomBytes;
+  return bytes + formerBytes(former) <= capacityBytes;
 }
 
 function formerBytes(former: Former): number {
@@ -118,7 +118,7 @@ function formerBytes(former: Former): number {
 }
 
 /** Whether the journal has room for all that may come of these payments. */
-function fits(state: ChannelState, roomBytes: number): boolean {
+function fits(state: ChannelState, capacityBytes: number): boolean {
   const flying = inFlight(state).length;
   let bytes = CHANNEL_BYTES + DEPOSIT_BYTES * state.parameters!.proposal.deposits.length;
   bytes += HTLC_BYTES * (flying + MAX_INCOMING);
@@ -133,7 +133,7 @@ function fits(state: ChannelState, roomBytes: number): boolean {
     count++;
   }
   const isFew = state.paid === null || state.paid.length <= MAX_PAID;
-  return flying <= MAX_IN_FLIGHT && count <= MAX_PAYMENTS && isFew && bytes <= roomBytes;
+  return flying <= MAX_IN_FLIGHT && count <= MAX_PAYMENTS && isFew && bytes <= capacityBytes;
 }
 
 /** Whether it was paid, or may have been: the hash is not paid again. */

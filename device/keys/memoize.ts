@@ -1,5 +1,5 @@
 /** The same function, which keeps its last few results: those whose arguments are the `same`. */
-export function remember<A extends readonly unknown[], T>(
+export function memoize<A extends readonly unknown[], T>(
   keep: number,
   same: (a: A, b: A) => boolean,
   make: (...args: A) => T,
