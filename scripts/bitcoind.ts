@@ -19,8 +19,9 @@ let found: Promise<Program> | undefined;
 /**
  * A bitcoind that runs here: $BITCOIND, else the one on the PATH, else Debian's, fetched into
  * `$XDG_CACHE_HOME/lngate` (`~/.cache/lngate`). Throws `bitcoind-missing`, which says what to install.
+ * @public
  */
-function ensureBitcoind(): Promise<Program> {
+export function ensureBitcoind(): Promise<Program> {
   found ??= findBitcoind();
   found.catch(() => {
     found = undefined;
