@@ -49,6 +49,10 @@ describe("how long a payment may be locked", () => {
     const missing = height - (await world.bitcoind.rpc<number>("getblockcount"));
     for (let mined = 0; mined < missing; mined += 50)
       await world.bitcoind.mine(Math.min(50, missing - mined));
+    // The gateway reckons by its own tip. Some blocks in a row may have the same time: so many do not matter here.
+    const { time } = await world.bitcoind.rpc<{ time: number }>("getblockchaininfo");
+    const status = () => askStatus({ folder: world.ownerFolder, deviceId: car.deviceId });
+    await waitFor("the gateway to be there", async () => (await status()).blockTime >= time);
   }
 
   const pay = () => car.device.pay(world.toll.invoice(TOLL_MSAT, LONG_SECONDS));
