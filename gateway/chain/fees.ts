@@ -82,16 +82,18 @@ export function createFeeEstimator(options: FeeOptions): FeeEstimator {
       if (now() - refreshedAt < REFRESH_MS) return;
       try {
         const { mempoolminfee } = await rpc.call<{ mempoolminfee: number }>("getmempoolinfo");
-        const floor = clamped(perKw(mempoolminfee));
-        estimates.minimum = floor;
+        const minimum = clamped(perKw(mempoolminfee));
+        const found = { minimum, urgent: minimum, normal: minimum };
         for (const purpose of ["urgent", "normal"] as const) {
           const mode = purpose === "urgent" ? "conservative" : "economical";
           const { feerate } = await rpc.call<{ feerate?: number }>("estimatesmartfee", [
             TARGETS[purpose],
             mode,
           ]);
-          estimates[purpose] = Math.max(floor, clamped(feerate === undefined ? fallback : perKw(feerate)));
+          found[purpose] = Math.max(minimum, clamped(feerate === undefined ? fallback : perKw(feerate)));
         }
+        // All at once: a channel that saw half of it would change its feerate twice, which costs the device signatures.
+        Object.assign(estimates, found);
         stepCommitment();
         refreshedAt = now();
         options.onTrouble?.(null);

@@ -272,6 +272,26 @@ describe("feerates", () => {
     nobody.close();
   });
 
+  test("what is found anew counts all at once", async () => {
+    const seen: number[] = [];
+    let [mempoolminfee, now] = [0.00001, 0];
+    const fees = createFeeEstimator({
+      now: () => now,
+      rpc: {
+        async call<Result>(method: string) {
+          if (method !== "getmempoolinfo") seen.push(fees.feerate("commitment"));
+          return (method === "getmempoolinfo" ? { mempoolminfee } : { feerate: 0.00002 }) as Result;
+        },
+        close() {},
+      },
+    });
+    await fees.refresh();
+    [mempoolminfee, now] = [0.00006, 3_600_000];
+    await fees.refresh();
+    expect(seen).toEqual([1_000, 1_000, 1_000, 1_000]);
+    expect([fees.feerate("minimum"), fees.feerate("commitment")]).toEqual([1_500, 1_600]);
+  });
+
   test("the commitment's feerate moves in steps, up to what all peers take, and above only with the mempool's minimum", async () => {
     let btcPerKvb = 0.00001;
     let mempoolminfee = 0.00001;

@@ -82,12 +82,15 @@ export function poweredTable<T extends Database<Uint8Array, string>>(
   const writes: { readonly [key: string | symbol]: unknown } = {
     putSync: (id: string, value: Uint8Array) => write(() => void table.putSync(id, value)),
     removeSync: (id: string) => write(() => void table.removeSync(id)),
-    transactionSync: (work: () => void) =>
+    transactionSync<T>(work: () => T): T {
+      let result!: T;
       write(() => {
         inTransaction = true;
-        table.transactionSync(work);
+        result = table.transactionSync(work);
         inTransaction = false;
-      }),
+      });
+      return result;
+    },
   };
   return new Proxy(table, {
     get(target, key) {
