@@ -279,8 +279,14 @@ export class LndNode implements RealNode {
 
   async close(funding: string, force = false): Promise<void> {
     const path = `/v1/channels/${funding.replace(":", "/")}${force ? "?force=true" : ""}`;
-    // The first answer says that it has begun; the last one would come with its confirmation.
-    for await (const _ of this.stream("DELETE", path)) return;
+    try {
+      // The first answer says that it has begun; the last one would come with its confirmation.
+      for await (const _ of this.stream("DELETE", path)) return;
+    } catch (error) {
+      // Now and then LND ends the connection without an answer, and closes all the same: then its list of channels says so.
+      if ((error as Error).message !== "fetch failed") throw error;
+      await until(async () => (await this.channels()).every(each => each.funding !== funding));
+    }
   }
 
   // ── payments ──────────────────────────────────────────────────────────────────────────────────────────
