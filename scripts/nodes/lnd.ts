@@ -279,13 +279,19 @@ export class LndNode implements RealNode {
 
   async close(funding: string, force = false): Promise<void> {
     const path = `/v1/channels/${funding.replace(":", "/")}${force ? "?force=true" : ""}`;
-    try {
-      // The first answer says that it has begun; the last one would come with its confirmation.
-      for await (const _ of this.stream("DELETE", path)) return;
-    } catch (error) {
-      // Now and then LND ends the connection without an answer, and closes all the same: then its list of channels says so.
-      if ((error as Error).message !== "fetch failed") throw error;
-      await until(async () => (await this.channels()).every(each => each.funding !== funding));
+    for (;;) {
+      try {
+        // The first answer says that it has begun; the last one would come with its confirmation.
+        for await (const _ of this.stream("DELETE", path)) return;
+        return;
+      } catch (error) {
+        // LND 0.21.0 now and then ends itself at this request. Started again it knows whether it has closed, or is asked anew.
+        if ((error as Error).message !== "fetch failed") throw error;
+        if (!(await this.isUp())) await this.restart();
+        const find = async () => (await this.channels()).find(each => each.funding === funding);
+        await until(async () => (await find())?.usable !== false);
+        if (!(await find())) return;
+      }
     }
   }
 
