@@ -183,8 +183,6 @@ export class LndNode implements RealNode {
   private async request(method: string, path: string, body?: object): Promise<Response> {
     const answer = await fetch(`http://127.0.0.1:${this.restPort}${path}`, {
       method,
-      // LND closes a connection on which a stream was left, and with it what is asked on it next.
-      headers: { connection: "close" },
       ...(body ? { body: JSON.stringify(body) } : {}),
     });
     if (!answer.ok) throw this.refused(path, await answer.text());
@@ -279,20 +277,8 @@ export class LndNode implements RealNode {
 
   async close(funding: string, force = false): Promise<void> {
     const path = `/v1/channels/${funding.replace(":", "/")}${force ? "?force=true" : ""}`;
-    for (;;) {
-      try {
-        // The first answer says that it has begun; the last one would come with its confirmation.
-        for await (const _ of this.stream("DELETE", path)) return;
-        return;
-      } catch (error) {
-        // LND 0.21.0 now and then ends itself at this request. Started again it knows whether it has closed, or is asked anew.
-        if ((error as Error).message !== "fetch failed") throw error;
-        if (!(await this.isUp())) await this.restart();
-        const find = async () => (await this.channels()).find(each => each.funding === funding);
-        await until(async () => (await find())?.usable !== false);
-        if (!(await find())) return;
-      }
-    }
+    // The first answer says that it has begun; the last one would come with its confirmation.
+    for await (const _ of this.stream("DELETE", path)) return;
   }
 
   // ── payments ──────────────────────────────────────────────────────────────────────────────────────────

@@ -53,7 +53,8 @@ describe.each(AS_BRIDGE.map(pair => ({ name: nameOf(pair), pair })))("$name", ({
       "the owner",
       ({ car: { deviceId } }) => void askClose({ folder: scene.world.ownerFolder, deviceId }).catch(() => {}),
     ],
-    ["the bridge", ({ funding }) => void scene.world.bridge.close(`${funding}:0`)],
+    // LND says no more of it if the negotiation goes on after a reconnection, until it is stopped: the chain tells.
+    ["the bridge", ({ funding }) => void scene.world.bridge.close(`${funding}:0`).catch(() => {})],
   ];
 
   test.each(closes)("a mutual close that %s asks for pays the owner's address", async (who, ask) => {
