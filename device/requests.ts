@@ -2,6 +2,7 @@
  * What the application has asked for and the gateway has to answer: payments, an open channel, its close. Each waits here
  * until its outcome is known, and is asked for again as often as it takes.
  */
+import { shownHash } from "../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../src/bytes/bytes.ts";
 import { serviceFeeMsat } from "../src/channel/service-fee.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
@@ -171,7 +172,7 @@ export function openRequests({ board, channel, isConnected, needConnection, run 
     channelState = state;
     if (state === "none" || state === "closed") askToOpen();
     if (state === "ready") resolveAll(readying, undefined);
-    if (state === "closed" && closeTxid) resolveAll(closing, { txid: toHex(closeTxid.slice().reverse()) });
+    if (state === "closed" && closeTxid) resolveAll(closing, { txid: shownHash(closeTxid) });
   }
 
   function explained(paymentHash: Uint8Array, sentence: string): void {

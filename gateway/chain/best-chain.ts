@@ -1,5 +1,6 @@
 /** Reads bitcoind's best chain: its tip, its blocks, and where another branch leaves it. */
-import { fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { hashShown, shownHash } from "../../src/bitcoin/transaction.ts";
+import { fromHex } from "../../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { BitcoinRpc } from "../../src/node/bitcoind-rpc.ts";
 import { type Block, parseBlock } from "../../src/node/block.ts";
@@ -15,12 +16,12 @@ export interface KnownHeader {
 /** Throws what the rpc throws, as all of these do. */
 export async function bestPoint(rpc: BitcoinRpc): Promise<BlockPoint> {
   const info = await rpc.call<{ blocks: number; bestblockhash: string }>("getblockchaininfo");
-  return { hash: fromHex(info.bestblockhash).reverse(), height: info.blocks };
+  return { hash: hashShown(info.bestblockhash), height: info.blocks };
 }
 
 /** The header of this block, on whatever branch. Throws `bitcoind-refused` if bitcoind does not know it. */
 export async function readHeader(rpc: BitcoinRpc, hash: Uint8Array): Promise<KnownHeader> {
-  const shown = toHex(hash.slice().reverse());
+  const shown = shownHash(hash);
   const [raw, info] = await Promise.all([
     rpc.call<string>("getblockheader", [shown, false]),
     rpc.call<{ height: number; confirmations: number }>("getblockheader", [shown, true]),
@@ -56,7 +57,7 @@ export async function forkPoint(
       if (codeOf(error) !== "bitcoind-refused") throw error;
       throw lngateError(
         "block-unknown",
-        `bitcoind does not know block ${toHex(hash.slice().reverse())}, up to which this gateway has followed the chain: it is still catching up, or on another chain`,
+        `bitcoind does not know block ${shownHash(hash)}, up to which this gateway has followed the chain: it is still catching up, or on another chain`,
       );
     }
     if (found.onBestChain) return { hash, height: found.height, header: found.header };

@@ -1,5 +1,5 @@
 /** Sends transactions, and keeps sending them until they are so deep in the chain that no reorg takes them out. */
-import { parseTransaction, type Transaction, txidOf } from "../../src/bitcoin/transaction.ts";
+import { parseTransaction, shownHash, type Transaction, txidOf } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { codeOf } from "../../src/errors.ts";
 import { type BitcoinRpc, passes, rpcCodeOf } from "../../src/node/bitcoind-rpc.ts";
@@ -106,7 +106,7 @@ export function createBroadcaster(options: BroadcasterOptions): Broadcaster {
       const parsed = transactions.map(each => parseTransaction(each));
       // LDK hands out a commitment before its signer has signed, and again with every block.
       if (!parsed.every(isSigned)) return;
-      const key = parsed.map(shownTxid).join("+");
+      const key = parsed.map(each => shownHash(txidOf(each))).join("+");
       const entry = pending.get(key) ?? { transactions, blocks: 0, mined: false };
       entry.transactions = transactions.map(each => each.slice());
       pending.set(key, entry);
@@ -118,8 +118,4 @@ export function createBroadcaster(options: BroadcasterOptions): Broadcaster {
 
 function isSigned({ inputs }: Transaction): boolean {
   return inputs.every(({ witness, scriptSig }) => witness !== undefined || scriptSig !== undefined);
-}
-
-function shownTxid(transaction: Transaction): string {
-  return toHex(txidOf(transaction).reverse());
 }

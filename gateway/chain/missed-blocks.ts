@@ -1,4 +1,5 @@
 /** Whether somebody can go on without blocks that bitcoind has pruned. */
+import { shownHash } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import type { BitcoinRpc } from "../../src/node/bitcoind-rpc.ts";
 import type { BlockPoint, ConfirmedTransaction } from "./chain-client.ts";
@@ -16,10 +17,10 @@ export async function hasMissedNothing(
   best: BlockPoint,
 ): Promise<boolean> {
   const mined = new Set(confirmed.map(({ txid }) => toHex(txid)));
-  const bestHash = toHex(best.hash.slice().reverse());
+  const bestHash = shownHash(best.hash);
   for (const { txid, vout } of watches.outpoints) {
     const output = await rpc.call<{ bestblock: string; confirmations: number } | null>("gettxout", [
-      toHex(txid.slice().reverse()),
+      shownHash(txid),
       vout,
       false,
     ]);

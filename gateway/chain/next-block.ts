@@ -1,5 +1,5 @@
 /** Waits for bitcoind's next block: as it allows, which differs between its versions and what stands in between. */
-import { toHex } from "../../src/bytes/bytes.ts";
+import { shownHash } from "../../src/bitcoin/transaction.ts";
 import { codeOf } from "../../src/errors.ts";
 import { type BitcoinRpc, passes } from "../../src/node/bitcoind-rpc.ts";
 import type { BlockPoint } from "./chain-client.ts";
@@ -31,7 +31,7 @@ export class NextBlock {
   async after(last: BlockPoint | undefined): Promise<void> {
     if (this.way === "not at all") return this.pause(POLL_MS);
     const isNamed = this.way === "named";
-    const known = isNamed && last ? [toHex(last.hash.slice().reverse())] : [];
+    const known = isNamed && last ? [shownHash(last.hash)] : [];
     // Without a block that we name, one that came in just now would be missed: so not for long.
     const ms = isNamed ? WAIT_MS : POLL_MS;
     try {

@@ -272,11 +272,6 @@ export function stuckSentence(code: string): string {
     : `the channel can't go on, since the device refuses a state of it (${code})`;
 }
 
-/** A txid as explorers show it. */
-export function shownTxid(txid: Uint8Array): string {
-  return toHex(txid.slice().reverse());
-}
-
 function bookKey(keysId: Uint8Array): string {
   return `book/${toHex(keysId)}`;
 }

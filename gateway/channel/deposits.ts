@@ -5,7 +5,13 @@
  */
 
 import type { Database } from "lmdb";
-import { type Outpoint, type Transaction, txidOf } from "../../src/bitcoin/transaction.ts";
+import {
+  hashShown,
+  type Outpoint,
+  shownHash,
+  type Transaction,
+  txidOf,
+} from "../../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { MAX_DEPOSITS } from "../../src/channel/terms.ts";
 import { codeOf } from "../../src/errors.ts";
@@ -95,7 +101,7 @@ export class Deposits {
       ]);
       if (unspent === null) continue;
       found.push({
-        txid: fromHex(txid).reverse(),
+        txid: hashShown(txid),
         vout: Number(vout),
         valueSat: Number(new TextDecoder().decode(value)),
         confirmations: unspent.confirmations,
@@ -145,10 +151,10 @@ export class Deposits {
       for (const { txid, vout, scriptPubKey, amount } of unspents) {
         const deviceId = this.devices.get(scriptPubKey);
         const sat = Math.round(amount * 1e8);
-        if (deviceId) this.note(deviceId, { txid: fromHex(txid).reverse(), vout }, sat);
+        if (deviceId) this.note(deviceId, { txid: hashShown(txid), vout }, sat);
       }
       for (const { outpoint } of this.endings.values()) {
-        const txid = toHex(outpoint.txid.slice().reverse());
+        const txid = shownHash(outpoint.txid);
         const unspent = await this.rpc.call("gettxout", [txid, outpoint.vout, false]);
         if (unspent === null) {
           this.gap = "ended";
@@ -203,7 +209,7 @@ export function leastDepositSat(channelSat: number, depositScript: Uint8Array, f
 }
 
 function keyOf({ txid, vout }: Outpoint): string {
-  return `${toHex(txid.slice().reverse())}:${vout}`;
+  return `${shownHash(txid)}:${vout}`;
 }
 
 function writeTip({ hash, height }: BlockPoint): Uint8Array {

@@ -2,7 +2,9 @@
  * How a device's channel ends: by a mutual close, or by the bridge, which is made to publish its newest commitment and is
  * called again until it has. What began an end is seen through; what stands in its way is said.
  */
+
 import * as ldk from "lightningdevkit";
+import { shownHash } from "../../src/bitcoin/transaction.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { FUNDING_VOUT } from "../../src/lightning/funding.ts";
 import type { BitcoinRpc } from "../../src/node/bitcoind-rpc.ts";
@@ -10,7 +12,7 @@ import type { LightningNode } from "../lightning/node.ts";
 import { type Log, lastingTrouble } from "../log.ts";
 import type { RemoteSigner } from "../signer/remote-signer.ts";
 import type { BridgeWords } from "./bridge.ts";
-import { type DeviceChannel, shownTxid, stuckSentence } from "./channel.ts";
+import { type DeviceChannel, stuckSentence } from "./channel.ts";
 
 /** How soon a mutual close is tried again that LDK cannot begin now. */
 const CLOSE_AGAIN_MS = 1_000;
@@ -198,7 +200,7 @@ export class ChannelEnding {
     if (!bridge || !this.hadEnded || !hadEnded || !fundingTxid) return;
     let isSpent: boolean;
     try {
-      isSpent = (await rpc.call("gettxout", [shownTxid(fundingTxid), FUNDING_VOUT, true])) === null;
+      isSpent = (await rpc.call("gettxout", [shownHash(fundingTxid), FUNDING_VOUT, true])) === null;
     } catch (error) {
       // bitcoind is away, which is told elsewhere.
       if (codeOf(error) === undefined) throw error;

@@ -2,8 +2,15 @@
  * The funding transaction of a device's channel: fixed when the bridge accepts, signed last of all, when the device holds its
  * exit, sent, and watched until another transaction spends it, which is the channel's end.
  */
+
 import * as ldk from "lightningdevkit";
-import { strippedBytes, type Transaction, transactionBytes, txidOf } from "../../src/bitcoin/transaction.ts";
+import {
+  shownHash,
+  strippedBytes,
+  type Transaction,
+  transactionBytes,
+  txidOf,
+} from "../../src/bitcoin/transaction.ts";
 import { equal } from "../../src/bytes/bytes.ts";
 import { type DeviceKeys, depositScriptOf } from "../../src/channel/device-keys.ts";
 import { fundingOf } from "../../src/channel/transactions.ts";
@@ -11,7 +18,7 @@ import { buildFunding, FUNDING_VOUT, signedFunding } from "../../src/lightning/f
 import type { LightningNode } from "../lightning/node.ts";
 import type { Log } from "../log.ts";
 import type { RemoteSigner } from "../signer/remote-signer.ts";
-import { type DeviceChannel, shownTxid } from "./channel.ts";
+import type { DeviceChannel } from "./channel.ts";
 import type { Deposits } from "./deposits.ts";
 
 /** What `ChannelFunding` depends on. */
@@ -96,7 +103,7 @@ export class ChannelFunding {
     const { fundingTxid } = channel;
     log.info("the channel is funded", {
       sat: row.channelSat,
-      txid: fundingTxid && shownTxid(fundingTxid),
+      txid: fundingTxid && shownHash(fundingTxid),
     });
     broadcast(signed);
     this.watch();
@@ -122,7 +129,7 @@ export class ChannelFunding {
     const { row } = channel;
     const closeTxid = txidOf(spend);
     if (!row || !equal(row.keysId, keysId) || (row.closeTxid && equal(row.closeTxid, closeTxid))) return;
-    log.info("the channel is closed", { txid: shownTxid(closeTxid) });
+    log.info("the channel is closed", { txid: shownHash(closeTxid) });
     channel.put({ ...row, stage: "closed", closeTxid });
   }
 }

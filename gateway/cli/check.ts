@@ -4,6 +4,7 @@ import { accessSync, constants, existsSync, mkdirSync, statfsSync, statSync } fr
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { BITCOIND_CHAINS } from "../../src/bitcoin/network.ts";
+import { shownHash } from "../../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
 import { graphTrouble } from "../../src/lightning/graph-knowledge.ts";
@@ -185,7 +186,7 @@ async function checkBitcoind(config: GatewayConfig): Promise<Found> {
 
 /** A bitcoind that has lost blocks, or is another one, may not know the place that the gateway was at. */
 async function checkKnown(rpc: BitcoinRpc, { hash, height }: BlockPoint): Promise<void> {
-  const shown = toHex(hash.slice().reverse());
+  const shown = shownHash(hash);
   try {
     await rpc.call("getblockheader", [shown]);
   } catch (error) {

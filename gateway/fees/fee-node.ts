@@ -3,8 +3,10 @@
  * operator's. It takes channels from the bridge and is paid through them; it opens none and pays nothing. What comes
  * back to the chain when a channel ends goes to the operator's address.
  */
+
 import { randomBytes } from "node:crypto";
 import * as ldk from "lightningdevkit";
+import { shownHash } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { utf8 } from "../../src/bytes/utf8.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
@@ -214,7 +216,7 @@ export class FeeNode implements FeeReceiver {
     if (!(read instanceof ldk.Result_SpendableOutputDescriptorDecodeErrorZ_OK))
       throw lngateError("store-damaged", "an output of the gateway's own node can't be read");
     const outpoint = read.res.spendable_outpoint();
-    const key = `${toHex(outpoint.get_txid().reverse())}:${outpoint.get_index()}`;
+    const key = `${shownHash(outpoint.get_txid())}:${outpoint.get_index()}`;
     this.spendable.set(key, read.res);
     return key;
   }

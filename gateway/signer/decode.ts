@@ -14,6 +14,7 @@ import { concat } from "../../src/bytes/bytes.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { Htlc } from "../../src/lightning/channel.ts";
 import type { Basepoints, CommitmentKeys } from "../../src/lightning/keys.ts";
+import { type BigSize, readBigSize, readTlvStream } from "../../src/lightning/tlv.ts";
 import type { ClosingContent, CommitmentState, HolderState } from "./parts.ts";
 
 /** LDK counts commitments down from here. */
@@ -173,24 +174,11 @@ function readHtlc(stream: Uint8Array): Htlc {
 
 // ── LDK's serialized form: a BigSize length, then TLV records (BOLT #1) ───────────────────────────────────
 
-/** A BigSize and where it ends. LDK writes nothing above 32 bits here. */
-function bigSize(bytes: Uint8Array, at: number): { value: number; end: number } {
-  const first = bytes[at];
-  const length =
-    first === undefined
-      ? Number.NaN
-      : first < 0xfd
-        ? 0
-        : first === 0xfd
-          ? 2
-          : first === 0xfe
-            ? 4
-            : Number.NaN;
-  const end = at + 1 + length;
-  if (!(end <= bytes.length)) throw lngateError("bad-ldk-data", "a length in LDK's data is not readable");
-  let value = length === 0 ? first! : 0;
-  for (let i = at + 1; i < end; i++) value = value * 256 + bytes[i]!;
-  return { value, end };
+/** Throws `bad-ldk-data` for what is none. */
+function bigSize(bytes: Uint8Array, at: number): BigSize {
+  const found = readBigSize(bytes, at);
+  if (!found) throw lngateError("bad-ldk-data", "a length in LDK's data is not readable");
+  return found;
 }
 
 function slice(bytes: Uint8Array, from: number, length: number): Uint8Array {
@@ -200,16 +188,10 @@ function slice(bytes: Uint8Array, from: number, length: number): Uint8Array {
 
 /** The records of one length-prefixed TLV stream by type. */
 function records(stream: Uint8Array): Map<number, Uint8Array> {
-  const found = new Map<number, Uint8Array>();
   const prefix = bigSize(stream, 0);
-  const body = slice(stream, prefix.end, prefix.value);
-  for (let at = 0; at < body.length; ) {
-    const type = bigSize(body, at);
-    const length = bigSize(body, type.end);
-    found.set(type.value, slice(body, length.end, length.value));
-    at = length.end + length.value;
-  }
-  return found;
+  const found = readTlvStream(slice(stream, prefix.end, prefix.value));
+  if (!found) throw lngateError("bad-ldk-data", "LDK's data is no stream of records");
+  return new Map(found.map(({ type, value }) => [type, value]));
 }
 
 /** Length-prefixed TLV streams one after another, each with its prefix. */

@@ -2,7 +2,9 @@
 
 import type { Network } from "../../src/bitcoin/network.ts";
 import {
+  hashShown,
   parseTransaction,
+  shownHash,
   type Transaction,
   transactionBytes,
   txidOf,
@@ -19,7 +21,6 @@ import {
   type OwnerChain,
   type Spender,
   scanBlocks,
-  shownTxid,
   spends,
 } from "./chain.ts";
 import { createPatience, type PatienceOptions } from "./patience.ts";
@@ -138,7 +139,7 @@ export function bitcoindChain(options: RpcOptions, patience: PatienceOptions = {
         // The scan knows blocks only; what a waiting transaction spends is gone for us.
         if ((await txOut(each.txid, each.vout)) === null) continue;
         outputs.push({
-          txid: fromHex(each.txid).reverse(),
+          txid: hashShown(each.txid),
           vout: each.vout,
           valueSat: satOf(each.amount),
           script: fromHex(each.scriptPubKey),
@@ -148,7 +149,7 @@ export function bitcoindChain(options: RpcOptions, patience: PatienceOptions = {
       return outputs;
     },
     async output({ txid, vout }) {
-      const [found, tip] = [await txOut(shownTxid(txid), vout), await height()];
+      const [found, tip] = [await txOut(shownHash(txid), vout), await height()];
       if (found === null) return null;
       const { confirmations, value, scriptPubKey } = found;
       return {
@@ -160,7 +161,7 @@ export function bitcoindChain(options: RpcOptions, patience: PatienceOptions = {
       };
     },
     async standing(transaction): Promise<ConfirmationStatus> {
-      const txid = shownTxid(txidOf(transaction));
+      const txid = shownHash(txidOf(transaction));
       try {
         await rpc.call("getmempoolentry", [txid]);
         return "waiting";
@@ -176,10 +177,10 @@ export function bitcoindChain(options: RpcOptions, patience: PatienceOptions = {
       return "unknown";
     },
     async spender(outpoint, blocks, onProgress): Promise<Spender | null> {
-      const waiting = await waitingSpender(shownTxid(outpoint.txid), outpoint.vout);
+      const waiting = await waitingSpender(shownHash(outpoint.txid), outpoint.vout);
       if (waiting) return { transaction: waiting, height: null };
       if (blocks === 0) return null;
-      const name = `${shownTxid(outpoint.txid)}:${outpoint.vout}`;
+      const name = `${shownHash(outpoint.txid)}:${outpoint.vout}`;
       const before = read.get(name);
       const top = await rpc.call<string>("getbestblockhash");
       const { height: tip } = await rpc.call<{ height: number }>("getblockheader", [top]);
@@ -196,7 +197,7 @@ export function bitcoindChain(options: RpcOptions, patience: PatienceOptions = {
           const { transactions, previous } = parseBlock(await rawBlock(hash, at));
           const spending = transactions.find(each => spends(each, outpoint));
           if (spending) found = { transaction: parseTransaction(spending.raw.slice()), height: at };
-          [hash, at] = [shownTxid(previous), at - 1];
+          [hash, at] = [shownHash(previous), at - 1];
         }
       } finally {
         read.set(name, { top, hash, at, found });

@@ -92,11 +92,6 @@ export function spends({ inputs }: Pick<Transaction, "inputs">, { txid, vout }: 
   return inputs.some(input => input.vout === vout && equal(input.txid, txid));
 }
 
-/** A txid as explorers write it. */
-export function shownTxid(txid: Uint8Array): string {
-  return toHex(txid.slice().reverse());
-}
-
 /** A feerate in sat per 1000 weight, as people read it: sat per virtual byte. */
 export function perVbyte(feeratePerKw: number): string {
   return (feeratePerKw / 250).toFixed(1);

@@ -1,7 +1,10 @@
 /** The owner's chain from an Esplora server (its HTTP API as Blockstream documents it): a public one, or one's own. */
+
 import type { Network } from "../../src/bitcoin/network.ts";
 import {
+  hashShown,
   parseTransaction,
+  shownHash,
   type Transaction,
   transactionBytes,
   txidOf,
@@ -26,7 +29,6 @@ import {
   type OwnerChain,
   type Spender,
   scanBlocks,
-  shownTxid,
   spends,
 } from "./chain.ts";
 import { createPatience, type PatienceOptions, withRetryAfter } from "./patience.ts";
@@ -105,7 +107,7 @@ export function esploraChain(base: string, patience: PatienceOptions = {}): Owne
   async function outputsOf(script: Uint8Array): Promise<ChainOutput[]> {
     const found = await json(`/scripthash/${toHex(sha256(script))}/utxo`, UNSPENT);
     return (found ?? []).map(({ txid, vout, value, status }) => ({
-      txid: fromHex(txid).reverse(),
+      txid: hashShown(txid),
       vout,
       valueSat: value,
       script,
@@ -148,7 +150,7 @@ export function esploraChain(base: string, patience: PatienceOptions = {}): Owne
       return found;
     },
     async output({ txid, vout }) {
-      const id = shownTxid(txid);
+      const id = shownHash(txid);
       const [transaction, spend] = await Promise.all([
         json(`/tx/${id}`, TRANSACTION),
         json(`/tx/${id}/outspend/${vout}`, OUTSPEND),
@@ -164,9 +166,9 @@ export function esploraChain(base: string, patience: PatienceOptions = {}): Owne
         height: confirmed ? block_height : null,
       };
     },
-    standing: (transaction: Transaction) => standingOf(shownTxid(txidOf(transaction))),
+    standing: (transaction: Transaction) => standingOf(shownHash(txidOf(transaction))),
     async spender(outpoint): Promise<Spender | null> {
-      const spend = await json(`/tx/${shownTxid(outpoint.txid)}/outspend/${outpoint.vout}`, OUTSPEND);
+      const spend = await json(`/tx/${shownHash(outpoint.txid)}/outspend/${outpoint.vout}`, OUTSPEND);
       const txid = spend?.spent ? spend.txid : null;
       const raw = txid === null ? undefined : await get(`/tx/${txid}/hex`);
       if (txid === null || raw === undefined) return null;
@@ -176,7 +178,7 @@ export function esploraChain(base: string, patience: PatienceOptions = {}): Owne
       } catch {
         throw unreachable("it names a transaction that is none");
       }
-      if (shownTxid(txidOf(transaction)) !== txid || !spends(transaction, outpoint))
+      if (shownHash(txidOf(transaction)) !== txid || !spends(transaction, outpoint))
         throw unreachable("it names a transaction that does not spend what was asked for");
       const { confirmed, block_height } = spend?.status ?? { confirmed: false, block_height: null };
       return { transaction, height: confirmed ? block_height : null };

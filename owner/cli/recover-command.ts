@@ -4,10 +4,10 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { addressScript, scriptAddress } from "../../src/bitcoin/address.ts";
 import type { Network } from "../../src/bitcoin/network.ts";
-import { txidOf } from "../../src/bitcoin/transaction.ts";
+import { shownHash, txidOf } from "../../src/bitcoin/transaction.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { type Command, type Given, networkOf, type Terminal } from "../../src/node/command.ts";
-import { type OwnerChain, perVbyte, shownTxid } from "../chain/chain.ts";
+import { type OwnerChain, perVbyte } from "../chain/chain.ts";
 import { type HeldChannel, readHeldChannels } from "../folder/device-files.ts";
 import { BACKUP_FILE, CHANNEL_FILE, deviceFolder, pairedDevices, readJson } from "../folder/folder.ts";
 import { checkWords } from "../folder/seed.ts";
@@ -118,7 +118,7 @@ async function recoverWith(
   try {
     if (agreed) await carryOut(chain, plan, published);
   } finally {
-    if (published.length > 0) terminal.say(`Published: ${published.map(shownTxid).join(", ")}`);
+    if (published.length > 0) terminal.say(`Published: ${published.map(shownHash).join(", ")}`);
   }
   if (doing && !agreed) terminal.say("Nothing was published.");
   const left = doing || isUnfinished(plan);
@@ -127,7 +127,7 @@ async function recoverWith(
   terminal.result({
     ...asJson(plan, network),
     remarks: [...plan.remarks, ...furtherRemarks],
-    published: published.map(shownTxid),
+    published: published.map(shownHash),
     finished: !left,
   });
 }
@@ -158,7 +158,7 @@ function described(
     }[action];
     lines.push(
       `Exit of device ${file.deviceId}, state ${file.number}: ${what}.`,
-      `  transaction ${shownTxid(txidOf(transaction))}, fee ${sats(feeSat)} (${perVbyte(feeratePerKw)} sat/vB); it is yours ${channel.ours.toLocalDelay} blocks later`,
+      `  transaction ${shownHash(txidOf(transaction))}, fee ${sats(feeSat)} (${perVbyte(feeratePerKw)} sat/vB); it is yours ${channel.ours.toLocalDelay} blocks later`,
     );
   }
   for (const { what, inSat, feeSat, outSat, toScript } of plan.collections) {
@@ -191,7 +191,7 @@ function asJson(plan: RecoveryPlan, network: Network): object {
     exits: plan.exits.map(({ exit, action, feeSat, feeratePerKw, childFeeSat, penalty }) => ({
       deviceId: exit.file.deviceId,
       state: exit.file.number,
-      txid: shownTxid(txidOf(exit.transaction)),
+      txid: shownHash(txidOf(exit.transaction)),
       action,
       feeSat,
       feeratePerKw,
@@ -201,7 +201,7 @@ function asJson(plan: RecoveryPlan, network: Network): object {
     })),
     collections: plan.collections.map(({ what, transaction, inSat, feeSat, outSat, toScript }) => ({
       what,
-      txid: shownTxid(txidOf(transaction)),
+      txid: shownHash(txidOf(transaction)),
       inSat,
       feeSat,
       outSat,
@@ -209,7 +209,7 @@ function asJson(plan: RecoveryPlan, network: Network): object {
     })),
     waiting: plan.waiting,
     home: plan.home.map(({ output, address }) => ({
-      coin: `${shownTxid(output.txid)}:${output.vout}`,
+      coin: `${shownHash(output.txid)}:${output.vout}`,
       sat: output.valueSat,
       address,
     })),

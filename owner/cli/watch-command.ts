@@ -2,11 +2,11 @@
 
 import { addressScript, scriptAddress } from "../../src/bitcoin/address.ts";
 import type { Network } from "../../src/bitcoin/network.ts";
-import { txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
+import { shownHash, txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
 import { codeOf } from "../../src/errors.ts";
 import { type Command, type Given, type Terminal, usage } from "../../src/node/command.ts";
 import { writeFileAtomic } from "../../src/node/files.ts";
-import { type OwnerChain, perVbyte, shownTxid } from "../chain/chain.ts";
+import { type OwnerChain, perVbyte } from "../chain/chain.ts";
 import { estimateOf } from "../chain/fee-bound.ts";
 import { chooseDevice, deviceFolder, openOwner } from "../folder/folder.ts";
 import { deviceSecrets } from "../folder/seed.ts";
@@ -114,7 +114,7 @@ function tell(file: ExitFile, terminal: Terminal): void {
     state: file.number,
     final: file.final,
     valid: true,
-    txid: shownTxid(txidOf(transaction)),
+    txid: shownHash(txidOf(transaction)),
     toLocalSat: toLocal,
     inFlightSat: inFlight,
     delayBlocks,
@@ -245,7 +245,7 @@ async function publish({ file, collections }: Sight, chain: OwnerChain, terminal
   for (const { transaction } of collections) {
     try {
       await chain.publish([transaction]);
-      published.push(shownTxid(txidOf(transaction)));
+      published.push(shownHash(txidOf(transaction)));
     } catch (error) {
       if (codeOf(error) !== "chain-refused") throw error;
       terminal.note(`chain-refused: ${(error as Error).message}`);

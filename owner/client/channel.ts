@@ -2,6 +2,7 @@
 
 import { scriptAddress } from "../../src/bitcoin/address.ts";
 import { p2wsh } from "../../src/bitcoin/script.ts";
+import { shownHash } from "../../src/bitcoin/transaction.ts";
 import { depositScriptOf } from "../../src/channel/device-keys.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { FromOwner, SpendingLimits, ToOwner } from "../../src/messages/owner.ts";
@@ -63,8 +64,8 @@ export async function askStatus(options: ChannelOptions): Promise<DeviceReport> 
   const { type: _, fundingTxid, closeTxid, ...rest } = await askOnce(options, { type: "status" }, "standing");
   return {
     ...rest,
-    ...(fundingTxid ? { fundingTxid: displayed(fundingTxid) } : {}),
-    ...(closeTxid ? { closeTxid: displayed(closeTxid) } : {}),
+    ...(fundingTxid ? { fundingTxid: shownHash(fundingTxid) } : {}),
+    ...(closeTxid ? { closeTxid: shownHash(closeTxid) } : {}),
   };
 }
 
@@ -108,7 +109,7 @@ async function askForEnd(options: ChannelOptions, question: FromOwner): Promise<
   const { channel, closeTxid, held } = await askOnce(options, question, "closing");
   const folder = deviceFolder(options.folder, options.deviceId);
   if (held) keepHeldChannel(folder, { ...readDeviceInfo(folder), ...held });
-  return { channel, ...(closeTxid ? { closeTxid: displayed(closeTxid) } : {}) };
+  return { channel, ...(closeTxid ? { closeTxid: shownHash(closeTxid) } : {}) };
 }
 
 async function askOnce<T extends ToOwner["type"]>(
@@ -123,9 +124,4 @@ async function askOnce<T extends ToOwner["type"]>(
   } finally {
     connection.close();
   }
-}
-
-/** Transaction ids are shown with their bytes reversed. */
-function displayed(txid: Uint8Array): string {
-  return Buffer.from(txid).reverse().toString("hex");
 }

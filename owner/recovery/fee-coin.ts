@@ -1,8 +1,9 @@
 /** A coin of the owner's that pays a fee: for an exit through its anchor, or for payments that timed out in one. */
+
 import { p2wpkhScriptCode, witnessSignature } from "../../src/bitcoin/script.ts";
 import { sighash } from "../../src/bitcoin/sighash.ts";
-import { type Transaction, weightOf } from "../../src/bitcoin/transaction.ts";
-import { equal, fromHex } from "../../src/bytes/bytes.ts";
+import { hashShown, type Transaction, weightOf } from "../../src/bitcoin/transaction.ts";
+import { equal } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { ChainOutput, OwnerChain } from "../chain/chain.ts";
@@ -32,7 +33,7 @@ export async function feeCoin(
 ): Promise<FeeCoin> {
   const [, txid, vout] = /^([0-9a-f]{64}):(\d{1,6})$/.exec(named.trim()) ?? [];
   if (!txid) throw lngateError("coin-unknown", `a coin is named by its transaction and output: TXID:N`);
-  const output = await chain.output({ txid: fromHex(txid).reverse(), vout: Number(vout) });
+  const output = await chain.output({ txid: hashShown(txid), vout: Number(vout) });
   if (!output) throw lngateError("coin-unknown", `the coin ${named} is spent, or was never there`);
   const candidates = key ? [key] : [];
   for (let index = 0; index < gap && !key; index++) {

@@ -1,5 +1,15 @@
 /** Bitcoin transactions: their bytes, ids and sizes. Amounts are satoshis, txids in internal byte order. */
-import { type Output as Bytes, compareBytes, output, put, putByte, putLE, written } from "../bytes/bytes.ts";
+import {
+  type Output as Bytes,
+  compareBytes,
+  fromHex,
+  output,
+  put,
+  putByte,
+  putLE,
+  toHex,
+  written,
+} from "../bytes/bytes.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { lngateError } from "../errors.ts";
 
@@ -200,4 +210,14 @@ export function parseTransaction(bytes: Uint8Array): Transaction {
   if (at !== bytes.length) bad("bytes are left over after the transaction");
   if (segwit && !hasWitness(tx)) bad("a witness is announced, but there is none");
   return tx;
+}
+
+/** A txid or block hash as explorers and bitcoind write it: hex, its bytes in reverse. */
+export function shownHash(hash: Uint8Array): string {
+  return toHex(hash.slice().reverse());
+}
+
+/** The txid or block hash that was written so. Throws `bad-hex`. */
+export function hashShown(text: string): Uint8Array {
+  return fromHex(text).reverse();
 }

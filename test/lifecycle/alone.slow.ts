@@ -6,7 +6,6 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { GatewayLinks } from "../../gateway/link/links.ts";
 import { openRegistry, openStore } from "../../gateway/store/registry.ts";
 import { bitcoindChain } from "../../owner/chain/bitcoind.ts";
-import { shownTxid } from "../../owner/chain/chain.ts";
 import { askClose, askStatus } from "../../owner/client/channel.ts";
 import { FLASH_FILE, openOwner } from "../../owner/folder/folder.ts";
 import { checkExit, readExit } from "../../owner/recovery/exit-file.ts";
@@ -14,7 +13,7 @@ import { lookAtExit, takeExitFromImage, takeExitFromText } from "../../owner/rec
 import { recoveryKeys } from "../../owner/recovery/keys.ts";
 import { carryOut } from "../../owner/recovery/recover.ts";
 import { Program } from "../../scripts/program.ts";
-import { txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
+import { shownHash, txidOf, weightOf } from "../../src/bitcoin/transaction.ts";
 import { toDevice } from "../../src/messages/device.ts";
 import { inFragments } from "../../src/messages/fragments.ts";
 import { toOwner } from "../../src/messages/owner.ts";
@@ -224,7 +223,7 @@ describe("deep water", () => {
     car.stop();
     const exit = exitOf(scene, car.deviceId);
     const transaction = checkExit(exit).transaction;
-    const txid = shownTxid(txidOf(transaction));
+    const txid = shownHash(txidOf(transaction));
     // Feerates have risen: for bitcoind there is no fee worth a place in this transaction.
     const fallInPrice = (sat: number) => bitcoind.rpc("prioritisetransaction", [txid, 0, -sat]);
     const options = { exits: [exit], feeratePerKw: 5_000 };
@@ -256,7 +255,7 @@ describe("deep water", () => {
       ((plan!.feeSat + plan!.childFeeSat!) * 1000) / (weightOf(transaction) + weightOf(plan!.child!));
     expect(feeratePerKw).toBeGreaterThanOrEqual(5_000);
     expect(feeratePerKw).toBeLessThan(5_100);
-    const child = (await carryOut(chain, hurried)).map(shownTxid).pop();
+    const child = (await carryOut(chain, hurried)).map(shownHash).pop();
     await bitcoind.mine(1);
     chain.close();
     expect((await look(scene, options)).exits).toMatchObject([{ action: "done" }]);
@@ -322,7 +321,7 @@ describe("deep water", () => {
     const coin = await coinOf(scene, COIN_SAT);
     const published = await recoverAll(scene, { exits: [exit], coin });
     let feesSat =
-      (await ledger.feeOf(fundingTxid)) + (await ledger.feeOf(shownTxid(checkExit(exit).commitment.txid)));
+      (await ledger.feeOf(fundingTxid)) + (await ledger.feeOf(shownHash(checkExit(exit).commitment.txid)));
     for (const each of published) feesSat += await ledger.feeOf(each);
     const home = await ledger.unspentSat([homeScript(scene, deviceId)]);
     const change = await ledger.unspentSat([changeScript(scene)]);

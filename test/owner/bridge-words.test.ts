@@ -1,10 +1,7 @@
 /** What a bridge says may be in any script, and of any length: it is cut to what is passed on, and keeps nothing from being told. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, beforeEach, describe, expect, test } from "@jest/globals";
+
+import { beforeEach, describe, expect, test } from "@jest/globals";
 import * as ldk from "lightningdevkit";
-import { type Database, open } from "lmdb";
 import { BridgeWords } from "../../gateway/channel/bridge.ts";
 import { DeviceChannel, type DeviceChannelOptions } from "../../gateway/channel/channel.ts";
 import { ChannelOpening, type ChannelOpeningOptions } from "../../gateway/channel/opening.ts";
@@ -14,19 +11,14 @@ import { OwnerService, type OwnerServiceOptions } from "../../gateway/owner/serv
 import { type ToDevice, toDevice } from "../../src/messages/device.ts";
 import { Fragments, inFragments } from "../../src/messages/fragments.ts";
 import { fromOwner, toOwner } from "../../src/messages/owner.ts";
+import { storeTable } from "../store-table.ts";
 
 /** "The channel is too small and can't be opened": three bytes a character. */
 const CHINESE = "通道太小，无法打开。".repeat(8);
 /** Four bytes a character, two units of UTF-16: a cut at an odd unit splits one. */
 const EMOJI = `.${"⚡🔌".repeat(100)}`;
 
-const folder = mkdtempSync(join(tmpdir(), "lngate-words-"));
-const environment = open<unknown, string>({ path: join(folder, "store"), noSync: true });
-const channels: Database<Uint8Array, string> = environment.openDB({ name: "channels", encoding: "binary" });
-afterAll(async () => {
-  await environment.close();
-  rmSync(folder, { recursive: true });
-});
+const channels = storeTable("channels");
 
 describe("a channel that the bridge refuses", () => {
   let openings: Openings;

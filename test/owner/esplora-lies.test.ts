@@ -2,13 +2,13 @@
  * `lngate owner watch` and an Esplora server that lies: about feerates, in answers of another shape, in answers without end. What it
  * says of the chain is true otherwise, so that the command sees that the bridge has cheated.
  */
+
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, expect, test } from "@jest/globals";
-import { shownTxid } from "../../owner/chain/chain.ts";
 import { esploraChain } from "../../owner/chain/esplora.ts";
 import { watchCommands } from "../../owner/cli/watch-command.ts";
 import { createOwner } from "../../owner/folder/folder.ts";
@@ -17,12 +17,13 @@ import { writeExit } from "../../owner/recovery/exit-file.ts";
 import { recoveryKeys } from "../../owner/recovery/keys.ts";
 import {
   parseTransaction,
+  shownHash,
   type Transaction,
   transactionBytes,
   txidOf,
 } from "../../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import { ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
 import { channelOf, commitmentOf, fundingOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import {
@@ -36,6 +37,7 @@ import { commitmentSecret, EMPTY_SECRET_STORE, storeSecret } from "../../src/lig
 import { runCommandLine } from "../../src/node/command.ts";
 import { derived } from "../device/dealer.ts";
 import { BRIDGE, DEPOSIT, FUNDING, proposalWith } from "../device/parties.ts";
+import { pairedKeys } from "./paired-keys.ts";
 
 const REGTEST = "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206";
 const CHANNEL_SAT = 200_000;
@@ -47,18 +49,8 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const words = newWords();
 createOwner(join(folder, "owner"), "regtest", words);
 const keys = recoveryKeys(words, "regtest");
-const cold = keys.cold(0);
 const hot = keys.device(FUNDING.point);
-const ours: DeviceKeys = {
-  fundingKey: FUNDING.point,
-  revocationBasepoint: hot.revocationBasepoint,
-  htlcBasepoint: hot.htlcBasepoint,
-  paymentBasepoint: cold.paymentBasepoint,
-  delayedPaymentBasepoint: cold.delayedPaymentBasepoint,
-  depositOwnerKey: cold.depositOwnerKey,
-  depositDelay: 4320,
-  shutdownScript: cold.shutdownScript,
-};
+const ours = pairedKeys(words, "regtest", FUNDING.point);
 const proposal = proposalWith({ deposits: [DEPOSIT], channelSat: CHANNEL_SAT });
 const channel = channelOf(ours, proposal);
 const view = (theirSat: number) => ({
@@ -126,7 +118,7 @@ afterEach(() => stop());
 
 /** An Esplora server of the bridge's. `lies` answers before it does. */
 async function serve(lies: (path: string, response: ServerResponse) => boolean) {
-  const [funding, close] = [shownTxid(fundingOf(ours, proposal).txid), shownTxid(txidOf(cheat))];
+  const [funding, close] = [shownHash(fundingOf(ours, proposal).txid), shownHash(txidOf(cheat))];
   const status = { confirmed: true, block_height: 195 };
   const outputsOf = ({ outputs }: Transaction) =>
     outputs.map(({ script, valueSat }) => ({ scriptpubkey: toHex(script), value: valueSat }));
@@ -142,7 +134,7 @@ async function serve(lies: (path: string, response: ServerResponse) => boolean) 
       });
       request.on("end", () => {
         published.push(parseTransaction(fromHex(body)));
-        response.end(shownTxid(txidOf(published.at(-1)!)));
+        response.end(shownHash(txidOf(published.at(-1)!)));
       });
     } else if (path === "/block-height/0") response.end(REGTEST);
     else if (path === "/blocks/tip/height") response.end(published.length > 0 ? "220" : "200");
@@ -153,8 +145,8 @@ async function serve(lies: (path: string, response: ServerResponse) => boolean) 
     else if (path === `/tx/${close}/hex`) response.end(toHex(transactionBytes(cheat)));
     else if (path === `/tx/${close}`) json({ vout: outputsOf(cheat), status });
     else if (path.startsWith(`/tx/${close}/outspend/`))
-      json(published[0] ? { spent: true, txid: shownTxid(txidOf(published[0])), status } : { spent: false });
-    else if (published[0] && path === `/tx/${shownTxid(txidOf(published[0]))}/hex`)
+      json(published[0] ? { spent: true, txid: shownHash(txidOf(published[0])), status } : { spent: false });
+    else if (published[0] && path === `/tx/${shownHash(txidOf(published[0]))}/hex`)
       response.end(toHex(transactionBytes(published[0])));
     else response.writeHead(404).end("not found");
   });

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/g
 import type { Exit } from "../../device/channel/exiting.ts";
 import type { CommitmentSpec, Proposal } from "../../device/channel/state.ts";
 import { bitcoindChain } from "../../owner/chain/bitcoind.ts";
-import { type OwnerChain, shownTxid } from "../../owner/chain/chain.ts";
+import type { OwnerChain } from "../../owner/chain/chain.ts";
 import { esploraChain } from "../../owner/chain/esplora.ts";
 import { newWords } from "../../owner/folder/seed.ts";
 import { checkExit, type ExitFile, readExit, writeExit } from "../../owner/recovery/exit-file.ts";
@@ -21,17 +21,13 @@ import { sighash } from "../../src/bitcoin/sighash.ts";
 import {
   type Outpoint,
   parseTransaction,
+  shownHash,
   type Transaction,
   transactionBytes,
   txidOf,
 } from "../../src/bitcoin/transaction.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
-import {
-  type DeviceKeys,
-  depositScriptOf,
-  ourBasepoints,
-  theirBasepoints,
-} from "../../src/channel/device-keys.ts";
+import { depositScriptOf, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
 import { channelOf, commitmentOf, fundingOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
@@ -56,6 +52,7 @@ import { derived } from "../device/dealer.ts";
 import { BRIDGE, FUNDING, keyPair, proposalWith } from "../device/parties.ts";
 import { EsploraServer } from "../lifecycle/esplora.ts";
 import { signedClosing } from "../lightning/balances.ts";
+import { pairedKeys } from "./paired-keys.ts";
 
 const NETWORK = "regtest";
 const FEERATE = 1000;
@@ -68,18 +65,8 @@ const COIN = keyPair("the bridge's coin");
 
 const words = newWords();
 const keys = recoveryKeys(words, NETWORK);
-const cold = keys.cold(0);
 const hot = keys.device(FUNDING.point);
-const ours: DeviceKeys = {
-  fundingKey: FUNDING.point,
-  revocationBasepoint: hot.revocationBasepoint,
-  htlcBasepoint: hot.htlcBasepoint,
-  paymentBasepoint: cold.paymentBasepoint,
-  delayedPaymentBasepoint: cold.delayedPaymentBasepoint,
-  depositOwnerKey: cold.depositOwnerKey,
-  depositDelay: 4320,
-  shutdownScript: cold.shutdownScript,
-};
+const ours = pairedKeys(words, NETWORK, FUNDING.point);
 
 let node: Regtest;
 let esplora: EsploraServer;
@@ -586,7 +573,7 @@ describe("a guard", () => {
       expect([inSatOf(dearer!), dearer!.isOver]).toEqual([[100_000], false]);
       await bitcoind.publish([dearer!.collections[0]!.transaction]);
       expect(await node.rpc<string[]>("getrawmempool")).toEqual([
-        shownTxid(txidOf(dearer!.collections[0]!.transaction)),
+        shownHash(txidOf(dearer!.collections[0]!.transaction)),
       ]);
       await node.mine(5);
       expect(await guard.look([file], 10_000)).toMatchObject([{ collections: [], isOver: false }]);
@@ -689,7 +676,7 @@ describe("a guard", () => {
     expect(dearer!.collections).toMatchObject([{ inSat: 90_000 }]);
     await bitcoind.publish([dearer!.collections[0]!.transaction]);
     expect(await node.rpc<string[]>("getrawmempool")).not.toContain(
-      shownTxid(txidOf(seen!.collections[0]!.transaction)),
+      shownHash(txidOf(seen!.collections[0]!.transaction)),
     );
     await node.mine(5);
     expect(await guard.look([file])).toMatchObject([{ collections: [], isOver: false }]);

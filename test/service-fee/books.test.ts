@@ -1,9 +1,7 @@
 /** The gateway's books of one device, and what it asks: the real payments and fees, without LDK. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, describe, expect, test } from "@jest/globals";
-import { type Database, open } from "lmdb";
+
+import { readFileSync } from "node:fs";
+import { describe, expect, test } from "@jest/globals";
 import { Payments } from "../../gateway/device/payments.ts";
 import { ServiceFees } from "../../gateway/fees/service-fees.ts";
 import { createLog } from "../../gateway/log.ts";
@@ -14,18 +12,13 @@ import { lngateError } from "../../src/errors.ts";
 import { packInvoice } from "../../src/lightning/bolt11.ts";
 import { encodeInvoice } from "../../src/lightning/bolt11-write.ts";
 import type { ToDevice } from "../../src/messages/device.ts";
+import { storeTable } from "../store-table.ts";
 import { codeThrownBy } from "../thrown.ts";
 
 const TERMS = { ratePpm: 50_000, baseMsat: 0, settleFromMsat: 1_000_000, creditMsat: 2_000_000 };
 const ROUTING_MSAT = 1_000;
 
-const folder = mkdtempSync(join(tmpdir(), "lngate-fee-books-"));
-const environment = open<unknown, string>({ path: join(folder, "store"), noSync: true });
-const table: Database<Uint8Array, string> = environment.openDB({ name: "payments", encoding: "binary" });
-afterAll(async () => {
-  await environment.close();
-  rmSync(folder, { recursive: true });
-});
+const table = storeTable("payments");
 
 let count = 0;
 function preimageOf(name: string): Uint8Array {

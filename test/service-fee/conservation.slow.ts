@@ -3,12 +3,9 @@
  * fees in lmdb, and between them real commitments. Whatever fails, in the end every msat that has left the channel was
  * delivered, or paid for routing, or paid for the service, and both sides say the same of it.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, expect, test } from "@jest/globals";
+
+import { expect, test } from "@jest/globals";
 import fc from "fast-check";
-import { type Database, open } from "lmdb";
 import { knownPayment } from "../../device/channel/payments/remembered.ts";
 import type { Payment } from "../../device/channel/state.ts";
 import { Payments } from "../../gateway/device/payments.ts";
@@ -26,19 +23,14 @@ import { Box } from "../device/box.ts";
 import { derived } from "../device/dealer.ts";
 import { chargedFlash, HEIGHT, identityWith, keyPair, NOW_MS } from "../device/parties.ts";
 import { type Fate, Peer } from "../device/peer.ts";
+import { storeTable } from "../store-table.ts";
 
 /** So much that a few payments lead to a settlement, and it to an output in the commitments. */
 const TERMS = { ratePpm: 200_000, baseMsat: 3, settleFromMsat: 600_000, creditMsat: 2_000_000 };
 const POLICY = { perPaymentMsat: 1e11, perHourMsat: 1e12, perDayMsat: 1e12, maxDustSat: 5000 };
 const CHARGE = { A: 150, B: 200, H: 200 };
 
-const folder = mkdtempSync(join(tmpdir(), "lngate-fees-"));
-const environment = open<unknown, string>({ path: join(folder, "store"), noSync: true });
-const table: Database<Uint8Array, string> = environment.openDB({ name: "payments", encoding: "binary" });
-afterAll(async () => {
-  await environment.close();
-  rmSync(folder, { recursive: true });
-});
+const table = storeTable("payments");
 let worlds = 0;
 
 class FeeWorld {

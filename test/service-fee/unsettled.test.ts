@@ -1,23 +1,15 @@
 /** A device with a program of its own that says it settles, and names bounds that no settlement fits into. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, expect, test } from "@jest/globals";
-import { type Database, open } from "lmdb";
+
+import { expect, test } from "@jest/globals";
 import { Way } from "../spending/way.ts";
+import { storeTable } from "../store-table.ts";
 
 const TERMS = { ratePpm: 10_000, baseMsat: 1_000, settleFromMsat: 5_000, creditMsat: 10_000 };
 const NO_LIMITS = { perPaymentMsat: 1e12, perHourMsat: 1e12, perDayMsat: 1e12, payees: [] };
 const TOLL_MSAT = 10_000;
 const FEE_MSAT = 1_100;
 
-const folder = mkdtempSync(join(tmpdir(), "lngate-unsettled-"));
-const environment = open<unknown, string>({ path: join(folder, "store"), noSync: true });
-const table: Database<Uint8Array, string> = environment.openDB({ name: "payments", encoding: "binary" });
-afterAll(async () => {
-  await environment.close();
-  rmSync(folder, { recursive: true });
-});
+const table = storeTable("payments");
 
 test.each([
   ["a height at which no HTLC can expire", 1, false],

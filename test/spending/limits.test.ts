@@ -1,9 +1,6 @@
 /** The owner's limits at the gateway: the real payments and what they have spent, without LDK. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, describe, expect, test } from "@jest/globals";
-import { type Database, open } from "lmdb";
+
+import { describe, expect, test } from "@jest/globals";
 import { KEPT_FAILURES } from "../../gateway/device/payment-rows.ts";
 import { Payments } from "../../gateway/device/payments.ts";
 import { ServiceFees } from "../../gateway/fees/service-fees.ts";
@@ -16,17 +13,12 @@ import { lngateError } from "../../src/errors.ts";
 import { packInvoice } from "../../src/lightning/bolt11.ts";
 import { encodeInvoice } from "../../src/lightning/bolt11-write.ts";
 import type { SpendingLimits } from "../../src/messages/owner.ts";
+import { storeTable } from "../store-table.ts";
 
 const HOUR_MS = 3_600_000;
 const LIMITS: SpendingLimits = { perPaymentMsat: 5_000, perHourMsat: 10_000, perDayMsat: 25_000, payees: [] };
 
-const folder = mkdtempSync(join(tmpdir(), "lngate-limits-"));
-const environment = open<unknown, string>({ path: join(folder, "store"), noSync: true });
-const table: Database<Uint8Array, string> = environment.openDB({ name: "payments", encoding: "binary" });
-afterAll(async () => {
-  await environment.close();
-  rmSync(folder, { recursive: true });
-});
+const table = storeTable("payments");
 
 const bytesOf = (name: string) => sha256(new TextEncoder().encode(name));
 let count = 0;

@@ -1,22 +1,14 @@
 /** Orders that wait for the bridge or for room: they wait once, and count, whatever is asked for meanwhile. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, describe, expect, test } from "@jest/globals";
-import { type Database, open } from "lmdb";
+
+import { describe, expect, test } from "@jest/globals";
+import { storeTable } from "../store-table.ts";
 import { settled, Way } from "./way.ts";
 
 const LIMITS = { perPaymentMsat: 5_000_000, perHourMsat: 20_000_000, perDayMsat: 50_000_000, payees: [] };
 const ONE_SAT = { perPaymentMsat: 1_000, perHourMsat: 1_000, perDayMsat: 1_000, payees: [] };
 const TOLL_MSAT = 4_900_000;
 
-const folder = mkdtempSync(join(tmpdir(), "lngate-waiting-"));
-const environment = open<unknown, string>({ path: join(folder, "store"), noSync: true });
-const table: Database<Uint8Array, string> = environment.openDB({ name: "payments", encoding: "binary" });
-afterAll(async () => {
-  await environment.close();
-  rmSync(folder, { recursive: true });
-});
+const table = storeTable("payments");
 
 describe("a payment that waits", () => {
   test("is counted until it is decided, though it is asked for again with a bound that nothing fits into", async () => {
