@@ -14,7 +14,7 @@ import { writeText } from "../src/node/streams.ts";
 const ABOUT = {
   intro:
     "LNGate: Lightning payments for microcontrollers. The device holds half of its channel's key, the gateway runs the node; " +
-    "neither a stolen device nor a hacked gateway can move the money.",
+    "a hacked gateway alone moves nothing, and a stolen device spends no more than its owner's limits.",
   version,
   groups: {
     gateway: "What the operator of a gateway does.",
