@@ -3,7 +3,7 @@
  * exit, sent, and watched until another transaction spends it, which is the channel's end.
  */
 
-import * as ldk from "lightningdevkit";
+import type * as ldk from "lightningdevkit";
 import {
   shownHash,
   strippedBytes,
@@ -44,12 +44,12 @@ export class ChannelFunding {
     this.options = options;
   }
 
-  /** The bridge has accepted: the funding transaction is fixed, unsigned; its id is final all the same. */
+  /** The bridge has accepted: the funding transaction is fixed, unsigned; its id is final all the same. Throws `funding-refused`. */
   build(event: ldk.Event_FundingGenerationReady): void {
-    const { channel, keys, node } = this.options;
+    const { channel, keys } = this.options;
     const { row } = channel;
-    const manager = node()?.manager;
-    if (row?.stage !== "opening" || !manager) return;
+    const node = this.options.node();
+    if (row?.stage !== "opening" || !node) return;
     const { transaction } = buildFunding(
       row.deposits,
       depositScriptOf(keys),
@@ -60,12 +60,7 @@ export class ChannelFunding {
     );
     const [channelOutput, ...change] = transaction.outputs;
     const outputs = [{ ...channelOutput!, script: event.output_script }, ...change];
-    const outpoint = ldk.OutPoint.constructor_new(txidOf({ ...transaction, outputs }), FUNDING_VOUT);
-    manager.unsafe_manual_funding_transaction_generated(
-      event.temporary_channel_id,
-      event.counterparty_node_id,
-      outpoint,
-    );
+    node.provideFunding(event, { txid: txidOf({ ...transaction, outputs }), vout: FUNDING_VOUT });
   }
 
   /** The bridge has signed our commitment 0: once the device holds it, it may sign the funding transaction. */
