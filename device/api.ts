@@ -69,7 +69,7 @@ export interface Device {
    * `channel-not-open`, `payment-…` and `no-route` (the gateway's word), `payment-pending` (not decided yet).
    */
   pay(invoice: string, options?: PayOptions): Promise<Receipt>;
-  /** What `pay()` with the same arguments would cost. Throws `invoice-…` for what is no invoice. */
+  /** What `pay()` with the same arguments would cost. Throws `invoice-…` for what is not an invoice. */
   quote(invoice: string, options?: PayOptions): Quote;
   /** No payment is in flight, and both commitments say so. */
   isAtRest(): boolean;

@@ -59,7 +59,7 @@ export function openDevice(board: Board): Device {
   let cancelRest: () => void = () => {};
   /** Most that the bridge lets be in flight, as the gateway says; what is more it refuses (`in-flight-limit`). */
   let mostInFlightMsat = Number.POSITIVE_INFINITY;
-  const requests = openRequests({ board, channel: () => channel, isConnected, needConnection, run });
+  const requests = openRequests({ board, channel: () => channel, isConnected, ensureConnection, run });
   const connecting: Waiter<void>[] = [];
   const settling: Waiter<void>[] = [];
   const leaving: (() => void)[] = [];
@@ -186,7 +186,7 @@ export function openDevice(board: Board): Device {
     for (const resolve of leaving.splice(0)) resolve();
   }
 
-  function needConnection(): void {
+  function ensureConnection(): void {
     if (isConnected()) return;
     const why = online ? "" : offlineBecause;
     throw lngateError(

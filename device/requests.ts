@@ -23,7 +23,7 @@ export interface Runtime {
   channel(): ChannelState;
   isConnected(): boolean;
   /** Throws `gateway-unreachable` unless there is a connection. */
-  needConnection(): void;
+  ensureConnection(): void;
   /** Runs a transition of the channel and carries out its effects. Throws what the transition does. */
   run(input: Input): void;
 }
@@ -71,7 +71,7 @@ const OPEN_AGAIN_MS = 20000;
 const WILL_PASS = ["deposit-missing", "bridge-unreachable", "bitcoind-unreachable", "channel-refused"];
 
 /** Opens the desk where requests wait. */
-export function openRequests({ board, channel, isConnected, needConnection, run }: Runtime): Requests {
+export function openRequests({ board, channel, isConnected, ensureConnection, run }: Runtime): Requests {
   /** What the gateway last said of the channel. */
   let channelState = "unknown";
   let paying: Paying[] = [];
@@ -95,7 +95,7 @@ export function openRequests({ board, channel, isConnected, needConnection, run 
       if (known?.preimage) return resolve(receiptOf(known));
       if (!known || known.settled) {
         checkPayable(order.decoded, board.vault.identity.network, Math.floor(board.now() / 1000));
-        needConnection();
+        ensureConnection();
       }
       const cancel = board.after(options.timeoutMs || PAY_TIMEOUT_MS, () => {
         paying = paying.filter(each => each !== entry);
@@ -154,7 +154,7 @@ export function openRequests({ board, channel, isConnected, needConnection, run 
 
   function close(): Promise<{ txid: string }> {
     return new Promise((resolve, reject) => {
-      needConnection();
+      ensureConnection();
       closing.push({ resolve, reject });
       askToClose();
     });

@@ -177,7 +177,7 @@ function readServiceFee(from: Section, network: Network): ServiceFeeConfig | und
   try {
     return { terms, payoutScript: addressScript(address, network) };
   } catch (error) {
-    throw from.invalid("address", `is no address of ${network}: ${(error as Error).message}`);
+    throw from.invalid("address", `is not an address of ${network}: ${(error as Error).message}`);
   }
 }
 
@@ -202,7 +202,7 @@ function parseJson(text: string, file: string): unknown {
     const where = `line ${lines.length}, column ${lines[lines.length - 1]!.length + 1}`;
     throw lngateError(
       "config-invalid",
-      `${file} is no valid JSON at ${where} (a missing or extra comma or quote is usual): ${message.split(" in JSON")[0]}`,
+      `${file} is not valid JSON at ${where} (a missing or extra comma or quote is usual): ${message.split(" in JSON")[0]}`,
     );
   }
 }
@@ -313,7 +313,7 @@ export function writeExampleConfig(file: string, network: Network, bridge?: stri
 /** The text of an explained configuration; a `bridge` that is not given stays to be filled in. */
 export function exampleConfig(network: Network, bridge?: string): string {
   return `// Configuration of an LNGate gateway. It is JSON; lines that start with // are comments.
-// After a change: \`lngate gateway check\` says what is wrong with it, then start the gateway anew.
+// After a change: \`lngate gateway check\` says what is wrong with it, then start the gateway again.
 {
   // Everything the gateway knows: keys, channels, devices. Keep it on a disk that does not wear out, and never
   // run two gateways on copies of it. A path that does not start with / is relative to this file.

@@ -107,7 +107,7 @@ export async function runGateway(
     leastChannelSat: config.leastChannelSat ?? LEAST_CHANNEL_SAT,
     registry,
     table,
-    till: ownNode.till,
+    feeReceiver: ownNode.feeReceiver,
     leftOut,
     faults,
     log,

@@ -10,7 +10,7 @@ import { lngateError } from "../src/errors.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { FromThread, ThreadData, ToThread } from "./gateway-thread.ts";
 import { logOf } from "./log.ts";
-import { needReadableStore } from "./store/store-file.ts";
+import { ensureReadableStore } from "./store/store-file.ts";
 
 /** How long an orderly end may take. What is stored is consistent without it. */
 const STOP_MS = 10_000;
@@ -59,7 +59,7 @@ export function superviseGateway(config: GatewayConfig, onRunning: () => void): 
 
   async function runOn(): Promise<void> {
     try {
-      await needReadableStore(config.dataDir, end => {
+      await ensureReadableStore(config.dataDir, end => {
         endCheck = end;
       });
     } catch (error) {

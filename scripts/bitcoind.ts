@@ -32,7 +32,7 @@ export function ensureBitcoind(): Promise<Program> {
 async function findBitcoind(): Promise<Program> {
   const named = process.env["BITCOIND"];
   if (named) {
-    if (!isExecutable(named)) throw missing(`BITCOIND names ${named}, which is no program`);
+    if (!isExecutable(named)) throw missing(`BITCOIND names ${named}, which is not a program`);
     return { command: named, args: [] };
   }
   for (const folder of (process.env["PATH"] ?? "").split(delimiter)) {
@@ -88,7 +88,7 @@ const BLOCKS_PER_CALL = 100;
 export interface RegtestOptions {
   /** A folder to keep; without it one is made and removed again. */
   readonly dataDir?: string;
-  /** Blocks mined to the wallet at the first start, so that it has coins to spend: `FIRST_BLOCKS` unless told. */
+  /** Blocks mined to the wallet at the first start, so that it has coins to spend: `FIRST_BLOCKS` by default. */
   readonly blocks?: number;
   readonly extraArgs?: readonly string[];
 }

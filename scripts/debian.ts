@@ -83,7 +83,7 @@ async function fetchFromDebian(
   for (const { site, keyring } of mirrors) {
     for (const suite of SUITES) {
       // Everything happens in a folder of our own; the finished tree appears in one rename, so a second
-      // process doing the same at this moment is no danger.
+      // process doing the same at this moment is not a danger.
       const work = mkdtempSync(join(cacheFolder(), "fetch-"));
       try {
         await unpackPackage(work, { site, keyring, suite }, packages);

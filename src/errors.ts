@@ -14,7 +14,7 @@ export function lngateError(code: string, sentence: string): LngateError {
   return error;
 }
 
-/** The stable code of anything caught, or undefined if it is no error of ours. */
+/** The stable code of anything caught, or undefined if it is not an error of ours. */
 export function codeOf(error: unknown): string | undefined {
   if (typeof error !== "object" || error === null) return undefined;
   const code = (error as { code?: unknown }).code;

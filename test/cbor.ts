@@ -13,12 +13,12 @@ import {
   nextMajor,
   putHead,
   type Reader,
+  readBytes,
+  readEnd,
   readerOf,
-  takeBytes,
-  takeEnd,
-  takeHead,
-  takeKey,
-  takeText,
+  readHead,
+  readKey,
+  readText,
 } from "../src/bytes/cbor.ts";
 import { utf8 } from "../src/bytes/utf8.ts";
 import { lngateError } from "../src/errors.ts";
@@ -71,17 +71,17 @@ export function decodeCbor(bytes: Uint8Array, maxBytes = 65536, maxDepth = 8): C
   if (bytes.length > maxBytes) throw lngateError("cbor-too-large", `more than ${maxBytes} bytes`);
   const reader = readerOf(bytes);
   const value = readValue(reader, maxDepth);
-  takeEnd(reader);
+  readEnd(reader);
   return value;
 }
 
 function readValue(reader: Reader, depth: number): Cbor {
   if (depth < 0) throw lngateError("cbor-too-deep", "items are nested too deep");
   const major = nextMajor(reader);
-  const argument = takeHead(reader);
+  const argument = readHead(reader);
   if (major === CBOR_UINT) return argument;
-  if (major === CBOR_BYTES) return takeBytes(reader, argument);
-  if (major === CBOR_TEXT) return takeText(reader, argument);
+  if (major === CBOR_BYTES) return readBytes(reader, argument);
+  if (major === CBOR_TEXT) return readText(reader, argument);
   if (major === CBOR_SIMPLE) return argument === CBOR_NULL ? null : argument === CBOR_TRUE;
   if (major === CBOR_ARRAY) {
     const items: Cbor[] = [];
@@ -91,7 +91,7 @@ function readValue(reader: Reader, depth: number): Cbor {
   const map: { [key: number]: Cbor } = {};
   let key = -1;
   for (let i = 0; i < argument; i++) {
-    key = takeKey(reader, key);
+    key = readKey(reader, key);
     map[key] = readValue(reader, depth - 1);
   }
   return map;

@@ -37,9 +37,9 @@ for (const { name, text } of sources) {
   }
 }
 // The device's rules are named without their prefix.
-const rules = sources.find(({ name }) => name === "device/channel/demand.ts")!.text;
+const rules = sources.find(({ name }) => name === "device/channel/enforce.ts")!.text;
 for (const [, rule] of rules.matchAll(/^ {2}\| "([a-z-]+)"/gm)) {
-  inSources.set(`policy-${rule}`, "device/channel/demand.ts");
+  inSources.set(`policy-${rule}`, "device/channel/enforce.ts");
 }
 
 const page = readFileSync(`${root}docs/errors.md`, "utf8");

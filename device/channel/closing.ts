@@ -3,7 +3,7 @@ import { equal } from "../../src/bytes/bytes.ts";
 import { closingSighash } from "../../src/channel/transactions.ts";
 import type { Step } from "../../src/messages/device.ts";
 import type { Work } from "./context.ts";
-import { demand } from "./demand.ts";
+import { enforce } from "./enforce.ts";
 import { inFlight } from "./payments/balance.ts";
 import { settleBooks } from "./payments/outcome.ts";
 import { checkClose } from "./rules.ts";
@@ -13,10 +13,10 @@ import { partialFor } from "./signing.ts";
 export const MAX_CLOSES = 4;
 
 /** A mutual close: signed if it pays us what is ours. For one that was signed the answer is given again. Throws `policy-close-…`. */
-export function takeClose(work: Work, close: NonNullable<Step["close"]>): void {
+export function receiveClose(work: Work, close: NonNullable<Step["close"]>): void {
   const { state, context } = work;
   const { books } = state;
-  demand(
+  enforce(
     "close-state",
     books.phase === "open" || books.phase === "closing",
     `there is nothing to close while the channel is "${books.phase}"`,
@@ -29,7 +29,7 @@ export function takeClose(work: Work, close: NonNullable<Step["close"]>): void {
     work.answer.signed = known.answer;
     return;
   }
-  demand("close-state", parameters.closes.length < MAX_CLOSES, "too many different closes were asked for");
+  enforce("close-state", parameters.closes.length < MAX_CLOSES, "too many different closes were asked for");
   const answer = { partials: [partialFor(work, sighash)] };
   work.answer.signed = answer;
   work.state = {
@@ -45,7 +45,7 @@ export function takeClose(work: Work, close: NonNullable<Step["close"]>): void {
  * that nobody has decided keeps the channel where it is: what the gateway says of it is believed once its invoice has
  * expired, as nobody will ask to pay that again.
  */
-export function takeEnd(work: Work): void {
+export function onChannelClosed(work: Work): void {
   const { books } = work.state;
   const { phase } = books;
   if (phase !== "open" && phase !== "closing" && phase !== "exited") return;

@@ -15,21 +15,21 @@ import { htlcScript, toLocalScript } from "../../src/lightning/channel.ts";
 import { derivePrivateKey, deriveRevocationPrivateKey } from "../../src/lightning/keys.ts";
 import type { Step } from "../../src/messages/device.ts";
 import { signWithNonce } from "../../src/threshold/online.ts";
-import { needPresent, needRecords, takeRecord, type Work } from "./context.ts";
-import { demand } from "./demand.ts";
+import { ensurePresent, ensureRecords, takeRecord, type Work } from "./context.ts";
+import { enforce } from "./enforce.ts";
 import { endChannel } from "./exiting.ts";
 import { inFlight } from "./payments/balance.ts";
 import { MAX_COLLECTED, MAX_SUMS, type Proposal } from "./state.ts";
 
 /** The finished signature of our newest commitment, for the gateway to publish it: the channel ends with this. */
-export function leave(work: Work, number: number): void {
+export function forceClose(work: Work, number: number): void {
   const { parameters, holder } = work.state;
-  demand(
+  enforce(
     "exit-before-revoke",
     holder !== null && holder.number === number && parameters?.funding !== undefined,
     `commitment ${number} of ours is not the newest: it is revoked, or not there yet`,
   );
-  needPresent(work);
+  ensurePresent(work);
   work.answer.own = holder!.ownSignature;
   endChannel(work);
 }
@@ -46,12 +46,12 @@ export function collect(work: Work, spend: NonNullable<Step["spend"]>): void {
     htlc === undefined
       ? toLocalScript(keys, proposal.theirDelay)
       : htlcScript({ ...htlc, offered: htlc.incoming === true }, keys);
-  demand(
+  enforce(
     "close-state",
     secret !== undefined || htlc !== undefined,
     "an output that is not revoked and holds no payment is not ours",
   );
-  demand(
+  enforce(
     "close-state",
     secret === undefined ||
       (isValidScalar(secret) && (curve === null || equal(curve.publicKey(secret), point))),
@@ -76,18 +76,18 @@ export function collect(work: Work, spend: NonNullable<Step["spend"]>): void {
   let sumSat = amountSat;
   for (const sum of sums) if (equal(sum.transaction, id)) sumSat += sum.sat;
   if (inputs.length > 1) others.unshift({ transaction: id, sat: sumSat });
-  demand(
+  enforce(
     "close-balance",
     hash !== null && valueSat >= sumSat - identity.policy.maxCloseFeeSat && valueSat > 0,
     "collecting would cost more than the highest fee allowed",
   );
-  demand(
+  enforce(
     "close-state",
     count < MAX_QUESTIONS && others.length <= MAX_SUMS,
     "too much was asked to be collected from one channel",
   );
   const { H } = recordsToSettle(inFlight(work.state).length);
-  needRecords(work, { H: H + 1 });
+  ensureRecords(work, { H: H + 1 });
   const key =
     secret === undefined
       ? derivePrivateKey(identity.htlcBasepointSecret, identity.htlcBasepoint, point)

@@ -109,15 +109,15 @@ export function passRecord(work: Work, kind: RecordKind, id: number, wrong = 0):
 }
 
 /** Throws `vault-rolled-back` where an old image was put back: records that its state calls unused are gone. */
-export function needPresent({ state, context }: Work): void {
+export function ensurePresent({ state, context }: Work): void {
   for (const kind of RECORD_KINDS) {
     const record = context.records.read(kind, state.books.cursors[kind]);
     if (record !== null) record.bytes.fill(0);
   }
 }
 
-/** Throws `records-used-up` unless there are so many records of each of these kinds. */
-export function needRecords(work: Work, needed: Partial<Cursors>): void {
+/** Throws `records-used-up` unless there are this many records of each of these kinds. */
+export function ensureRecords(work: Work, needed: Partial<Cursors>): void {
   const { state, context } = work;
   for (const kind of RECORD_KINDS) {
     if (context.records.left(kind, state.books.cursors[kind]) < (needed[kind] || 0)) throw usedUp();

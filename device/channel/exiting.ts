@@ -8,8 +8,8 @@ import type { DeviceKeys } from "../../src/channel/device-keys.ts";
 import { anchorOf, channelOf, commitmentOf } from "../../src/channel/transactions.ts";
 import { signedAnchorBump, signedCommitment } from "../../src/lightning/commitment.ts";
 import type { SecretStore } from "../../src/lightning/shachain.ts";
-import { type KeySource, needPresent, type Work } from "./context.ts";
-import { demand } from "./demand.ts";
+import { ensurePresent, type KeySource, type Work } from "./context.ts";
+import { enforce } from "./enforce.ts";
 import {
   type ChannelState,
   type CommitmentSpec,
@@ -52,15 +52,15 @@ export interface Exit {
  * ended already. Refused where there is no exit, and (`vault-rolled-back`) where an old image of the flash was put back:
  * its exit may have been revoked since.
  */
-export function takeExit(work: Work, index: number): void {
+export function exportExit(work: Work, index: number): void {
   const { books, parameters, former } = work.state;
   if ((former || []).some(each => each.index === index)) return;
-  demand(
+  enforce(
     "close-state",
     index === books.index && parameters?.funding !== undefined,
     "there is no such channel to leave",
   );
-  needPresent(work);
+  ensurePresent(work);
   endChannel(work);
 }
 
@@ -77,7 +77,7 @@ export function endChannel(work: Work): void {
     work.state = { ...work.state, books: { ...books, phase: "exited" } };
 }
 
-/** The exit of a channel of which `takeExit` lets one take it: made where the owner needs it, and not on a board. */
+/** The exit of a channel of which `exportExit` lets one take it: made where the owner needs it, and not on a board. */
 export function exitOf(
   state: ChannelState,
   context: KeySource & { readonly identity: DeviceKeys },

@@ -6,15 +6,15 @@
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { Step, Stepped, ToDevice, ToGateway } from "../../src/messages/device.ts";
 import { RECORD_KINDS } from "../vault/records.ts";
-import { takeClose, takeEnd } from "./closing.ts";
-import { collect, leave } from "./collecting.ts";
+import { onChannelClosed, receiveClose } from "./closing.ts";
+import { collect, forceClose } from "./collecting.ts";
 import { backTo, type Context, type Effect, type Transition, type Work, wholly } from "./context.ts";
-import { demand } from "./demand.ts";
-import { takeExit } from "./exiting.ts";
-import { POINTS_AHEAD, takeCounterparty, takeHolder, takeRevocation } from "./normal.ts";
+import { enforce } from "./enforce.ts";
+import { exportExit } from "./exiting.ts";
+import { POINTS_AHEAD, receiveCounterparty, receiveHolder, receiveRevocation } from "./normal.ts";
 import { formerAfter, fund, propose } from "./opening.ts";
 import { inFlight } from "./payments/balance.ts";
-import { settleBooks, takeFailure, takePreimage } from "./payments/outcome.ts";
+import { receiveFailure, receivePreimage, settleBooks } from "./payments/outcome.ts";
 import { authorise, type PaymentOrder } from "./payments/paying.ts";
 import { hasRoomToOpen } from "./payments/remembered.ts";
 import { settleFee } from "./payments/settling.ts";
@@ -42,25 +42,25 @@ export function transition(state: ChannelState, context: Context, input: Input):
     case "connected":
       return done(work, state, [
         send(greeting(state, context, input.generation)),
-        ...unfinished(state).map(payment => send(wishFor(payment))),
+        ...unfinished(state).map(payment => send(requestOf(payment))),
       ]);
     case "pay":
-      return done(work, state, [send(wishFor(authorise(work, input.order)))]);
+      return done(work, state, [send(requestOf(authorise(work, input.order)))]);
     case "open": {
       const message = openMessage(state, context);
       work.state = { ...state, books: { ...state.books, asked: message.index } };
       return done(work, state, [send(message)]);
     }
     case "close":
-      demand(
+      enforce(
         "close-state",
         state.books.phase === "open" || state.books.phase === "closing",
         `there is nothing to close while the channel is "${state.books.phase}"`,
       );
-      demand("close-pending", inFlight(state).length === 0, "a payment is still in flight");
+      enforce("close-pending", inFlight(state).length === 0, "a payment is still in flight");
       return done(work, state, [send({ type: "close" })]);
     case "exit":
-      takeExit(work, input.index);
+      exportExit(work, input.index);
       return done(work, state, []);
     case "forget": {
       const kept = (state.former || []).filter(each => !(each.index <= input.index));
@@ -76,13 +76,13 @@ function receive(work: Work, message: ToDevice): Transition {
   const { state: before, context } = work;
   switch (message.type) {
     case "step": {
-      takeStep(work, message);
+      receiveStep(work, message);
       settleBooks(work);
       const taken = answered(work, before, message.id);
       if (fitsIn(context, taken)) return taken;
       // Nothing of it is kept, and nothing of it is told.
       const full: Work = { context, state: backTo(before, work.state), answer: {}, decided: [] };
-      for (const preimage of message.paid || []) takePreimage(full, preimage);
+      for (const preimage of message.paid || []) receivePreimage(full, preimage);
       noteRefusal(
         full,
         lngateError("vault-full", "the device's flash has no room for this state of the channel"),
@@ -91,7 +91,7 @@ function receive(work: Work, message: ToDevice): Transition {
       return answered(full, before, message.id);
     }
     case "paid":
-      takePreimage(work, message.preimage);
+      receivePreimage(work, message.preimage);
       settleBooks(work);
       return written(context, before, done(work, before, []));
     case "failed": {
@@ -99,19 +99,19 @@ function receive(work: Work, message: ToDevice): Transition {
         const failure = { code: message.code, sentence: message.sentence };
         return done(work, before, [{ type: "notice", state: before.books.phase, failure }]);
       }
-      takeFailure(work, message.paymentHash, message.code);
+      receiveFailure(work, message.paymentHash, message.code);
       settleBooks(work);
       return written(context, before, done(work, before, []));
     }
     case "channel": {
-      if (message.index === before.books.index && message.state === "closed") takeEnd(work);
+      if (message.index === before.books.index && message.state === "closed") onChannelClosed(work);
       return done(work, before, [{ type: "notice", state: message.state }]);
     }
     case "settle": {
       let answer: ToGateway | undefined;
       try {
         wholly(work, attempt => {
-          answer = wishFor(settleFee(attempt, message));
+          answer = requestOf(settleFee(attempt, message));
         });
       } catch (error) {
         answer = { type: "settling", paymentHash: message.paymentHash, refused: refusal(error) };
@@ -125,7 +125,7 @@ function answered(work: Work, before: ChannelState, id: number): Transition {
   return done(work, before, [send({ type: "stepped", id, ...work.answer })]);
 }
 
-/** News for which the flash has no room is no news yet: it is told again. (Every state leaves room for it.) */
+/** News for which the flash has no room is not news yet: it is told again. (Every state leaves room for it.) */
 function written(context: Context, state: ChannelState, news: Transition): Transition {
   for (const effect of news.effects) {
     if (effect.type === "persist" && !context.fits(effect.changes, 0)) return { state, effects: [] };
@@ -147,29 +147,39 @@ function fitsIn(context: Context, { state, effects }: Transition): boolean {
 }
 
 /** Takes the parts in their order. The first that is refused ends the step: what was done before it stands. */
-function takeStep(work: Work, step: Step): void {
-  const { paid, revoked, proposal, holder, counterparty, fund: toFund, close, leave: toLeave, spend } = step;
+function receiveStep(work: Work, step: Step): void {
+  const {
+    paid,
+    revoked,
+    proposal,
+    holder,
+    counterparty,
+    fund: toFund,
+    close,
+    forceClose: toForceClose,
+    spend,
+  } = step;
   const { phase } = work.state.books;
   const ended = phase === "exited" || phase === "locked";
   function take<T>(value: T | undefined, taken: (work: Work, value: T) => void): void {
     if (value !== undefined) wholly(work, attempt => taken(attempt, value));
   }
   // A receipt is welcome in every phase.
-  for (const preimage of paid || []) takePreimage(work, preimage);
+  for (const preimage of paid || []) receivePreimage(work, preimage);
   try {
     // What ends the channel or follows its end is answered after it too, and then alone.
-    const alone = ended && (spend !== undefined || toLeave !== undefined);
-    demand("phase", !ended || alone, `nothing is signed or revoked any more: the channel is "${phase}"`);
+    const alone = ended && (spend !== undefined || toForceClose !== undefined);
+    enforce("phase", !ended || alone, `nothing is signed or revoked any more: the channel is "${phase}"`);
     take(spend, collect);
     if (!alone) {
-      take(revoked, takeRevocation);
+      take(revoked, receiveRevocation);
       take(proposal, propose);
-      take(holder, takeHolder);
-      take(counterparty, takeCounterparty);
+      take(holder, receiveHolder);
+      take(counterparty, receiveCounterparty);
       take(toFund || undefined, fund);
-      take(close, takeClose);
+      take(close, receiveClose);
     }
-    take(toLeave, leave);
+    take(toForceClose, forceClose);
   } catch (error) {
     noteRefusal(work, error);
   }
@@ -249,7 +259,7 @@ function unfinished(state: ChannelState): Payment[] {
 }
 
 /** Asks the gateway to make a payment. */
-function wishFor(payment: Payment): ToGateway {
+function requestOf(payment: Payment): ToGateway {
   const { maxCltvExpiry } = payment;
   if (payment.settlement) return { type: "settling", paymentHash: payment.paymentHash, maxCltvExpiry };
   return {

@@ -12,13 +12,13 @@ import { isValidScalar } from "../../src/crypto/scalar.ts";
 import { lngateError } from "../../src/errors.ts";
 import { addSecret } from "../../src/lightning/shachain.ts";
 import type { Step } from "../../src/messages/device.ts";
-import { needPresent, needRecords, type Work } from "./context.ts";
-import { demand } from "./demand.ts";
+import { ensurePresent, ensureRecords, type Work } from "./context.ts";
+import { enforce } from "./enforce.ts";
 import { inFlight, liveViews } from "./payments/balance.ts";
 import { noteHtlcs } from "./payments/outcome.ts";
 import { mostDue } from "./payments/paying.ts";
 import { checkView } from "./rules.ts";
-import { finishOwn, htlcSignature, needOwn, partialFor } from "./signing.ts";
+import { ensureOwn, finishOwn, htlcSignature, partialFor } from "./signing.ts";
 import {
   type CommitmentSpec,
   type Counterparty,
@@ -33,13 +33,13 @@ export const POINTS_AHEAD = 6;
 /** A new commitment of either side: the channel moves, and this is a content that it may have. */
 function checkNew(work: Work, view: CommitmentSpec, ours: boolean): Parameters {
   const { parameters, books } = work.state;
-  demand(
+  enforce(
     "phase",
     books.phase === "open" || books.phase === "opening",
     `no commitment is signed or revoked while the channel is "${books.phase}"`,
   );
   checkView(work, parameters!, view, ours);
-  needPresent(work);
+  ensurePresent(work);
   keepRecords(work, view, ours);
   return parameters!;
 }
@@ -71,7 +71,7 @@ function keepRecords(work: Work, view: CommitmentSpec, ours: boolean): void {
   } else {
     let count = 1;
     for (const each of pieces) count += Math.max(1, each);
-    needRecords(work, recordsToSettle(count));
+    ensureRecords(work, recordsToSettle(count));
     due[other] = Math.min(due[other] + 1, mostDue(payments, work.state.parameters!.proposal));
   }
   work.state = { ...work.state, books: { ...books, due } };
@@ -93,10 +93,10 @@ function sameView(a: CommitmentSpec, b: CommitmentSpec): boolean {
 
 /**
  * The bridge's secret of the commitment before its newest: it must fit its point, and those that are kept must follow
- * from it. Any other is no news. It is kept: whoever publishes what it revokes is punished with it, whatever the
+ * from it. Any other is not news. It is kept: whoever publishes what it revokes is punished with it, whatever the
  * gateway says.
  */
-export function takeRevocation(work: Work, revoked: NonNullable<Step["revoked"]>): void {
+export function receiveRevocation(work: Work, revoked: NonNullable<Step["revoked"]>): void {
   const { state, context } = work;
   const { counterparty } = state;
   if (counterparty === null) return;
@@ -105,7 +105,7 @@ export function takeRevocation(work: Work, revoked: NonNullable<Step["revoked"]>
   const { curve } = context;
   const known = secretStore(counterparty, state.secrets);
   const store = addSecret(known, revoked.secret);
-  demand(
+  enforce(
     "previous-revoked",
     store !== null &&
       isValidScalar(revoked.secret) &&
@@ -120,7 +120,7 @@ export function takeRevocation(work: Work, revoked: NonNullable<Step["revoked"]>
  * A commitment of ours: a new one is verified whole and kept, and only then is the one before it revoked. For one
  * that is held already the answer is given again.
  */
-export function takeHolder(work: Work, part: NonNullable<Step["holder"]>): void {
+export function receiveHolder(work: Work, part: NonNullable<Step["holder"]>): void {
   const { state, context } = work;
   const held = state.holder;
   if (held === null || part.number > held.number) keepHolder(work, part);
@@ -134,7 +134,7 @@ export function takeHolder(work: Work, part: NonNullable<Step["holder"]>): void 
 function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
   const { holder, counterparty, books } = work.state;
   const { identity, curve, keysFor, pointOf, channelOf } = work.context;
-  demand(
+  enforce(
     "commitment-number",
     holder === null
       ? part.number === 0 && counterparty !== null
@@ -147,13 +147,13 @@ function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
   const commitment = commitmentOf(channelOf(proposal), true, part.number, keys, view);
   const htlcSignatures = part.htlcSignatures || [];
   const isValid = (signature: Uint8Array, sighash: Uint8Array, key: Uint8Array) =>
-    demand(
+    enforce(
       "exit-before-revoke",
       curve === null || curve.verify(signature, sighash, key),
       "a signature of the bridge's on our commitment or its HTLCs is not valid",
     );
   isValid(part.signature, commitment.sighash, proposal.fundingKey);
-  demand(
+  enforce(
     "exit-before-revoke",
     htlcSignatures.length === commitment.htlcs.length,
     "an HTLC comes without the bridge's signature",
@@ -163,13 +163,13 @@ function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
   }
   const { anchorPartial } = part;
   const anchor = view.htlcs.length > 0 ? null : anchorSighash(identity, commitment);
-  demand(
+  enforce(
     "exit-before-revoke",
     anchor === null || anchorPartial !== undefined,
     "a state without HTLCs needs the signature of its anchor",
   );
   // All that can be wrong but the answers themselves, before a record is read: what is read is used up.
-  needOwn(work, anchor && anchorPartial ? [part.partial, anchorPartial] : [part.partial]);
+  ensureOwn(work, anchor && anchorPartial ? [part.partial, anchorPartial] : [part.partial]);
   const ownSignature = finishOwn(work, part.partial, commitment.sighash);
   const kept: Holder = {
     number: part.number,
@@ -187,12 +187,12 @@ function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
  * A commitment of the bridge's: a new one is rebuilt from its content and signed. For the newest, the answer is given
  * again.
  */
-export function takeCounterparty(work: Work, part: NonNullable<Step["counterparty"]>): void {
+export function receiveCounterparty(work: Work, part: NonNullable<Step["counterparty"]>): void {
   const { counterparty: newest, holder, books } = work.state;
   const { keysFor, channelOf } = work.context;
   if (newest !== null && part.number === newest.number) {
     if (part.view) sameContent(part.view, newest.view);
-    demand(
+    enforce(
       "commitment-content",
       part.point === undefined || equal(part.point, newest.point),
       "another point was already used for this commitment",
@@ -205,12 +205,12 @@ export function takeCounterparty(work: Work, part: NonNullable<Step["counterpart
   if (view === undefined || point === undefined) {
     throw lngateError("step-incomplete", "the bridge's commitment comes without its content or its point");
   }
-  demand(
+  enforce(
     "commitment-number",
     newest === null ? part.number === 0 : part.number === newest.number + 1 && books.phase !== "opening",
     `commitment ${part.number} of the bridge's is not the next`,
   );
-  demand(
+  enforce(
     "previous-revoked",
     newest?.previous === undefined,
     "the bridge has not revoked the commitment before its newest",
@@ -218,7 +218,7 @@ export function takeCounterparty(work: Work, part: NonNullable<Step["counterpart
   const { proposal } = checkNew(work, view, false);
   const keys = keysFor(proposal, false, point, part.keys);
   const commitment = commitmentOf(channelOf(proposal), false, part.number, keys, view);
-  needRecords(work, { A: 1 + CLOSING_RECORDS, B: 0, H: commitment.htlcs.length });
+  ensureRecords(work, { A: 1 + CLOSING_RECORDS, B: 0, H: commitment.htlcs.length });
   const answer = {
     partials: [partialFor(work, commitment.sighash)],
     htlcSignatures: commitment.htlcs.map(htlc => htlcSignature(work, htlc.sighash, point)),
@@ -236,7 +236,7 @@ export function takeCounterparty(work: Work, part: NonNullable<Step["counterpart
 }
 
 function sameContent(view: CommitmentSpec, signed: CommitmentSpec): void {
-  demand(
+  enforce(
     "commitment-content",
     sameView(view, signed),
     "another content was already agreed for this commitment",

@@ -8,8 +8,8 @@ import { encodeValue } from "../../src/bytes/schema.ts";
 import { recordsToSettle } from "../../src/channel/records-to-settle.ts";
 import { proposalCodec } from "../../src/channel/terms.ts";
 import { fundingOf } from "../../src/channel/transactions.ts";
-import { needRecords, type Work } from "./context.ts";
-import { demand } from "./demand.ts";
+import { ensureRecords, type Work } from "./context.ts";
+import { enforce } from "./enforce.ts";
 import { checkProposal } from "./rules.ts";
 import { partialFor } from "./signing.ts";
 import { type ChannelState, type Former, KEPT_SUMS, type Proposal } from "./state.ts";
@@ -19,19 +19,19 @@ export function propose(work: Work, proposal: Proposal): void {
   const { state, context } = work;
   const { books, parameters } = state;
   if (parameters !== null && proposal.index === books.index) {
-    demand(
+    enforce(
       "commitment-content",
       equal(encodeValue(proposalCodec, parameters.proposal), encodeValue(proposalCodec, proposal)),
       "another channel was already agreed under this number",
     );
     return;
   }
-  demand(
+  enforce(
     "funding",
     books.phase === "none" || books.phase === "opening",
     "the device has a channel already, and a deposit is spent once",
   );
-  demand(
+  enforce(
     "funding",
     proposal.index === books.index + 1 && proposal.index <= books.asked,
     `channel ${proposal.index} was not asked for`,
@@ -40,7 +40,7 @@ export function propose(work: Work, proposal: Proposal): void {
   checkProposal(context, proposal, former);
   // Each try costs some of them, and is asked for again as long as somebody waits: enough for a payment are kept.
   const { A, B } = recordsToSettle(1);
-  needRecords(work, { A: A + 1 + proposal.deposits.length, B: B + 2 });
+  ensureRecords(work, { A: A + 1 + proposal.deposits.length, B: B + 2 });
   work.state = {
     ...state,
     books: { ...books, phase: "opening", index: proposal.index, baseSat: proposal.channelSat },
@@ -77,18 +77,18 @@ export function fund(work: Work): void {
     work.answer.signed = parameters.funding;
     return;
   }
-  demand(
+  enforce(
     "funding",
     holder !== null,
     "the funding transaction is signed only when our own commitment 0 is held",
   );
   const { sighashes } = fundingOf(work.context.identity, parameters!.proposal);
-  needRecords(work, { A: sighashes.length, B: 0, H: 0 });
+  ensureRecords(work, { A: sighashes.length, B: 0, H: 0 });
   const signed = { partials: sighashes.map(sighash => partialFor(work, sighash)) };
   work.answer.signed = signed;
   work.state = {
     ...work.state,
-    // Whatever was asked for while it opened is what it is now: the next channel has to be asked for anew.
+    // Whatever was asked for while it opened is what it is now: the next channel has to be asked for again.
     books: { ...work.state.books, phase: "open", asked: work.state.books.index },
     parameters: { ...parameters!, funding: signed },
     collected: work.state.collected && {

@@ -6,7 +6,7 @@
 import { equal } from "../../src/bytes/bytes.ts";
 import { MAX_INCOMING } from "../../src/channel/terms.ts";
 import type { Context, Work } from "./context.ts";
-import { demand } from "./demand.ts";
+import { enforce } from "./enforce.ts";
 import { balanceIsWhole, inFlight, liveViews, ourBalanceSat, visibleMsat } from "./payments/balance.ts";
 import type { CommitmentSpec, Parameters, Proposal } from "./state.ts";
 
@@ -27,7 +27,7 @@ export function checkView(work: Work, parameters: Parameters, view: CommitmentSp
   const payments = inFlight(state);
   const { feeratePerKw, ourSat, theirSat, htlcs } = view;
 
-  demand(
+  enforce(
     "feerate-range",
     feeratePerKw >= policy.minFeeratePerKw && feeratePerKw <= policy.maxFeeratePerKw,
     `a feerate of ${feeratePerKw} sat/kw is outside the owner's bounds`,
@@ -35,29 +35,33 @@ export function checkView(work: Work, parameters: Parameters, view: CommitmentSp
   // Our balance counts the fee as ours: it must go to the miners, and nobody else.
   let total = theirSat + ourBalanceSat(view);
   for (const htlc of htlcs) {
-    demand("htlc-dust", htlc.amountMsat >= dustLimitSat * 1000, "an HTLC below the dust limit has an output");
+    enforce(
+      "htlc-dust",
+      htlc.amountMsat >= dustLimitSat * 1000,
+      "an HTLC below the dust limit has an output",
+    );
     total += Math.floor(htlc.amountMsat / 1000);
     if (htlc.incoming) continue;
     const payment = payments.filter(each => equal(each.paymentHash, htlc.paymentHash))[0];
-    demand("htlc-unauthorised", payment !== undefined, "an HTLC pays a hash that was never to be paid");
+    enforce("htlc-unauthorised", payment !== undefined, "an HTLC pays a hash that was never to be paid");
     if (payment === undefined) continue;
-    demand(
+    enforce(
       "htlc-limit",
       visibleMsat(view, payment) <= payment.limitMsat,
       "a payment's HTLCs exceed its amount and fee limit",
     );
-    demand(
+    enforce(
       "htlc-expiry",
       htlc.cltvExpiry <= payment.maxCltvExpiry,
       `an HTLC would be locked until block ${htlc.cltvExpiry}, too far ahead`,
     );
   }
-  demand("htlc-incoming", incomingIn(view) <= MAX_INCOMING, "the bridge offers more HTLCs than it may");
+  enforce("htlc-incoming", incomingIn(view) <= MAX_INCOMING, "the bridge offers more HTLCs than it may");
   for (const sat of [ourSat, theirSat]) {
-    demand("value", sat === 0 || sat >= dustLimitSat, "an output is below the dust limit");
+    enforce("value", sat === 0 || sat >= dustLimitSat, "an output is below the dust limit");
   }
-  demand("value", total <= proposal.channelSat, "outputs and fee exceed the channel's value");
-  demand(
+  enforce("value", total <= proposal.channelSat, "outputs and fee exceed the channel's value");
+  enforce(
     "balance",
     balanceIsWhole(view, state.books.baseSat, payments, dustLimitSat),
     "our balance would fall by more than the payments in flight may take",
@@ -82,25 +86,25 @@ export function checkProposal(
 ): void {
   const { policy } = identity;
   const { channelSat, changeSat } = proposal;
-  const need = (holds: boolean, sentence: string) => demand("channel-parameters", holds, sentence);
+  const ensure = (holds: boolean, sentence: string) => enforce("channel-parameters", holds, sentence);
 
   let feeSat = fundingFeeSat(proposal);
   const depositsSat = feeSat + channelSat + changeSat;
   for (const each of former) feeSat += fundingFeeSat(each.proposal);
-  need(
+  ensure(
     depositsSat <= ALL_SAT && feeSat <= policy.maxCloseFeeSat,
     `the funding fees, with those of channels before, would be ${feeSat} sat`,
   );
-  need(changeSat === 0 || changeSat >= MIN_DUST_SAT, "the change is dust");
-  need(
+  ensure(changeSat === 0 || changeSat >= MIN_DUST_SAT, "the change is dust");
+  ensure(
     proposal.ourDelay >= 1 && proposal.theirDelay >= MIN_THEIR_DELAY,
     `${proposal.theirDelay} blocks are too few to punish a revoked state in`,
   );
-  need(proposal.ourDelay <= policy.maxToSelfDelay, `our delay would be ${proposal.ourDelay} blocks`);
+  ensure(proposal.ourDelay <= policy.maxToSelfDelay, `our delay would be ${proposal.ourDelay} blocks`);
   for (const sat of [proposal.ourDustLimitSat, proposal.theirDustLimitSat]) {
-    need(sat >= MIN_DUST_SAT && sat <= MAX_DUST_SAT, `${sat} sat is an odd dust limit`);
+    ensure(sat >= MIN_DUST_SAT && sat <= MAX_DUST_SAT, `${sat} sat is an odd dust limit`);
   }
-  need(
+  ensure(
     proposal.reserveSat <= Math.max(1000, Math.floor(channelSat / 50)),
     `a reserve of ${proposal.reserveSat} sat is too much to keep back`,
   );
@@ -113,9 +117,9 @@ export function checkProposal(
   ];
   for (const key of keys) {
     const isPoint = curve === null ? key[0] === 2 || key[0] === 3 : curve.isPoint(key);
-    need(isPoint, "a key of the bridge's is no point");
+    ensure(isPoint, "a key of the bridge's is not a point");
   }
-  need(!equal(identity.fundingKey, proposal.fundingKey), "the bridge's funding key is our own");
+  ensure(!equal(identity.fundingKey, proposal.fundingKey), "the bridge's funding key is our own");
 }
 
 /** Does a mutual close pay us what is ours, and the bridge no more than what is not? */
@@ -126,18 +130,18 @@ export function checkClose(
 ): void {
   const { state, context } = work;
   const { baseSat } = state.books;
-  demand(
+  enforce(
     "close-pending",
     inFlight(state).length === 0 && liveViews(state).every(view => view.htlcs.length === 0),
     "a payment is still in flight",
   );
   // What neither side gets is the fee.
-  demand(
+  enforce(
     "close-balance",
     close.ourSat >= baseSat - context.identity.policy.maxCloseFeeSat,
     "the close would pay us less than our balance and the highest fee allowed",
   );
-  demand(
+  enforce(
     "close-balance",
     close.theirSat <= parameters.proposal.channelSat - baseSat,
     "the close would pay the bridge of what is ours",

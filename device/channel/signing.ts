@@ -8,7 +8,7 @@ import type { AuthenticatedPartial, PartialSignature } from "../../src/messages/
 import { answer, complete, isAuthentic, signWithNonce } from "../../src/threshold/online.ts";
 import { macKeys } from "../../src/threshold/presigning/mac-keys.ts";
 import { passRecord, takeRecord, type Work } from "./context.ts";
-import { demand } from "./demand.ts";
+import { enforce } from "./enforce.ts";
 import { inFlight } from "./payments/balance.ts";
 
 /** What an honest gateway may have lost of its own. */
@@ -23,11 +23,11 @@ export function partialFor(work: Work, sighash: Uint8Array): PartialSignature {
 }
 
 /** Throws unless these records of kind B, in this order, can be used: the gateway names them. */
-export function needOwn(work: Work, partials: readonly PartialSignature[]): void {
+export function ensureOwn(work: Work, partials: readonly PartialSignature[]): void {
   const { records } = work.context;
   let next = work.state.books.cursors.B;
   for (const { id } of partials) {
-    demand("record-reuse", id >= next, `record ${id} has been used already`);
+    enforce("record-reuse", id >= next, `record ${id} has been used already`);
     skipTo(work, next, id);
     const record = records.read("B", id);
     if (record === null || record.id !== id) {
@@ -39,7 +39,7 @@ export function needOwn(work: Work, partials: readonly PartialSignature[]): void
 }
 
 /**
- * Completes a signature by the funding key that stays here (kind B). The record is there (`needOwn`); those
+ * Completes a signature by the funding key that stays here (kind B). The record is there (`ensureOwn`); those
  * before it are given up. Its answer's MAC proves, without a curve, that the signature is one of this sighash:
  * whoever could choose an answer that is not checked chose what Q signs. A wrong answer costs its record, and is counted.
  */
@@ -51,7 +51,7 @@ export function finishOwn(work: Work, partial: AuthenticatedPartial, sighash: Ui
   passRecord(work, "B", partial.id, isRight ? 0 : 1);
   keys.fill(0);
   try {
-    demand("own-signature", isRight, "the gateway's half of our own signature is wrong");
+    enforce("own-signature", isRight, "the gateway's half of our own signature is wrong");
     return complete(bytes.subarray(0, 96), partial.scalar);
   } finally {
     bytes.fill(0);
@@ -63,7 +63,7 @@ function skipTo(work: Work, next: number, id: number): void {
   const { records } = work.context;
   const skipped = records.left("B", next) - records.left("B", id);
   const needed = recordsToSettle(inFlight(work.state).length + 1).B;
-  demand(
+  enforce(
     "record-skip",
     skipped === 0 || (skipped <= MAX_SKIPPED && records.left("B", id) >= needed),
     `${skipped} records would be given up unused`,

@@ -15,7 +15,7 @@ export function derivedKeys(
   curve: PublicCurve | null,
   secretOf: (index: number, number: number) => Uint8Array,
 ): KeySource {
-  function needCurve() {
+  function ensureCurve() {
     if (curve === null) throw lngateError("board-without-curve", "this board has no points prepared for it");
     return curve;
   }
@@ -23,7 +23,7 @@ export function derivedKeys(
     pointOf: memoize(
       16,
       (a: readonly [index: number, number: number], b) => a[0] === b[0] && a[1] === b[1],
-      (index, number) => needCurve().publicKey(secretOf(index, number)),
+      (index, number) => ensureCurve().publicKey(secretOf(index, number)),
     ),
     keysFor: memoize(
       4,
@@ -33,7 +33,7 @@ export function derivedKeys(
       (proposal, ours, point) => {
         const sides = [ourBasepoints(identity), theirBasepoints(proposal)] as const;
         const [broadcaster, other] = ours ? sides : [sides[1], sides[0]];
-        return deriveCommitmentKeys(needCurve(), point, broadcaster, other);
+        return deriveCommitmentKeys(ensureCurve(), point, broadcaster, other);
       },
     ),
   };

@@ -26,7 +26,7 @@ import { OWNERS_KEY, openVault, pairedIdentity, recordArea, type Vault } from ".
 export interface ChargingBank extends RecordBank {
   /**
    * Adds records, page by page: best all of a charging at once, since every batch begins a page. A higher epoch
-   * than before ends the older one: its records are destroyed, ids begin anew. Throws before anything is
+   * than before ends the older one: its records are destroyed, ids begin again. Throws before anything is
    * written: `records-full`, `records-order` (ids that are not above all earlier ones of the epoch, an older
    * epoch), `records-malformed`.
    */

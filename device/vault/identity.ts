@@ -116,7 +116,7 @@ export function decodeIdentity(encoded: Uint8Array): DeviceIdentity {
 
 /** What the description of the fields leaves open. */
 function checkIdentity(identity: DeviceIdentity): void {
-  if (!isNetwork(identity.network)) throw malformed(".network is no network");
+  if (!isNetwork(identity.network)) throw malformed(".network is not a network");
   const { deviceId } = identity;
   // Espruino's regular expressions can't count.
   if (deviceId.length !== 8 || !/^[a-z2-7]+$/.test(deviceId))

@@ -49,7 +49,7 @@ export interface Journal {
    * two every further commit throws `vault-stopped` until the journal is opened again.
    */
   commit(changes: readonly Change[]): void;
-  /** Whether such a commit fits, and so many bytes beside what then lives; or would throw `vault-full`. */
+  /** Whether such a commit fits, and this many bytes beside what then lives; or would throw `vault-full`. */
   fits(changes: readonly Change[], spareBytes: number): boolean;
   /** Number of commits since the journal was made: it only ever grows, unless an old image is put back. */
   readonly generation: number;
@@ -393,5 +393,5 @@ function damaged(): Error {
 }
 
 function badKey(key: number): Error {
-  return lngateError("vault-bad-key", `key ${key} is no key, or occurs twice in a commit`);
+  return lngateError("vault-bad-key", `key ${key} is not a key, or occurs twice in a commit`);
 }

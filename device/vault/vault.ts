@@ -23,7 +23,7 @@ export interface Vault {
   /** The channel's state, under keys below `RESERVED_KEYS`. */
   readonly journal: Journal;
   readonly records: RecordBank;
-  /** Seeded anew at every boot: no two boots of one flash draw the same. */
+  /** Seeded again at every boot: no two boots of one flash draw the same. */
   readonly drbg: Drbg;
   /** How often this vault was opened. */
   readonly boots: number;
@@ -42,7 +42,7 @@ const OUTDATED_MAGIC = 0x4c475631;
 const HEAD = 24;
 
 /**
- * Pages of each of the journal's two areas, unless told: a sixteenth of the flash, 3 to 8. In fewer there is no room for
+ * Pages of each of the journal's two areas by default: a sixteenth of the flash, 3 to 8. In fewer there is no room for
  * a payment beside the exit of the channel before.
  */
 function defaultAreaPages(pageCount: number): number {
@@ -151,7 +151,7 @@ function readHead(flash: Flash): { identity: DeviceIdentity; layout: Layout; pag
   if (u32At(head, 0) === OUTDATED_MAGIC) {
     throw lngateError(
       "vault-outdated",
-      "the flash was written by an earlier version of LNGate: close its channel with that version, and pair the device anew",
+      "the flash was written by an earlier version of LNGate: close its channel with that version, and pair the device again",
     );
   }
   const areaPages = u16At(head, 4);

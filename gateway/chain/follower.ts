@@ -37,7 +37,7 @@ export interface Follower {
   /** Brings everyone to the tip now. Rejects if bitcoind cannot be read, or with the trouble of someone. */
   sync(): Promise<void>;
   /**
-   * The same for these clients (everyone unless told), however long bitcoind is away, or busy to catch up after a power cut
+   * The same for these clients (everyone by default), however long bitcoind is away, or busy to catch up after a power cut
    * that cost it some blocks, or to fetch pruned ones again. `onWaiting`: their trouble will take its time.
    */
   patientSync(clients?: readonly Watching[], onWaiting?: () => void): Promise<void>;

@@ -19,7 +19,7 @@ export interface RecordsLeft {
   readonly H: number;
 }
 
-/** Enough for so many payments in flight, and a close after them. */
+/** Enough for this many payments in flight, and a close after them. */
 export function areEnoughFor(payments: number, left: RecordsLeft): boolean {
   const needed = recordsToSettle(payments);
   return left.A >= needed.A && left.B >= needed.B && left.H >= needed.H;
@@ -34,7 +34,7 @@ function mostReasonable(wanted: number): number {
  * Throws `feerates-apart` if there is no feerate that the device signs, mempools take and is reasonable now: no channel is
  * opened then. `wanted`, `least`: what is right now, and what mempools take at all, sat per 1000 weight units.
  */
-export function needFeerate(wanted: number, least: number, bounds: DeviceBounds | undefined): void {
+export function ensureFeerate(wanted: number, least: number, bounds: DeviceBounds | undefined): void {
   if (!bounds) return;
   const { minFeeratePerKw: from, maxFeeratePerKw: to } = bounds;
   const most = mostReasonable(wanted);

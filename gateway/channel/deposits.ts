@@ -22,7 +22,7 @@ import type { Chain } from "../chain/chain.ts";
 import type { BlockPoint, ChainClient, Watching } from "../chain/chain-client.ts";
 
 /** An unspent deposit; 0 confirmations: it is not mined yet. */
-export interface StandingDeposit extends Deposit {
+export interface UnspentDeposit extends Deposit {
   readonly confirmations: number;
 }
 
@@ -89,9 +89,9 @@ export class Deposits {
   }
 
   /** The unspent deposits of a device, mined or not; one that is spent by a waiting transaction counts no more. */
-  async of(deviceId: string): Promise<StandingDeposit[]> {
+  async of(deviceId: string): Promise<UnspentDeposit[]> {
     const prefix = `${deviceId}/`;
-    const found: StandingDeposit[] = [];
+    const found: UnspentDeposit[] = [];
     for (const { key, value } of this.table.getRange({ start: prefix, end: `${prefix}~` })) {
       const [txid = "", vout = ""] = key.slice(prefix.length).split(":");
       const unspent = await this.rpc.call<{ confirmations: number } | null>("gettxout", [
@@ -178,7 +178,7 @@ export class Deposits {
  * as much of it as they like. `maxFeeSat`: of the whole transaction, by the owner's policy.
  */
 export function depositsToSpend(
-  standing: readonly StandingDeposit[],
+  standing: readonly UnspentDeposit[],
   depositScript: Uint8Array,
   feeratePerKw: number,
   maxFeeSat = Number.POSITIVE_INFINITY,

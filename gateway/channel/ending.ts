@@ -167,7 +167,7 @@ export class ChannelEnding {
 
   /**
    * Sees to it that an end comes to its end. A bridge that was told to close need not do so (LND keeps the channel); when it
-   * is called again it hears that nobody here knows the channel, and then it does. A mutual close that is stuck begins anew.
+   * is called again it hears that nobody here knows the channel, and then it does. A mutual close that is stuck begins again.
    */
   private watch(): void {
     const { channel, signer, words, onFatal } = this.options;

@@ -4,8 +4,8 @@ import type { LightningNode } from "../lightning/node.ts";
 import {
   commitmentFeerate,
   type DeviceBounds,
+  ensureFeerate,
   mostForClosing,
-  needFeerate,
   type RecordsLeft,
 } from "./bounds.ts";
 import type { BridgeWords } from "./bridge.ts";
@@ -59,9 +59,9 @@ export class FeeratePolicy {
   }
 
   /** Throws `feerates-apart` if no channel should be opened with the feerates that the device signs. */
-  needForOpening(): void {
+  ensureForOpening(): void {
     const { fees, bounds } = this.options;
-    needFeerate(fees.feerate("opening"), fees.feerate("minimum"), bounds());
+    ensureFeerate(fees.feerate("opening"), fees.feerate("minimum"), bounds());
   }
 
   /** Between what mempools take and what brings it into the next two blocks, and never more than the device signs. */
@@ -79,7 +79,7 @@ export class FeeratePolicy {
 
   /**
    * A bridge that names one fee and no range takes no other: LDK would close by force if it is above its most. So its most
-   * becomes what the device would sign, with which the close begins anew. What is above that as well LDK does not get to see:
+   * becomes what the device would sign, with which the close begins again. What is above that as well LDK does not get to see:
    * then this is false.
    */
   closeOffered(feeSat: number): boolean {

@@ -50,7 +50,7 @@ export interface ChannelOpeningOptions {
   /** Most that a funding transaction may cost, sat, by the owner's policy; undefined if that is not known. */
   maxFeeSat(): number | undefined;
   /** Throws `feerates-apart`. */
-  needFeerate(): void;
+  ensureFeerate(): void;
   /** Tells the device that nothing comes of the channel of this index, and why. */
   refuse(index: number, code: string, sentence: string): void;
   /** For what is a fault of this program or of LDK. */
@@ -58,7 +58,7 @@ export interface ChannelOpeningOptions {
 }
 
 /** What the device wants: the number of the channel, and its first commitment points. */
-interface Wish {
+interface OpenRequest {
   readonly index: number;
   readonly points: readonly Uint8Array[];
 }
@@ -67,7 +67,7 @@ interface Wish {
 export class ChannelOpening {
   private readonly options: ChannelOpeningOptions;
   /** While the deposit is awaited. */
-  private wish: Wish | undefined;
+  private openRequest: OpenRequest | undefined;
   private isBusy = false;
   private feeratesApart = false;
   /** How often in a row the bridge did not open the channel; not asked again before then (performance.now()). */
@@ -87,7 +87,7 @@ export class ChannelOpening {
 
   /** The device asks for a channel, and is told if it can't have one now. */
   asked(index: number, points: readonly Uint8Array[]): void {
-    this.wish = { index, points };
+    this.openRequest = { index, points };
     this.soon(true);
   }
 
@@ -140,10 +140,10 @@ export class ChannelOpening {
 
   /** Opens the channel that the device wishes for, if its deposit is confirmed. */
   private async openIfPossible(isAsked: boolean): Promise<void> {
-    const { wish, refusal } = this;
+    const { openRequest, refusal } = this;
     const { channel, openings, deviceId, refuse } = this.options;
     const node = this.options.node();
-    if (!wish || !node || this.isBusy || channel.isFrozen) return;
+    if (!openRequest || !node || this.isBusy || channel.isFrozen) return;
     if (channel.row && channel.row.stage !== "closed") {
       if (isAsked) channel.tellDevice();
       return;
@@ -152,7 +152,7 @@ export class ChannelOpening {
     if (refusal && performance.now() < refusal.until) return;
     this.isBusy = true;
     try {
-      await this.open(wish, node);
+      await this.open(openRequest, node);
       this.trouble(null);
     } catch (error) {
       const code = codeOf(error);
@@ -160,21 +160,21 @@ export class ChannelOpening {
       if (channel.row?.stage !== "opening") openings.leave(deviceId);
       const isChain = code.startsWith("bitcoind-");
       const passes = isChain || WAITS_FOR.has(code);
-      if (!passes) this.wish = undefined;
+      if (!passes) this.openRequest = undefined;
       if (code !== "deposit-missing") this.trouble(error);
       // What is wrong with bitcoind is the operator's to know; for a device it is away.
       if (isAsked && isChain)
-        refuse(wish.index, "bitcoind-unreachable", "the gateway's bitcoind does not answer now");
-      else if (isAsked || !passes) refuse(wish.index, code, (error as Error).message);
+        refuse(openRequest.index, "bitcoind-unreachable", "the gateway's bitcoind does not answer now");
+      else if (isAsked || !passes) refuse(openRequest.index, code, (error as Error).message);
     } finally {
       this.isBusy = false;
     }
   }
 
-  private async open(wish: Wish, node: LightningNode): Promise<void> {
+  private async open(openRequest: OpenRequest, node: LightningNode): Promise<void> {
     const { channel, deposits, deviceId, keys, fees, bridge, words, log } = this.options;
     this.feeratesApart = true;
-    this.options.needFeerate();
+    this.options.ensureFeerate();
     this.feeratesApart = false;
     const confirmed = (await deposits.of(deviceId)).filter(
       each => each.confirmations >= DEPOSIT_CONFIRMATIONS,
@@ -196,19 +196,19 @@ export class ChannelOpening {
     await node.until("bridge-unreachable", () => node.isConnected(bridge.nodeId), BRIDGE_WAIT_MS);
     const row: ChannelRow = {
       stage: "opening",
-      index: wish.index,
+      index: openRequest.index,
       keysId: new Uint8Array(randomBytes(32)),
-      points: wish.points,
+      points: openRequest.points,
       deposits: usable.deposits,
       channelSat,
       changeSat,
       bridge,
     };
     // Throws for points that are none, before anything is stored.
-    channel.announce(row, wish.points);
+    channel.announce(row, openRequest.points);
     if (channel.row) channel.retire();
     channel.put(row);
-    log.info("opening a channel", { sat: channelSat, channel: wish.index });
+    log.info("opening a channel", { sat: channelSat, channel: openRequest.index });
     try {
       node.createChannel(bridge.nodeId, channelSat, 0, userChannelIdOf(row.keysId));
     } catch (error) {
@@ -233,7 +233,7 @@ export class ChannelOpening {
     const { channel, words, log } = this.options;
     const { row } = channel;
     if (row?.stage !== "funded" && row?.stage !== "opening") return;
-    this.wish = undefined;
+    this.openRequest = undefined;
     this.refusal = undefined;
     words.forget();
     channel.put({ ...row, stage: "ready" });
@@ -281,7 +281,7 @@ export class ChannelOpening {
     if (row.proposal) {
       channel.retire();
       // The device may have accepted it under this number: it has to name another.
-      this.wish = undefined;
+      this.openRequest = undefined;
     } else {
       // It leaves nothing behind: a bridge may refuse for years.
       channel.forget();

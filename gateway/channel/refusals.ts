@@ -4,7 +4,7 @@
 const FIRST_PAUSE_MS = 5_000;
 const LONGEST_PAUSE_MS = 3_600_000;
 
-/** How long to wait after so many refusals in a row. */
+/** How long to wait after this many refusals in a row. */
 export function pauseAfter(refusals: number): number {
   return Math.min(FIRST_PAUSE_MS * 2 ** Math.min(refusals - 1, 20), LONGEST_PAUSE_MS);
 }

@@ -7,7 +7,7 @@ import { lngateError } from "../../src/errors.ts";
 import { type Command, networkOf } from "../../src/node/command.ts";
 import { encodePairingCode } from "../../src/pairing/code.ts";
 import { loadConfig, writeExampleConfig } from "../config.ts";
-import { ownNodeId, wishPayout } from "../fees/payout-request.ts";
+import { ownNodeId, requestPayout } from "../fees/payout-request.ts";
 import { readFeeBooks } from "../fees/service-fees.ts";
 import { gatewayRuns } from "../store/folder-lock.ts";
 import { superviseGateway } from "../supervisor.ts";
@@ -239,7 +239,7 @@ const payout: Command = {
         "config-invalid",
         `${config.file}: "serviceFee.address" is missing: your own address, to which the earnings are to go`,
       );
-    await withStore(config, (_registry, store) => wishPayout(store));
+    await withStore(config, (_registry, store) => requestPayout(store));
     terminal.say("The gateway closes its own channel at the next block; its log says how that goes on.");
     if (!gatewayRuns(config.dataDir))
       terminal.note("The gateway is not running: it will do so when it does.");

@@ -5,7 +5,7 @@ import type { Given } from "../../src/node/command.ts";
 import { defaultConfigFile, type GatewayConfig, splitHostPort } from "../config.ts";
 import { gatewayRuns } from "../store/folder-lock.ts";
 import { openRegistry, openStore, type Registry } from "../store/registry.ts";
-import { needReadableStore } from "../store/store-file.ts";
+import { ensureReadableStore } from "../store/store-file.ts";
 
 export const CONFIG = {
   config: { value: "FILE", help: "configuration file (default: ~/.lngate/gateway.conf, or $LNGATE_CONFIG)" },
@@ -20,7 +20,7 @@ export async function withStore<T>(
   config: GatewayConfig,
   work: (registry: Registry, store: ReturnType<typeof openStore>) => T,
 ): Promise<T> {
-  if (!gatewayRuns(config.dataDir)) await needReadableStore(config.dataDir);
+  if (!gatewayRuns(config.dataDir)) await ensureReadableStore(config.dataDir);
   const store = openStore(config.dataDir);
   try {
     return work(openRegistry(store), store);

@@ -56,7 +56,7 @@ export interface DeviceGatewayOptions {
   /** What this device pays for the service; absent: nothing. */
   readonly serviceFee?: ServiceFee;
   /** Where it pays it. */
-  readonly till?: FeeReceiver;
+  readonly feeReceiver?: FeeReceiver;
   readonly log: Log;
   readonly runtime: LightningRuntime;
   readonly store: NodeStore;
@@ -67,7 +67,7 @@ export interface DeviceGatewayOptions {
   readonly openings: Openings;
   /** An online message of the device's did not become a signature: what that means for its key. */
   wrongAnswer(error: Error): void;
-  /** LDK can't go on: the process has to be started anew. */
+  /** LDK can't go on: the process has to be started again. */
   onFatal(error: unknown): void;
   /** Bytes to the device; false if there is no session. */
   send(message: Uint8Array): boolean;
@@ -179,7 +179,7 @@ export class DeviceGateway {
       log,
       node,
       maxFeeSat: () => bounds()?.maxCloseFeeSat,
-      needFeerate: () => this.feerates.needForOpening(),
+      ensureFeerate: () => this.feerates.ensureForOpening(),
       refuse: (index, code, sentence) => link.refuse({ index }, code, sentence),
       onFatal,
     });
@@ -188,7 +188,7 @@ export class DeviceGateway {
     this.fees = new ServiceFees({
       deviceId,
       ...(options.serviceFee ? { terms: options.serviceFee } : {}),
-      ...(options.till ? { till: options.till } : {}),
+      ...(options.feeReceiver ? { feeReceiver: options.feeReceiver } : {}),
       table: options.payments,
       log,
       send: message => link.send(message),
@@ -200,7 +200,7 @@ export class DeviceGateway {
       channel,
       node,
       recordsLeft,
-      needStill: (...payment) => this.payments.needStill(...payment),
+      ensureStill: (...payment) => this.payments.ensureStill(...payment),
       waits: (...payment) => this.payments.waits(...payment),
       onFatal,
     });
@@ -322,7 +322,7 @@ export class DeviceGateway {
         this.greeted(message);
         return;
       case "open":
-        link.needNewest();
+        link.ensureNewest();
         this.opening.asked(message.index, message.points);
         return;
       case "pay":
@@ -339,7 +339,7 @@ export class DeviceGateway {
         this.deviceSigner.stepped(message);
         return;
       case "close":
-        link.needNewest();
+        link.ensureNewest();
         this.ending.requestClose();
         return;
     }
@@ -360,7 +360,7 @@ export class DeviceGateway {
 
   /**
    * A request that can't be served is answered with why, and with what it was about: a device can't end what it can't
-   * tell. What is no error of ours is a fault of this program (or of LDK, which then has to be started anew).
+   * tell. What is not an error of ours is a fault of this program (or of LDK, which then has to be started again).
    */
   private refuse(request: ToGateway, error: unknown): void {
     const { log, onFatal } = this.options;

@@ -36,7 +36,7 @@ export interface DevicesOptions {
   /** A table of the gateway's store. */
   table(name: string): Database<Uint8Array, string>;
   /** Where devices pay their service fees. */
-  readonly till: FeeReceiver;
+  readonly feeReceiver: FeeReceiver;
   /** Devices at which LDK broke before, and how: they are not started. */
   readonly leftOut: ReadonlyMap<string, string>;
   readonly faults: Faults;
@@ -47,7 +47,7 @@ export interface DevicesOptions {
   send(deviceId: string, message: Uint8Array): void;
   /** A device is served from now on. */
   served(deviceId: string): void;
-  /** The gateway ends: what does not start any more is no news. */
+  /** The gateway ends: what does not start any more is not news. */
   isClosing(): boolean;
 }
 
@@ -81,7 +81,7 @@ export class Devices {
 
   /** A device that is served. Throws `device-not-served`, `device-not-ready`. */
   needed(deviceId: string): DeviceGateway {
-    this.needServable(deviceId);
+    this.ensureServable(deviceId);
     const device = this.running.get(deviceId);
     if (!device)
       throw lngateError(
@@ -93,7 +93,7 @@ export class Devices {
 
   /** The records of a paired device. Throws `device-not-served`, `device-unknown`, `record-store-…`. */
   recordsOf(deviceId: string): RecordStore {
-    this.needServable(deviceId);
+    this.ensureServable(deviceId);
     let open = this.records.get(deviceId);
     if (!open) {
       const { pairing } = this.options.registry.device(deviceId);
@@ -195,7 +195,7 @@ export class Devices {
     try {
       const brokeLdk = this.options.leftOut.get(deviceId);
       if (brokeLdk !== undefined) throw breaksLdk(brokeLdk);
-      // A journal that is gone would begin anew: records would be missing, and nobody told why.
+      // A journal that is gone would begin again: records would be missing, and nobody told why.
       const journal = this.journalOf(deviceId);
       if (wasHere && !existsSync(journal))
         throw lngateError("record-store-damaged", `the journal of its records is gone (${journal})`);
@@ -213,7 +213,7 @@ export class Devices {
     records: RecordStore,
     { runtime, deposits }: NonNullable<Devices["shared"]>,
   ): Promise<DeviceGateway> {
-    const { registry, table, till, faults, log, send } = this.options;
+    const { registry, table, feeReceiver, faults, log, send } = this.options;
     let seed = nodeStore.get("seed");
     if (!seed) {
       seed = new Uint8Array(randomBytes(32));
@@ -235,7 +235,7 @@ export class Devices {
         bridge: this.options.bridge,
         leastChannelSat: this.options.leastChannelSat,
         openings: this.openings,
-        ...(serviceFee ? { serviceFee, till } : {}),
+        ...(serviceFee ? { serviceFee, feeReceiver } : {}),
         log: log.part(name),
         wrongAnswer: error => this.wrongAnswer(deviceId, name, error),
         onFatal: error => faults.fatal(deviceId, error),
@@ -288,7 +288,7 @@ export class Devices {
     );
   }
 
-  private needServable(deviceId: string): void {
+  private ensureServable(deviceId: string): void {
     const why = this.notServed.get(deviceId);
     if (why) throw lngateError("device-not-served", `the gateway can't serve this device: ${why}`);
   }
@@ -296,15 +296,15 @@ export class Devices {
   /** An online message of the device's did not become a signature: what that means for its key. */
   private wrongAnswer(deviceId: string, name: string, error: Error): void {
     const { registry, log } = this.options;
-    const before = registry.standing(deviceId);
-    const { standing, consequence, alarm } = afterAbort(before, error);
-    if (consequence === "burn-record" || consequence === "lock") registry.putStanding(deviceId, standing);
+    const before = registry.abortStatus(deviceId);
+    const { status, consequence, alarm } = afterAbort(before, error);
+    if (consequence === "burn-record" || consequence === "lock") registry.putAbortStatus(deviceId, status);
     if (alarm)
       log.error(
         "this device's halves of signatures are wrong again and again: it is faulty, or not what it was",
-        { code: codeOf(error), device: name, spoilt: standing.spoilt },
+        { code: codeOf(error), device: name, spoilt: status.spoilt },
       );
-    if (standing.locked && !before.locked) this.locked(deviceId);
+    if (status.locked && !before.locked) this.locked(deviceId);
   }
 
   private journalOf(deviceId: string): string {

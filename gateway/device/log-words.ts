@@ -40,7 +40,7 @@ export function aboutDown(message: ToDevice): string {
         ...(counterparty ? [`sign the bridge's state ${counterparty.number}`] : []),
         ...(fund ? ["sign the funding transaction"] : []),
         ...(close ? ["sign the mutual close"] : []),
-        ...(message.leave === undefined ? [] : ["hand out the exit: a forced close"]),
+        ...(message.forceClose === undefined ? [] : ["hand out the exit: a forced close"]),
         ...(message.spend ? ["sign what is collected from the bridge's close"] : []),
       ];
       return parts.join("; ");

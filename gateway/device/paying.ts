@@ -32,7 +32,7 @@ export interface PayingOptions {
   node(): LightningNode | undefined;
   recordsLeft(): RecordsLeft;
   /** Of a payment that waited: whether it is still to be made. Throws `already-paying` if it is not, and what limits say. */
-  needStill(paymentHash: Uint8Array, paymentId: Uint8Array): void;
+  ensureStill(paymentHash: Uint8Array, paymentId: Uint8Array): void;
   /** It waits: `began` resolves when LDK was asked, and rejects with why it was not. Rejects with what has no code. */
   waits(paymentHash: Uint8Array, paymentId: Uint8Array, began: Promise<void>): Promise<void>;
   /** For what is a fault of this program or of LDK. */
@@ -54,11 +54,11 @@ export class Paying {
    * `payWithin` throws; what goes wrong later is told to `waits`.
    */
   start(invoice: Invoice, text: string, paymentId: Uint8Array, limits: PaymentLimits): void {
-    const { session, channel, needStill, waits, onFatal } = this.options;
+    const { session, channel, ensureStill, waits, onFatal } = this.options;
     const node = this.options.node();
     const opened = () => node?.channels()[0];
     const isUsable = () => Boolean(opened()?.get_is_usable());
-    session.needNewest();
+    session.ensureNewest();
     if (channel.row?.stage !== "ready" || !node) throw channelNotReady();
     const { stuck } = channel;
     if (stuck !== null) throw lngateError("channel-stuck", `${stuckSentence(stuck)}: it has to be closed`);
@@ -80,11 +80,11 @@ export class Paying {
     }
     const { paymentHash } = invoice;
     const payIfStill = () => {
-      needStill(paymentHash, paymentId);
+      ensureStill(paymentHash, paymentId);
       pay();
     };
     waits(paymentHash, paymentId, this.payLater(node, isUsable, payIfStill))
-      // What is no error of ours has come out of LDK: nothing else is called here.
+      // What is not an error of ours has come out of LDK: nothing else is called here.
       .catch(error => onFatal(error));
   }
 

@@ -46,7 +46,7 @@ export interface PaymentsOptions {
 
 /** How often the rows are looked through, at most. */
 const PRUNE_MS = 24 * 3600 * 1000;
-/** …but after so many payments at the latest. */
+/** …but after this many payments at the latest. */
 const PRUNE_PAYMENTS = 200;
 
 /** See the head of this file. */
@@ -65,7 +65,7 @@ export class Payments {
     this.spending = new Spending(options.table, options.deviceId);
   }
 
-  /** The device asks for a payment, for the first time or again. Throws `invoice-…` for what is no invoice. */
+  /** The device asks for a payment, for the first time or again. Throws `invoice-…` for what is not an invoice. */
   asked(packed: Uint8Array, limits: PaymentLimits, attempt: number): void {
     let order: Order;
     try {
@@ -123,7 +123,7 @@ export class Payments {
 
   /**
    * Makes its row and counts it, in one; or makes the row as one that has failed, in one as well, so that this attempt stays
-   * refused whatever happens. One that was begun before is counted anew: the limits may be stricter by now.
+   * refused whatever happens. One that was begun before is counted again: the limits may be stricter by now.
    */
   private begin(
     { packed, invoice }: Order,
@@ -143,7 +143,7 @@ export class Payments {
         return this.rows.put(paymentHash, { ...row, settlement: true });
       }
       try {
-        if (!before) fees.needSettled(hash => this.mayBeUnderWay(hash));
+        if (!before) fees.ensureSettled(hash => this.mayBeUnderWay(hash));
         return this.rows.put(paymentHash, this.counted(row, payee));
       } catch (error) {
         const code = codeOf(error);
@@ -187,7 +187,7 @@ export class Payments {
    * What was decided while it waited holds. Throws `already-paying` if this attempt is not to be made any more, and what the
    * limits say to it by now.
    */
-  needStill(paymentHash: Uint8Array, paymentId: Uint8Array): void {
+  ensureStill(paymentHash: Uint8Array, paymentId: Uint8Array): void {
     const row = this.rows.get(paymentHash);
     const isOpen =
       row && !row.preimage && !row.failure && equal(paymentId, paymentIdOf(paymentHash, row.attempt));
@@ -335,7 +335,7 @@ function orderOf(packed: Uint8Array): Order {
   return { packed, text, invoice: decodeInvoice(text, nobleCurve) };
 }
 
-/** What kept a payment from being begun and is no bound of the device's, nor anything else that it could bring about. */
+/** What kept a payment from being begun and is not a bound of the device's, nor anything else that it could bring about. */
 const NOT_THE_DEVICES: ReadonlySet<string> = new Set([
   "no-route",
   "fee-limit-too-low",

@@ -111,7 +111,7 @@ export class DeviceSession {
       });
     if (this.rolledBack) {
       log.error(`${ROLLED_BACK}; nothing is signed with it`, { generation });
-      this.needNewest();
+      this.ensureNewest();
     }
     const [a = 0, b = 0, h = 0] = hello.recordsLeft;
     this.noncesLeft = h;
@@ -129,7 +129,7 @@ export class DeviceSession {
   }
 
   /** Throws `vault-rolled-back` if the device in this session is not the newest one. */
-  needNewest(): void {
+  ensureNewest(): void {
     if (this.rolledBack) throw lngateError("vault-rolled-back", ROLLED_BACK);
   }
 }

@@ -11,7 +11,7 @@ import type { NodeStore } from "../lightning/store.ts";
 import type { Log } from "../log.ts";
 import { untilWaiting } from "../start-waiting.ts";
 import { FeeNode } from "./fee-node.ts";
-import { forgetPayout, payoutIsWished, rememberOwnNode } from "./payout-request.ts";
+import { forgetPayout, payoutIsRequested, rememberOwnNode } from "./payout-request.ts";
 import type { FeeReceiver } from "./service-fees.ts";
 
 /** What `FeeNodeRunner` depends on. */
@@ -22,7 +22,7 @@ export interface OwnNodeRunnerOptions {
   readonly payoutScript?: Uint8Array;
   readonly faults: Faults;
   readonly log: Log;
-  /** The gateway ends: what does not start any more is no news. */
+  /** The gateway ends: what does not start any more is not news. */
   isClosing(): boolean;
 }
 
@@ -36,7 +36,7 @@ export class FeeNodeRunner {
   }
 
   /** Where devices settle their fees: nowhere, as long as the node is not there. */
-  readonly till: FeeReceiver = {
+  readonly feeReceiver: FeeReceiver = {
     canReceive: amountMsat => this.node?.canReceive(amountMsat) ?? false,
     routingMsat: amountMsat => this.node?.routingMsat(amountMsat) ?? 0,
     invoice: (...asked) => this.node!.invoice(...asked),
@@ -77,7 +77,7 @@ export class FeeNodeRunner {
     const { store, faults } = this.options;
     faults.guarded(OWN_NODE, () => {
       this.node?.newBlock();
-      if (this.node && payoutIsWished(store) && this.node.payOut()) forgetPayout(store);
+      if (this.node && payoutIsRequested(store) && this.node.payOut()) forgetPayout(store);
     });
   }
 

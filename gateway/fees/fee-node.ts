@@ -79,7 +79,7 @@ export class FeeNode implements FeeReceiver {
     await this.sweeping;
   }
 
-  // ── the till ──────────────────────────────────────────────────────────────────────────────────────────
+  // ── the fee receiver ──────────────────────────────────────────────────────────────────────────────────────────
 
   canReceive(amountMsat: number): boolean {
     return this.node

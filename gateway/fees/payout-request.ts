@@ -15,11 +15,11 @@ export function ownNodeId(store: Database<unknown, string>): string | undefined 
 }
 
 /** The operator wants the earnings: the gateway closes its own channels at the next block. */
-export function wishPayout(store: Database<unknown, string>): void {
+export function requestPayout(store: Database<unknown, string>): void {
   store.putSync(PAYOUT, true);
 }
 
-export function payoutIsWished(store: Database<unknown, string>): boolean {
+export function payoutIsRequested(store: Database<unknown, string>): boolean {
   return store.get(PAYOUT) === true;
 }
 

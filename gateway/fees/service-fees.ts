@@ -71,7 +71,7 @@ export interface ServiceFeesOptions {
   readonly deviceId: string;
   /** What was agreed on with this device; absent: nothing is taken. */
   readonly terms?: ServiceFee;
-  readonly till?: FeeReceiver;
+  readonly feeReceiver?: FeeReceiver;
   /** The table of the payments: their rows and these books change together. */
   readonly table: Database<Uint8Array, string>;
   readonly log: Log;
@@ -116,7 +116,7 @@ export class ServiceFees {
    * Throws `service-fee-due` if this device has to settle before it pays anything else. That it has agreed is not enough if
    * nothing is on its way: the power failed in between, and it did not say it again.
    */
-  needSettled(isUnderWay: (paymentHash: Uint8Array) => boolean): void {
+  ensureSettled(isUnderWay: (paymentHash: Uint8Array) => boolean): void {
     const { terms } = this.options;
     const { pending } = this.books;
     const settles = pending?.agreed && isUnderWay(pending.paymentHash);
@@ -183,18 +183,18 @@ export class ServiceFees {
 
   /** An invoice for all that is owed, stored; undefined if nothing could arrive. */
   private prepare(): FeeLedger["pending"] {
-    const { till, log } = this.options;
+    const { feeReceiver, log } = this.options;
     const { owedMsat } = this;
-    const maxFeeMsat = till?.routingMsat(owedMsat) ?? 0;
+    const maxFeeMsat = feeReceiver?.routingMsat(owedMsat) ?? 0;
     const amountMsat = owedMsat - maxFeeMsat;
-    if (!till || amountMsat <= 0 || !till.canReceive(amountMsat)) {
+    if (!feeReceiver || amountMsat <= 0 || !feeReceiver.canReceive(amountMsat)) {
       const sentence = "the service fee can't be settled: the own node has no channel that could receive it";
       if (!this.hasComplained) log.warn(sentence, { owedMsat });
       this.hasComplained = true;
       return undefined;
     }
     this.hasComplained = false;
-    const text = till.invoice(amountMsat, "LNGate service fee", INVOICE_SECONDS);
+    const text = feeReceiver.invoice(amountMsat, "LNGate service fee", INVOICE_SECONDS);
     const pending = {
       paymentHash: decodeInvoice(text, nobleCurve).paymentHash,
       invoice: packInvoice(text),

@@ -59,7 +59,7 @@ export class ChannelFeerates {
     });
   }
 
-  /** Chooses the commitments' feerate anew. To be called before anything that may have LDK change or begin one. */
+  /** Chooses the commitments' feerate again. To be called before anything that may have LDK change or begin one. */
   choose(manager: ldk.ChannelManager): void {
     const present = manager.list_channels()[0]?.get_feerate_sat_per_1000_weight();
     this.commitment =

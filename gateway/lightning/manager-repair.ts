@@ -11,7 +11,7 @@ import { bigSizeBytes, readBigSize, readTlvStream } from "../../src/lightning/tl
 const ALWAYS_PRESENT = [1, 3, 5, 7, 11, 15];
 const PENDING_CLAIMS = 4;
 
-/** The serialized manager without its pending claims; null if it has none (or is no manager). */
+/** The serialized manager without its pending claims; null if it has none (or is not a manager). */
 export function withoutPendingClaims(manager: Uint8Array): Uint8Array | null {
   for (let at = manager.length - 1; at >= 0; at--) {
     const length = readBigSize(manager, at);

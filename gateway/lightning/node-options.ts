@@ -51,7 +51,7 @@ export interface NodeOptions {
   messages?(manager: ldk.ChannelManager): ldk.ChannelMessageHandler;
   /** In the place of what asks peers for the network graph, or tells it to them. */
   gossip?(graph: ldk.NetworkGraph, logger: ldk.Logger): ldk.RoutingMessageHandler;
-  /** Whether a payment that LDK has given up may be tried again with what was learnt from its failure; always unless told. */
+  /** Whether a payment that LDK has given up may be tried again with what was learnt from its failure; always by default. */
   mayPayAgain?(): boolean;
   /** It was to be tried again, and can't be. Unless told this is one more failure on the way. */
   onPaymentRefused?(failed: ldk.Event_PaymentFailed, error: Error): void;
@@ -59,14 +59,14 @@ export interface NodeOptions {
   attach?(node: AttachedNode): void;
   /** Confirmations that a channel needs which is opened to this node. */
   readonly minimumDepth?: number;
-  /** How much of a channel a peer may have in flight to this node; all of it unless told. */
+  /** How much of a channel a peer may have in flight to this node; all of it by default. */
   readonly inFlightPercent?: number;
-  /** What forwarding a payment costs; LDK's own fee unless told. */
+  /** What forwarding a payment costs; LDK's own fee by default. */
   readonly forwardingFee?: { readonly baseMsat: number; readonly proportionalMillionths: number };
   /** True: the caller decides itself, later, whether this payment is claimed or failed. */
   holdsPayment?(event: ldk.Event_PaymentClaimable): boolean;
   /** The chain can't be followed from where this node was, and its start waits until it can. */
   onWaiting?: (() => void) | undefined;
-  /** LDK is broken beyond repair: the process must be started anew. */
+  /** LDK is broken beyond repair: the process must be started again. */
   onFatal(error: unknown): void;
 }

@@ -158,7 +158,7 @@ export class LightningNode implements AttachedNode {
     return this.peers.connect(address);
   }
 
-  /** Breaks the connection off, once what is to be said is said. One that is to be kept begins anew within a second. */
+  /** Breaks the connection off, once what is to be said is said. One that is to be kept begins again within a second. */
   hangUp(nodeId: Uint8Array): void {
     this.peers.hangUp(nodeId);
   }
@@ -178,7 +178,7 @@ export class LightningNode implements AttachedNode {
     return this.manager.list_channels();
   }
 
-  /** Asks a connected peer for a channel, unannounced unless told. Throws `channel-refused`. */
+  /** Asks a connected peer for a channel, unannounced by default. Throws `channel-refused`. */
   createChannel(
     nodeId: Uint8Array,
     sat: number,

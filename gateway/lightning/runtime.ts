@@ -188,7 +188,7 @@ export async function startRuntime(chain: Chain, log: Log, store?: NodeStore): P
   };
 }
 
-/** What can't be read is learnt anew: nothing of it is worth refusing to start. */
+/** What can't be read is learnt again: nothing of it is worth refusing to start. */
 function readGraph(store: NodeStore | undefined, network: ldk.Network, logger: ldk.Logger): ldk.NetworkGraph {
   const stored = store?.get(GRAPH);
   const read = stored && ldk.NetworkGraph.constructor_read(stored, logger);

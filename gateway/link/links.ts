@@ -114,7 +114,7 @@ export class GatewayLinks {
     return { ...(this.links.get(identity)?.traffic ?? noTraffic()) };
   }
 
-  /** After an account has changed or gone: ends its connection and its session, so that both begin anew. */
+  /** After an account has changed or gone: ends its connection and its session, so that both begin again. */
   forget(identity: string): void {
     this.links.get(identity)?.runner.stop();
     this.links.delete(identity);

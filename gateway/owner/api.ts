@@ -89,9 +89,9 @@ export function createOwnerApi(options: OwnerApiOptions): OwnerApi {
   return {
     async status(deviceId) {
       const device = deviceOf(deviceId);
-      const standing = await options.deposits().of(deviceId);
+      const unspent = await options.deposits().of(deviceId);
       const sum = (confirmed: boolean) =>
-        standing
+        unspent
           .filter(({ confirmations }) => confirmations >= DEPOSIT_CONFIRMATIONS === confirmed)
           .reduce((total, { valueSat }) => total + valueSat, 0);
       const report = device.status();

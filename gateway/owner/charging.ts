@@ -15,7 +15,7 @@
 import { equal } from "../../src/bytes/bytes.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { FromOwner, ToOwner } from "../../src/messages/owner.ts";
-import { afterAbort, needGoodStanding, ownerConfirms } from "../../src/threshold/abort.ts";
+import { afterAbort, ensureNotAborted, ownerConfirms } from "../../src/threshold/abort.ts";
 import { encodeKeyShare, type KeyShare } from "../../src/threshold/keyshare.ts";
 import { MAX_BATCH } from "../../src/threshold/presigning/batch.ts";
 import { MacRun } from "../../src/threshold/presigning/mac.ts";
@@ -119,10 +119,10 @@ export class Charging {
   private begin(question: Extract<FromOwner, { type: "charge" }>): ToOwner {
     const { registry, deviceId, records } = this.options;
     this.abandon();
-    const standing = registry.standing(deviceId);
-    if (question.confirmReset && standing.awaitingOwner)
-      registry.putStanding(deviceId, ownerConfirms(standing));
-    needGoodStanding(registry.standing(deviceId));
+    const status = registry.abortStatus(deviceId);
+    if (question.confirmReset && status.awaitingOwner)
+      registry.putAbortStatus(deviceId, ownerConfirms(status));
+    ensureNotAborted(registry.abortStatus(deviceId));
     const share = this.share();
     if (question.epoch !== share.epoch)
       throw lngateError(
@@ -172,7 +172,7 @@ export class Charging {
   private async setUp(question: Extract<FromOwner, { type: "setup" }>): Promise<ToOwner> {
     const { registry, ceremonies, deviceId } = this.options;
     this.abandon();
-    needGoodStanding(registry.standing(deviceId));
+    ensureNotAborted(registry.abortStatus(deviceId));
     const kind = kindOf(question.kind);
     const share = encodeKeyShare(this.share());
     const { ceremony, send } = await ceremonies.begin({ what: "setup", kind, share });
@@ -197,9 +197,9 @@ export class Charging {
   private async beginRun(): Promise<ToOwner> {
     const { registry, ceremonies, deviceId } = this.options;
     this.abandon();
-    needGoodStanding(registry.standing(deviceId));
+    ensureNotAborted(registry.abortStatus(deviceId));
     const stored = registry.setup(deviceId, "A");
-    if (!stored) throw needTransfers();
+    if (!stored) throw transfersMissing();
     const { ceremony, send } = await ceremonies.begin({
       what: "mac-run",
       share: encodeKeyShare(this.share()),
@@ -212,11 +212,11 @@ export class Charging {
   private async presign(question: Extract<FromOwner, { type: "presign" }>): Promise<ToOwner> {
     const { registry, ceremonies, deviceId, records } = this.options;
     this.abandon();
-    needGoodStanding(registry.standing(deviceId));
+    ensureNotAborted(registry.abortStatus(deviceId));
     const kind = kindOf(question.kind);
     const stored = registry.setup(deviceId, kind);
     const run = kind === "B" ? registry.run(deviceId) : undefined;
-    if (!stored || (kind === "B" && !run)) throw needTransfers();
+    if (!stored || (kind === "B" && !run)) throw transfersMissing();
     const { size, firstId: named, s0 } = question;
     if (size > MAX_BATCH || size % 4 !== 0 || size === 0)
       throw lngateError("threshold-wrong-batch", `a batch has 4 to ${MAX_BATCH} presignatures, in fours`);
@@ -297,25 +297,25 @@ export class Charging {
 
   private drawConsequence(error: unknown, kind: Kind | undefined): void {
     const { registry, deviceId, log, locked } = this.options;
-    const before = registry.standing(deviceId);
-    const { standing, consequence, alarm } = afterAbort(before, error);
+    const before = registry.abortStatus(deviceId);
+    const { status, consequence, alarm } = afterAbort(before, error);
     const fails = consequence === "reset" || consequence === "lock";
-    if (fails) registry.putStanding(deviceId, standing, kind);
+    if (fails) registry.putAbortStatus(deviceId, status, kind);
     if (alarm)
       log.error("a check failed while presigning: the other side is faulty, or hostile", {
         code: codeOf(error),
         consequence,
-        resets: standing.resets,
+        resets: status.resets,
       });
-    if (standing.locked && !before.locked) locked();
+    if (status.locked && !before.locked) locked();
   }
 }
 
-function needTransfers(): Error {
+function transfersMissing(): Error {
   return lngateError("threshold-setup-destroyed", "new oblivious transfers are needed first");
 }
 
 function kindOf(text: string): Kind {
   if (text === "A" || text === "B") return text;
-  throw lngateError("message-malformed", `"${text}" is no kind of presignature`);
+  throw lngateError("message-malformed", `"${text}" is not a kind of presignature`);
 }

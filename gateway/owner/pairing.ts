@@ -54,7 +54,7 @@ export class PairingAttempt {
   }
 
   async answer(question: FromOwner): Promise<ToOwner> {
-    // Starting anew is always allowed; anything else only when it is due.
+    // Starting again is always allowed; anything else only when it is due.
     if (question.type !== "pair" && question.type !== this.due)
       throw lngateError("pairing-out-of-order", `"${question.type}" was not due in this pairing`);
     const progress = this.progress;
@@ -107,8 +107,8 @@ export class PairingAttempt {
         "this pairing code has been used; ask for a new device to be added",
       );
     }
-    this.needUnexpired();
-    if (!nobleCurve.isPoint(question.ecdh)) throw lngateError("bad-point", "the owner's key is no point");
+    this.ensureUnexpired();
+    if (!nobleCurve.isPoint(question.ecdh)) throw lngateError("bad-point", "the owner's key is not a point");
     const ecdhSecret = new Uint8Array(randomBytes(32));
     const ecdh = nobleCurve.publicKey(ecdhSecret);
     const blockHeight = await this.options.blockHeight();
@@ -160,7 +160,7 @@ export class PairingAttempt {
     const { registry, deviceId, serviceFee } = this.options;
     const { invitation } = registry.device(deviceId);
     if (!invitation?.secret) throw lngateError("pairing-code-used", "this pairing code has been used");
-    this.needUnexpired();
+    this.ensureUnexpired();
     const shared = nobleCurve.multiply(progress.ownerEcdh, progress.ecdhSecret).subarray(1);
     const made = longTermKeys(shared, invitation.secret, transcriptOf(progress.transcript));
     if (!equal(question.confirmation, made.ownerConfirmation))
@@ -188,7 +188,7 @@ export class PairingAttempt {
     return answer;
   }
 
-  private needUnexpired(): void {
+  private ensureUnexpired(): void {
     const { registry, deviceId, now } = this.options;
     if ((registry.device(deviceId).invitation?.expiresAt ?? 0) < now())
       throw lngateError(
@@ -214,7 +214,7 @@ function checkedKeys(keys: DeviceKeys): DeviceKeys {
     keys.depositOwnerKey,
   ];
   if (!all.every(key => nobleCurve.isPoint(key)))
-    throw lngateError("pairing-keys-invalid", "one of the device's public keys is no point of the curve");
+    throw lngateError("pairing-keys-invalid", "one of the device's public keys is not a point of the curve");
   if (depositDelay < 1)
     throw lngateError("pairing-keys-invalid", "the delay of the deposit must be at least 1 block");
   // BOLT #2, option_shutdown_anysegwit: version 0 of 20 or 32 bytes, or a later version of 2 to 40.

@@ -164,7 +164,7 @@ export class OwnerService {
     }
     switch (question.type) {
       case "status": {
-        const { awaitingOwner, locked } = registry.standing(deviceId);
+        const { awaitingOwner, locked } = registry.abortStatus(deviceId);
         const store = records(deviceId);
         const { rolledBack, stuck, awaitingBridge, closeStalled, feeratesApart, ...status } =
           await api.status(deviceId);
@@ -184,7 +184,7 @@ export class OwnerService {
                       ? "awaiting-owner"
                       : undefined;
         return {
-          type: "standing",
+          type: "status-report",
           name,
           ...status,
           records: { A: store.remaining("A"), B: store.remaining("B") },
@@ -222,7 +222,7 @@ export class OwnerService {
   }
 }
 
-/** An error as an answer. What is no error of ours is a fault of this program, and stays here. */
+/** An error as an answer. What is not an error of ours is a fault of this program, and stays here. */
 function refusal(error: unknown, log: Log): ToOwner {
   const code = codeOf(error);
   if (code !== undefined && /^[a-z0-9-]{1,64}$/.test(code))

@@ -40,14 +40,14 @@ export class SignedChannel {
 
   /**
    * From the device's first commitment points, or from the stored book. `live`: the bridge is connected. Throws what
-   * SigningState throws, and `bad-point` for a public key that is no point: it would stop LDK altogether.
+   * SigningState throws, and `bad-point` for a public key that is not a point: it would stop LDK altogether.
    */
   constructor(announced: SignerChannel, from: StoredSigningState | readonly Uint8Array[], live: boolean) {
     const { funding, basepoints } = announced.publicKeys;
     const { revocation, payment, delayed, htlc } = basepoints;
     for (const point of [funding, revocation, payment, delayed, htlc]) {
       if (!nobleCurve.isPoint(point))
-        throw lngateError("bad-point", "a public key of the channel is no point of the curve");
+        throw lngateError("bad-point", "a public key of the channel is not a point of the curve");
     }
     this.announced = announced;
     this.book = "version" in from ? SigningState.fromPlain(from) : SigningState.open(from);

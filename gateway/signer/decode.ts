@@ -190,7 +190,7 @@ function slice(bytes: Uint8Array, from: number, length: number): Uint8Array {
 function records(stream: Uint8Array): Map<number, Uint8Array> {
   const prefix = bigSize(stream, 0);
   const found = readTlvStream(slice(stream, prefix.end, prefix.value));
-  if (!found) throw lngateError("bad-ldk-data", "LDK's data is no stream of records");
+  if (!found) throw lngateError("bad-ldk-data", "LDK's data is not a stream of records");
   return new Map(found.map(({ type, value }) => [type, value]));
 }
 

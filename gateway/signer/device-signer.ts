@@ -111,7 +111,7 @@ export class DeviceSigner {
     }, RECEIPT_WAIT_MS);
   }
 
-  /** The device's answer. One to another step than the one on the way is no news. */
+  /** The device's answer. One to another step than the one on the way is not news. */
   stepped(stepped: Stepped): void {
     const { sent } = this;
     if (sent === null || sent.step.id !== stepped.id) return;

@@ -77,11 +77,11 @@ class StepInMaking {
   }
 
   add(part: SigningPart): void {
-    if (this.takes(part)) this.parts.push(part);
+    if (this.adds(part)) this.parts.push(part);
   }
 
   /** False for what does not fit. */
-  private takes(part: SigningPart): boolean {
+  private adds(part: SigningPart): boolean {
     const { step } = this;
     switch (part.kind) {
       case "revocation": {
@@ -93,21 +93,21 @@ class StepInMaking {
       }
       case "holder":
         if (step.holder) return false;
-        this.takeHolder(part);
+        this.addHolder(part);
         return true;
       case "exit":
         // A forced close goes alone, with the state that it publishes: the device may not have seen that yet.
         if (step.holder || this.toSign++ + this.parts.length > 0) return false;
-        step.leave = part.number;
-        this.takeHolder(part);
+        step.forceClose = part.number;
+        this.addHolder(part);
         return true;
       case "spend":
-        return this.takesSpend(part);
+        return this.addsSpend(part);
     }
     if (this.toSign++ > 0) return false;
     switch (part.kind) {
       case "counterparty":
-        this.takeCounterparty(part);
+        this.addCounterparty(part);
         break;
       case "funding":
         this.sighashes = part.sighashes;
@@ -124,7 +124,7 @@ class StepInMaking {
     return true;
   }
 
-  private takeHolder(part: HolderPart): void {
+  private addHolder(part: HolderPart): void {
     const { scene, step } = this;
     const view = viewOf(part.content, true);
     const { sighash, anchorSighash } = part.signing ?? holderSigningAgain(scene, part);
@@ -142,7 +142,7 @@ class StepInMaking {
     this.views.holder = viewKey(view);
   }
 
-  private takeCounterparty(part: CounterpartyPart): void {
+  private addCounterparty(part: CounterpartyPart): void {
     const { scene, step, views } = this;
     const view = viewOf(part.content, false);
     const { number, point } = part;
@@ -162,7 +162,7 @@ class StepInMaking {
     views.counterparty = viewKey(view);
   }
 
-  private takesSpend(part: SigningPart & SpendContent): boolean {
+  private addsSpend(part: SigningPart & SpendContent): boolean {
     if (this.toSign > 0) return false;
     const spend = spendOf(part, this.scene.proposal.index, this.scene.keys.shutdownScript);
     if (spend === null) {

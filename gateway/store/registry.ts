@@ -30,7 +30,7 @@ import { OWNER_MAX_MESSAGE_BYTES } from "../../src/messages/fragments.ts";
 import { type SpendingLimits, spendingLimitsCodec } from "../../src/messages/owner.ts";
 import { deviceIdFrom } from "../../src/pairing/code.ts";
 import { pairingKeys } from "../../src/pairing/keys.ts";
-import { GOOD_STANDING, type Standing } from "../../src/threshold/abort.ts";
+import { type AbortStatus, NO_ABORTS } from "../../src/threshold/abort.ts";
 import {
   decodeKeyShare,
   encodeKeyShare,
@@ -41,7 +41,7 @@ import { MacRun } from "../../src/threshold/presigning/mac.ts";
 import { type Batch, decodeBatch, encodeBatch } from "../../src/threshold/records.ts";
 import { OtSetup, type Kind as PresignKind } from "../../src/threshold/transfer/setup.ts";
 import type { LinkAccount } from "../link/links.ts";
-import { needStoreFile, storeFolder } from "./store-file.ts";
+import { ensureStoreFile, storeFolder } from "./store-file.ts";
 
 const hash = bytes(32);
 
@@ -79,7 +79,7 @@ const deviceCodec = struct({
   pairing: optional([4, pairingCodec]),
 });
 
-const standingCodec: Codec<Standing> = struct({
+const abortStatusCodec: Codec<AbortStatus> = struct({
   resets: [1, uint(UINT32)],
   spoilt: [2, uint(UINT32)],
   awaitingOwner: [3, bool()],
@@ -166,9 +166,9 @@ export interface Registry {
   /** The gateway's half of the run that kind B's MACs are made in. */
   run(id: string): MacRun | undefined;
   putRun(id: string, run: MacRun): void;
-  standing(id: string): Standing;
+  abortStatus(id: string): AbortStatus;
   /** Durable before it returns; `destroySetup`, and the run with it, goes in the same step. */
-  putStanding(id: string, standing: Standing, destroySetup?: PresignKind): void;
+  putAbortStatus(id: string, status: AbortStatus, destroySetup?: PresignKind): void;
   /** A batch that is finished here but not known to be in the device's flash. */
   preparedBatch(id: string): Batch | undefined;
   putPreparedBatch(id: string, batch: Batch): void;
@@ -177,7 +177,7 @@ export interface Registry {
 
 /** The one lmdb environment of a data folder. Every transaction is on disk when it returns. Throws `store-damaged`. */
 export function openStore(dataDir: string): RootDatabase<unknown, string> {
-  needStoreFile(dataDir);
+  ensureStoreFile(dataDir);
   mkdirSync(storeFolder(dataDir), { recursive: true, mode: 0o700 });
   return open({
     path: storeFolder(dataDir),
@@ -196,7 +196,7 @@ export function openRegistry(
   const table = (name: string): Database<Uint8Array, string> => store.openDB({ name, encoding: "binary" });
   const devices = table("devices");
   const setups = table("ot-setups");
-  const standings = table("standings");
+  const abortStatuses = table("abortStatuses");
   const prepared = table("prepared-batches");
   const limits = table("spending-limits");
 
@@ -386,10 +386,10 @@ export function openRegistry(
     putRun(id, run) {
       setups.putSync(`${id}/run`, run.toBytes());
     },
-    standing: id => read(standings, id, standingCodec) ?? GOOD_STANDING,
-    putStanding(id, standing, destroySetup) {
+    abortStatus: id => read(abortStatuses, id, abortStatusCodec) ?? NO_ABORTS,
+    putAbortStatus(id, status, destroySetup) {
       store.transactionSync(() => {
-        standings.putSync(id, encodeValue(standingCodec, standing));
+        abortStatuses.putSync(id, encodeValue(abortStatusCodec, status));
         if (!destroySetup) return;
         setups.removeSync(`${id}/${destroySetup}`);
         setups.removeSync(`${id}/run`);

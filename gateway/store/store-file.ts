@@ -18,7 +18,7 @@ export function storeFolder(dataDir: string): string {
  * lmdb takes a file that is empty or missing for a new one, and the gateway would forget its channels. Throws
  * `store-damaged` where there was one.
  */
-export function needStoreFile(dataDir: string): void {
+export function ensureStoreFile(dataDir: string): void {
   const file = join(storeFolder(dataDir), "data.mdb");
   const size = statSync(file, { throwIfNoEntry: false })?.size;
   const records = join(dataDir, "records");
@@ -35,11 +35,11 @@ export function needStoreFile(dataDir: string): void {
  * Reads the whole store in a process of its own, which may die of it. Throws `store-damaged`. `onProcess` gets what
  * ends the reading early.
  */
-export async function needReadableStore(
+export async function ensureReadableStore(
   dataDir: string,
   onProcess: (end: () => void) => void = () => {},
 ): Promise<void> {
-  needStoreFile(dataDir);
+  ensureStoreFile(dataDir);
   const folder = storeFolder(dataDir);
   if (!existsSync(folder)) return;
   const trouble = await new Promise<string | undefined>(resolve => {

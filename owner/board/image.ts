@@ -65,7 +65,7 @@ export function movedTo(folder: string): Moved | undefined {
 }
 
 /** Before anything that signs from the vault or writes into it. Throws `device-moved`. */
-export function needVaultHere(folder: string): void {
+export function ensureVaultHere(folder: string): void {
   const moved = movedTo(folder);
   if (!moved) return;
   throw lngateError(
@@ -88,7 +88,7 @@ export function makeImage(folder: string, board: BoardName): Moved & { readonly 
     rmSync(join(folder, FLASH_FILE), { force: true });
     return { ...before, image: before.image };
   }
-  needVaultHere(folder);
+  ensureVaultHere(folder);
   const { vaultPages, hasCurve } = boards[board];
   const lock = openFileFlash(folder);
   try {
@@ -199,7 +199,7 @@ export function takeBack(folder: string, deviceId: string, file: string, seenGen
   if (journal.generation - 1 < Math.max(seenGeneration, moved.generation))
     throw lngateError(
       "image-outdated",
-      `${file} is older than what the gateway has seen of this device: with it records would be used twice. Read the board's flash out anew`,
+      `${file} is older than what the gateway has seen of this device: with it records would be used twice. Read the board's flash out again`,
     );
   writeFileAtomic(join(folder, FLASH_FILE), content);
   rmSync(join(folder, MOVED_FILE));

@@ -16,7 +16,7 @@ import { parseBlock } from "../../src/node/block.ts";
 import {
   type ChainOutput,
   type ConfirmationStatus,
-  needNetwork,
+  ensureNetwork,
   networkOfGenesis,
   type OwnerChain,
   type Spender,
@@ -110,7 +110,7 @@ export function bitcoindChain(options: RpcOptions, patience: PatienceOptions = {
     close: () => rpc.close(),
     network,
     async check(expected: Network) {
-      needNetwork(await network(), expected, name);
+      ensureNetwork(await network(), expected, name);
       const { initialblockdownload, blocks } = await rpc.call<{
         initialblockdownload: boolean;
         blocks: number;
@@ -160,7 +160,7 @@ export function bitcoindChain(options: RpcOptions, patience: PatienceOptions = {
         height: confirmations === 0 ? null : tip - confirmations + 1,
       };
     },
-    async standing(transaction): Promise<ConfirmationStatus> {
+    async confirmation(transaction): Promise<ConfirmationStatus> {
       const txid = shownHash(txidOf(transaction));
       try {
         await rpc.call("getmempoolentry", [txid]);

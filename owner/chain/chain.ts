@@ -39,7 +39,7 @@ export interface OwnerChain {
   unspent(scripts: readonly Uint8Array[]): Promise<ChainOutput[]>;
   /** One unspent output by its place, waiting ones included; null if it is spent or was never there. */
   output(outpoint: Outpoint): Promise<ChainOutput | null>;
-  standing(transaction: Transaction): Promise<ConfirmationStatus>;
+  confirmation(transaction: Transaction): Promise<ConfirmationStatus>;
   /**
    * The transaction that spends this output, waiting or in a block; null if none is known. A bitcoind has no index: it
    * is asked for at most the last `blocks` blocks, from the tip down; one that has pruned some of these throws
@@ -54,7 +54,7 @@ export interface OwnerChain {
   feerate(blocks: number): Promise<number | null>;
   /**
    * Publishes a transaction, or a parent with its child, which then pays for both. Throws `chain-refused`, with the
-   * reason; what is known already is no error.
+   * reason; what is known already is not an error.
    */
   publish(transactions: readonly Transaction[]): Promise<void>;
   /** Witness scripts that the test accepts among those that blocks from this height on reveal. */
@@ -111,6 +111,6 @@ export function networkOfGenesis(hash: string | undefined, name: string): Networ
 }
 
 /** Throws `wrong-network`. */
-export function needNetwork(found: Network, network: Network, name: string): void {
+export function ensureNetwork(found: Network, network: Network, name: string): void {
   if (found !== network) throw lngateError("wrong-network", `the ${name} is on ${found}, not on ${network}`);
 }

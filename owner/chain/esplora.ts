@@ -24,7 +24,7 @@ import {
 import {
   type ChainOutput,
   type ConfirmationStatus,
-  needNetwork,
+  ensureNetwork,
   networkOfGenesis,
   type OwnerChain,
   type Spender,
@@ -115,7 +115,7 @@ export function esploraChain(base: string, patience: PatienceOptions = {}): Owne
     }));
   }
 
-  async function standingOf(txid: string): Promise<ConfirmationStatus> {
+  async function confirmationOf(txid: string): Promise<ConfirmationStatus> {
     const status = await json(`/tx/${txid}/status`, STATUS);
     if (status === undefined) return "unknown";
     if (status.confirmed) return status.block_height ?? "unknown";
@@ -132,7 +132,7 @@ export function esploraChain(base: string, patience: PatienceOptions = {}): Owne
     close() {},
     network,
     async check(expected: Network) {
-      needNetwork(await network(), expected, name);
+      ensureNetwork(await network(), expected, name);
     },
     async height() {
       const tip = Number(await get("/blocks/tip/height"));
@@ -166,7 +166,7 @@ export function esploraChain(base: string, patience: PatienceOptions = {}): Owne
         height: confirmed ? block_height : null,
       };
     },
-    standing: (transaction: Transaction) => standingOf(shownHash(txidOf(transaction))),
+    confirmation: (transaction: Transaction) => confirmationOf(shownHash(txidOf(transaction))),
     async spender(outpoint): Promise<Spender | null> {
       const spend = await json(`/tx/${shownHash(outpoint.txid)}/outspend/${outpoint.vout}`, OUTSPEND);
       const txid = spend?.spent ? spend.txid : null;

@@ -117,11 +117,11 @@ moddable: builds the application with mcconfig, writes the image with esptool, t
     }
     checkPort(port);
     const before = await askStatus({ folder, deviceId });
-    needUnused(before, movedTo(path)?.generation);
+    ensureUnused(before, movedTo(path)?.generation);
     const bundle = deviceBundle(board, given.text("app"));
     const settings = await askSettings(given, terminal);
     const made = makeImage(path, board);
-    needUnused(before, made.generation);
+    ensureUnused(before, made.generation);
     const work = mkdtempSync(join(tmpdir(), "lngate-flash-"));
     try {
       cpSync(made.image, join(work, "image.bin"));
@@ -177,7 +177,7 @@ moddable: builds the application with mcconfig, writes the image with esptool, t
 };
 
 /** An image that a board has reported in with must not be flashed again. */
-function needUnused({ seen, trouble }: DeviceReport, generation: number | undefined): void {
+function ensureUnused({ seen, trouble }: DeviceReport, generation: number | undefined): void {
   if (trouble === "rolled-back" || (seen && generation !== undefined && seen.generation > generation))
     throw lngateError(
       "image-used",
@@ -377,7 +377,7 @@ function deviceBundle(board: BoardName, app: string | undefined): string {
   if (!existsSync(join(app, main)) || !existsSync(join(app, "lngate.js")))
     throw lngateError(
       "app-missing",
-      `${app} is no application for ${board}: copy ${built} and change ${main} there`,
+      `${app} is not an application for ${board}: copy ${built} and change ${main} there`,
     );
   return app;
 }
@@ -392,7 +392,7 @@ async function askSettings(given: Given, terminal: Terminal): Promise<{ [name: s
     } catch (error) {
       throw lngateError("settings-invalid", `${file} can't be read: ${(error as Error).message}`);
     }
-    throw lngateError("settings-invalid", `${file} is no JSON object`);
+    throw lngateError("settings-invalid", `${file} is not a JSON object`);
   }
   const { LNGATE_WIFI_SSID: ssid, LNGATE_WIFI_PASSWORD: password } = process.env;
   if (ssid !== undefined) return { ssid, password: password ?? "" };

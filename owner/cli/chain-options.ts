@@ -20,7 +20,7 @@ export function chainOf(given: Given, onWait: (sentence: string) => void): Owner
   if ((bitcoind === undefined) === (esplora === undefined))
     throw usage("say where the chain is: either --bitcoind URL or --esplora URL");
   for (const url of [bitcoind, esplora])
-    if (url !== undefined && !URL.canParse(url)) throw usage(`"${url}" is no URL`);
+    if (url !== undefined && !URL.canParse(url)) throw usage(`"${url}" is not a URL`);
   if (esplora !== undefined) return esploraChain(esplora, patience);
   const [cookieFile, user] = [given.text("cookie"), given.text("user")];
   if (cookieFile !== undefined) return bitcoindChain({ url: bitcoind!, cookieFile }, patience);

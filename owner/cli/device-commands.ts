@@ -6,7 +6,7 @@ import { graphTrouble } from "../../src/lightning/graph-knowledge.ts";
 import type { SpendingLimits } from "../../src/messages/owner.ts";
 import type { Command } from "../../src/node/command.ts";
 import { writeText } from "../../src/node/streams.ts";
-import { movedTo, needVaultHere } from "../board/image.ts";
+import { ensureVaultHere, movedTo } from "../board/image.ts";
 import {
   askClose,
   askDeposit,
@@ -219,7 +219,7 @@ const status: Command = {
 /** The gateway's word, which may be of no calendar. */
 function shownTime(seconds: number): string {
   const date = new Date(seconds * 1000);
-  return Number.isNaN(date.getTime()) ? `at ${seconds}, which is no time` : date.toISOString();
+  return Number.isNaN(date.getTime()) ? `at ${seconds}, which is not a time` : date.toISOString();
 }
 
 const close: Command = {
@@ -272,7 +272,7 @@ const run: Command = {
   options: DEVICE,
   async run(given) {
     const { folder, deviceId } = target(given);
-    needVaultHere(deviceFolder(folder, deviceId));
+    ensureVaultHere(deviceFolder(folder, deviceId));
     await runDevice({
       folder: deviceFolder(folder, deviceId),
       input: process.stdin,

@@ -55,7 +55,7 @@ Name a bitcoind or an Esplora server of your own, if you have one: the device re
     const board = boardOf(given);
     const flashPages =
       given.number("flash-pages", 16, 65536) ?? (board === undefined ? undefined : boards[board].vaultPages);
-    needCurveFor(policy, board !== undefined && !boards[board].hasCurve);
+    ensureCurveFor(policy, board !== undefined && !boards[board].hasCurve);
     const percent = given.text("max-service-fee");
     const ratePpm =
       percent === undefined ? undefined : Math.round(Number(percent.replace(/ ?%$/, "")) * 10_000);
@@ -105,7 +105,7 @@ Name a bitcoind or an Esplora server of your own, if you have one: the device re
   },
 };
 
-function needCurveFor({ payees }: Partial<SpendingPolicy>, isCurveless: boolean): void {
+function ensureCurveFor({ payees }: Partial<SpendingPolicy>, isCurveless: boolean): void {
   if (isCurveless && payees !== undefined && payees.length > 0)
     throw usage(
       "a board without a curve can't check who has signed an invoice: with a list of payees it would pay nobody",

@@ -129,7 +129,7 @@ interface Guarding {
   readonly chain: OwnerChain;
   readonly network: Network;
   readonly secretsOf: (fundingKey: Uint8Array) => ReturnType<typeof deviceSecrets>;
-  /** Read anew for every look: a device that works has new secrets. */
+  /** Read again for every look: a device that works has new secrets. */
   readonly files: () => readonly ExitFile[];
   readonly endsWhenOver: boolean;
 }

@@ -6,7 +6,7 @@ import { concat } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { nodeLinkCrypto } from "../../src/node/crypto.ts";
-import { afterAbort, needGoodStanding, ownerConfirms } from "../../src/threshold/abort.ts";
+import { afterAbort, ensureNotAborted, ownerConfirms } from "../../src/threshold/abort.ts";
 import type { KeyShare } from "../../src/threshold/keyshare.ts";
 import { macRunDevice } from "../../src/threshold/presigning/mac.ts";
 import { presignP1WithMacs } from "../../src/threshold/presigning/p1.ts";
@@ -30,11 +30,11 @@ type Ids = Readonly<Record<Kind, number>>;
  */
 export function startingState(folder: string, confirmReset: boolean): ChargingState {
   let state = readChargingState(folder);
-  if (confirmReset && state.standing.awaitingOwner) {
-    state = { ...state, standing: ownerConfirms(state.standing) };
+  if (confirmReset && state.aborts.awaitingOwner) {
+    state = { ...state, aborts: ownerConfirms(state.aborts) };
     writeChargingState(folder, state);
   }
-  needGoodStanding(state.standing);
+  ensureNotAborted(state.aborts);
   return state;
 }
 
@@ -189,12 +189,12 @@ export class Ceremonies {
     try {
       return await work();
     } catch (error) {
-      const { standing, consequence } = afterAbort(this.state.standing, error);
+      const { status, consequence } = afterAbort(this.state.aborts, error);
       if (consequence === "reset" || consequence === "lock") {
         const { run: _ended, ...kept } = this.state;
         const { [kind]: _destroyed, ...setups } = kept.setups;
         // What the gateway says that it has seen makes new transfers necessary, but it counts and locks on its side only.
-        this.save({ ...kept, setups, standing: wasRefused(error) ? kept.standing : standing });
+        this.save({ ...kept, setups, aborts: wasRefused(error) ? kept.aborts : status });
       }
       const code = codeOf(error);
       if (code?.startsWith("threshold-") && !wasRefused(error))

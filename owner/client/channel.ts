@@ -29,8 +29,8 @@ export interface Deposit {
   readonly delay: number;
 }
 
-type Standing = Extract<ToOwner, { type: "standing" }>;
-export type DeviceReport = Omit<Standing, "type" | "fundingTxid" | "closeTxid"> & {
+type StatusReport = Extract<ToOwner, { type: "status-report" }>;
+export type DeviceReport = Omit<StatusReport, "type" | "fundingTxid" | "closeTxid"> & {
   /** As explorers write them. */
   readonly fundingTxid?: string;
   readonly closeTxid?: string;
@@ -61,7 +61,12 @@ export async function askDeposit(options: ChannelOptions): Promise<Deposit> {
 
 /** How device and channel stand, as the gateway says. */
 export async function askStatus(options: ChannelOptions): Promise<DeviceReport> {
-  const { type: _, fundingTxid, closeTxid, ...rest } = await askOnce(options, { type: "status" }, "standing");
+  const {
+    type: _,
+    fundingTxid,
+    closeTxid,
+    ...rest
+  } = await askOnce(options, { type: "status" }, "status-report");
   return {
     ...rest,
     ...(fundingTxid ? { fundingTxid: shownHash(fundingTxid) } : {}),

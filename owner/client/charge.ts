@@ -14,7 +14,7 @@ import { makeNonces } from "../../src/threshold/nonces.ts";
 import { MAX_BATCH } from "../../src/threshold/presigning/batch.ts";
 import type { Batch, RecordKind } from "../../src/threshold/records.ts";
 import type { Kind } from "../../src/threshold/transfer/setup.ts";
-import { needVaultHere } from "../board/image.ts";
+import { ensureVaultHere } from "../board/image.ts";
 import { type DeviceInfo, readDeviceInfo, readShare } from "../folder/device-files.ts";
 import { deviceFolder } from "../folder/folder.ts";
 import { Ceremonies, startingState } from "./ceremonies.ts";
@@ -93,7 +93,7 @@ export function recordsInFlash(folder: string): Counts {
 }
 
 function openFlash(folder: string) {
-  needVaultHere(folder);
+  ensureVaultHere(folder);
   try {
     return openFileFlash(folder);
   } catch (error) {
@@ -134,7 +134,7 @@ class Charger {
     const confirmReset = options.confirmReset === true;
     const before = this.left();
     const missing = this.missing();
-    this.needRoom(missing);
+    this.ensureRoom(missing);
     const total = missing.A + missing.B;
     const state = startingState(this.folder, confirmReset);
     this.addNonces();
@@ -203,7 +203,7 @@ class Charger {
     return Math.max(4, Math.min(MAX_BATCH, perPage - (perPage % 4)));
   }
 
-  private needRoom(missing: Counts): void {
+  private ensureRoom(missing: Counts): void {
     const perPage = (kind: RecordKind) => recordsPerPage(kind, this.pageBytes);
     const pages =
       Math.ceil(missing.A / this.batchSize("A")) +

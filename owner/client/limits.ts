@@ -16,7 +16,7 @@ import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { SpendingLimits } from "../../src/messages/owner.ts";
-import { needVaultHere } from "../board/image.ts";
+import { ensureVaultHere } from "../board/image.ts";
 
 /** Of what the owner allows the device, what the gateway holds it to as well. */
 export function spendingLimits(policy: SpendingLimits): SpendingLimits {
@@ -52,7 +52,7 @@ export function changeLimits(
     const policy = { ...identity.policy, ...changed };
     const limits = spendingLimits(policy);
     const kept = await gateway();
-    if (kept) needSame({ ...kept, ...changed }, limits);
+    if (kept) ensureSame({ ...kept, ...changed }, limits);
     await gateway(limits);
     writeOwnersWord(flash, { policy, height: identity.birthHeight, time: identity.birthTime });
     return limits;
@@ -84,7 +84,7 @@ export function differences(one: SpendingLimits, other: SpendingLimits): string[
   ];
 }
 
-function needSame(gateway: SpendingLimits, device: SpendingLimits): void {
+function ensureSame(gateway: SpendingLimits, device: SpendingLimits): void {
   const different = differences(gateway, device);
   if (different.length > 0)
     throw lngateError(
@@ -95,7 +95,7 @@ function needSame(gateway: SpendingLimits, device: SpendingLimits): void {
 
 /** No other program has the flash meanwhile. */
 function withFlash<T>(path: string, work: (flash: Flash) => T): T {
-  needVaultHere(path);
+  ensureVaultHere(path);
   const flash = openFileFlash(path);
   let result: T;
   try {

@@ -27,7 +27,7 @@ import {
   pairingKeys,
   transcriptOf,
 } from "../../src/pairing/keys.ts";
-import { GOOD_STANDING } from "../../src/threshold/abort.ts";
+import { NO_ABORTS } from "../../src/threshold/abort.ts";
 import { keygenDevice } from "../../src/threshold/keygen.ts";
 import { setupP1, setupP2 } from "../../src/threshold/transfer/setup.ts";
 import {
@@ -219,7 +219,7 @@ async function converse(
       A: { setup: transferA.setup, fingerprint: sha256(concat([agreed.e1, transferA.send])) },
       B: { setup: setupB, fingerprint: sha256(concat([transferB.send, transferred.e2])) },
     },
-    standing: GOOD_STANDING,
+    aborts: NO_ABORTS,
     ends: { A: 0, B: 0 },
   });
   writeFlash(folder, options, {

@@ -17,13 +17,13 @@ export const PER_PAYMENT: Counts = { A: 2, B: 3, H: 2 };
  */
 export const RESERVE: Counts = { A: 20, B: 20, H: 4 };
 
-/** Records that must be there for so many payments. */
+/** Records that must be there for this many payments. */
 export function recordsFor(payments: number): Counts {
   const of = (kind: RecordKind) => payments * PER_PAYMENT[kind] + RESERVE[kind];
   return { A: of("A"), B: of("B"), H: of("H") };
 }
 
-/** Payments that so many records are enough for. */
+/** Payments that this many records are enough for. */
 export function paymentsFor(records: Counts): number {
   const of = (kind: RecordKind) => Math.floor((records[kind] - RESERVE[kind]) / PER_PAYMENT[kind]);
   return Math.max(0, Math.min(of("A"), of("B"), of("H")));

@@ -9,7 +9,7 @@ import type { DeviceKeys } from "../../src/channel/device-keys.ts";
 import { type Proposal, proposalCodec } from "../../src/channel/terms.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { MAX_COMMITMENT_NUMBER } from "../../src/lightning/shachain.ts";
-import { GOOD_STANDING, type Standing } from "../../src/threshold/abort.ts";
+import { type AbortStatus, NO_ABORTS } from "../../src/threshold/abort.ts";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../../src/threshold/keyshare.ts";
 import { MacRun } from "../../src/threshold/presigning/mac.ts";
 import { type Kind, OtSetup } from "../../src/threshold/transfer/setup.ts";
@@ -39,7 +39,7 @@ export interface ChargingState {
   readonly setups: { readonly [K in Kind]?: HeldSetup };
   /** Of kind B's MACs. A check that fails ends it. */
   readonly run?: MacRun;
-  readonly standing: Standing;
+  readonly aborts: AbortStatus;
   /** The id after the last batch of each kind that was ever begun with: none begins below it. */
   readonly ends: { readonly [K in Kind]: number };
 }
@@ -51,7 +51,7 @@ export function writeDeviceInfo(folder: string, info: DeviceInfo): void {
 
 /** Throws `owner-corrupt`. */
 export function readDeviceInfo(folder: string): DeviceInfo {
-  const json = need(folder, DEVICE_FILE);
+  const json = requiredJson(folder, DEVICE_FILE);
   const keys = json.section("keys");
   return {
     deviceId: json.text("deviceId"),
@@ -92,7 +92,7 @@ export function writeBackup(folder: string, info: DeviceInfo, share: KeyShare): 
 
 /** The owner's share of the threshold key. Throws `owner-corrupt`. */
 export function readShare(folder: string): KeyShare {
-  const json = need(folder, BACKUP_FILE);
+  const json = requiredJson(folder, BACKUP_FILE);
   try {
     return decodeKeyShare(json.bytes("share"));
   } catch {
@@ -101,14 +101,14 @@ export function readShare(folder: string): KeyShare {
 }
 
 /** Writes what charging needs the next time. */
-export function writeChargingState(folder: string, { setups, run, standing, ends }: ChargingState): void {
+export function writeChargingState(folder: string, { setups, run, aborts, ends }: ChargingState): void {
   const stored = (held: HeldSetup | undefined) =>
     held && { fingerprint: held.fingerprint, setup: held.setup.toBytes() };
   writeJson(join(folder, CHARGING_FILE), {
     version: 1,
     setups: { A: stored(setups.A), B: stored(setups.B) },
     ...(run ? { run: { content: run.toBytes() } } : {}),
-    standing,
+    standing: aborts,
     ends,
   });
 }
@@ -116,7 +116,7 @@ export function writeChargingState(folder: string, { setups, run, standing, ends
 /** No file means no transfers: new ones are made when charging. Throws `owner-corrupt`. */
 export function readChargingState(folder: string): ChargingState {
   const json = readJson(join(folder, CHARGING_FILE));
-  if (!json) return { setups: {}, standing: GOOD_STANDING, ends: { A: 0, B: 0 } };
+  if (!json) return { setups: {}, aborts: NO_ABORTS, ends: { A: 0, B: 0 } };
   const setups = json.section("setups");
   const held = (kind: Kind): HeldSetup | undefined => {
     const stored = setups.optional(kind);
@@ -129,17 +129,17 @@ export function readChargingState(folder: string): ChargingState {
   };
   const [A, B] = [held("A"), held("B")];
   const run = json.optional("run");
-  const standing = json.section("standing");
+  const aborts = json.section("standing");
   const ends = json.section("ends");
   return {
     setups: { ...(A ? { A } : {}), ...(B ? { B } : {}) },
     ...(run ? { run: MacRun.fromBytes(run.bytes("content")) } : {}),
     ends: { A: ends.number("A"), B: ends.number("B") },
-    standing: {
-      resets: standing.number("resets"),
-      spoilt: standing.number("spoilt"),
-      awaitingOwner: standing.flag("awaitingOwner"),
-      locked: standing.flag("locked"),
+    aborts: {
+      resets: aborts.number("resets"),
+      spoilt: aborts.number("spoilt"),
+      awaitingOwner: aborts.flag("awaitingOwner"),
+      locked: aborts.flag("locked"),
     },
   };
 }
@@ -214,7 +214,7 @@ export function readHeldChannels(file: string): readonly HeldChannel[] | undefin
   });
 }
 
-function need(folder: string, file: string) {
+function requiredJson(folder: string, file: string) {
   const json = readJson(join(folder, file));
   if (!json) throw lngateError("owner-corrupt", `${join(folder, file)} is missing; restore it from a copy`);
   return json;

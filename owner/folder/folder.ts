@@ -176,7 +176,7 @@ export function readJson(file: string): JsonFile | undefined {
   try {
     root = JSON.parse(Buffer.from(bytes).toString("utf8"));
   } catch {
-    throw corrupt("it is no JSON");
+    throw corrupt("it is not JSON");
   }
   const reader = (value: unknown, path: string): JsonFile => {
     if (typeof value !== "object" || value === null || Array.isArray(value))

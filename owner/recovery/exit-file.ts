@@ -144,7 +144,7 @@ export function readExit(
   content: string,
   commitmentMaster: (fundingKey: Uint8Array, network: Network) => Uint8Array,
 ): ExitFile {
-  const damaged = (why: string) => lngateError("exit-damaged", `${file} is no usable exit: ${why}`);
+  const damaged = (why: string) => lngateError("exit-damaged", `${file} is not a usable exit: ${why}`);
   let exit: Uint8Array;
   let mac: Uint8Array;
   let version: unknown;
@@ -198,7 +198,7 @@ export interface CheckedExit {
 }
 
 /** Throws `exit-invalid` unless this exit could be published: before it is written down, and before a channel ends for it. */
-export function needPublishable(source: ExitSource, exit: Exit): void {
+export function ensurePublishable(source: ExitSource, exit: Exit): void {
   checkExit(readExit("the device's exit", writeExit(source, exit, true), () => source.commitmentMaster));
 }
 
@@ -216,7 +216,7 @@ export function checkExit(file: ExitFile): CheckedExit {
 export function examineExit(file: ExitFile): CheckedExit {
   const { keys: ours, proposal, number, view } = file;
   let fault: Error | null = null;
-  const need = (holds: boolean, what: string) => {
+  const ensure = (holds: boolean, what: string) => {
     if (!holds)
       fault ??= lngateError(
         "exit-invalid",
@@ -229,15 +229,15 @@ export function examineExit(file: ExitFile): CheckedExit {
   const channel = channelOf(ours, proposal);
   const keys = keysAt(file.point, true);
   const commitment = commitmentOf(channel, true, number, keys, view);
-  need(
+  ensure(
     nobleCurve.verify(file.bridgeSignature, commitment.sighash, proposal.fundingKey),
     "the bridge's signature is not valid",
   );
-  need(
+  ensure(
     nobleCurve.verify(file.ownSignature, commitment.sighash, ours.fundingKey),
     "its own signature is not valid",
   );
-  need(
+  ensure(
     file.htlcSignatures.length === commitment.htlcs.length &&
       commitment.htlcs.every((htlc, i) =>
         nobleCurve.verify(file.htlcSignatures[i]!, htlc.sighash, keys.countersignatoryHtlc),
@@ -245,7 +245,7 @@ export function examineExit(file: ExitFile): CheckedExit {
     "a signature of the bridge's for a payment in flight is not valid",
   );
   const bump = file.anchorSignature ? anchorOf(ours, commitment) : null;
-  need(
+  ensure(
     bump === null || nobleCurve.verify(file.anchorSignature!, bump.sighash, ours.fundingKey),
     "the signature of its anchor is not valid",
   );

@@ -18,7 +18,7 @@ const SLOW = 0.8;
 /** An exit, and what becomes of it in this run. */
 export interface ExitPlan {
   readonly exit: CheckedExit;
-  readonly standing: ConfirmationStatus;
+  readonly confirmation: ConfirmationStatus;
   /**
    * publish   it is not on the chain yet
    * bump      it is published (again) together with a child that pays for both
@@ -82,7 +82,7 @@ export async function planExits(
 export async function whoClosed(chain: OwnerChain, { file, theirs }: CheckedExit): Promise<string> {
   const channel = `the channel of device ${file.deviceId}`;
   for (const { number, commitment } of theirs) {
-    if ((await chain.standing(commitment.transaction)) !== "unknown")
+    if ((await chain.confirmation(commitment.transaction)) !== "unknown")
       return `${channel} was closed by the bridge, with its state ${number}: its exit is not needed, what it pays you is listed here`;
   }
   return `${channel} is closed already, and nothing of this exit is left on the chain: both sides or the bridge have closed it, or everything is collected`;
@@ -130,40 +130,40 @@ async function planExit(
   const outSat = transaction.outputs.reduce((sum, { valueSat }) => sum + valueSat, 0);
   const feeSat = channel.fundingSat - outSat;
   const own = { exit, feeSat, feeratePerKw: Math.floor((feeSat * 1000) / weightOf(transaction)) };
-  const standing = await chain.standing(transaction);
+  const confirmation = await chain.confirmation(transaction);
   const named = `the exit of device ${file.deviceId}`;
-  if (typeof standing === "number") return { ...own, standing, action: "done" };
-  if (standing === "unknown" && (await chain.output(channel.funding)) === null) {
+  if (typeof confirmation === "number") return { ...own, confirmation, action: "done" };
+  if (confirmation === "unknown" && (await chain.output(channel.funding)) === null) {
     const secrets = keys.device(file.keys.fundingKey);
     const closing = await howClosed({ ...options, feeratePerKw, isEstimate, height, secrets }, exit);
     const { sentence, penalty } = closing;
     remarks.push(sentence ?? (await whoClosed(chain, exit)), ...(penalty?.remarks ?? []));
-    return { ...own, standing, action: "replaced", ...(penalty ? { penalty } : {}) };
+    return { ...own, confirmation, action: "replaced", ...(penalty ? { penalty } : {}) };
   }
   if (exit.fault) throw exit.fault;
   if (!file.final) {
-    if (standing === "unknown") throw notNewest(file);
-    return { ...own, standing, action: "wait" };
+    if (confirmation === "unknown") throw notNewest(file);
+    return { ...own, confirmation, action: "wait" };
   }
   const slow = own.feeratePerKw < feeratePerKw * SLOW;
-  if (!coin || !(slow || standing === "waiting")) {
+  if (!coin || !(slow || confirmation === "waiting")) {
     if (slow)
       remarks.push(
         exit.anchor
           ? `${named} pays ${perVbyte(own.feeratePerKw)} sat/vB, less than the ${perVbyte(feeratePerKw)} of now: it may wait for long, or not be taken at all. Name a coin of yours with --coin, and it is hurried through its anchor`
           : `${named} pays ${perVbyte(own.feeratePerKw)} sat/vB and holds payments in flight: such a state has no signed anchor, so nothing can hurry it; publish it again when feerates fall`,
       );
-    return { ...own, standing, action: standing === "waiting" ? "wait" : "publish" };
+    return { ...own, confirmation, action: confirmation === "waiting" ? "wait" : "publish" };
   }
   if (!exit.anchor) {
     remarks.push(
       `${named} can't be hurried: payments are in flight in it, such a state has no signed anchor`,
     );
-    return { ...own, standing, action: standing === "waiting" ? "wait" : "publish" };
+    return { ...own, confirmation, action: confirmation === "waiting" ? "wait" : "publish" };
   }
   const change = toScript ?? keys.wallet(0, true).script;
   const { child, childFeeSat } = anchorChild(exit, coin, options.feeratePerKw, feeratePerKw, feeSat, change);
-  return { ...own, standing, action: "bump", child, childFeeSat };
+  return { ...own, confirmation, action: "bump", child, childFeeSat };
 }
 
 /** An exit from the owner's folder that can't be used stops nothing else. */
@@ -189,11 +189,11 @@ async function lookAtKept(
 ): Promise<ExitPlan | null> {
   const { chain, keys } = options;
   const { transaction, channel, file } = exit;
-  const standing = await chain.standing(transaction);
+  const confirmation = await chain.confirmation(transaction);
   const outSat = transaction.outputs.reduce((sum, { valueSat }) => sum + valueSat, 0);
   const feeSat = channel.fundingSat - outSat;
   const feeratePerKw = Math.floor((feeSat * 1000) / weightOf(transaction));
-  if (standing === "unknown") {
+  if (confirmation === "unknown") {
     if ((await chain.output(channel.funding)) !== null)
       remarks.push(
         `the channel ${file.index} of device ${file.deviceId} has ended for the device, and is open on the chain. If its close does not come, leave by its exit: \`lngate device exit --device ${file.deviceId} --channel ${file.index}\` writes it, --exit publishes it`,
@@ -204,10 +204,10 @@ async function lookAtKept(
       const { sentence, penalty } = closing;
       if (sentence !== null && penalty) {
         remarks.push(sentence, ...penalty.remarks);
-        return { exit, standing, action: "replaced", feeSat, feeratePerKw, penalty };
+        return { exit, confirmation, action: "replaced", feeSat, feeratePerKw, penalty };
       }
     }
     return null;
   }
-  return { exit, standing, action: standing === "waiting" ? "wait" : "done", feeSat, feeratePerKw };
+  return { exit, confirmation, action: confirmation === "waiting" ? "wait" : "done", feeSat, feeratePerKw };
 }

@@ -66,14 +66,15 @@ export function createGuard(options: GuardOptions): Guard {
     if (known) return known;
     const secrets = options.secretsOf(file.keys.fundingKey);
     const closing = await howClosed({ ...options, feeratePerKw, height, secrets, searched }, exit);
-    const { penalty, standing, needsNewer } = closing;
+    const { penalty, confirmation, needsNewer } = closing;
     const remarks: string[] = [];
     const toScript = options.toScript ?? file.keys.shutdownScript;
     const collections = (penalty?.ready ?? []).flatMap(group =>
       collect(group, toScript, feeratePerKw, remarks, options.isEstimate),
     );
     // What was not found may come yet: a funding that was kept back, and an old state along with it.
-    const settledAt = typeof standing === "number" ? Math.max(standing, penalty?.settledAt ?? 0) : null;
+    const settledAt =
+      typeof confirmation === "number" ? Math.max(confirmation, penalty?.settledAt ?? 0) : null;
     const depth = needsNewer ? exit.channel.theirs.toLocalDelay : DEEP;
     const isSettled = settledAt !== null && height - settledAt >= depth - 1;
     // What is not worth its fee now may be when feerates fall.
@@ -123,7 +124,7 @@ function blind(file: ExitFile, { message }: Error): Sight {
   const sentence = `channel ${file.index} of device ${file.deviceId} can't be guarded, its exit makes no sense (${message})`;
   return {
     file,
-    closing: { sentence, standing: "unknown" },
+    closing: { sentence, confirmation: "unknown" },
     sentences: [sentence],
     collections: [],
     isOver: false,

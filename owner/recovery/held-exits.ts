@@ -25,11 +25,11 @@ import { equal, fromHex } from "../../src/bytes/bytes.ts";
 import { decodeValue, type ValueOf } from "../../src/bytes/schema.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
-import { needVaultHere } from "../board/image.ts";
+import { ensureVaultHere } from "../board/image.ts";
 import { readDeviceInfo } from "../folder/device-files.ts";
 import { chooseDevice, deviceFolder, FLASH_FILE, type Owner, readJson, writeJson } from "../folder/folder.ts";
 import { deviceSecrets } from "../folder/seed.ts";
-import { type ExitSource, needPublishable } from "./exit-file.ts";
+import { type ExitSource, ensurePublishable } from "./exit-file.ts";
 
 const PAGE_BYTES = 4096;
 const SEEN_FILE = "seen.json";
@@ -69,7 +69,7 @@ export function lookAtExits(path: string, image = join(path, FLASH_FILE)): HeldE
  * `exit-not-newest`, `exit-invalid` (the channel then goes on).
  */
 export function takeExitOut(path: string, index?: number): HeldExit {
-  needVaultHere(path);
+  ensureVaultHere(path);
   const board = openNodeBoard(path);
   try {
     const { vault } = board;
@@ -167,7 +167,7 @@ export function takeExitFromText({ folder, keys }: Owner, printed: string, index
 
 /** Throws `exit-invalid` for an exit that nobody can publish: before a channel is ended for it. */
 function publishable(source: ExitSource, exit: Exit): HeldExit {
-  needPublishable(source, exit);
+  ensurePublishable(source, exit);
   return { source, exit };
 }
 

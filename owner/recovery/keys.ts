@@ -85,7 +85,7 @@ function walletKey(secret: Uint8Array): WalletKey {
 /** A private key in wallet import format, as `dumpprivkey` and paper wallets have it. Throws `coin-key-invalid`. */
 export function readWif(text: string, network: Network): WalletKey {
   const bad = (why: string) =>
-    lngateError("coin-key-invalid", `this is no private key for ${network}: ${why}`);
+    lngateError("coin-key-invalid", `this is not a private key for ${network}: ${why}`);
   let bytes: Uint8Array;
   try {
     bytes = createBase58check(sha256).decode(text.trim());

@@ -66,7 +66,7 @@ export interface Closing {
   /** For the owner; null if it was by our own commitment or by one of the bridge's that the exit knows. */
   readonly sentence: string | null;
   /** Of the transaction that closed it; unknown: it was not found. */
-  readonly standing: ConfirmationStatus;
+  readonly confirmation: ConfirmationStatus;
   /** It was by a state of the bridge's of which only a newer exit can tell whether it was revoked. */
   readonly needsNewer?: boolean;
   /** Present if it was by a revoked state of the bridge's. */
@@ -98,10 +98,10 @@ export async function howClosed(options: ClosingOptions, exit: CheckedExit): Pro
   const { channel, file } = exit;
   const named = `the channel of device ${file.deviceId}`;
   for (const { number, commitment } of exit.theirs) {
-    const standing = await chain.standing(commitment.transaction);
+    const confirmation = await chain.confirmation(commitment.transaction);
     // Of a copy it may have been the newest when that was made, and be revoked since.
-    if (standing !== "unknown")
-      return file.final ? { sentence: null, standing } : unsure(exit, number, standing);
+    if (confirmation !== "unknown")
+      return file.final ? { sentence: null, confirmation } : unsure(exit, number, confirmation);
   }
   const blocks = (options.blocksBack ?? BLOCKS_BACK) + channel.theirs.toLocalDelay;
   let spender: Spender | null;
@@ -113,21 +113,21 @@ export async function howClosed(options: ClosingOptions, exit: CheckedExit): Pro
     if (codeOf(error) !== "block-pruned") throw error;
     return {
       sentence: `what closed ${named} is not known: ${(error as Error).message}. If it was a state that the bridge had revoked, it has to be punished within ${channel.theirs.toLocalDelay} blocks`,
-      standing: "unknown",
+      confirmation: "unknown",
     };
   }
   if (!spender)
     return {
       sentence: `what closed ${named} was not found: it was closed more than ${blocks} blocks ago, or its funding is not on the chain (yet)`,
-      standing: "unknown",
+      confirmation: "unknown",
     };
   const { transaction, height } = spender;
-  const standing = height ?? "waiting";
+  const confirmation = height ?? "waiting";
   const number = commitmentNumberOf(channel, transaction);
   if (number === null)
-    return { sentence: `${named} was closed by both sides together: its exit is not needed`, standing };
-  if (isOurs(exit, number, transaction, secrets.commitmentMaster)) return { sentence: null, standing };
-  if (number >= (exit.secrets?.count ?? 0)) return unsure(exit, number, standing);
+    return { sentence: `${named} was closed by both sides together: its exit is not needed`, confirmation };
+  if (isOurs(exit, number, transaction, secrets.commitmentMaster)) return { sentence: null, confirmation };
+  if (number >= (exit.secrets?.count ?? 0)) return unsure(exit, number, confirmation);
   const penalty = await penaltyFor(options, exit, number, spender, tip);
   const where = height === null ? "it waits for a block" : `it is in block ${height}`;
   const outcome =
@@ -136,19 +136,19 @@ export async function howClosed(options: ClosingOptions, exit: CheckedExit): Pro
       : "nothing of it is left to take: it was punished, or the bridge's delay was over before";
   return {
     sentence: `the bridge published its revoked state ${number} of ${named} (${where}): ${outcome}`,
-    standing,
+    confirmation,
     penalty,
   };
 }
 
-function unsure({ file, secrets }: CheckedExit, number: number, standing: ConfirmationStatus): Closing {
+function unsure({ file, secrets }: CheckedExit, number: number, confirmation: ConfirmationStatus): Closing {
   const held =
     secrets === null
       ? "no secrets of the bridge's that could be used"
       : `the bridge's secrets of ${secrets.count === 0 ? "no state" : `states up to ${secrets.count - 1}`}`;
   return {
     sentence: `the channel of device ${file.deviceId} was closed by the bridge, with its state ${number}. This file holds ${held}: whether state ${number} was revoked it can't tell, nor punish it. A newer copy can, or the device's own exit; what the state pays you \`lngate owner recover\` takes in any case`,
-    standing,
+    confirmation,
     needsNewer: true,
   };
 }
@@ -368,7 +368,7 @@ function findScripts(
   return { scripts: searched, tries };
 }
 
-/** The script of a payment's HTLC up to its expiry, and from there on: to build it anew for each is a hundred times slower. */
+/** The script of a payment's HTLC up to its expiry, and from there on: to build it again for each is a hundred times slower. */
 function frameOf(hash: Uint8Array, keys: CommitmentKeys) {
   const [one, other] = [0x010101, 0x7e7e7e].map(cltvExpiry =>
     htlcScript({ offered: false, amountMsat: 0, paymentHash: hash, cltvExpiry }, keys),

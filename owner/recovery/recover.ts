@@ -1,7 +1,7 @@
 /**
  * The owner takes the money home, alone: from the words, with a bitcoind or an Esplora server, without gateway, bridge
  * or device. `planRecovery` looks and decides, `carryOut` publishes what was decided. Both can be repeated at any time:
- * everything is decided anew from what the chain shows, nothing is kept from one run to the next.
+ * everything is decided again from what the chain shows, nothing is kept from one run to the next.
  *
  * What is looked for: the outputs of the words' own scripts (what the bridge pays when it closes alone, what a mutual
  * close pays), of deposits whose shared key is known (from a backup, an exit, or revealed in a block), and of
@@ -103,14 +103,14 @@ export async function carryOut(
   };
   // Penalties come first in the plan, and nothing here needs an exit that is published in the same run.
   for (const { transaction } of plan.collections) await publish([transaction]);
-  for (const { action, exit, standing, child } of plan.exits) {
+  for (const { action, exit, confirmation, child } of plan.exits) {
     if (action === "publish")
       await publish(
         [exit.transaction],
         exit.anchor ? ". If its fee is too low for these times, name a coin of yours with --coin" : "",
       );
     if (action === "bump" && child) {
-      await publish(standing === "waiting" ? [child] : [exit.transaction, child]);
+      await publish(confirmation === "waiting" ? [child] : [exit.transaction, child]);
     }
   }
   if (refusals.length > 0) throw lngateError("chain-refused", refusals.join("; "));
@@ -179,8 +179,8 @@ async function collectAll(
     collections.push(...collect(group, script, feeratePerKw, remarks, isEstimate));
   }
   let left = coin;
-  for (const { exit, standing } of plans) {
-    if (typeof standing !== "number") continue;
+  for (const { exit, confirmation } of plans) {
+    if (typeof confirmation !== "number") continue;
     const timedOut = await timeOuts(run, exit, left, waiting);
     if (!timedOut) continue;
     // A coin is spent once.

@@ -26,7 +26,7 @@ export async function ensureLnd(): Promise<string> {
   if (!go) throw new Error("there is no Go here to build LND with: put `go` on the PATH");
   process.stderr.write(`Building LND into ${folder}, once: five to ten minutes on two cores.\n`);
   mkdirSync(cacheFolder(), { recursive: true });
-  // The finished folder appears in one rename, so a second process that does the same is no danger.
+  // The finished folder appears in one rename, so a second process that does the same is not a danger.
   const work = mkdtempSync(join(cacheFolder(), "build-"));
   try {
     await build(go, work);

@@ -35,7 +35,7 @@ export function addressScript(address: string, network: Network): Uint8Array {
     version = decoded.words.length > 0 ? decoded.words[0]! : 32;
     program = bytesOfWords(decoded.words.slice(1));
   } catch {
-    bad("this is no segwit address");
+    bad("this is not a segwit address");
   }
   if (version > 16) bad("a witness version above 16");
   checkProgram(version, program.length);
@@ -54,9 +54,9 @@ export function scriptAddress(outputScript: Uint8Array, network: Network): strin
   const opcode = outputScript.length < 4 || outputScript.length > 42 ? -1 : outputScript[0]!;
   const version = opcode === OP_0 ? 0 : opcode - OP_1 + 1;
   if (version < 0 || version > 16 || (opcode !== OP_0 && opcode < OP_1))
-    bad("this is no segwit output script");
+    bad("this is not a segwit output script");
   const program = outputScript.slice(2);
-  if (outputScript[1] !== program.length) bad("this is no segwit output script");
+  if (outputScript[1] !== program.length) bad("this is not a segwit output script");
   checkProgram(version, program.length);
   const words = concat([new Uint8Array([version]), wordsOf(program)]);
   return encodeBech32(PREFIXES[network], words, version === 0 ? BECH32 : BECH32M);

@@ -19,7 +19,7 @@ import {
 /** The witness script; the deposit's address is its P2WSH. Throws `bad-script` for a delay that is none. */
 export function depositScript(sharedKey: Uint8Array, ownerKey: Uint8Array, delay: number): Uint8Array {
   // A relative lock time in blocks has 16 bits; above, the script would mean seconds or nothing at all.
-  if (!(delay >= 1 && delay <= 65535)) throw lngateError("bad-script", `${delay} is no delay in blocks`);
+  if (!(delay >= 1 && delay <= 65535)) throw lngateError("bad-script", `${delay} is not a delay in blocks`);
   return script([
     OP_IF,
     sharedKey,

@@ -52,7 +52,7 @@ export function script(parts: readonly ScriptPart[]): Uint8Array {
 /** A number from 0 to 2^31−1 as a script writes it: its own opcode up to 16, then the shortest CScriptNum. */
 export function scriptNumber(value: number): ScriptPart {
   if (!(value >= 0 && value <= 0x7fffffff && Math.floor(value) === value)) {
-    throw lngateError("bad-script", `${value} is no script number`);
+    throw lngateError("bad-script", `${value} is not a script number`);
   }
   if (value <= 16) return value === 0 ? OP_0 : OP_1 - 1 + value;
   const bytes: number[] = [];

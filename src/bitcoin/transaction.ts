@@ -53,9 +53,9 @@ export function hash256(bytes: Uint8Array): Uint8Array {
   return sha256(sha256(bytes));
 }
 
-/** An amount as eight bytes. Throws `bad-transaction` for what is no amount. */
+/** An amount as eight bytes. Throws `bad-transaction` for what is not an amount. */
 export function putAmount(out: Bytes, sat: number): void {
-  if (!(sat >= 0 && sat <= MAX_SAT && Math.floor(sat) === sat)) bad(`${sat} is no amount of satoshis`);
+  if (!(sat >= 0 && sat <= MAX_SAT && Math.floor(sat) === sat)) bad(`${sat} is not an amount of satoshis`);
   putLE(out, sat, 8);
 }
 

@@ -21,7 +21,7 @@ function bad(sentence: string): never {
 }
 
 function badText(): never {
-  bad("this is no Bech32 text");
+  bad("this is not a Bech32 text");
 }
 
 /** What the five bits that leave the checksum bring back into it. */
@@ -102,7 +102,7 @@ export function bytesOfWords(words: Uint8Array): Uint8Array {
   return bytes;
 }
 
-/** Cuts the bits of `input` anew into `count` groups; a last group is filled up with zero bits. */
+/** Cuts the bits of `input` again into `count` groups; a last group is filled up with zero bits. */
 function regroup(input: Uint8Array, from: number, to: number, count: number): Uint8Array {
   const out = new Uint8Array(count);
   let buffer = 0;

@@ -50,7 +50,7 @@ export function putByte(out: Output, byte: number): void {
   else put(out, new Uint8Array([byte]));
 }
 
-/** A number of up to 53 bits in so many bytes, big-endian. */
+/** A number of up to 53 bits in this many bytes, big-endian. */
 export function putBE(out: Output, value: number, width: number): void {
   const at = extend(out, width);
   writeBE(out.room, at, width, value);
@@ -101,7 +101,7 @@ export function fromHex(hex: string): Uint8Array {
   for (let i = 0; i < out.length; i++) {
     const high = HEX.indexOf(hex.charAt(2 * i).toLowerCase());
     const low = HEX.indexOf(hex.charAt(2 * i + 1).toLowerCase());
-    if (high < 0 || low < 0) throw lngateError("bad-hex", "hex has a character that is no digit");
+    if (high < 0 || low < 0) throw lngateError("bad-hex", "hex has a character that is not a digit");
     out[i] = high * 16 + low;
   }
   return out;

@@ -53,7 +53,7 @@ export function readerOf(bytes: Uint8Array): Reader {
   return { bytes, at: 0 };
 }
 
-/** Throws unless so many bytes are left. */
+/** Throws unless this many bytes are left. */
 function expectBytes(reader: Reader, length: number): void {
   if (reader.bytes.length - reader.at < length) {
     throw lngateError("cbor-truncated", "bytes end in the middle of an item");
@@ -67,7 +67,7 @@ export function nextMajor(reader: Reader): number {
 }
 
 /** Consumes the head of the next item: a number, a length, a count, or one of false, true, null. */
-export function takeHead(reader: Reader): number {
+export function readHead(reader: Reader): number {
   const { bytes } = reader;
   const type = nextMajor(reader);
   const info = bytes[reader.at++]! & 31;
@@ -89,7 +89,7 @@ export function takeHead(reader: Reader): number {
 }
 
 /** The bytes after the head of a byte string or text, as a copy. */
-export function takeBytes(reader: Reader, length: number): Uint8Array {
+export function readBytes(reader: Reader, length: number): Uint8Array {
   expectBytes(reader, length);
   const out = new Uint8Array(length);
   out.set(reader.bytes.subarray(reader.at, reader.at + length));
@@ -97,9 +97,9 @@ export function takeBytes(reader: Reader, length: number): Uint8Array {
   return out;
 }
 
-/** `takeBytes`, as text. */
-export function takeText(reader: Reader, length: number): string {
-  const text = takeBytes(reader, length);
+/** `readBytes`, as text. */
+export function readText(reader: Reader, length: number): string {
+  const text = readBytes(reader, length);
   try {
     return fromUtf8(text);
   } catch {
@@ -108,14 +108,14 @@ export function takeText(reader: Reader, length: number): string {
 }
 
 /** The next key of a map; keys must rise. `previous` is the key before it, -1 at the start. */
-export function takeKey(reader: Reader, previous: number): number {
-  if (nextMajor(reader) !== CBOR_UINT) throw lngateError("cbor-bad-key", "a key is no unsigned number");
-  const key = takeHead(reader);
+export function readKey(reader: Reader, previous: number): number {
+  if (nextMajor(reader) !== CBOR_UINT) throw lngateError("cbor-bad-key", "a key is not an unsigned number");
+  const key = readHead(reader);
   if (key <= previous) throw lngateError("cbor-unsorted", "keys are unsorted or occur twice");
   return key;
 }
 
 /** Nothing may follow. */
-export function takeEnd(reader: Reader): void {
+export function readEnd(reader: Reader): void {
   if (reader.at < reader.bytes.length) throw lngateError("cbor-trailing", "bytes follow the end of the item");
 }

@@ -30,12 +30,12 @@ import {
   nextMajor,
   putHead,
   type Reader,
+  readBytes,
+  readEnd,
   readerOf,
-  takeBytes,
-  takeEnd,
-  takeHead,
-  takeKey,
-  takeText,
+  readHead,
+  readKey,
+  readText,
 } from "./cbor.ts";
 import { cutTo, utf8 } from "./utf8.ts";
 
@@ -178,14 +178,14 @@ export function protocol<const K extends readonly MessageCodec<string, Fields>[]
     decode: encoded => {
       const reader = readerOf(encoded);
       const count = inside("message", () => headOf(reader, CBOR_MAP));
-      if (count === 0 || takeKey(reader, -1) !== 0)
+      if (count === 0 || readKey(reader, -1) !== 0)
         throw lngateError("message-malformed", "message has no type");
       const number = inside("message.type", () => headOf(reader, CBOR_UINT));
       const kind = kinds.filter(candidate => candidate.number === number)[0];
       if (kind === undefined) throw lngateError("message-unknown", `there is no message ${number}`);
       return inside(kind.name, () => {
         const value = readFields(reader, count - 1, 0, kind.layout, { type: kind.name });
-        takeEnd(reader);
+        readEnd(reader);
         return value as MessageOf<K[number]>;
       });
     },
@@ -203,7 +203,7 @@ export function encodeValue<T>(kind: Codec<T>, value: T): Uint8Array {
 export function decodeValue<T>(kind: Codec<T>, encoded: Uint8Array): T {
   const reader = readerOf(encoded);
   const value = read(kind, reader);
-  takeEnd(reader);
+  readEnd(reader);
   return value as T;
 }
 
@@ -237,8 +237,8 @@ function read(kind: AnyCodec, reader: Reader): unknown {
   const argument = within(kind, headOf(reader, major));
   if (major === CBOR_UINT) return argument;
   if (major === CBOR_SIMPLE) return argument === CBOR_TRUE;
-  if (major === CBOR_BYTES) return takeBytes(reader, argument);
-  if (major === CBOR_TEXT) return takeText(reader, argument);
+  if (major === CBOR_BYTES) return readBytes(reader, argument);
+  if (major === CBOR_TEXT) return readText(reader, argument);
   if (layout !== undefined) return readFields(reader, argument, -1, layout, {});
   const values: unknown[] = [];
   for (let i = 0; i < argument; i++) values.push(inside(`[${i}]`, () => read(kind.item!, reader)));
@@ -268,7 +268,7 @@ function layoutOf(fields: Fields, firstKey: number): Layout {
 
 /** A map of the fields that are there; of a message, with its number under key 0. */
 function writeFields(value: unknown, layout: Layout, out: Output, number?: number): void {
-  if (typeof value !== "object" || value === null) throw malformed("is no record");
+  if (typeof value !== "object" || value === null) throw malformed("is not a record");
   const given = value as { readonly [name: string]: unknown };
   const head = out.length;
   let count = 0;
@@ -301,7 +301,7 @@ function readFields(
   let key = previous;
   let next = 0;
   for (let i = 0; i < count; i++) {
-    key = takeKey(reader, key);
+    key = readKey(reader, key);
     while (next < layout.length && layout[next]!.key < key) missing(layout[next++]!);
     const field = layout[next++];
     if (field === undefined || field.key !== key) throw malformed(`has an unknown field ${key}`);
@@ -319,13 +319,13 @@ function missing(field: Layout[number]): void {
 /** The argument of the next item, which must be of this major type. */
 function headOf(reader: Reader, major: number): number {
   if (nextMajor(reader) !== major) throw isNo(major);
-  return takeHead(reader);
+  return readHead(reader);
 }
 
 /** An argument within its bounds. */
 function within({ major, min, max }: AnyCodec, argument: number): number {
   if (argument >= min && argument <= max && Math.floor(argument) === argument) return argument;
-  if (major === CBOR_UINT) throw malformed(`is no whole number up to ${max}`);
+  if (major === CBOR_UINT) throw malformed(`is not a whole number up to ${max}`);
   if (major === CBOR_SIMPLE) throw isNo(major);
   throw malformed(`has length ${argument}, not ${min} to ${max}`);
 }

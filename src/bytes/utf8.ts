@@ -67,5 +67,5 @@ function isSurrogate(code: number): boolean {
 }
 
 function badText(): Error {
-  return lngateError("bad-text", "text is no valid Unicode");
+  return lngateError("bad-text", "text is not valid Unicode");
 }

@@ -11,7 +11,7 @@ export interface RecordCounts {
 export const CLOSING_RECORDS = 3;
 
 /**
- * What so many payments in flight need to be settled, and a close after them. Two states each: without an output of its
+ * What this many payments in flight need to be settled, and a close after them. Two states each: without an output of its
  * own (dust) neither has an HTLC, so both have an anchor to sign.
  */
 export function recordsToSettle(payments: number): RecordCounts {

@@ -4,7 +4,7 @@
  */
 import { struct, UINT53, uint, type ValueOf } from "../bytes/schema.ts";
 
-/** More than this is no fee any more: half of the payment. */
+/** More than this is not a fee any more: half of the payment. */
 export const MAX_RATE_PPM = 500_000;
 /**
  * The smallest sum that may be worth a payment: at any dust limit that a device accepts, its HTLC has an output, so

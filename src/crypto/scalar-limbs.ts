@@ -28,7 +28,7 @@ const right = new Float64Array(LIMBS);
 const wide = new Float64Array(2 * LIMBS + 1);
 
 /** Every argument is looked at before the shared rows are touched, so that an error leaves them clean. */
-function needScalar(bytes: Uint8Array): void {
+function ensureScalar(bytes: Uint8Array): void {
   if (bytes.length !== 32) throw lngateError("bad-scalar", "a scalar has 32 bytes");
 }
 
@@ -112,15 +112,15 @@ function multiply(): Uint8Array {
 
 /** a mod n. */
 export function reduce(a: Uint8Array): Uint8Array {
-  needScalar(a);
+  ensureScalar(a);
   addBytes(wide, a);
   return finish();
 }
 
 /** a + b mod n. */
 export function addMod(a: Uint8Array, b: Uint8Array): Uint8Array {
-  needScalar(a);
-  needScalar(b);
+  ensureScalar(a);
+  ensureScalar(b);
   addBytes(wide, a);
   addBytes(wide, b);
   carry(LIMBS);
@@ -140,8 +140,8 @@ export function negate(a: Uint8Array): Uint8Array {
 
 /** a·b mod n. */
 export function mulMod(a: Uint8Array, b: Uint8Array): Uint8Array {
-  needScalar(a);
-  needScalar(b);
+  ensureScalar(a);
+  ensureScalar(b);
   addBytes(left, a);
   addBytes(right, b);
   return multiply();
@@ -149,9 +149,9 @@ export function mulMod(a: Uint8Array, b: Uint8Array): Uint8Array {
 
 /** a·b + c mod n. */
 export function mulAddMod(a: Uint8Array, b: Uint8Array, c: Uint8Array): Uint8Array {
-  needScalar(a);
-  needScalar(b);
-  needScalar(c);
+  ensureScalar(a);
+  ensureScalar(b);
+  ensureScalar(c);
   addBytes(left, a);
   addBytes(right, b);
   addBytes(wide, c);

@@ -93,7 +93,8 @@ function networkLetters(network: Network): string {
 /** In the largest unit that divides it. */
 function amountText(msat: number | null): string {
   if (msat === null) return "";
-  if (!(msat > 0 && Math.floor(msat) === msat)) throw lngateError("invoice-malformed", "this is no amount");
+  if (!(msat > 0 && Math.floor(msat) === msat))
+    throw lngateError("invoice-malformed", "this is not an amount");
   if (msat % 1e11 === 0) return `${msat / 1e11}`;
   if (msat % 1e8 === 0) return `${msat / 1e8}m`;
   if (msat % 1e5 === 0) return `${msat / 1e5}u`;

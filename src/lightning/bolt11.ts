@@ -160,7 +160,7 @@ function amountOf(text: string): number | null {
 }
 
 function networkAndAmount(prefix: string): { network: Network; amountMsat: number | null } {
-  if (prefix.slice(0, 2) !== "ln") malformed("this is no Lightning invoice");
+  if (prefix.slice(0, 2) !== "ln") malformed("this is not a Lightning invoice");
   for (const [letters, network] of INVOICE_PREFIXES) {
     const end = 2 + letters.length;
     if (prefix.slice(2, end) !== letters) continue;
@@ -327,20 +327,20 @@ export interface HintHop {
  * 38 % shorter, and lossless (but for upper case, which says the same as lower case).
  *
  * Bytes: 2 · length of the prefix + s, the prefix, the words. s is 1 if the last five bits are only there because
- * of whole bytes. Throws `invoice-malformed` if the text is no Bech32 of sane length.
+ * of whole bytes. Throws `invoice-malformed` if the text is not a Bech32 of sane length.
  */
 export function packInvoice(text: string): Uint8Array {
   let decoded: Bech32;
   try {
     decoded = decodeBech32(text, BECH32, MAX_INVOICE_LENGTH);
   } catch {
-    malformed("this is no invoice");
+    malformed("this is not an invoice");
   }
   return packed(decoded.prefix, decoded.words);
 }
 
 function packed(prefix: string, words: Uint8Array): Uint8Array {
-  if (prefix.length > 127) malformed("this is no invoice");
+  if (prefix.length > 127) malformed("this is not an invoice");
   const data = packWords(words);
   const spare = wordsIn(data.length) - words.length;
   return concat([new Uint8Array([2 * prefix.length + spare]), ascii(prefix), data]);
@@ -361,7 +361,7 @@ export function unpackInvoice(packed: Uint8Array): string {
   return text;
 }
 
-/** The most words that so many bytes hold. */
+/** The most words that this many bytes hold. */
 function wordsIn(bytes: number): number {
   return Math.floor((bytes * 8) / 5);
 }

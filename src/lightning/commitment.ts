@@ -177,7 +177,7 @@ function obscuredNumber(channel: ChannelParameters, number: number): { high: num
 
 /**
  * The number of the commitment that spends this channel, whichever side's it is (the two are told apart by the keys in
- * their outputs); null for a transaction that is no commitment of this channel: a mutual close, say.
+ * their outputs); null for a transaction that is not a commitment of this channel: a mutual close, say.
  */
 export function commitmentNumberOf(channel: ChannelParameters, transaction: Transaction): number | null {
   const { inputs, locktime } = transaction;

@@ -39,7 +39,7 @@ function derive(secret: Uint8Array, bits: number, index: number): Uint8Array {
   return derived;
 }
 
-/** The secrets of so many neighbouring commitments have all but their last hashes in common. */
+/** The secrets of this many neighbouring commitments have all but their last hashes in common. */
 export const BRANCH_COMMITMENTS = 256;
 const BRANCH_BITS = 8;
 

@@ -57,7 +57,7 @@ export const RESEND_MS = 2000;
 const LONGEST_WAIT_MS = 30000;
 /** Bytes that one more millisecond of waiting is granted for, so that slow radios are not sent everything twice. */
 const BYTES_PER_MS = 64;
-/** A session is given up when so many repetitions in a row were not acknowledged (after about two minutes). */
+/** A session is given up when this many repetitions in a row were not acknowledged (after about two minutes). */
 const MAX_RESENDS = 6;
 /**
  * After so long without a frame of the client's the server sends an empty message, which has to be acknowledged like any
@@ -279,9 +279,9 @@ export function linkClient(options: LinkOptions): LinkClient {
     return judge(effects => {
       const kind = frameCodec(frame);
       if (kind === WELCOME) {
-        takeWelcome(frame, nowMs, effects);
+        receiveWelcome(frame, nowMs, effects);
       } else if (kind === NO_SESSION) {
-        takeHint(frame, nowMs, effects);
+        receiveHint(frame, nowMs, effects);
       } else if (kind === DATA || kind === ACK) {
         if (!channel || frameSession(frame) !== channel.session) throw unknownSession();
         channel.receive(frame, nowMs, effects);
@@ -302,7 +302,7 @@ export function linkClient(options: LinkOptions): LinkClient {
     return effects;
   }
 
-  function takeWelcome(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
+  function receiveWelcome(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
     if (!hello) throw unexpected();
     const nonceG = openWelcome(key, hello.nonce, frame);
     const keys = sessionKeys(options.linkKey, hello.nonce, nonceG);
@@ -314,7 +314,7 @@ export function linkClient(options: LinkOptions): LinkClient {
     effects.push({ kind: "up", session: keys.session });
   }
 
-  function takeHint(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
+  function receiveHint(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
     const session = frameSession(frame);
     const concerned = channel !== undefined && (session === 0 || session === channel.session);
     if (!concerned || helloAgainAt !== NEVER) throw unexpected();
@@ -382,9 +382,9 @@ export class LinkServer {
     return judge(effects => {
       const kind = frameCodec(frame);
       if (kind === HELLO) {
-        this.takeHello(frame, effects);
+        this.receiveHello(frame, effects);
       } else if (kind === DATA || kind === ACK) {
-        this.takeFrame(frame, nowMs, effects);
+        this.receiveFrame(frame, nowMs, effects);
       } else {
         throw unexpected();
       }
@@ -403,7 +403,7 @@ export class LinkServer {
     return effects;
   }
 
-  private takeHello(frame: Uint8Array, effects: LinkEffect[]): void {
+  private receiveHello(frame: Uint8Array, effects: LinkEffect[]): void {
     const nonceD = openHello(this.handshakeKey, frame);
     if (!this.pending || !equal(this.pending.nonceD, nonceD)) {
       const nonceG = this.options.crypto.random(16);
@@ -417,7 +417,7 @@ export class LinkServer {
     effects.push({ kind: "send", bytes: this.pending.welcome });
   }
 
-  private takeFrame(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
+  private receiveFrame(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
     const session = frameSession(frame);
     if (this.channel && session === this.channel.session) {
       this.channel.receive(frame, nowMs, effects);

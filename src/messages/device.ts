@@ -134,7 +134,7 @@ const stepped = message(4, "stepped", {
   signed: optional([4, signedCodec]),
   /** The step, or what is left of it, was refused: the code and a sentence. */
   refused: optional([5, refusalCodec]),
-  /** Answers `leave` or `spend`: a complete signature. */
+  /** Answers `forceClose` or `spend`: a complete signature. */
   own: optional([6, signature]),
 });
 
@@ -199,7 +199,7 @@ const step = message(16, "step", {
   /** What `paid` says, where it would go out at the same moment: taken before everything else. */
   paid: optional([8, list(hash, MAX_HTLCS)]),
   /** Hand out the finished signature of our commitment `number`, which has to be the newest: a forced close. */
-  leave: optional([9, uint(UINT53)]),
+  forceClose: optional([9, uint(UINT53)]),
   /** Sign one input of a transaction that collects from a commitment of the bridge's on the chain. */
   spend: optional([10, spendCodec]),
 });

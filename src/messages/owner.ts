@@ -154,7 +154,7 @@ const pairTransferred = message(6, "pair-transferred", { e2: [1, bytes(points)] 
 const paired = message(7, "paired", { confirmation: [1, bytes(32)] });
 
 /** How the device and its channel stand, as the gateway sees it. */
-const standing = message(16, "standing", {
+const statusReport = message(16, "status-report", {
   name: [1, text(64)],
   /** A device session is up. */
   online: [2, bool()],
@@ -254,7 +254,7 @@ export const toOwner = protocol([
   pairAgreed,
   pairTransferred,
   paired,
-  standing,
+  statusReport,
   deposit,
   closingStarted,
   limitsKept,

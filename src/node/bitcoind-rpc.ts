@@ -4,14 +4,14 @@ import * as http from "node:http";
 import * as https from "node:https";
 import { codeOf, type LngateError, lngateError } from "../errors.ts";
 
-/** Where bitcoind listens and how to log in: its cookie file (read anew for every call, since it changes with every start) or a name and password. */
+/** Where bitcoind listens and how to log in: its cookie file (read again for every call, since it changes with every start) or a name and password. */
 export interface RpcOptions {
   /** e.g. `http://127.0.0.1:8332` (https where something puts TLS before it); a wallet's calls go to `…/wallet/<name>`. */
   readonly url: string;
   readonly cookieFile?: string;
   readonly user?: string;
   readonly password?: string;
-  /** How long one call may take, 30 s unless told. */
+  /** How long one call may take, 30 s by default. */
   readonly timeoutMs?: number;
 }
 
@@ -124,7 +124,7 @@ export function connectRpc(options: RpcOptions): BitcoinRpc {
     return unreachable(url, error.message);
   }
 
-  /** What an answer says that is no JSON: it comes from bitcoind's door, or from something else. */
+  /** What an answer says that is not JSON: it comes from bitcoind's door, or from something else. */
   async function refusal(
     status: number,
     text: string,
@@ -177,7 +177,7 @@ export function connectRpc(options: RpcOptions): BitcoinRpc {
       const body = JSON.stringify({ jsonrpc: "1.0", id: "lngate", method, params });
       const auth = credentials();
       let { status, text } = await post(body, timeoutMs, auth);
-      // bitcoind may have started anew, with another cookie, since ours was read.
+      // bitcoind may have started again, with another cookie, since ours was read.
       if (status === 401 && credentials() !== auth) {
         ({ status, text } = await post(body, timeoutMs, credentials()));
       }

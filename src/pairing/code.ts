@@ -47,7 +47,7 @@ export function encodePairingCode(code: PairingCode): string {
   if (!isDeviceId(code.deviceId) || code.secret.length !== SECRET_BYTES || !isPort(code.port))
     throw malformed("its device id, port or secret is out of range");
   const v4 = ipv4Bytes(code.host);
-  if (!v4 && !isHostName(code.host)) throw malformed(`"${code.host}" is no IPv4 address or host name`);
+  if (!v4 && !isHostName(code.host)) throw malformed(`"${code.host}" is not an IPv4 address or host name`);
   const data = concat([
     new Uint8Array([VERSION, v4 ? IPV4 : NAME]),
     base32nopad.decode(code.deviceId.toUpperCase()),
@@ -61,7 +61,7 @@ export function encodePairingCode(code: PairingCode): string {
 
 /**
  * Reads a code that a person typed: spaces, dashes and letter case don't matter. Throws
- * `pairing-code-malformed`, which says whether it was mistyped or is no pairing code at all.
+ * `pairing-code-malformed`, which says whether it was mistyped or is not a pairing code at all.
  */
 export function decodePairingCode(typed: string): PairingCode {
   const text = typed.replace(/[\s-]/g, "").toLowerCase();

@@ -1,6 +1,6 @@
 /**
  * What an aborted ceremony costs. Every error of this folder has a stable code, and every code exactly one
- * consequence; the caller keeps a `Standing` beside the key share and hands each error to afterAbort.
+ * consequence; the caller keeps a `AbortStatus` beside the key share and hands each error to afterAbort.
  */
 import { codeOf, lngateError } from "../errors.ts";
 
@@ -48,7 +48,7 @@ const RESETS_TO_LOCK = 3;
 const SPOILT_TO_ALARM = 3;
 
 /** What has happened so far; plain numbers and booleans, to be stored as they are. */
-export interface Standing {
+export interface AbortStatus {
   readonly resets: number;
   /** Online messages that did not become a valid signature. */
   readonly spoilt: number;
@@ -57,42 +57,42 @@ export interface Standing {
   readonly locked: boolean;
 }
 
-export const GOOD_STANDING: Standing = { resets: 0, spoilt: 0, awaitingOwner: false, locked: false };
+export const NO_ABORTS: AbortStatus = { resets: 0, spoilt: 0, awaitingOwner: false, locked: false };
 
 /** The consequence of an error by itself, whatever went before. */
 export function consequenceOf(error: unknown): Consequence {
   return ruleOf(error).consequence;
 }
 
-/** Takes an error into account. `consequence` is what to do now; store the standing before doing it. */
+/** Takes an error into account. `consequence` is what to do now; store the status before doing it. */
 export function afterAbort(
-  standing: Standing,
+  status: AbortStatus,
   error: unknown,
-): { readonly standing: Standing; readonly consequence: Consequence; readonly alarm: boolean } {
+): { readonly status: AbortStatus; readonly consequence: Consequence; readonly alarm: boolean } {
   const { consequence, alarm } = ruleOf(error);
   if (consequence === "burn-record") {
-    const spoilt = standing.spoilt + 1;
-    return { standing: { ...standing, spoilt }, consequence, alarm: spoilt >= SPOILT_TO_ALARM };
+    const spoilt = status.spoilt + 1;
+    return { status: { ...status, spoilt }, consequence, alarm: spoilt >= SPOILT_TO_ALARM };
   }
   if (consequence === "reset") {
-    const resets = standing.resets + 1;
-    const locked = standing.locked || resets >= RESETS_TO_LOCK;
-    const next = { ...standing, resets, locked, awaitingOwner: true };
-    return { standing: next, consequence: locked ? "lock" : "reset", alarm };
+    const resets = status.resets + 1;
+    const locked = status.locked || resets >= RESETS_TO_LOCK;
+    const next = { ...status, resets, locked, awaitingOwner: true };
+    return { status: next, consequence: locked ? "lock" : "reset", alarm };
   }
-  if (consequence === "lock") return { standing: { ...standing, locked: true }, consequence, alarm };
-  return { standing, consequence, alarm };
+  if (consequence === "lock") return { status: { ...status, locked: true }, consequence, alarm };
+  return { status, consequence, alarm };
 }
 
 /** The owner has looked and wants new oblivious transfers. A lock stays. */
-export function ownerConfirms(standing: Standing): Standing {
-  return { ...standing, awaitingOwner: false };
+export function ownerConfirms(status: AbortStatus): AbortStatus {
+  return { ...status, awaitingOwner: false };
 }
 
 /** To be called before any OT setup or batch. Throws `threshold-locked`, `threshold-awaiting-owner`. */
-export function needGoodStanding(standing: Standing): void {
-  if (standing.locked) throw lngateError("threshold-locked", "this key signs no more; close its channel");
-  if (standing.awaitingOwner) {
+export function ensureNotAborted(status: AbortStatus): void {
+  if (status.locked) throw lngateError("threshold-locked", "this key signs no more; close its channel");
+  if (status.awaitingOwner) {
     throw lngateError("threshold-awaiting-owner", "a check failed; the owner must confirm a new setup");
   }
 }

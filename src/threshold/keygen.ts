@@ -77,7 +77,7 @@ function addUp(own: bigint, peer: Point): Point {
   return joint;
 }
 
-function needConfirmation(message: Uint8Array, expected: Uint8Array): void {
+function ensureConfirmation(message: Uint8Array, expected: Uint8Array): void {
   const confirmation = fieldsOf("K4", message, 32).take(32);
   if (!equal(confirmation, expected)) {
     throw lngateError("threshold-bad-confirmation", "the two parties do not hold halves of the same key");
@@ -107,7 +107,7 @@ export function keygenGateway(
             send: concat([provenPoint, blind]),
             next: turn("K4", message => {
               const confirmation = tagged("kgok", sid, share.joint);
-              needConfirmation(message, confirmation);
+              ensureConfirmation(message, confirmation);
               return { share, send: confirmation };
             }),
           };
@@ -145,7 +145,7 @@ export function keygenDevice(
             return {
               send: confirmation,
               next: turn("K4", message => {
-                needConfirmation(message, confirmation);
+                ensureConfirmation(message, confirmation);
                 return { share };
               }),
             };

@@ -78,7 +78,7 @@ export function decodeKeyShare(bytes: Uint8Array): KeyShare {
   const sid = fields.take(32);
   const epoch = fields.number(4);
   const secret = fields.take(32);
-  if (!isValidScalar(secret)) throw lngateError("bad-key-share", "the secret of a key share is no scalar");
+  if (!isValidScalar(secret)) throw lngateError("bad-key-share", "the secret of a key share is not a scalar");
   let points: [Point, Point];
   try {
     points = [decodePoint(fields.take(POINT_BYTES)), decodePoint(fields.take(POINT_BYTES))];

@@ -4,7 +4,7 @@
  *
  * A presignature exists as two records, one per party. The *answering* party (P2) holds `w ‖ v` and answers a
  * sighash z with s2 = w·z + v; the *completing* party (P1) holds `r ‖ κ ‖ c` and makes s = κ·s2 + c of it.
- * For kind A the device answers, for kind B it completes, and checks the answer's MAC before. A third kind, H, is no threshold signature: a nonce
+ * For kind A the device answers, for kind B it completes, and checks the answer's MAC before. A third kind, H, is not a threshold signature: a nonce
  * prepared for the device's own key (`w ‖ r` with w = 1/k).
  *
  * Every record must serve one message only: two answers from one record give the whole key to the other side.
@@ -33,8 +33,8 @@ export const NONCE_RECORD_BYTES = 64;
  * @throws `bad-record`, `bad-sighash`
  */
 export function answer(record: Uint8Array, sighash: Uint8Array): Uint8Array {
-  needRecord(record, ANSWERING_RECORD_BYTES);
-  needSighash(sighash);
+  ensureRecord(record, ANSWERING_RECORD_BYTES);
+  ensureSighash(sighash);
   const w = copyOf(record, 0, 32);
   const v = copyOf(record, 32, 64);
   const s2 = mulAddMod(w, sighash, v);
@@ -51,7 +51,7 @@ export function answer(record: Uint8Array, sighash: Uint8Array): Uint8Array {
  * @throws `bad-record`, `bad-sighash`
  */
 export function answerWithMac(record: Uint8Array, sighash: Uint8Array): Uint8Array {
-  needRecord(record, AUTHENTICATED_RECORD_BYTES);
+  ensureRecord(record, AUTHENTICATED_RECORD_BYTES);
   const out = new Uint8Array(32 + ANSWER_MAC_BYTES);
   out.set(answer(record.subarray(0, ANSWERING_RECORD_BYTES), sighash));
   const [ofW, ofV] = [copyOf(record, 64, 96), copyOf(record, 96, 128)];
@@ -71,7 +71,7 @@ export function answerWithMac(record: Uint8Array, sighash: Uint8Array): Uint8Arr
  * @throws `bad-sighash`
  */
 export function isAuthentic(keys: Uint8Array, sighash: Uint8Array, s2: Uint8Array, mac: Uint8Array): boolean {
-  needSighash(sighash);
+  ensureSighash(sighash);
   if (!isReducedScalar(s2)) return false;
   const own = mulAddMod(keys.subarray(32, 64), sighash, keys.subarray(64, 96));
   return equal(mulAddMod(keys.subarray(0, 32), s2, own).subarray(ANSWER_MAC_BYTES), mac);
@@ -83,11 +83,11 @@ export function isAuthentic(keys: Uint8Array, sighash: Uint8Array, s2: Uint8Arra
  *
  * @param record `r ‖ κ ‖ c`, 96 bytes
  * @param s2 the other party's answer, 32 bytes
- * @throws `bad-record`, `bad-answer` (s2 is no scalar, or leads to s = 0)
+ * @throws `bad-record`, `bad-answer` (s2 is not a scalar, or leads to s = 0)
  */
 export function complete(record: Uint8Array, s2: Uint8Array): Uint8Array {
-  needRecord(record, COMPLETING_RECORD_BYTES);
-  if (!isReducedScalar(s2)) throw lngateError("bad-answer", "the answer is no scalar below n");
+  ensureRecord(record, COMPLETING_RECORD_BYTES);
+  if (!isReducedScalar(s2)) throw lngateError("bad-answer", "the answer is not a scalar below n");
   const kappa = copyOf(record, 32, 64);
   const c = copyOf(record, 64, 96);
   const s = mulAddMod(kappa, s2, c);
@@ -105,9 +105,9 @@ export function complete(record: Uint8Array, s2: Uint8Array): Uint8Array {
  * @throws `bad-record`, `bad-key`, `bad-sighash`
  */
 export function signWithNonce(record: Uint8Array, privateKey: Uint8Array, sighash: Uint8Array): Uint8Array {
-  needRecord(record, NONCE_RECORD_BYTES);
-  needSighash(sighash);
-  if (!isValidScalar(privateKey)) throw lngateError("bad-key", "the private key is no scalar");
+  ensureRecord(record, NONCE_RECORD_BYTES);
+  ensureSighash(sighash);
+  if (!isValidScalar(privateKey)) throw lngateError("bad-key", "the private key is not a scalar");
   const w = copyOf(record, 0, 32);
   const r = copyOf(record, 32, 64);
   const sum = mulAddMod(r, privateKey, sighash);
@@ -131,13 +131,13 @@ function signature(r: Uint8Array, s: Uint8Array): Uint8Array {
   return out;
 }
 
-function needRecord(record: Uint8Array, length: number): void {
+function ensureRecord(record: Uint8Array, length: number): void {
   // The first scalar (w or r) of a real record is never zero, that of an erased one is.
   if (record.length !== length || !isValidScalar(copyOf(record, 0, 32))) {
     throw lngateError("bad-record", "the presignature record is erased or of another kind");
   }
 }
 
-function needSighash(sighash: Uint8Array): void {
+function ensureSighash(sighash: Uint8Array): void {
   if (sighash.length !== 32) throw lngateError("bad-sighash", "a sighash has 32 bytes");
 }

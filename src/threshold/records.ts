@@ -306,12 +306,12 @@ export class PresignatureJournal implements RecordStore {
     const fields = fieldsOf("record event", event, event.length);
     const type = fields.number(1);
     if (type === EVENT.epoch) {
-      needEvent(event.length === 1 + 32 + 4);
+      ensureEvent(event.length === 1 + 32 + 4);
       if (!equal(fields.take(32), this.sid)) {
         throw lngateError("threshold-old-epoch", "the records belong to another key");
       }
       const epoch = fields.number(4);
-      needEvent(epoch > this.currentEpoch);
+      ensureEvent(epoch > this.currentEpoch);
       for (const kind of KINDS) {
         for (const { record } of this.shelf(kind).entries.values()) record?.fill(0);
       }
@@ -321,21 +321,21 @@ export class PresignatureJournal implements RecordStore {
     }
     const kindCode = fields.number(1);
     const kind = KINDS.find(name => name.charCodeAt(0) === kindCode);
-    needEvent(kind !== undefined && this.currentEpoch >= 0);
+    ensureEvent(kind !== undefined && this.currentEpoch >= 0);
     const shelf = this.shelf(kind);
     if (type === EVENT.reserve) {
-      needEvent(event.length === 2 + 4);
+      ensureEvent(event.length === 2 + 4);
       shelf.nextId = Math.max(shelf.nextId, fields.number(4));
     } else if (type === EVENT.activate) {
       applyBatch(shelf, decodeBatch(event.subarray(2)));
     } else if (type === EVENT.bind) {
-      needEvent(event.length === 2 + 4 + 32);
+      ensureEvent(event.length === 2 + 4 + 32);
       applyBinding(shelf, fields.number(4), fields.take(32).slice());
     } else if (type === EVENT.answer) {
-      needEvent(event.length >= 2 + 4);
+      ensureEvent(event.length >= 2 + 4);
       applyAnswer(shelf, fields.number(4), event.slice(6));
     } else {
-      needEvent(type === EVENT.burn && event.length === 2 + 4 + 4);
+      ensureEvent(type === EVENT.burn && event.length === 2 + 4 + 4);
       applyBurn(shelf, fields.number(4), fields.number(4));
     }
   }
@@ -363,7 +363,7 @@ function eventHead(type: number, kind: RecordKind): Uint8Array {
   return new Uint8Array([type, kind.charCodeAt(0)]);
 }
 
-function needEvent(condition: boolean): asserts condition {
+function ensureEvent(condition: boolean): asserts condition {
   if (!condition) throw lngateError("bad-record-event", "the record journal holds an event that is none");
 }
 
@@ -388,7 +388,7 @@ function applyBinding(shelf: Shelf, id: number, message: Uint8Array): void {
 
 function applyAnswer(shelf: Shelf, id: number, answer: Uint8Array): void {
   const entry = shelf.entries.get(id);
-  needEvent(entry?.message !== undefined);
+  ensureEvent(entry?.message !== undefined);
   entry.record?.fill(0);
   entry.record = undefined;
   entry.answer = answer;

@@ -7,7 +7,7 @@ import { type BridgeScene, carWith, payToll, startBridges, stopBridges } from ".
 
 /** The funding transaction's fee is less. */
 const FUNDING_FEE_SAT = 2_000;
-/** A smaller channel no gateway asks for, unless told. */
+/** A smaller channel no gateway asks for by default. */
 const LEAST_CHANNEL_SAT = 20_000;
 
 describe.each(AS_BRIDGE.map(pair => ({ name: nameOf(pair), pair })))("$name", ({ pair }) => {

@@ -272,7 +272,7 @@ describe("feerates", () => {
     nobody.close();
   });
 
-  test("what is found anew counts all at once", async () => {
+  test("what is found again counts all at once", async () => {
     const seen: number[] = [];
     let [mempoolminfee, now] = [0.00001, 0];
     const fees = createFeeEstimator({

@@ -5,8 +5,8 @@ import {
   blocksAllowed,
   clockBehind,
   commitmentFeerate,
+  ensureFeerate,
   mostForClosing,
-  needFeerate,
 } from "../../gateway/channel/bounds.ts";
 import { codeOf } from "../../src/errors.ts";
 
@@ -85,7 +85,7 @@ describe("bounds that a thief has written into the flash", () => {
   test("open no channel, and those that meet what makes sense do", () => {
     const opened = (told: typeof bounds, wanted = 1_000, least = LEAST) => {
       try {
-        needFeerate(wanted, least, told);
+        ensureFeerate(wanted, least, told);
         return "opened";
       } catch (error) {
         return codeOf(error);

@@ -2,7 +2,7 @@
  * Every way in which a gateway, a bridge, an application or all together might try to get more than `pay()` allowed.
  * An attack names the rule that stops it; `harm` says what it gets if nothing does (by default what the rig finds).
  */
-import type { Rule } from "../../device/channel/demand.ts";
+import type { Rule } from "../../device/channel/enforce.ts";
 import { knownPayment } from "../../device/channel/payments/remembered.ts";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { sighash } from "../../src/bitcoin/sighash.ts";
@@ -574,7 +574,7 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       name: "our finished signature of a commitment that is revoked, to publish it",
       act: openRig(rig => {
         rig.move(rig.view());
-        rig.step({ leave: 0 });
+        rig.step({ forceClose: 0 });
       }),
       harm: rig => when(lastOwn(rig) !== undefined, "an answer belongs to another question"),
     },
@@ -584,7 +584,7 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
         rig.app("open");
         rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()) });
         rig.step({ holder: rig.holder(rig.view()) });
-        rig.step({ leave: 0 });
+        rig.step({ forceClose: 0 });
       },
       harm: rig => when(lastOwn(rig) !== undefined, "a channel ends before it began"),
     },
@@ -620,7 +620,7 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       rig: { curve: null },
       act: openRig(rig => {
         const partial = rig.half(theftOf(rig).sighash);
-        rig.step({ holder: { ...rig.holder(rig.view()), partial }, leave: 1 });
+        rig.step({ holder: { ...rig.holder(rig.view()), partial }, forceClose: 1 });
       }),
       harm: rig => when(isStolen(rig), "the channel is stolen"),
     },

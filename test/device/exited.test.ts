@@ -29,13 +29,13 @@ describe("a device that leaves", () => {
   test("hands out the finished signature of its newest commitment, and moves no more", () => {
     const rig = pendingRig();
     const number = rig.state.holder!.number;
-    const { own } = rig.step({ leave: number });
+    const { own } = rig.step({ forceClose: number });
     const { sighash: hash } = rig.build(true, number, rig.ourPoint(number), rig.state.holder!.view);
     expect(nobleCurve.verify(own!, hash, rig.identity.fundingKey)).toBe(true);
     expect(rig.state.books.phase).toBe("exited");
     rig.box.restart();
     // Asked again it answers again, alone: what else is in the step is not looked at.
-    const again = rig.step({ leave: number, holder: rig.holder(rig.view()) });
+    const again = rig.step({ forceClose: number, holder: rig.holder(rig.view()) });
     expect(again.own).toEqual(own);
     expect(again.secret).toBeUndefined();
     expect(rig.state.holder!.number).toBe(number);
@@ -43,17 +43,17 @@ describe("a device that leaves", () => {
   });
 
   test("has nothing to hand out before there is a commitment of its own", () => {
-    expect(new Rig().step({ leave: 0 }).refused?.code).toBe("policy-exit-before-revoke");
+    expect(new Rig().step({ forceClose: 0 }).refused?.code).toBe("policy-exit-before-revoke");
   });
 
   test("leaves also with no record of a kind left, which is no old image", () => {
     const rig = new Rig({ charge: { A: 10, B: 20, H: 0 } }).open();
-    expect(rig.step({ leave: 0 }).own).toEqual(rig.state.holder!.ownSignature);
+    expect(rig.step({ forceClose: 0 }).own).toEqual(rig.state.holder!.ownSignature);
   });
 
   test("learns that a payment was made all the same, if the preimage comes", () => {
     const rig = pendingRig();
-    rig.step({ leave: 1 });
+    rig.step({ forceClose: 1 });
     rig.paid("toll");
     expect(rig.box.decided.map(each => each.preimage)).toEqual([rig.preimage("toll")]);
   });
@@ -62,7 +62,7 @@ describe("a device that leaves", () => {
     const rig = new Rig().open();
     rig.close(199_000, 0);
     rig.say({ type: "channel", index: 1, state: "closed" });
-    rig.step({ leave: 0 });
+    rig.step({ forceClose: 0 });
     rig.box.run({ type: "exit", index: 1 });
     expect(rig.state.books.phase).toBe("none");
     rig.app("open");
@@ -209,7 +209,7 @@ describe("a device that collects", () => {
     const { incoming: _, ...htlc } = rig.htlc("toll", 1000);
     const script = htlcScript({ ...htlc, offered: false }, keys);
     expect(isFor(rig, rig.step({ spend }).own!, script, keys.countersignatoryHtlc, spend)).toBe(true);
-    rig.step({ leave: 1 });
+    rig.step({ forceClose: 1 });
     expect(isFor(rig, rig.step({ spend }).own!, script, keys.countersignatoryHtlc, spend)).toBe(true);
   });
 

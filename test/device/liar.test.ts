@@ -1,22 +1,22 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { afterEach, describe, expect, jest, test } from "@jest/globals";
-import type { Rule } from "../../device/channel/demand.ts";
+import type { Rule } from "../../device/channel/enforce.ts";
 
-const { demand }: { demand(rule: Rule, holds: boolean, sentence: string): void } = await import(
-  "../../device/channel/demand.ts"
+const { enforce }: { enforce(rule: Rule, holds: boolean, sentence: string): void } = await import(
+  "../../device/channel/enforce.ts"
 );
 /** A rule in here is switched off: only in this file, and only because the module is replaced here. */
 const off = new Set<string>();
 const refused = new Set<string>();
 
-jest.unstable_mockModule("../../device/channel/demand.ts", () => ({
-  demand: (rule: Rule, holds: boolean, sentence: string) => {
+jest.unstable_mockModule("../../device/channel/enforce.ts", () => ({
+  enforce: (rule: Rule, holds: boolean, sentence: string) => {
     if (!holds) {
       const callers = (new Error().stack ?? "").split("\n").slice(2);
       // checkProposal's demands have one line in common; who called that?
       refused.add(`${rule} ${callers[1]?.includes("need") ? callers[1] : callers[0]}`);
     }
-    if (!off.has(rule)) demand(rule, holds, sentence);
+    if (!off.has(rule)) enforce(rule, holds, sentence);
   },
 }));
 const { ATTACKS } = await import("./attacks.ts");
@@ -64,7 +64,7 @@ testOfSources("every place where a rule is demanded has been attacked", () => {
   const files = readdirSync(folder, { encoding: "utf8", recursive: true });
   for (const file of files.filter(name => name.endsWith(".ts"))) {
     const source = readFileSync(new URL(file, folder), "utf8");
-    for (const [, rule] of source.matchAll(/^ +(?:demand\(\s*"([a-z-]+)"|need\()/gm)) {
+    for (const [, rule] of source.matchAll(/^ +(?:enforce\(\s*"([a-z-]+)"|need\()/gm)) {
       const name = rule ?? "channel-parameters";
       places.set(name, (places.get(name) ?? 0) + 1);
     }

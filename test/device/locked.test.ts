@@ -35,7 +35,7 @@ describe("a device that was asked for a used record again", () => {
   });
 
   test.each([
-    ["by the gateway's word", (rig: Rig) => rig.step({ leave: 0 })],
+    ["by the gateway's word", (rig: Rig) => rig.step({ forceClose: 0 })],
     ["by its owner's", (rig: Rig) => rig.box.run({ type: "exit", index: 1 })],
   ])("signs no other channel once it was left %s and has ended", (_, leave) => {
     const rig = locked();
@@ -69,7 +69,7 @@ describe("a device whose flash was put back to an old image", () => {
     expect(rig.step({ holder: rig.holder(rig.view()) }).refused?.code).toBe("vault-rolled-back");
     expect(rig.close(199_000, 0).refused?.code).toBe("vault-rolled-back");
     // Nor to the gateway, which could publish it.
-    const left = rig.step({ leave: 0 });
+    const left = rig.step({ forceClose: 0 });
     expect([left.refused?.code, left.own]).toEqual(["vault-rolled-back", undefined]);
     expect(rig.state.books.phase).toBe("open");
   });

@@ -53,7 +53,7 @@ describe("a part that is refused", () => {
   test("leaves what the parts before it have done and told", () => {
     const rig = new Rig().open();
     const wrong = { ...rig.counterparty(rig.view(50_000)) };
-    const stepped = rig.step({ holder: rig.holder(rig.view()), counterparty: wrong, leave: 1 });
+    const stepped = rig.step({ holder: rig.holder(rig.view()), counterparty: wrong, forceClose: 1 });
     expect(stepped.refused?.code).toBe("policy-balance");
     expect(stepped.secret).toEqual(rig.box.context.secretOf(1, 0));
     expect(stepped.own).toBeUndefined();
@@ -187,7 +187,7 @@ describe("a record", () => {
     rig.step({ spend: spendOf(rig, {}) });
     const partial = rig.half(new Uint8Array(32));
     rig.step({ holder: { ...rig.holder(rig.view()), partial } });
-    rig.step({ leave: 1 });
+    rig.step({ forceClose: 1 });
     expect(rig.refusals).toEqual(["policy-own-signature"]);
     expect(seen.length).toBeGreaterThan(10);
     expect(seen.filter(bytes => bytes.some(byte => byte !== 0))).toEqual([]);

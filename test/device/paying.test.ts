@@ -27,7 +27,7 @@ describe("the owner's limits", () => {
     expect(rig.state.books.hour.spentMsat).toBe(16_000_000);
   });
 
-  test("begin anew after an hour, those of the day do not", () => {
+  test("begin again after an hour, those of the day do not", () => {
     const rig = new Rig({ policy: { perHourMsat: 5_000_000, perDayMsat: 12_000_000 } }).open();
     const pay = (name: string) => {
       rig.refusals.length = 0;

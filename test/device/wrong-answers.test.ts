@@ -99,14 +99,14 @@ describe.each([
       const hash = hashOf(rig);
       const honest = rig.holder(rig.view());
       const parts = { ...honest, partial: rig.half(hash), anchorPartial: rig.half(derived("anything")) };
-      const stepped = rig.step({ holder: parts, leave: honest.number });
+      const stepped = rig.step({ holder: parts, forceClose: honest.number });
       expect(stepped.refused?.code).toBe("policy-own-signature");
       expect(stepped.own).toBeUndefined();
       // Nor kept, to be had from the flash or by a step that follows.
       const { ownSignature } = rig.state.holder!;
       expect(nobleCurve.verify(ownSignature, hash, rig.identity.fundingKey)).toBe(false);
-      expect(rig.step({ leave: honest.number }).refused?.code).toBe("policy-exit-before-revoke");
-      expect(rig.step({ leave: 0 }).own).toEqual(ownSignature);
+      expect(rig.step({ forceClose: honest.number }).refused?.code).toBe("policy-exit-before-revoke");
+      expect(rig.step({ forceClose: 0 }).own).toEqual(ownSignature);
     }
   });
 

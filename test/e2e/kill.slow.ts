@@ -219,7 +219,7 @@ describe("gateway and cars are processes that are killed in the middle of a paym
   const deviceOf = (car: Program) => [...cars].find(([, each]) => each === car)![0];
 
   test("a car that hangs in the middle of a payment keeps nobody else waiting", async () => {
-    // After the gateway's end a car dials less and less often; one that begins anew dials at once.
+    // After the gateway's end a car dials less and less often; one that begins again dials at once.
     for (const deviceId of [first, second]) {
       await cars.get(deviceId)!.kill();
       await startCar(deviceId).line(line => line["event"] === "connected");

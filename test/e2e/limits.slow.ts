@@ -72,7 +72,7 @@ describe("behind a bridge that lets a tenth of the channel be in flight, and ans
     await first;
   });
 
-  test("one that waits while its device starts anew has one end: it is not made after it was called failed", async () => {
+  test("one that waits while its device starts again has one end: it is not made after it was called failed", async () => {
     const held = world.toll.hold();
     const first = car.device.pay(world.toll.invoice(Math.floor(mostMsat * 0.7)));
     first.catch(() => {});

@@ -1,6 +1,6 @@
 /** The service fee, from the toll to the operator's address: real nodes, and books that agree to the msat. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { ownNodeId, wishPayout } from "../../gateway/fees/payout-request.ts";
+import { ownNodeId, requestPayout } from "../../gateway/fees/payout-request.ts";
 import { type FeeLedger, readFeeBooks } from "../../gateway/fees/service-fees.ts";
 import { openStore } from "../../gateway/store/registry.ts";
 import type { PeerChannel } from "../../scripts/peer/api.ts";
@@ -177,7 +177,7 @@ describe("the service fee", () => {
     await expectSameBooks();
     const { settledMsat, routingMsat } = books();
     const receivedSat = Math.floor((settledMsat - routingMsat) / 1000);
-    inStore(wishPayout);
+    inStore(requestPayout);
     const coins = async () => {
       const { unspents } = await world.bitcoind.rpc<{ unspents: { txid: string; amount: number }[] }>(
         "scantxoutset",

@@ -89,7 +89,7 @@ describe("what repeats itself", () => {
     refusals.note("refused", { code: "broker-login", subject: "10.0.0.9" });
     expect(minute()).toEqual(["refused 10.0.0.9 1"]);
     expect(minute()).toEqual([]);
-    // Nothing is left, and no timer either: the next one begins anew.
+    // Nothing is left, and no timer either: the next one begins again.
     expect(waiting).toHaveLength(0);
     for (let i = 0; i < 1_000; i++) refusals.note(`refused ${i}`, { code: `code-${i}`, subject: "10.0.0.9" });
     expect(told.splice(0)).toHaveLength(101);

@@ -144,7 +144,7 @@ export class Car {
     this.powered(() => void this.device.connect().catch(() => {}));
   }
 
-  /** Counting begins anew. */
+  /** Counting begins again. */
   plan(cut: DeviceCut | undefined): void {
     this.cut = cut;
     this.messages = 0;

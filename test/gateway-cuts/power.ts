@@ -34,7 +34,7 @@ export class Power {
     this.listeners.push(listener);
   }
 
-  /** Counting begins anew; undefined: nothing will fail. */
+  /** Counting begins again; undefined: nothing will fail. */
   plan(cut: Cut | undefined): void {
     this.cut = cut;
     this.count = 0;

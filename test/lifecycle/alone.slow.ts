@@ -179,7 +179,7 @@ describe("the ransom", () => {
   });
 });
 
-/** Opens the gateway's links with its own accounts and answers every message with a demand for money. */
+/** Opens the gateway's links with its own accounts and answers every message with a enforce for money. */
 async function blackmail(world: World) {
   const { mqtt, dataDir } = world.config;
   if (mqtt.kind !== "embedded") throw new Error("the test's broker is embedded");
@@ -238,7 +238,7 @@ describe("deep water", () => {
       // Miners who have better to do: blocks without it.
       const address = await bitcoind.rpc<string>("getnewaddress", ["", "bech32"]);
       for (let i = 0; i < 3; i++) await bitcoind.rpc("generateblock", [address, []]);
-      expect((await look(scene, options)).exits).toMatchObject([{ action: "wait", standing: "waiting" }]);
+      expect((await look(scene, options)).exits).toMatchObject([{ action: "wait", confirmation: "waiting" }]);
     } else {
       await fallInPrice(1_100);
       await expect(carryOut(chain, slow)).rejects.toMatchObject({

@@ -46,14 +46,14 @@ describe("a forced close that the gateway asks for", () => {
     const rig = new Rig().open();
     rig.move(rig.view());
     const { number, view } = rig.state.holder!;
-    const { own } = rig.step({ leave: number });
+    const { own } = rig.step({ forceClose: number });
     const { sighash: hash } = rig.build(true, number, rig.ourPoint(number), view);
     expect(nobleCurve.verify(own!, hash, rig.identity.fundingKey)).toBe(true);
     expect(rig.state.books.phase).toBe("exited");
 
     expect(rig.step({ counterparty: rig.counterparty(rig.view()) }).refused?.code).toBe("policy-phase");
     expect(rig.close(100_000, 0).refused?.code).toBe("policy-phase");
-    expect(rig.step({ leave: number }).own).toEqual(own);
+    expect(rig.step({ forceClose: number }).own).toEqual(own);
     expect(rig.harm()).toBeNull();
   });
 
@@ -62,7 +62,7 @@ describe("a forced close that the gateway asks for", () => {
     rig.move(rig.view());
     const { number } = rig.state.holder!;
     for (const other of [number - 1, number + 1]) {
-      const { own, refused } = rig.step({ leave: other });
+      const { own, refused } = rig.step({ forceClose: other });
       expect({ own, code: refused?.code }).toEqual({ own: undefined, code: "policy-exit-before-revoke" });
     }
     expect(rig.state.books.phase).toBe("open");
@@ -73,9 +73,9 @@ describe("a forced close that the gateway asks for", () => {
     rig.step({ counterparty: rig.counterparty(rig.view()) });
     const holder = rig.holder(rig.view());
     const forged = { ...holder, signature: new Uint8Array(64).fill(7) };
-    expect(rig.step({ holder: forged, leave: holder.number }).own).toBeUndefined();
+    expect(rig.step({ holder: forged, forceClose: holder.number }).own).toBeUndefined();
     expect(rig.state.books.phase).toBe("open");
-    const { own } = rig.step({ holder: rig.holder(rig.view()), leave: holder.number });
+    const { own } = rig.step({ holder: rig.holder(rig.view()), forceClose: holder.number });
     expect(own).toHaveLength(64);
   });
 
@@ -84,7 +84,7 @@ describe("a forced close that the gateway asks for", () => {
     rig.app("open");
     rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view()) });
     rig.step({ holder: rig.holder(rig.view()) });
-    expect(rig.step({ leave: 0 }).refused?.code).toBe("policy-exit-before-revoke");
+    expect(rig.step({ forceClose: 0 }).refused?.code).toBe("policy-exit-before-revoke");
   });
 });
 
@@ -116,7 +116,7 @@ describe("what is collected", () => {
     const second = rig.step({ spend: other }).own!;
     expect(second.slice(0, 32)).not.toEqual(first.slice(0, 32));
     expect(rig.step({ spend: spendOf(rig) }).own).toEqual(first);
-    rig.step({ leave: 0 });
+    rig.step({ forceClose: 0 });
     rig.box.restart();
     expect(rig.step({ spend: other }).own).toEqual(second);
     expect(rig.state.books.cursors.H).toBe(before + 2);

@@ -47,10 +47,10 @@ export function afterEach(cleanUp) {
 }
 
 /** The one module that a test puts another in the place of: where rules are demanded. */
-export const mocked = { demand: undefined };
+export const mocked = { enforce: undefined };
 
 export const jest = {
   unstable_mockModule: (_, factory) => {
-    mocked.demand = factory().demand;
+    mocked.enforce = factory().enforce;
   },
 };

@@ -22,20 +22,20 @@ globalThis.__stryker__ = stryker;
 globalThis.mutants = true;
 
 /** Everybody demands through a function that a test can replace; only that test gets the real one. */
-const demand = {
-  name: "demand",
+const enforce = {
+  name: "enforce",
   setup({ onResolve, onLoad, resolve }) {
-    onResolve({ filter: /\/demand\.ts$/ }, async ({ path, importer, resolveDir, kind, pluginData }) => {
+    onResolve({ filter: /\/enforce\.ts$/ }, async ({ path, importer, resolveDir, kind, pluginData }) => {
       if (pluginData?.real || importer.endsWith("liar.test.ts")) return undefined;
       const { path: real } = await resolve(path, { kind, resolveDir, pluginData: { real: true } });
-      return { path: real, namespace: "demand" };
+      return { path: real, namespace: "enforce" };
     });
-    onLoad({ filter: /./, namespace: "demand" }, ({ path }) => ({
+    onLoad({ filter: /./, namespace: "enforce" }, ({ path }) => ({
       resolveDir: process.cwd(),
       contents: `
         import { mocked } from "@jest/globals";
-        import { demand as real } from ${JSON.stringify(`${path}?real`)};
-        export const demand = (...args) => (mocked.demand ?? real)(...args);
+        import { enforce as real } from ${JSON.stringify(`${path}?real`)};
+        export const enforce = (...args) => (mocked.enforce ?? real)(...args);
       `,
     }));
     onResolve({ filter: /\?real$/ }, ({ path }) => ({ path: path.slice(0, -"?real".length) }));
@@ -68,7 +68,7 @@ class Runner {
       format: "esm",
       packages: "external",
       alias: { "@jest/globals": `${process.cwd()}/test/mutation/globals.mjs` },
-      plugins: [demand],
+      plugins: [enforce],
       outfile: this.path,
       logLevel: "error",
     });

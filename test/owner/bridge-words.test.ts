@@ -103,7 +103,7 @@ test("the owner's status is answered, with as much of the words as there is room
   const service = new OwnerService({
     registry: {
       device: () => ({ name: "car" }),
-      standing: () => ({ awaitingOwner: false, locked: false }),
+      abortStatus: () => ({ awaitingOwner: false, locked: false }),
     },
     records: () => ({ remaining: () => 10 }),
     api: {
@@ -129,5 +129,5 @@ test("the owner's status is answered, with as much of the words as there is room
   const [answer] = sent
     .map(piece => pieces.add(piece))
     .flatMap(whole => (whole ? [toOwner.decode(whole)] : []));
-  expect(answer).toMatchObject({ type: "standing", bridgeWords: CHINESE.slice(0, 66) });
+  expect(answer).toMatchObject({ type: "status-report", bridgeWords: CHINESE.slice(0, 66) });
 });

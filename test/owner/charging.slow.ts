@@ -135,9 +135,9 @@ describe("charging that is interrupted", () => {
 
 describe("a check that fails while presigning", () => {
   const flip = (bytes: Uint8Array, at: number) => bytes.map((byte, i) => (i === at ? byte ^ 1 : byte));
-  const standings = () => [
-    readChargingState(charged.path).standing,
-    gateway.registry.standing(charged.info.deviceId),
+  const abortsOfBoth = () => [
+    readChargingState(charged.path).aborts,
+    gateway.registry.abortStatus(charged.info.deviceId),
   ];
 
   test("on the owner's side destroys the transfers on both; only the owner's word makes new ones", async () => {
@@ -149,7 +149,7 @@ describe("a check that fails while presigning", () => {
     const target = charged.further();
     await expect(charged.charge(target)).rejects.toEqual(refusal("threshold-multiplication-check"));
     gateway.answer = answer => answer;
-    for (const standing of standings()) expect(standing).toMatchObject({ resets: 1, awaitingOwner: true });
+    for (const aborts of abortsOfBoth()) expect(aborts).toMatchObject({ resets: 1, awaitingOwner: true });
     expect(readChargingState(charged.path).setups.A).toBeUndefined();
     expect(gateway.registry.setup(charged.info.deviceId, "A")).toBeUndefined();
     expect(readChargingState(charged.path).setups.B).toBeDefined();
@@ -162,7 +162,7 @@ describe("a check that fails while presigning", () => {
     expect(charged.onGateway("A")).toEqual(
       expect.arrayContaining([...charged.inFlash("A").keys()].slice(before.A)),
     );
-    for (const standing of standings()) expect(standing).toMatchObject({ resets: 1, awaitingOwner: false });
+    for (const aborts of abortsOfBoth()) expect(aborts).toMatchObject({ resets: 1, awaitingOwner: false });
   });
 
   test("of the MACs ends the run and kind B's transfers on both, and nothing of the batch is installed", async () => {
@@ -175,7 +175,7 @@ describe("a check that fails while presigning", () => {
     const target = charged.further();
     await expect(charged.charge(target)).rejects.toEqual(refusal("threshold-mac-check"));
     gateway.answer = answer => answer;
-    for (const standing of standings()) expect(standing).toMatchObject({ resets: 2, awaitingOwner: true });
+    for (const aborts of abortsOfBoth()) expect(aborts).toMatchObject({ resets: 2, awaitingOwner: true });
     expect(readChargingState(charged.path).run).toBeUndefined();
     expect(gateway.registry.run(charged.info.deviceId)).toBeUndefined();
     expect(readChargingState(charged.path).setups.B).toBeUndefined();
@@ -193,8 +193,8 @@ describe("a check that fails while presigning", () => {
   });
 
   test("on the gateway's side does the same, and the third time the key is locked", async () => {
-    const twice = { ...gateway.registry.standing(charged.info.deviceId), resets: 2 };
-    gateway.registry.putStanding(charged.info.deviceId, twice);
+    const twice = { ...gateway.registry.abortStatus(charged.info.deviceId), resets: 2 };
+    gateway.registry.putAbortStatus(charged.info.deviceId, twice);
     gateway.question = question =>
       question.type === "presign-step" && question.step === "S1"
         ? { ...question, body: flip(question.body, 100) }
@@ -202,7 +202,7 @@ describe("a check that fails while presigning", () => {
     const target = charged.further();
     await expect(charged.charge(target)).rejects.toEqual(refusal("threshold-extension-check"));
     gateway.question = question => question;
-    expect(gateway.registry.standing(charged.info.deviceId)).toMatchObject({ resets: 3, locked: true });
+    expect(gateway.registry.abortStatus(charged.info.deviceId)).toMatchObject({ resets: 3, locked: true });
     expect(gateway.locked).toEqual([charged.info.deviceId]);
     expect(readChargingState(charged.path).setups.A).toBeUndefined();
     await expect(charged.charge(target, { confirmReset: true })).rejects.toEqual(refusal("threshold-locked"));

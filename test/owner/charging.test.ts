@@ -221,7 +221,7 @@ describe("nonsense on the owner's link", () => {
       "message-malformed",
       "message-malformed",
       "message-unknown",
-      "standing",
+      "status-report",
     ]);
   });
 
@@ -229,7 +229,7 @@ describe("nonsense on the owner's link", () => {
     const status = concat([piece(1), fromOwner.encode({ type: "status" })]);
     const answers = await send([status, status, status, status], 4);
     expect(answers.filter(({ type }) => type === "refused").length).toBeGreaterThan(0);
-    expect(answers.filter(({ type }) => type === "standing").length).toBeGreaterThan(1);
+    expect(answers.filter(({ type }) => type === "status-report").length).toBeGreaterThan(1);
   });
 
   test("such as a question of pairing is refused", async () => {

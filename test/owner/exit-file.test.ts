@@ -6,7 +6,7 @@ import {
   checkExit,
   type ExitFile,
   type ExitSource,
-  needPublishable,
+  ensurePublishable,
   readExit,
   writeExit,
 } from "../../owner/recovery/exit-file.ts";
@@ -186,9 +186,9 @@ describe("an exit that is checked", () => {
   });
 
   test("is checked before a device's channel is ended by it", () => {
-    needPublishable(rest.source, rest.exit);
+    ensurePublishable(rest.source, rest.exit);
     const wrong = nobleCurve.sign(derived("something else"), BRIDGE.funding.secret);
-    const refused = () => needPublishable(rest.source, { ...rest.exit, bridgeSignature: wrong });
+    const refused = () => ensurePublishable(rest.source, { ...rest.exit, bridgeSignature: wrong });
     expect(codeThrownBy(refused)).toBe("exit-invalid");
   });
 

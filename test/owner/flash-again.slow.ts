@@ -78,7 +78,7 @@ function calls(): string[] {
 
 const notSeen = () => {
   gateway.answer = answer => {
-    if (answer.type !== "standing") return answer;
+    if (answer.type !== "status-report") return answer;
     const { seen: _, ...rest } = answer;
     return { ...rest, online: false };
   };

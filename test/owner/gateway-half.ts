@@ -50,9 +50,9 @@ export interface GatewayHalf {
   records(deviceId: string): DiskRecordStore;
   /** A code for a new device, as text. */
   invite(name?: string, lifetimeSeconds?: number): string;
-  /** Ends, and removes its folder unless told to keep it. */
+  /** Ends, and removes its folder unless it is to be kept. */
   stop(options?: { keep?: boolean }): Promise<void>;
-  /** Ends and starts anew on the same folder and port. */
+  /** Ends and starts again on the same folder and port. */
   restart(): Promise<void>;
 }
 

@@ -68,7 +68,7 @@ test("nor by beginning a batch with the last", async () => {
 
 /** What `device status` writes, by a gateway that changes its answer so. */
 async function statusWith(changed: object, ...more: string[]): Promise<string> {
-  gateway.answer = answer => (answer.type === "standing" ? { ...answer, ...changed } : answer);
+  gateway.answer = answer => (answer.type === "status-report" ? { ...answer, ...changed } : answer);
   let written = "";
   const write = (text: string) => {
     written += text;

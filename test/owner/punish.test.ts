@@ -454,7 +454,7 @@ describe("a copy of an exit", () => {
       { chain: bitcoind, height, secrets: hot },
       checkExit(left.file({ number: 3 })),
     );
-    expect(closed).toEqual({ sentence: null, standing: "waiting" });
+    expect(closed).toEqual({ sentence: null, confirmation: "waiting" });
   });
 });
 
@@ -536,7 +536,7 @@ describe("a guard", () => {
     const file = made.file();
     const guard = guarding(bitcoind);
     const [early] = await guard.look([file]);
-    expect(early).toMatchObject({ closing: { standing: "unknown" }, isOver: false });
+    expect(early).toMatchObject({ closing: { confirmation: "unknown" }, isOver: false });
     expect(early!.sentences.join()).toMatch(/its funding is not on the chain \(yet\)/);
     await made.fund();
     await made.cheat(2, made.view(90_000));

@@ -41,7 +41,7 @@ function chainWith(outputs: readonly ChainOutput[], refuses = (_: Transaction) =
     height: async () => 1000,
     unspent: async () => [...outputs],
     output: none,
-    standing: async () => "unknown",
+    confirmation: async () => "unknown",
     spender: none,
     feerate: async () => 500,
     async publish(transactions) {

@@ -56,7 +56,7 @@ class Desk {
     this.fees = new ServiceFees({
       deviceId: this.deviceId,
       terms: TERMS,
-      till: {
+      feeReceiver: {
         canReceive: () => this.canReceive,
         routingMsat: () => ROUTING_MSAT,
         invoice: (amountMsat, _description, expirySeconds) =>

@@ -79,7 +79,7 @@ class FeeWorld {
     this.fees = new ServiceFees({
       deviceId: this.deviceId,
       terms: TERMS,
-      till: {
+      feeReceiver: {
         canReceive: () => this.tillIsOpen,
         routingMsat: amountMsat => 1_000 + Math.ceil(amountMsat / 1000),
         invoice: amountMsat =>
@@ -292,7 +292,7 @@ const action = fc.oneof(
   },
   {
     weight: 1,
-    arbitrary: fc.record({ what: fc.constantFrom("till" as const, "way" as const) }),
+    arbitrary: fc.record({ what: fc.constantFrom("feeReceiver" as const, "way" as const) }),
   },
 );
 
@@ -310,7 +310,7 @@ test("paid is delivered, routing and service fees, on both sides' books, to the 
         else if (each.what === "repeat") world.repeat();
         else if (each.what === "restart device") world.restartDevice();
         else if (each.what === "restart gateway") world.startGateway();
-        else if (each.what === "till") world.tillIsOpen = !world.tillIsOpen;
+        else if (each.what === "feeReceiver") world.tillIsOpen = !world.tillIsOpen;
         else world.wayIsOpen = !world.wayIsOpen;
       }
       world.end();

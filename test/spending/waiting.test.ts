@@ -76,7 +76,7 @@ describe("a payment that waits", () => {
   });
 });
 
-test("what was begun before the gateway went down is begun anew under the limits of now", () => {
+test("what was begun before the gateway went down is begun again under the limits of now", () => {
   const way = new Way(table, LIMITS);
   way.bridgeIsThere = false;
   for (let i = 0; i < 4; i++) way.ask(`order ${i}`, TOLL_MSAT);

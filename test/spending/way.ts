@@ -54,12 +54,12 @@ export class Way {
     this.restart();
   }
 
-  /** The gateway starts anew; LDK has what it had. */
+  /** The gateway starts again; LDK has what it had. */
   restart(): void {
     const { deviceId, table, ldk } = this;
     const log = createLog("error", () => {});
     const now = () => Date.now();
-    const till: FeeReceiver = {
+    const feeReceiver: FeeReceiver = {
       canReceive: () => true,
       routingMsat: () => 0,
       invoice: amountMsat => this.invoice(`fee ${count++}`, amountMsat),
@@ -70,7 +70,7 @@ export class Way {
       deviceId,
       table,
       log,
-      till,
+      feeReceiver,
       send: message => {
         if (message.type === "settle") this.settle = message;
         return true;
@@ -100,11 +100,12 @@ export class Way {
           : new Promise<void>((resolve, reject) => this.waiters.push({ code, is, resolve, reject })),
     };
     const paying = new Paying({
-      session: { needNewest() {}, isRolledBack: false },
+      session: { ensureNewest() {}, isRolledBack: false },
       channel: { row: { stage: "ready" }, stuck: null, isFrozen: false },
       node: () => node,
       recordsLeft: () => ({ A: 10_000, B: 10_000, H: 10_000 }),
-      needStill: (...[hash, id]: Parameters<PayingOptions["needStill"]>) => this.payments.needStill(hash, id),
+      ensureStill: (...[hash, id]: Parameters<PayingOptions["ensureStill"]>) =>
+        this.payments.ensureStill(hash, id),
       waits: (...[hash, id, began]: Parameters<PayingOptions["waits"]>) =>
         this.payments.waits(hash, id, began),
       onFatal: (error: unknown) => {

@@ -1,11 +1,11 @@
 import { expect, test } from "@jest/globals";
 import {
+  type AbortStatus,
   afterAbort,
   consequenceOf,
-  GOOD_STANDING,
-  needGoodStanding,
+  ensureNotAborted,
+  NO_ABORTS,
   ownerConfirms,
-  type Standing,
 } from "../../src/threshold/abort.ts";
 import { codeThrownBy } from "../thrown.ts";
 
@@ -35,9 +35,9 @@ test.each([
   ["__proto__", "burn-batch", false],
 ] as const)("%s has the consequence %s, and blames the other side: %s", (code, consequence, alarm) => {
   expect(consequenceOf(error(code))).toBe(consequence);
-  const after = afterAbort(GOOD_STANDING, error(code));
+  const after = afterAbort(NO_ABORTS, error(code));
   expect([after.consequence, after.alarm]).toEqual([consequence, alarm]);
-  expect(after.standing).toEqual({
+  expect(after.status).toEqual({
     resets: consequence === "reset" ? 1 : 0,
     spoilt: consequence === "burn-record" ? 1 : 0,
     awaitingOwner: consequence === "reset",
@@ -46,50 +46,50 @@ test.each([
 });
 
 test("what is not even an error burns the batch", () => {
-  expect(afterAbort(GOOD_STANDING, "no error at all")).toEqual({
-    standing: GOOD_STANDING,
+  expect(afterAbort(NO_ABORTS, "no error at all")).toEqual({
+    status: NO_ABORTS,
     consequence: "burn-batch",
     alarm: false,
   });
 });
 
 test("the owner hears of the third answer that made no signature, and of each after it", () => {
-  let standing: Standing = GOOD_STANDING;
+  let status: AbortStatus = NO_ABORTS;
   const alarms = ["bad-answer", "threshold-bad-signature", "bad-answer", "bad-answer"].map(code => {
-    const next = afterAbort(standing, error(code));
-    standing = next.standing;
+    const next = afterAbort(status, error(code));
+    status = next.status;
     return [next.consequence, next.alarm];
   });
   expect(alarms.map(([, alarm]) => alarm)).toEqual([false, false, true, true]);
   expect(new Set(alarms.map(([consequence]) => consequence))).toEqual(new Set(["burn-record"]));
-  expect(standing).toEqual({ ...GOOD_STANDING, spoilt: 4 });
-  needGoodStanding(standing);
+  expect(status).toEqual({ ...NO_ABORTS, spoilt: 4 });
+  ensureNotAborted(status);
 });
 
 test("after a reset nothing goes on before the owner's word, after the third nothing at all, and a lock stays", () => {
-  let standing: Standing = GOOD_STANDING;
+  let status: AbortStatus = NO_ABORTS;
   for (const [reset, code] of [
     [1, "threshold-mac-check"],
     [2, "threshold-share-check"],
   ] as const) {
-    const after = afterAbort(standing, error(code));
+    const after = afterAbort(status, error(code));
     expect(after).toEqual({
-      standing: { resets: reset, spoilt: 0, awaitingOwner: true, locked: false },
+      status: { resets: reset, spoilt: 0, awaitingOwner: true, locked: false },
       consequence: "reset",
       alarm: true,
     });
-    expect(codeThrownBy(() => needGoodStanding(after.standing))).toBe("threshold-awaiting-owner");
-    standing = ownerConfirms(after.standing);
-    needGoodStanding(standing);
-    expect(standing.resets).toBe(reset);
+    expect(codeThrownBy(() => ensureNotAborted(after.status))).toBe("threshold-awaiting-owner");
+    status = ownerConfirms(after.status);
+    ensureNotAborted(status);
+    expect(status.resets).toBe(reset);
   }
-  const third = afterAbort(standing, error("threshold-extension-check"));
-  expect([third.consequence, third.standing.locked]).toEqual(["lock", true]);
-  expect(codeThrownBy(() => needGoodStanding(ownerConfirms(third.standing)))).toBe("threshold-locked");
-  const locked = afterAbort(GOOD_STANDING, error("policy-record-reuse")).standing;
+  const third = afterAbort(status, error("threshold-extension-check"));
+  expect([third.consequence, third.status.locked]).toEqual(["lock", true]);
+  expect(codeThrownBy(() => ensureNotAborted(ownerConfirms(third.status)))).toBe("threshold-locked");
+  const locked = afterAbort(NO_ABORTS, error("policy-record-reuse")).status;
   expect(afterAbort(locked, error("threshold-mac-check"))).toMatchObject({
     consequence: "lock",
-    standing: { locked: true, resets: 1 },
+    status: { locked: true, resets: 1 },
   });
-  expect(codeThrownBy(() => needGoodStanding(ownerConfirms(locked)))).toBe("threshold-locked");
+  expect(codeThrownBy(() => ensureNotAborted(ownerConfirms(locked)))).toBe("threshold-locked");
 });

@@ -4,12 +4,12 @@ import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { concat, toHex, u32be } from "../../src/bytes/bytes.ts";
 import { fromBigInt, toBigInt } from "../../src/crypto/scalar-bigint.ts";
 import {
+  type AbortStatus,
   afterAbort,
   consequenceOf,
-  GOOD_STANDING,
-  needGoodStanding,
+  ensureNotAborted,
+  NO_ABORTS,
   ownerConfirms,
-  type Standing,
 } from "../../src/threshold/abort.ts";
 import { tagged, taggedScalar } from "../../src/threshold/hash.ts";
 import { answer } from "../../src/threshold/online.ts";
@@ -96,10 +96,10 @@ describe("a record used for two messages", () => {
     try {
       reuse();
     } catch (error) {
-      expect(afterAbort(GOOD_STANDING, error)).toMatchObject({
+      expect(afterAbort(NO_ABORTS, error)).toMatchObject({
         consequence: "lock",
         alarm: true,
-        standing: { locked: true },
+        status: { locked: true },
       });
     }
   });
@@ -224,9 +224,9 @@ describe("selective abort against the OT extension", () => {
   });
 
   test("with RESET, the first failed check ends that setup, and the third all of them", () => {
-    let standing: Standing = GOOD_STANDING;
+    let status: AbortStatus = NO_ABORTS;
     for (let reset = 1; reset <= 3; reset++) {
-      needGoodStanding(standing);
+      ensureNotAborted(status);
       const victim = OtSetup.fromBytes(setups.p1.toBytes());
       const firstOne = Array.from({ length: 128 }, (_, i) => i).find(i => probe(victim, i) === 1);
       expect(firstOne).toBeDefined();
@@ -234,15 +234,15 @@ describe("selective abort against the OT extension", () => {
       expect(codeThrownBy(() => probe(victim, 0))).toBe("threshold-setup-destroyed");
       expect(codeThrownBy(() => victim.toBytes())).toBe("threshold-setup-destroyed");
       expect(toHex(victim.delta)).toBe("00".repeat(16));
-      const outcome = afterAbort(standing, Object.assign(new Error(), { code: "threshold-extension-check" }));
+      const outcome = afterAbort(status, Object.assign(new Error(), { code: "threshold-extension-check" }));
       expect(outcome.alarm).toBe(true);
       expect(outcome.consequence).toBe(reset < 3 ? "reset" : "lock");
-      standing = outcome.standing;
+      status = outcome.status;
       const waiting = reset < 3 ? "threshold-awaiting-owner" : "threshold-locked";
-      expect(codeThrownBy(() => needGoodStanding(standing))).toBe(waiting);
-      standing = ownerConfirms(standing);
+      expect(codeThrownBy(() => ensureNotAborted(status))).toBe(waiting);
+      status = ownerConfirms(status);
     }
-    expect(codeThrownBy(() => needGoodStanding(standing))).toBe("threshold-locked");
+    expect(codeThrownBy(() => ensureNotAborted(status))).toBe("threshold-locked");
   });
 });
 

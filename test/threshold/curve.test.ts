@@ -135,7 +135,7 @@ describe("tagged hashing", () => {
     expect(tagged("some", new Uint8Array([7, 8]), new Uint8Array(0))).toEqual(expected);
   });
 
-  test("repeated hashing gives the same as hashing anew, wherever the block boundary falls", () => {
+  test("repeated hashing gives the same as hashing again, wherever the block boundary falls", () => {
     for (const [first, second] of [
       [0, 0],
       [32, 4],

@@ -380,7 +380,7 @@ describe("the file", () => {
     });
   });
 
-  test("after a write that failed the store refuses, until its state is written anew", () => {
+  test("after a write that failed the store refuses, until its state is written again", () => {
     let full = false;
     class FullDisk extends FailingDisk {
       override write(file: number, bytes: Uint8Array): void {

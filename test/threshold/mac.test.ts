@@ -7,18 +7,18 @@ import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { concat, equal, toHex } from "../../src/bytes/bytes.ts";
 import { fromBigInt, N, toBigInt } from "../../src/crypto/scalar-bigint.ts";
 import { codeOf } from "../../src/errors.ts";
-import { afterAbort, consequenceOf, GOOD_STANDING } from "../../src/threshold/abort.ts";
+import { afterAbort, consequenceOf, NO_ABORTS } from "../../src/threshold/abort.ts";
 import { complete, isAuthentic } from "../../src/threshold/online.ts";
 import { G } from "../../src/threshold/points.ts";
 import {
   asNumbers,
   type Both,
   type Checked,
+  ensureMacs,
   MAC_CORRECTION_BYTES,
   MacRun,
   macRunDevice,
   macRunGateway,
-  needMacs,
   receiveMacs,
   sendMacs,
 } from "../../src/threshold/presigning/mac.ts";
@@ -469,7 +469,7 @@ describe("the traps", () => {
       const e2 = Fn.neg(Fn.mul(Fn.mul(foreseen[0]!, one.k), Fn.inv(Fn.mul(foreseen[2]!, two.k))));
       const first = authenticate(runs, one.values, keys[0], shift(j, e));
       const second = authenticate(runs, two.values, keys[1], shift(j, e2));
-      needMacs(
+      ensureMacs(
         runs.device.alpha,
         pair.device.joint,
         [checkedBy(one, keys[0], first.macs), checkedBy(two, keys[1], second.macs)],
@@ -491,7 +491,7 @@ describe("the traps", () => {
     for (let j = 0; j < TRANSFERS; j++) {
       const { macs } = authenticate(runs, record.values, keys, shift(j, 1n));
       try {
-        needMacs(runs.device.alpha, pair.device.joint, [checkedBy(record, keys, macs)], random);
+        ensureMacs(runs.device.alpha, pair.device.joint, [checkedBy(record, keys, macs)], random);
       } catch (error) {
         expect(codeOf(error)).toBe("threshold-mac-check");
         bits[j >> 3] = bits[j >> 3]! | (1 << (j & 7));
@@ -517,7 +517,7 @@ describe("the traps", () => {
   test("with RESET, the first wrong guess ends the run, and the next one has another α; the third is a LOCK", () => {
     const alphas = new Set<bigint>();
     const kindA = copyOf(ofKindA);
-    let standing = GOOD_STANDING;
+    let status = NO_ABORTS;
     for (let reset = 1; reset <= 3; reset++) {
       const on = { ...copyOf(setups), runs: makeRuns(pair, kindA, random) };
       const { alpha } = on.runs.device;
@@ -532,9 +532,9 @@ describe("the traps", () => {
       expect([codeOf(thrown), consequenceOf(thrown)]).toEqual(["threshold-mac-check", "reset"]);
       expect(codeThrownBy(() => on.runs.device.alpha)).toBe("threshold-setup-destroyed");
       expect(codeThrownBy(() => on.p1.toBytes())).toBe("threshold-setup-destroyed");
-      const after = afterAbort(standing, thrown);
+      const after = afterAbort(status, thrown);
       expect(after).toMatchObject({ alarm: true, consequence: reset < 3 ? "reset" : "lock" });
-      standing = after.standing;
+      status = after.status;
     }
     expect(alphas.size).toBe(3);
   });

@@ -61,7 +61,7 @@ function flash(): Flash {
   };
 }
 
-/** The SDK's ticks start anew after a while; this clock never does. */
+/** The SDK's ticks start again after a while; this clock never does. */
 function clock(): () => number {
   let last = Time.ticks;
   let sum = 0;

@@ -81,7 +81,7 @@ declare module "moddable:timer" {
 
 declare module "moddable:time" {
   const Time: {
-    /** Milliseconds; starts anew at some point. */
+    /** Milliseconds; starts again at some point. */
     readonly ticks: number;
     delta(start: number, end?: number): number;
   };

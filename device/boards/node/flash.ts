@@ -29,7 +29,7 @@ export interface FileFlash extends Flash {
 
 /** How large a flash is made where there is none. */
 export interface FileFlashOptions {
-  /** Size of a new flash; an existing one keeps its own. 256 pages (1 MiB) unless told. */
+  /** Size of a new flash; an existing one keeps its own. 256 pages (1 MiB) by default. */
   readonly pageCount?: number;
   /** False leaves it to the operating system when to write: survives a killed process, not a lost one. */
   readonly sync?: boolean;
@@ -78,7 +78,7 @@ function flashOver(file: number, sync: boolean, unlock: () => void): FileFlash {
   const size = fstatSync(file).size;
   if (size === 0 || size % PAGE_BYTES !== 0) {
     closeSync(file);
-    throw lngateError("flash-geometry", `${FILE} has ${size} bytes, which is no number of pages`);
+    throw lngateError("flash-geometry", `${FILE} has ${size} bytes, which is not a number of pages`);
   }
 
   let closed = false;

@@ -15,7 +15,7 @@ import { CHANNEL_ENDED } from "./remembered.ts";
  * A preimage has come: the payment of its hash is paid, and its service fee is owed. What a commitment has not shown
  * counts as all that was allowed. A payment that failed before is paid too, by whomever: none of our money left for it.
  */
-export function takePreimage(work: Work, preimage: Uint8Array): void {
+export function receivePreimage(work: Work, preimage: Uint8Array): void {
   const hash = sha256(preimage);
   const { state, context } = work;
   let { owedMsat } = state.books;
@@ -38,7 +38,7 @@ export function takePreimage(work: Work, preimage: Uint8Array): void {
 }
 
 /** Records the gateway's first word that a payment has failed; `settleBooks` decides when to believe it. */
-export function takeFailure(work: Work, paymentHash: Uint8Array, code: string): void {
+export function receiveFailure(work: Work, paymentHash: Uint8Array, code: string): void {
   const payments = work.state.payments.map(payment =>
     payment &&
     !payment.settled &&

@@ -2,8 +2,8 @@
 import { recordsToSettle } from "../../../src/channel/records-to-settle.ts";
 import { serviceFeeMsat } from "../../../src/channel/service-fee.ts";
 import { lngateError } from "../../../src/errors.ts";
-import { needRecords, type Work } from "../context.ts";
-import { demand } from "../demand.ts";
+import { ensureRecords, type Work } from "../context.ts";
+import { enforce } from "../enforce.ts";
 import type { ChannelState, Payment, Proposal } from "../state.ts";
 import { dustSat, inFlight, spendableMsat } from "./balance.ts";
 import { countSpending } from "./policy.ts";
@@ -32,9 +32,9 @@ export function authorise(work: Work, order: PaymentOrder): Payment {
   const limitMsat = order.amountMsat + order.maxFeeMsat;
   const costMsat = limitMsat + serviceFeeMsat(identity.serviceFee, order.amountMsat);
 
-  needOpen(state);
+  ensureOpen(state);
   const { hour, day } = countSpending(state.books, context, order, costMsat);
-  needFunds(costMsat, spendableMsat(state, identity));
+  ensureFunds(costMsat, spendableMsat(state, identity));
   const failed = knownPayment(state, order.paymentHash);
   work.state = { ...state, books: { ...state.books, hour, day } };
   return admit(work, {
@@ -52,14 +52,14 @@ export function authorise(work: Work, order: PaymentOrder): Payment {
 }
 
 /** Throws `channel-not-open`. */
-export function needOpen({ books }: ChannelState): void {
+export function ensureOpen({ books }: ChannelState): void {
   if (books.phase !== "open") {
     throw lngateError("channel-not-open", `there is no channel to pay from: it is "${books.phase}"`);
   }
 }
 
 /** Throws `balance-too-low` if a payment that may cost `costMsat` can't be made from this much. */
-export function needFunds(costMsat: number, msat: number): void {
+export function ensureFunds(costMsat: number, msat: number): void {
   if (costMsat > msat) {
     throw lngateError(
       "balance-too-low",
@@ -79,7 +79,7 @@ export function admit(work: Work, payment: Payment): Payment {
   const dustLimitSat = Math.max(proposal.ourDustLimitSat, proposal.theirDustLimitSat);
   let dust = dustSat(payment, dustLimitSat);
   for (const other of inFlight(state)) dust += dustSat(other, dustLimitSat);
-  demand(
+  enforce(
     "dust-in-flight",
     dust <= policy.maxDustSat,
     `${dust} sat in flight would have no output of their own`,
@@ -92,7 +92,7 @@ export function admit(work: Work, payment: Payment): Payment {
   const due = { ours: allowed(books.due.ours), theirs: allowed(books.due.theirs) };
   work.state = { ...work.state, books: { ...books, due } };
   const { A, B, H } = recordsToSettle(flying.length);
-  needRecords(work, { A: A + 2, B: B + 4, H });
+  ensureRecords(work, { A: A + 2, B: B + 4, H });
   return payment;
 }
 

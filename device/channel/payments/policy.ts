@@ -2,7 +2,7 @@
 import { equal } from "../../../src/bytes/bytes.ts";
 import type { DeviceIdentity } from "../../identity.ts";
 import type { Context } from "../context.ts";
-import { demand } from "../demand.ts";
+import { enforce } from "../enforce.ts";
 import type { ChannelSummary, SpendingWindow } from "../state.ts";
 
 /** An invoice is remembered until it has expired, so it must not be payable for longer: 30 days. */
@@ -22,25 +22,25 @@ export function countSpending(
   costMsat: number,
 ): Windows {
   const { policy } = context.identity;
-  demand(
+  enforce(
     "payment-limit",
     costMsat <= policy.perPaymentMsat,
     `${costMsat} msat with fees is over the owner's limit of ${policy.perPaymentMsat}`,
   );
-  demand(
+  enforce(
     "payee",
     policy.payees.length === 0 || (payee !== null && policy.payees.some(allowed => equal(allowed, payee))),
     "the owner's list of payees does not have this one",
   );
   const nowSeconds = context.nowMs / 1000;
-  demand(
+  enforce(
     "invoice-expiry",
     expiresAt <= nowSeconds + MAX_INVOICE_SECONDS && expiresAt > books.forgotten,
     "the invoice can be paid for longer, or expires earlier, than the device remembers what it has paid",
   );
   const hour = windowAt(books.hour, 3600, context);
   const day = windowAt(books.day, 86400, context);
-  demand(
+  enforce(
     "velocity",
     hour.spentMsat + costMsat <= policy.perHourMsat && day.spentMsat + costMsat <= policy.perDayMsat,
     "this payment would exceed what the owner allows per hour or per day",
@@ -54,7 +54,7 @@ export function countSpending(
 /**
  * The chain's height is bounded from the device's own clock: a block in ten minutes, and as much more as mainnet has ever
  * been ahead of that: it gains at most a twentieth over the years, since miners become more, and a few days within a
- * period of 2,016 blocks. The owner's computer tells height and time anew at each charging. (A clock that was set ahead
+ * period of 2,016 blocks. The owner's computer tells height and time again at each charging. (A clock that was set ahead
  * makes honest invoices expire before it makes this bound larger.)
  */
 export function highestExpiry(identity: DeviceIdentity, nowMs: number): number {

@@ -1,10 +1,10 @@
 /** Settling what is owed for the gateway's service, out of what was kept aside for it. */
 import type { ToDevice } from "../../../src/messages/device.ts";
 import type { Work } from "../context.ts";
-import { demand } from "../demand.ts";
+import { enforce } from "../enforce.ts";
 import type { Payment } from "../state.ts";
 import { availableMsat, owedMsat } from "./balance.ts";
-import { admit, needFunds, needOpen } from "./paying.ts";
+import { admit, ensureFunds, ensureOpen } from "./paying.ts";
 import { highestExpiry } from "./policy.ts";
 import { knownPayment } from "./remembered.ts";
 
@@ -20,14 +20,14 @@ export function settleFee(work: Work, asked: Extract<ToDevice, { type: "settle" 
   const limitMsat = amountMsat + asked.maxFeeMsat;
   const known = knownPayment(state, paymentHash);
   if (known?.settlement && !known.settled) return known;
-  needOpen(state);
+  ensureOpen(state);
   const owed = owedMsat(state);
-  demand(
+  enforce(
     "service-fee",
     serviceFee !== undefined && limitMsat >= serviceFee.settleFromMsat && limitMsat <= owed,
     `${limitMsat} msat are not to be settled: ${owed} are owed`,
   );
-  needFunds(limitMsat, availableMsat(state));
+  ensureFunds(limitMsat, availableMsat(state));
   return admit(work, {
     paymentHash,
     amountMsat,

@@ -6,9 +6,9 @@ import { channelsIn } from "../peers/gossip.ts";
 /** What is allowed for one payment. */
 export interface PaymentLimits {
   readonly maxFeeMsat: number;
-  /** For how many blocks money may be locked; LDK's own limit unless told. */
+  /** For how many blocks money may be locked; LDK's own limit by default. */
   readonly maxBlocks?: number | undefined;
-  /** Where no single way carries it, it may go in so many parts, none below this amount; in one unless told. */
+  /** Where no single way carries it, it may go in so many parts, none below this amount; in one by default. */
   readonly parts?: { readonly most: number; readonly leastMsat: number } | undefined;
 }
 

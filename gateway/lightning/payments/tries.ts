@@ -41,7 +41,7 @@ export class PaymentTries {
     this.runtime = runtime;
   }
 
-  /** LDK has begun a payment; `again` begins it anew, under the same id, if that may be done. */
+  /** LDK has begun a payment; `again` begins it again, under the same id, if that may be done. */
   begun(paymentId: Uint8Array, again: () => boolean): void {
     const key = toHex(paymentId);
     const before = this.tried.get(key);

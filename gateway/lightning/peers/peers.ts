@@ -84,7 +84,7 @@ export class NodePeers {
     await this.options.turns.until("peer-unreachable", () => this.isConnected(nodeId));
   }
 
-  /** Breaks the connection off, once what is to be said is said. One that is to be kept begins anew within a second. */
+  /** Breaks the connection off, once what is to be said is said. One that is to be kept begins again within a second. */
   hangUp(nodeId: Uint8Array): void {
     const { turns } = this.options;
     setImmediate(() =>

@@ -9,7 +9,7 @@ export function isSecretOf(point: Uint8Array | null, secret: Uint8Array): boolea
   try {
     return point !== null && equal(nobleCurve.publicKey(secret), point);
   } catch {
-    // What is no scalar is no secret of any point.
+    // What is not a scalar is no secret of any point.
     return false;
   }
 }
@@ -17,7 +17,7 @@ export function isSecretOf(point: Uint8Array | null, secret: Uint8Array): boolea
 /** The point. Throws `bad-point` if it is none. */
 export function checkedPoint(point: Uint8Array): Uint8Array {
   if (!nobleCurve.isPoint(point))
-    throw lngateError("bad-point", "a commitment point is no point of the curve");
+    throw lngateError("bad-point", "a commitment point is not a point of the curve");
   return point;
 }
 

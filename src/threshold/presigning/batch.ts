@@ -73,12 +73,12 @@ export interface Session {
 }
 
 /** Throws `bad-ot-setup` unless the transfers are of this kind. */
-export function needKind(setup: OtSetup, kind: Kind): void {
+export function ensureKind(setup: OtSetup, kind: Kind): void {
   if (setup.kind !== kind) throw lngateError("bad-ot-setup", `these transfers are of kind ${setup.kind}`);
 }
 
 /** Throws `threshold-wrong-batch` for a size that no batch has. */
-export function needBatchSize(count: number): void {
+export function ensureBatchSize(count: number): void {
   if (!(Number.isInteger(count) && count > 0 && count <= MAX_BATCH && count % BATCH_STEP === 0)) {
     throw lngateError(
       "threshold-wrong-batch",

@@ -20,7 +20,7 @@ import { tagged } from "../hash.ts";
 import type { KeyShare, Role } from "../keyshare.ts";
 import { decodePoint, G, type Point, randomWeight, sumOfProducts } from "../points.ts";
 import { extendP1, extendP2, extensionBytes, rowBytesFor } from "../transfer/extension.ts";
-import { guarded, needSetupFor, type OtSetup } from "../transfer/setup.ts";
+import { ensureSetupFor, guarded, type OtSetup } from "../transfer/setup.ts";
 import {
   bitOf,
   erasing,
@@ -90,12 +90,12 @@ export class MacRun {
 
   /** α, which the device's side alone knows. */
   get alpha(): bigint {
-    this.needAlive("device");
+    this.ensureAlive("device");
     return subsetSum(this.gadget, this.choices) % N;
   }
 
   /** Throws `threshold-setup-destroyed`, and `bad-mac-run` for the other side's half. */
-  needAlive(side: Role): void {
+  ensureAlive(side: Role): void {
     if (this.gone)
       throw lngateError("threshold-setup-destroyed", "this run of MACs was destroyed after a failed check");
     if (this.side !== side) throw lngateError("bad-mac-run", `this is not the ${side}'s half of a run`);
@@ -113,7 +113,7 @@ export class MacRun {
 
   /** For storage; never part of a backup. Throws `threshold-setup-destroyed`. */
   toBytes(): Uint8Array {
-    this.needAlive(this.side);
+    this.ensureAlive(this.side);
     const head = new Uint8Array([VERSION, this.side === "gateway" ? 0 : 1]);
     return concat([head, u32be(this.epoch), this.sid, this.id, this.secret]);
   }
@@ -132,8 +132,8 @@ export class MacRun {
 }
 
 /** Throws `threshold-old-epoch`, `bad-mac-run` or `threshold-setup-destroyed` unless the run was made for this share. */
-export function needRunFor(share: KeyShare, run: MacRun): void {
-  run.needAlive(share.role);
+export function ensureRunFor(share: KeyShare, run: MacRun): void {
+  run.ensureAlive(share.role);
   if (run.epoch !== share.epoch)
     throw lngateError("threshold-old-epoch", "the run of MACs belongs to another epoch than the share");
   if (!equal(run.sid, share.sid)) throw lngateError("bad-mac-run", "the run of MACs belongs to another key");
@@ -146,7 +146,7 @@ export interface RunMaker {
   readonly random: Random;
 }
 
-function needKindA(setup: OtSetup): void {
+function ensureKindA(setup: OtSetup): void {
   if (setup.kind !== "A") throw lngateError("bad-ot-setup", "a run of MACs is made of kind A's transfers");
 }
 
@@ -170,8 +170,8 @@ function rowsOf(matrix: Uint8Array): Uint8Array[] {
  *   `threshold-extension-check` (RESET of kind A), `threshold-bad-message`
  */
 export function macRunGateway({ share, setup, random }: RunMaker): Sent<Turn<"M1", MacRun>> {
-  needSetupFor(share, setup, "P1");
-  needKindA(setup);
+  ensureSetupFor(share, setup, "P1");
+  ensureKindA(setup);
   const batch = setup.beginBatch();
   const nonceG = random(32).slice();
   return {
@@ -202,8 +202,8 @@ export function macRunDevice({
   setup,
   random,
 }: RunMaker): Turn<"M0", { readonly send: Uint8Array; readonly run: MacRun }> {
-  needSetupFor(share, setup, "P2");
-  needKindA(setup);
+  ensureSetupFor(share, setup, "P2");
+  ensureKindA(setup);
   const batch = setup.beginBatch();
   return turn("M0", message =>
     guarded(setup, batch, () => {
@@ -305,7 +305,7 @@ export interface Checked {
  *
  * @throws `threshold-mac-check`, which tells the gateway about α: the run must be destroyed
  */
-export function needMacs(
+export function ensureMacs(
   alpha: bigint,
   joint: Uint8Array,
   records: readonly Checked[],

@@ -20,7 +20,7 @@ import {
 } from "../points.ts";
 import type { Batch } from "../records.ts";
 import { extendP1, extensionBytes, rowBytesFor } from "../transfer/extension.ts";
-import { guarded, kindByte, needSetupFor } from "../transfer/setup.ts";
+import { ensureSetupFor, guarded, kindByte } from "../transfer/setup.ts";
 import { erasing, TRANSFERS_EACH } from "../transfer/transfers.ts";
 import { transpose128 } from "../transfer/transpose.ts";
 import { fieldsOf, type Random, type Sent, type Turn, turn } from "../turns.ts";
@@ -28,9 +28,9 @@ import {
   acknowledge,
   CORRECTION_BYTES,
   commitTo,
+  ensureBatchSize,
+  ensureKind,
   makeBatch,
-  needBatchSize,
-  needKind,
   openSession,
   type Presigner,
   S2_EACH,
@@ -42,10 +42,10 @@ import {
 import {
   asNumbers,
   batchMac,
+  ensureMacs,
+  ensureRunFor,
   MAC_CORRECTION_BYTES,
   type MacRun,
-  needMacs,
-  needRunFor,
   receiveMacs,
 } from "./mac.ts";
 import { macKeys } from "./mac-keys.ts";
@@ -65,7 +65,7 @@ export type P1WithMacs = Sent<Turn<"S1", Sent<Turn<"S3", Sent<Turn<"S5", { reado
  *   later what abort.ts lists
  */
 export function presignP1(presigner: Presigner, firstId: number, count: number): P1 {
-  needKind(presigner.setup, "A");
+  ensureKind(presigner.setup, "A");
   return beginP1(presigner, firstId, count, S3_EACH, opened => {
     const { session, rs, records } = opened;
     return { send: acknowledge(session, rs), batch: makeBatch(session, records) };
@@ -82,8 +82,8 @@ export function presignP1WithMacs(
   count: number,
 ): P1WithMacs {
   const { share, setup, run, random } = presigner;
-  needKind(setup, "B");
-  needRunFor(share, run);
+  ensureKind(setup, "B");
+  ensureRunFor(share, run);
   const each = S3_EACH + MAC_CORRECTION_BYTES;
   return beginP1(
     presigner,
@@ -110,7 +110,7 @@ export function presignP1WithMacs(
               keys: keys[i]!,
               claims: [decodePoint(fields.take(POINT_BYTES)), decodePoint(fields.take(POINT_BYTES))] as const,
             }));
-            needMacs(run.alpha, share.joint, checked, random);
+            ensureMacs(run.alpha, share.joint, checked, random);
             return { batch: { ...makeBatch(session, records), mac: batchMac(run, key) } };
           }),
         ),
@@ -148,8 +148,8 @@ function beginP1<Next>(
   s3Each: number,
   finish: (opened: Opened) => Next,
 ): Sent<Turn<"S1", Sent<Turn<"S3", Next>>>> {
-  needSetupFor(share, setup, "P1");
-  needBatchSize(count);
+  ensureSetupFor(share, setup, "P1");
+  ensureBatchSize(count);
   const batch = setup.beginBatch();
   const step = <Result>(work: () => Result) => guarded(setup, batch, work, run);
   const nonce1 = random(32).slice();

@@ -21,7 +21,7 @@ import {
 } from "../points.ts";
 import type { Batch } from "../records.ts";
 import { extendP2, rowBytesFor } from "../transfer/extension.ts";
-import { guarded, kindByte, needSetupFor } from "../transfer/setup.ts";
+import { ensureSetupFor, guarded, kindByte } from "../transfer/setup.ts";
 import { erasing, gadgetOf, subsetSum, TRANSFERS_EACH } from "../transfer/transfers.ts";
 import { transpose128 } from "../transfer/transpose.ts";
 import { fieldsOf, type Random, type Sent, type Turn, turn } from "../turns.ts";
@@ -29,10 +29,10 @@ import {
   acknowledge,
   CORRECTION_BYTES,
   commitTo,
+  ensureBatchSize,
+  ensureKind,
   MAC_OFFSET_BYTES,
   makeBatch,
-  needBatchSize,
-  needKind,
   openSession,
   type Presigner,
   S0_BYTES,
@@ -40,7 +40,7 @@ import {
   S3_EACH,
   type Session,
 } from "./batch.ts";
-import { type Both, MAC_CORRECTION_BYTES, type MacRun, needRunFor, sendMacs } from "./mac.ts";
+import { type Both, ensureRunFor, MAC_CORRECTION_BYTES, type MacRun, sendMacs } from "./mac.ts";
 import { receive } from "./multiplication.ts";
 
 /** P2's side after S0: what it sends, and the ids that the batch takes up to. */
@@ -63,11 +63,11 @@ export type P2WithMacs = Turn<
  * @throws at once `threshold-old-epoch`, `bad-ot-setup`, `threshold-setup-destroyed`; later what abort.ts lists
  */
 export function presignP2(presigner: Presigner, nextId: number): P2 {
-  needKind(presigner.setup, "A");
+  ensureKind(presigner.setup, "A");
   return beginP2(presigner, nextId, ({ session, openings, ack, records }) => ({
     send: concat(openings),
-    next: (message, needAck) => {
-      needAck(fieldsOf("S4", message, ack.length).take(ack.length));
+    next: (message, ensureAck) => {
+      ensureAck(fieldsOf("S4", message, ack.length).take(ack.length));
       return { batch: makeBatch(session, records) };
     },
   }));
@@ -79,8 +79,8 @@ export function presignP2WithMacs(
   nextId: number,
 ): P2WithMacs {
   const { share, setup, run } = presigner;
-  needKind(setup, "B");
-  needRunFor(share, run);
+  ensureKind(setup, "B");
+  ensureRunFor(share, run);
   return beginP2(presigner, nextId, ({ session, openings, ack, nonces, records }) => {
     const macs: Both[] = [];
     const parts = openings.map((opening, i) => {
@@ -90,9 +90,9 @@ export function presignP2WithMacs(
     });
     return {
       send: concat(parts),
-      next: (message, needAck) => {
+      next: (message, ensureAck) => {
         const fields = fieldsOf("S4", message, ack.length + session.count * MAC_OFFSET_BYTES);
-        needAck(fields.take(ack.length));
+        ensureAck(fields.take(ack.length));
         const whole = macs.map((own, i) => {
           const shifted = own.map(mac => (mac + decodeScalar(fields.take(32))) % N);
           return [...records[i]!, ...shifted];
@@ -136,10 +136,10 @@ function beginP2<Done>(
   nextId: number,
   finish: (answering: Answering) => {
     send: Uint8Array;
-    next: (message: Uint8Array, needAck: NeedAck) => Done;
+    next: (message: Uint8Array, ensureAck: NeedAck) => Done;
   },
 ): Turn<"S0", Begun<Turn<"S2", Sent<Turn<"S4", Done>>>>> {
-  needSetupFor(share, setup, "P2");
+  ensureSetupFor(share, setup, "P2");
   const batch = setup.beginBatch();
   const step = <Result>(work: () => Result) => guarded(setup, batch, work, run);
   return turn("S0", message =>
@@ -153,7 +153,7 @@ function beginP2<Done>(
       if (epoch !== share.epoch) {
         throw lngateError("threshold-old-epoch", `S0 names epoch ${epoch}, this is epoch ${share.epoch}`);
       }
-      needBatchSize(count);
+      ensureBatchSize(count);
       if (kind !== kindByte(setup.kind) || firstId < nextId || firstId + count > 0xffffffff) {
         throw lngateError("threshold-wrong-batch", "S0 names another kind, or a batch that has been");
       }
@@ -245,7 +245,7 @@ function finishP2(
   }
   const nonces = parts.map(({ r1 }, i) => (chosen[i]!.k2 + r1) % N);
   const sums = parts.map(({ cc }, i) => (shares[i]!.tB + cc) % N);
-  needConsistency(
+  ensureConsistency(
     share,
     sums,
     nonces,
@@ -275,7 +275,7 @@ function finishP2(
  * (tB + cc)·G + Q_P1 = (k2 + r1)·Q1' for every presignature: P1 has used its own share and the x1' of its
  * corrections. All equations at once, each under a fresh random weight (which also hides the scalars from a clock).
  */
-function needConsistency(
+function ensureConsistency(
   share: KeyShare,
   sums: readonly bigint[],
   nonces: readonly bigint[],

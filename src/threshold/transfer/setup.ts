@@ -75,7 +75,7 @@ export class OtSetup {
 
   /** P1's choice bits, 16 bytes, bit i of the string for transfer i. */
   get delta(): Uint8Array {
-    this.needSide("P1");
+    this.ensureSide("P1");
     return this.secret.subarray(0, DELTA_BYTES);
   }
 
@@ -87,14 +87,14 @@ export class OtSetup {
 
   /** Starts a batch and returns its number, to be shown at every later step. Throws `threshold-setup-destroyed`. */
   beginBatch(): number {
-    this.needAlive();
+    this.ensureAlive();
     this.batch++;
     return this.batch;
   }
 
   /** Throws `threshold-setup-destroyed`, or `threshold-batch-abandoned` if another batch has begun since. */
-  needBatch(batch: number): void {
-    this.needAlive();
+  ensureBatch(batch: number): void {
+    this.ensureAlive();
     if (batch !== this.batch) {
       throw lngateError("threshold-batch-abandoned", "another batch has begun on this OT setup");
     }
@@ -112,7 +112,7 @@ export class OtSetup {
 
   /** For storage. As secret as the share itself; never part of a backup. Throws `threshold-setup-destroyed`. */
   toBytes(): Uint8Array {
-    this.needAlive();
+    this.ensureAlive();
     const head = new Uint8Array([VERSION, kindByte(this.kind), this.side === "P1" ? 1 : 2]);
     return concat([head, u32be(this.epoch), this.sid, this.secret]);
   }
@@ -133,13 +133,13 @@ export class OtSetup {
     return new OtSetup(kind, side, epoch, fields.take(32).slice(), fields.take(SECRET_BYTES[side]).slice());
   }
 
-  private needAlive(): void {
+  private ensureAlive(): void {
     if (this.gone) {
       throw lngateError("threshold-setup-destroyed", "this OT setup was destroyed after a failed check");
     }
   }
 
-  private needSide(side: Side): void {
+  private ensureSide(side: Side): void {
     if (this.side !== side) throw lngateError("bad-ot-setup", `this is not ${side}'s half of an OT setup`);
   }
 }
@@ -154,7 +154,7 @@ export function guarded<Result>(
   step: () => Result,
   run?: { destroy(): void },
 ): Result {
-  setup.needBatch(batch);
+  setup.ensureBatch(batch);
   try {
     return step();
   } catch (error) {
@@ -170,7 +170,7 @@ function setupId(share: KeyShare, kind: Kind): Uint8Array {
   return tagged("ot", share.sid, u32be(share.epoch), new Uint8Array([kindByte(kind)]));
 }
 
-function needSide(share: KeyShare, kind: Kind, side: Side): void {
+function ensureSide(share: KeyShare, kind: Kind, side: Side): void {
   if (sideOf(share.role, kind) !== side) {
     throw lngateError("bad-key-share", `the ${share.role} is not ${side} for kind ${kind}`);
   }
@@ -192,7 +192,7 @@ function seedFrom(sid: Uint8Array, i: number, choice: number, point: Uint8Array)
 
 /** P1's side; it begins. */
 export function setupP1(share: KeyShare, kind: Kind, random: Random): Sent<Turn<"E2", OtSetup>> {
-  needSide(share, kind, "P1");
+  ensureSide(share, kind, "P1");
   const sid = setupId(share, kind);
   const delta = random(DELTA_BYTES).slice();
   const bits = Array.from({ length: TRANSFERS }, (_, i) => (delta[i >> 3]! >> (i & 7)) & 1);
@@ -233,7 +233,7 @@ export function setupP2(
   kind: Kind,
   random: Random,
 ): Turn<"E1", { readonly send: Uint8Array; readonly setup: OtSetup }> {
-  needSide(share, kind, "P2");
+  ensureSide(share, kind, "P2");
   const sid = setupId(share, kind);
   return turn("E1", message => {
     const fields = fieldsOf("E1", message, 2 * TRANSFERS * POINT_BYTES);
@@ -261,7 +261,7 @@ export function setupP2(
 }
 
 /** Throws `threshold-old-epoch` or `bad-ot-setup` unless the setup was made for this share and side. */
-export function needSetupFor(share: KeyShare, setup: OtSetup, side: Side): void {
+export function ensureSetupFor(share: KeyShare, setup: OtSetup, side: Side): void {
   if (setup.epoch !== share.epoch) {
     throw lngateError("threshold-old-epoch", "the OT setup belongs to another epoch than the share");
   }

@@ -34,6 +34,6 @@ export type Rule =
   | "velocity";
 
 /** Refuses (code `policy-…`) where a rule does not hold. Every rule of the device goes through here. */
-export function demand(rule: Rule, holds: boolean, sentence: string): asserts holds {
+export function enforce(rule: Rule, holds: boolean, sentence: string): asserts holds {
   if (!holds) throw lngateError(`policy-${rule}`, sentence);
 }
