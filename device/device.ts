@@ -130,8 +130,8 @@ export function openDevice(board: Board): Device {
 
   function balance(): Balance {
     const { books, former, parameters, holder } = channel;
-    let formerSat = books.phase === "none" && parameters?.funding && holder ? holder.view.ourSat : 0;
-    for (const each of former || []) formerSat += each.holder.view.ourSat;
+    let formerSat = books.phase === "none" && parameters?.funding && holder ? holder.view.holderSat : 0;
+    for (const each of former || []) formerSat += each.holder.view.holderSat;
     const left = (kind: "A" | "B" | "H") => context.records.left(kind, books.cursors[kind]);
     return {
       balanceSat: books.phase === "none" ? 0 : books.baseSat,

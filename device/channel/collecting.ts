@@ -44,7 +44,7 @@ export function collect(work: Work, spend: NonNullable<Step["spend"]>): void {
   const keys = keysFor(proposal, false, point);
   const script =
     htlc === undefined
-      ? toLocalScript(keys, proposal.theirDelay)
+      ? toLocalScript(keys, proposal.counterpartyDelay)
       : htlcScript({ ...htlc, offered: htlc.incoming === true }, keys);
   enforce(
     "close-state",

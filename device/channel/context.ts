@@ -14,7 +14,7 @@ export interface KeySource {
   /** Keys of our commitment (`ours`) or the bridge's with this commitment point. */
   keysFor(
     proposal: Proposal,
-    ours: boolean,
+    isHolder: boolean,
     point: Uint8Array,
     /** The gateway's word for keys of the bridge's, looked at only where there is no curve. */
     told?: readonly Uint8Array[],

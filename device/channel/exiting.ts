@@ -36,7 +36,7 @@ export interface Exit {
   /** The bridge's signatures of the HTLC transactions, in output order; ours is made with the owner's copy of the key. */
   readonly htlcSignatures: readonly Uint8Array[];
   /** What the bridge may publish instead: its newest commitment, and the one before as long as it is not revoked. */
-  readonly theirs: readonly {
+  readonly counterparty: readonly {
     readonly number: number;
     readonly point: Uint8Array;
     readonly view: CommitmentSpec;
@@ -108,13 +108,13 @@ export function exitOf(
     anchor: anchor ? transactionBytes(signedAnchorBump(anchor, holder.anchorSignature!)) : null,
     anchorSignature: holder.anchorSignature || null,
     htlcSignatures: holder.htlcSignatures,
-    theirs: theirsOf(counterparty),
+    counterparty: counterpartyOf(counterparty),
     secrets: secretStore(counterparty, secrets),
     paymentHashes: state.payments.filter(payment => payment !== null).map(payment => payment!.paymentHash),
   };
 }
 
-function theirsOf({ number, point, view, previous }: Counterparty): Exit["theirs"] {
+function counterpartyOf({ number, point, view, previous }: Counterparty): Exit["counterparty"] {
   const newest = { number, point, view };
   return previous ? [newest, { number: number - 1, ...previous }] : [newest];
 }

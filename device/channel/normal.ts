@@ -31,16 +31,16 @@ import {
 export const POINTS_AHEAD = 6;
 
 /** A new commitment of either side: the channel moves, and this is a content that it may have. */
-function checkNew(work: Work, view: CommitmentSpec, ours: boolean): Parameters {
+function checkNew(work: Work, view: CommitmentSpec, isHolder: boolean): Parameters {
   const { parameters, books } = work.state;
   enforce(
     "phase",
     books.phase === "open" || books.phase === "opening",
     `no commitment is signed or revoked while the channel is "${books.phase}"`,
   );
-  checkView(work, parameters!, view, ours);
+  checkView(work, parameters!, view, isHolder);
   ensurePresent(work);
-  keepRecords(work, view, ours);
+  keepRecords(work, view, isHolder);
   return parameters!;
 }
 
@@ -50,10 +50,10 @@ function checkNew(work: Work, view: CommitmentSpec, ours: boolean): Parameters {
  * each side, or two where no output need show it, and what was allowed on one side is due on the other. A state in which
  * HTLCs go and nothing else comes was paid for by the one that brought them.
  */
-function keepRecords(work: Work, view: CommitmentSpec, ours: boolean): void {
+function keepRecords(work: Work, view: CommitmentSpec, isHolder: boolean): void {
   const { holder, counterparty, books } = work.state;
   if (holder === null || counterparty === null) return;
-  const newest = ours ? holder.view : counterparty.view;
+  const newest = isHolder ? holder.view : counterparty.view;
   const live = liveViews(work.state);
   const payments = inFlight(work.state);
   // A payment in pieces brings a state for each that goes: every further piece counts as a payment.
@@ -65,7 +65,9 @@ function keepRecords(work: Work, view: CommitmentSpec, ours: boolean): void {
   const isLess = view.htlcs.length < newest.htlcs.length && view.htlcs.every(htlc => holds(newest, htlc));
   if (isLess && view.feeratePerKw === newest.feeratePerKw) return;
   const due = { ...books.due };
-  const [side, other] = ours ? (["ours", "theirs"] as const) : (["theirs", "ours"] as const);
+  const [side, other] = isHolder
+    ? (["holder", "counterparty"] as const)
+    : (["counterparty", "holder"] as const);
   if (due[side] > 0 && !isUnheard) {
     due[side]--;
   } else {
@@ -88,7 +90,9 @@ function holds(view: CommitmentSpec, { paymentHash, incoming }: Htlc): boolean {
 }
 
 function sameView(a: CommitmentSpec, b: CommitmentSpec): boolean {
-  return a === b || (a.ourSat === b.ourSat && equal(encodeValue(viewCodec, a), encodeValue(viewCodec, b)));
+  return (
+    a === b || (a.holderSat === b.holderSat && equal(encodeValue(viewCodec, a), encodeValue(viewCodec, b)))
+  );
 }
 
 /**

@@ -7,7 +7,7 @@ import { equal } from "../../src/bytes/bytes.ts";
 import { MAX_INCOMING } from "../../src/channel/terms.ts";
 import type { Context, Work } from "./context.ts";
 import { enforce } from "./enforce.ts";
-import { balanceIsWhole, inFlight, liveViews, ourBalanceSat, visibleMsat } from "./payments/balance.ts";
+import { balanceIsWhole, holderBalanceSat, inFlight, liveViews, visibleMsat } from "./payments/balance.ts";
 import type { CommitmentSpec, Parameters, Proposal } from "./state.ts";
 
 /** All the satoshis there will ever be: larger sums are no longer exact. */
@@ -16,16 +16,16 @@ const ALL_SAT = 21e14;
 const MIN_DUST_SAT = 354;
 const MAX_DUST_SAT = 1000;
 /** The least to_self_delay of the bridge's: about a day, in which somebody of the owner's has to look at the chain. */
-const MIN_THEIR_DELAY = 144;
+const MIN_COUNTERPARTY_DELAY = 144;
 
 /** May this be the content of a commitment, ours (`ours`) or the bridge's? */
-export function checkView(work: Work, parameters: Parameters, view: CommitmentSpec, ours: boolean): void {
+export function checkView(work: Work, parameters: Parameters, view: CommitmentSpec, isHolder: boolean): void {
   const { state } = work;
   const { policy } = work.context.identity;
   const { proposal } = parameters;
-  const dustLimitSat = ours ? proposal.ourDustLimitSat : proposal.theirDustLimitSat;
+  const dustLimitSat = isHolder ? proposal.holderDustLimitSat : proposal.counterpartyDustLimitSat;
   const payments = inFlight(state);
-  const { feeratePerKw, ourSat, theirSat, htlcs } = view;
+  const { feeratePerKw, holderSat, counterpartySat, htlcs } = view;
 
   enforce(
     "feerate-range",
@@ -33,7 +33,7 @@ export function checkView(work: Work, parameters: Parameters, view: CommitmentSp
     `a feerate of ${feeratePerKw} sat/kw is outside the owner's bounds`,
   );
   // Our balance counts the fee as ours: it must go to the miners, and nobody else.
-  let total = theirSat + ourBalanceSat(view);
+  let total = counterpartySat + holderBalanceSat(view);
   for (const htlc of htlcs) {
     enforce(
       "htlc-dust",
@@ -57,7 +57,7 @@ export function checkView(work: Work, parameters: Parameters, view: CommitmentSp
     );
   }
   enforce("htlc-incoming", incomingIn(view) <= MAX_INCOMING, "the bridge offers more HTLCs than it may");
-  for (const sat of [ourSat, theirSat]) {
+  for (const sat of [holderSat, counterpartySat]) {
     enforce("value", sat === 0 || sat >= dustLimitSat, "an output is below the dust limit");
   }
   enforce("value", total <= proposal.channelSat, "outputs and fee exceed the channel's value");
@@ -97,11 +97,11 @@ export function checkProposal(
   );
   ensure(changeSat === 0 || changeSat >= MIN_DUST_SAT, "the change is dust");
   ensure(
-    proposal.ourDelay >= 1 && proposal.theirDelay >= MIN_THEIR_DELAY,
-    `${proposal.theirDelay} blocks are too few to punish a revoked state in`,
+    proposal.holderDelay >= 1 && proposal.counterpartyDelay >= MIN_COUNTERPARTY_DELAY,
+    `${proposal.counterpartyDelay} blocks are too few to punish a revoked state in`,
   );
-  ensure(proposal.ourDelay <= policy.maxToSelfDelay, `our delay would be ${proposal.ourDelay} blocks`);
-  for (const sat of [proposal.ourDustLimitSat, proposal.theirDustLimitSat]) {
+  ensure(proposal.holderDelay <= policy.maxToSelfDelay, `our delay would be ${proposal.holderDelay} blocks`);
+  for (const sat of [proposal.holderDustLimitSat, proposal.counterpartyDustLimitSat]) {
     ensure(sat >= MIN_DUST_SAT && sat <= MAX_DUST_SAT, `${sat} sat is an odd dust limit`);
   }
   ensure(
@@ -126,7 +126,7 @@ export function checkProposal(
 export function checkClose(
   work: Work,
   parameters: Parameters,
-  close: { readonly ourSat: number; readonly theirSat: number },
+  close: { readonly holderSat: number; readonly counterpartySat: number },
 ): void {
   const { state, context } = work;
   const { baseSat } = state.books;
@@ -138,12 +138,12 @@ export function checkClose(
   // What neither side gets is the fee.
   enforce(
     "close-balance",
-    close.ourSat >= baseSat - context.identity.policy.maxCloseFeeSat,
+    close.holderSat >= baseSat - context.identity.policy.maxCloseFeeSat,
     "the close would pay us less than our balance and the highest fee allowed",
   );
   enforce(
     "close-balance",
-    close.theirSat <= parameters.proposal.channelSat - baseSat,
+    close.counterpartySat <= parameters.proposal.channelSat - baseSat,
     "the close would pay the bridge of what is ours",
   );
 }

@@ -145,7 +145,7 @@ const booksCodec = struct({
   /** Service fees of payments that have arrived, less what was paid of them, msat. */
   owedMsat: [8, uint(UINT53)],
   /** Commitments, of ours and of the bridge's, that payments in flight may still bring, beside those in which an HTLC goes. */
-  due: [9, struct({ ours: [1, uint(UINT32)], theirs: [2, uint(UINT32)] })],
+  due: [9, struct({ holder: [1, uint(UINT32)], counterparty: [2, uint(UINT32)] })],
   /** No paid invoice is forgotten that expires later than this (Unix seconds). */
   forgotten: [10, uint(UINT53)],
   /** Answers of kind B that were wrong, since the device was paired. No success sets it back. */
@@ -238,7 +238,7 @@ export const EMPTY: ChannelState = {
     day: NO_WINDOW,
     asked: 0,
     owedMsat: 0,
-    due: { ours: 0, theirs: 0 },
+    due: { holder: 0, counterparty: 0 },
     forgotten: 0,
     wrongAnswers: 0,
   },

@@ -1,7 +1,7 @@
 /** Points and keys of commitments on a board with a curve. They are costly: the last few are remembered. */
 
 import { compareBytes } from "../../src/bytes/bytes.ts";
-import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import { counterpartyBasepoints, type DeviceKeys, holderBasepoints } from "../../src/channel/device-keys.ts";
 import type { PublicCurve } from "../../src/crypto/curve.ts";
 import { lngateError } from "../../src/errors.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
@@ -31,7 +31,7 @@ export function derivedKeys(
       (a: readonly [proposal: Proposal, ours: boolean, point: Uint8Array], b) =>
         a[0] === b[0] && a[1] === b[1] && compareBytes(a[2], b[2]) === 0,
       (proposal, ours, point) => {
-        const sides = [ourBasepoints(identity), theirBasepoints(proposal)] as const;
+        const sides = [holderBasepoints(identity), counterpartyBasepoints(proposal)] as const;
         const [broadcaster, other] = ours ? sides : [sides[1], sides[0]];
         return deriveCommitmentKeys(ensureCurve(), point, broadcaster, other);
       },

@@ -228,8 +228,8 @@ export class DeviceChannel {
   }
 
   /** The bridge's dust limit for the channel with this keys id, sat; undefined if it is not known. */
-  theirDustLimitSat(keysId: Uint8Array): number | undefined {
-    return this.rows().find(each => equal(each.keysId, keysId))?.theirDustLimitSat;
+  counterpartyDustLimitSat(keysId: Uint8Array): number | undefined {
+    return this.rows().find(each => equal(each.keysId, keysId))?.counterpartyDustLimitSat;
   }
 
   /** What the device is asked to agree to. Throws `unknown-channel`, also as long as LDK does not know the bridge's keys. */
@@ -243,21 +243,21 @@ export class DeviceChannel {
     if (row.proposal) return row.proposal;
     const channel = this.options.signer.parameters(keysId);
     if (!channel) throw lngateError("unknown-channel", "the bridge's keys are not known yet");
-    const { theirs, ours } = channel;
+    const { counterparty, holder } = channel;
     const proposal: Proposal = {
       index: row.index,
-      fundingKey: theirs.fundingPubkey,
-      revocationBasepoint: theirs.basepoints.revocation,
-      paymentBasepoint: theirs.basepoints.payment,
-      delayedPaymentBasepoint: theirs.basepoints.delayed,
-      htlcBasepoint: theirs.basepoints.htlc,
+      fundingKey: counterparty.fundingPubkey,
+      revocationBasepoint: counterparty.basepoints.revocation,
+      paymentBasepoint: counterparty.basepoints.payment,
+      delayedPaymentBasepoint: counterparty.basepoints.delayed,
+      htlcBasepoint: counterparty.basepoints.htlc,
       deposits: row.deposits,
       channelSat: row.channelSat,
       changeSat: row.changeSat,
-      ourDelay: ours.toLocalDelay,
-      theirDelay: theirs.toLocalDelay,
-      ourDustLimitSat: LDK_DUST_LIMIT_SAT,
-      theirDustLimitSat: row.theirDustLimitSat ?? LDK_DUST_LIMIT_SAT,
+      holderDelay: holder.toLocalDelay,
+      counterpartyDelay: counterparty.toLocalDelay,
+      holderDustLimitSat: LDK_DUST_LIMIT_SAT,
+      counterpartyDustLimitSat: row.counterpartyDustLimitSat ?? LDK_DUST_LIMIT_SAT,
       reserveSat: row.reserveSat ?? 0,
     };
     this.put({ ...row, proposal });

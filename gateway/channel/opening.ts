@@ -225,7 +225,7 @@ export class ChannelOpening {
     const { row } = channel;
     if (row?.stage !== "opening") return;
     const inFlightMsat = Math.min(Number(most), 1000 * row.channelSat);
-    channel.put({ ...row, theirDustLimitSat: dustLimitSat, reserveSat, inFlightMsat });
+    channel.put({ ...row, counterpartyDustLimitSat: dustLimitSat, reserveSat, inFlightMsat });
   }
 
   /** LDK says that the channel can be used. */

@@ -123,7 +123,7 @@ export class DeviceGateway {
       nodeSeed,
       shutdownScript: keys.shutdownScript,
       peer: { ask: (keysId, parts) => this.deviceSigner.ask(keysId, parts) },
-      theirDustLimitSat: keysId => this.channel.theirDustLimitSat(keysId),
+      counterpartyDustLimitSat: keysId => this.channel.counterpartyDustLimitSat(keysId),
       problem: (keysId, code, sentence) =>
         this.problems.note(sentence, { code, channel: toHex(keysId.subarray(0, 4)) }),
     });

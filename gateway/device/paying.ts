@@ -159,7 +159,7 @@ export class Paying {
     const left = recordsLeft();
     let most = Math.min(MAX_PARTS, MAX_OUTGOING - pending);
     while (most > 1 && !areEnoughFor(pending + 2 * most + 1, left)) most--;
-    const dustSat = Math.max(LDK_DUST_LIMIT_SAT, channel.row?.theirDustLimitSat ?? 0);
+    const dustSat = Math.max(LDK_DUST_LIMIT_SAT, channel.row?.counterpartyDustLimitSat ?? 0);
     return { most, leastMsat: 1000 * dustSat };
   }
 

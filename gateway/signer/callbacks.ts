@@ -40,7 +40,7 @@ export interface CallbackScene {
   /** Runs what LDK called. An exception must not get out of it; then it returns `otherwise`. */
   guarded<T>(body: () => T, otherwise: T): T;
   /** The bridge's dust limit, sat; 0 if it is not known. */
-  theirDustLimitSat(): number;
+  counterpartyDustLimitSat(): number;
 }
 
 /** LDK's signer of one channel. */
@@ -133,7 +133,7 @@ function signatureCallbacks(scene: CallbackScene): EcdsaChannelSignerInterface {
         const asked = decodeClosing(closing);
         const script = fundingScript(parameters);
         const ldksHash = closing.trust().get_sighash_all(script, BigInt(parameters.fundingSat));
-        const dustSat = scene.theirDustLimitSat();
+        const dustSat = scene.counterpartyDustLimitSat();
         const { content, check } = closingToSign(parameters, asked, ldksHash, dustSat);
         return book.closingSignature(content, check);
       }),

@@ -64,9 +64,9 @@ export class SignedChannel {
   provide(given: ProvidedParameters): void {
     const { publicKeys, fundingSat } = this.announced;
     const samePublicKeys =
-      equal(given.ours.funding, publicKeys.funding) &&
+      equal(given.holder.funding, publicKeys.funding) &&
       (["revocation", "payment", "delayed", "htlc"] as const).every(each =>
-        equal(given.ours.basepoints[each], publicKeys.basepoints[each]),
+        equal(given.holder.basepoints[each], publicKeys.basepoints[each]),
       );
     const known = this.provided?.funding;
     const sameFunding =
@@ -78,17 +78,17 @@ export class SignedChannel {
     this.provided = {
       funding: given.funding,
       fundingSat,
-      funder: "ours",
-      ours: {
-        fundingPubkey: given.ours.funding,
-        basepoints: given.ours.basepoints,
-        toLocalDelay: given.ourDelay,
+      funder: "holder",
+      holder: {
+        fundingPubkey: given.holder.funding,
+        basepoints: given.holder.basepoints,
+        toLocalDelay: given.holderDelay,
         dustLimitSat: NOT_KNOWN_TO_SIGNERS,
       },
-      theirs: {
-        fundingPubkey: given.theirs.funding,
-        basepoints: given.theirs.basepoints,
-        toLocalDelay: given.theirDelay,
+      counterparty: {
+        fundingPubkey: given.counterparty.funding,
+        basepoints: given.counterparty.basepoints,
+        toLocalDelay: given.counterpartyDelay,
         dustLimitSat: NOT_KNOWN_TO_SIGNERS,
       },
     };

@@ -36,10 +36,10 @@ export interface ProvidedParameters {
   readonly funding: Outpoint;
   readonly weFund: boolean;
   readonly anchors: boolean;
-  readonly ours: PublicKeys;
-  readonly theirs: PublicKeys;
-  readonly ourDelay: number;
-  readonly theirDelay: number;
+  readonly holder: PublicKeys;
+  readonly counterparty: PublicKeys;
+  readonly holderDelay: number;
+  readonly counterpartyDelay: number;
 }
 
 type LdkPublicKeys = ReturnType<ChannelTransactionParameters["get_holder_pubkeys"]>;
@@ -64,11 +64,11 @@ export function decodeParameters(parameters: ChannelTransactionParameters): Prov
     funding: { txid: outpoint.get_txid(), vout: outpoint.get_index() },
     weFund: Boolean(parameters.get_is_outbound_from_holder()),
     anchors: Boolean(parameters.get_channel_type_features().supports_anchors_zero_fee_htlc_tx()),
-    ours: publicKeys(parameters.get_holder_pubkeys()),
-    theirs: publicKeys(counterparty.get_pubkeys()),
+    holder: publicKeys(parameters.get_holder_pubkeys()),
+    counterparty: publicKeys(counterparty.get_pubkeys()),
     // Each side selects the delay of the other.
-    ourDelay: counterparty.get_selected_contest_delay(),
-    theirDelay: parameters.get_holder_selected_contest_delay(),
+    holderDelay: counterparty.get_selected_contest_delay(),
+    counterpartyDelay: parameters.get_holder_selected_contest_delay(),
   };
 }
 

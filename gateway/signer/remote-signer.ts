@@ -50,7 +50,7 @@ export interface RemoteSignerOptions {
   readonly shutdownScript: Uint8Array;
   readonly peer: SigningPeer;
   /** The bridge's dust limit for this channel, sat; undefined if it is not known. */
-  readonly theirDustLimitSat?: (keysId: Uint8Array) => number | undefined;
+  readonly counterpartyDustLimitSat?: (keysId: Uint8Array) => number | undefined;
   /** Told of a channel that gets no signature any more, and of answers that were wrong. Never a secret in it. */
   readonly problem: (keysId: Uint8Array, code: string, sentence: string) => void;
 }
@@ -282,7 +282,8 @@ export class RemoteSigner {
         return channelSigner({
           channel,
           guarded: (body, otherwise) => this.guarded(channel, body, otherwise),
-          theirDustLimitSat: () => this.options.theirDustLimitSat?.(channel.announced.keysId) ?? 0,
+          counterpartyDustLimitSat: () =>
+            this.options.counterpartyDustLimitSat?.(channel.announced.keysId) ?? 0,
         });
       },
       // Only for objects that LDK wrote before 2022.

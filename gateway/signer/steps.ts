@@ -5,7 +5,7 @@
 import { parseTransaction } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
-import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import { counterpartyBasepoints, type DeviceKeys, holderBasepoints } from "../../src/channel/device-keys.ts";
 import type { CommitmentSpec, Proposal } from "../../src/channel/terms.ts";
 import { viewCodec } from "../../src/channel/terms.ts";
 import { channelOf, viewOf } from "../../src/channel/transactions.ts";
@@ -116,9 +116,9 @@ class StepInMaking {
       case "closing":
         this.sighashes = [part.sighash];
         step.close = {
-          ourSat: part.toHolderSat,
-          theirSat: part.toCounterpartySat,
-          theirScript: part.counterpartyScript,
+          holderSat: part.toHolderSat,
+          counterpartySat: part.toCounterpartySat,
+          counterpartyScript: part.counterpartyScript,
         };
     }
     return true;
@@ -178,10 +178,15 @@ class StepInMaking {
 // ── states that were noted by a gateway that did not keep what is to be signed of them ───────────────────
 
 function holderSigningAgain({ keys, proposal }: StepScene, part: HolderPart): HolderSigning {
-  const inside = deriveCommitmentKeys(nobleCurve, part.point, ourBasepoints(keys), theirBasepoints(proposal));
+  const inside = deriveCommitmentKeys(
+    nobleCurve,
+    part.point,
+    holderBasepoints(keys),
+    counterpartyBasepoints(proposal),
+  );
   const channel = channelOf(keys, proposal);
   return holderSigning(
-    buildCommitment(channel, "ours", part.number, inside, part.content),
+    buildCommitment(channel, "holder", part.number, inside, part.content),
     keys.shutdownScript,
   );
 }
@@ -190,9 +195,14 @@ function counterpartySigningAgain(
   { keys, proposal }: StepScene,
   part: CounterpartyPart,
 ): CounterpartySigning {
-  const inside = deriveCommitmentKeys(nobleCurve, part.point, theirBasepoints(proposal), ourBasepoints(keys));
+  const inside = deriveCommitmentKeys(
+    nobleCurve,
+    part.point,
+    counterpartyBasepoints(proposal),
+    holderBasepoints(keys),
+  );
   const channel = channelOf(keys, proposal);
-  const { sighash } = buildCommitment(channel, "theirs", part.number, inside, part.content);
+  const { sighash } = buildCommitment(channel, "counterparty", part.number, inside, part.content);
   return { sighash, keys: inside };
 }
 

@@ -43,7 +43,7 @@ const rowCodec = struct({
   channelSat: [6, uint(UINT53)],
   changeSat: [7, uint(UINT53)],
   /** From accept_channel. */
-  theirDustLimitSat: optional([8, uint(UINT53)]),
+  counterpartyDustLimitSat: optional([8, uint(UINT53)]),
   reserveSat: optional([9, uint(UINT53)]),
   /** From accept_channel, too, and no more than the channel holds. */
   inFlightMsat: optional([20, uint(UINT53)]),

@@ -158,7 +158,7 @@ function described(
     }[action];
     lines.push(
       `Exit of device ${file.deviceId}, state ${file.number}: ${what}.`,
-      `  transaction ${shownHash(txidOf(transaction))}, fee ${sats(feeSat)} (${perVbyte(feeratePerKw)} sat/vB); it is yours ${channel.ours.toLocalDelay} blocks later`,
+      `  transaction ${shownHash(txidOf(transaction))}, fee ${sats(feeSat)} (${perVbyte(feeratePerKw)} sat/vB); it is yours ${channel.holder.toLocalDelay} blocks later`,
     );
   }
   for (const { what, inSat, feeSat, outSat, toScript } of plan.collections) {
@@ -196,7 +196,7 @@ function asJson(plan: RecoveryPlan, network: Network): object {
       feeSat,
       feeratePerKw,
       ...(childFeeSat === undefined ? {} : { childFeeSat }),
-      delayBlocks: exit.channel.ours.toLocalDelay,
+      delayBlocks: exit.channel.holder.toLocalDelay,
       ...(penalty ? { revoked: { state: penalty.number, blocksLeft: penalty.blocksLeft } } : {}),
     })),
     collections: plan.collections.map(({ what, transaction, inSat, feeSat, outSat, toScript }) => ({

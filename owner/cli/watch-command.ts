@@ -98,7 +98,7 @@ function tell(file: ExitFile, terminal: Terminal): void {
   const { commitment, channel, transaction, secrets } = checkExit(file);
   const toLocal = commitment.outputs.find(({ kind }) => kind === "to-local")?.valueSat ?? 0;
   const inFlight = commitment.htlcs.reduce((sum, { valueSat }) => sum + valueSat, 0);
-  const delayBlocks = channel.ours.toLocalDelay;
+  const delayBlocks = channel.holder.toLocalDelay;
   terminal.say(`The exit of device ${file.deviceId} on ${file.network} is valid: state ${file.number}.`);
   terminal.say(
     `It would pay you ${sats(toLocal)} after ${delayBlocks} blocks; ${sats(inFlight)} are in flight.`,

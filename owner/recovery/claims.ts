@@ -7,7 +7,7 @@
 import { depositScript } from "../../src/bitcoin/deposit.ts";
 import type { Outpoint } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
-import { theirBasepoints } from "../../src/channel/device-keys.ts";
+import { counterpartyBasepoints } from "../../src/channel/device-keys.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { lngateError } from "../../src/errors.ts";
 import { toLocalScript, toRemoteScript } from "../../src/lightning/channel.ts";
@@ -138,9 +138,9 @@ function depositClaims(
 /** to_local of an exit and of its HTLC transactions, and what the bridge's commitments hold of payments in flight. */
 function exitClaims(keys: RecoveryKeys, devices: Devices, exit: CheckedExit): Claim[] {
   const { file, channel } = exit;
-  const ours = channel.ours.basepoints;
+  const ours = channel.holder.basepoints;
   const device = deviceOf(devices, file);
-  const delay = channel.ours.toLocalDelay;
+  const delay = channel.holder.toLocalDelay;
   const claims: Claim[] = [
     {
       what: `exit of device ${file.deviceId}`,
@@ -152,7 +152,7 @@ function exitClaims(keys: RecoveryKeys, devices: Devices, exit: CheckedExit): Cl
     },
   ];
   const { htlcBasepointSecret } = keys.device(file.keys.fundingKey);
-  for (const { commitment, point } of exit.theirs) {
+  for (const { commitment, point } of exit.counterparty) {
     for (const { htlc, vout, witnessScript } of commitment.htlcs) {
       // In the bridge's own commitment, what we offered is what it received.
       if (htlc.offered) continue;
@@ -185,7 +185,7 @@ function publishedClaims(
 ): Claim[] {
   const [device] =
     [...devices].find(([, cold]) => equal(cold.delayedPaymentBasepoint, delayedPaymentBasepoint)) ?? [];
-  const { revocation } = theirBasepoints(proposal);
+  const { revocation } = counterpartyBasepoints(proposal);
   // It is the gateway's word, and may be of another owner's device: then it helps nothing, and nothing depends on it.
   if (device === undefined || !nobleCurve.isPoint(revocation)) {
     remarks.push(
@@ -193,7 +193,7 @@ function publishedClaims(
     );
     return [];
   }
-  const delay = proposal.ourDelay;
+  const delay = proposal.holderDelay;
   const claims: Claim[] = [];
   const last = Math.min(number + STATES_AROUND, MAX_COMMITMENT_NUMBER);
   for (let at = Math.max(0, number - STATES_AROUND); at <= last; at++) {

@@ -28,10 +28,10 @@ import {
   type ValueOf,
 } from "../../src/bytes/schema.ts";
 import {
+  counterpartyBasepoints,
   type DeviceKeys,
   deviceKeysCodec,
-  ourBasepoints,
-  theirBasepoints,
+  holderBasepoints,
 } from "../../src/channel/device-keys.ts";
 import { MAX_HTLCS, proposalCodec, viewCodec } from "../../src/channel/terms.ts";
 import { anchorOf, channelOf, commitmentOf } from "../../src/channel/transactions.ts";
@@ -60,7 +60,7 @@ const exitCodec = struct({
   bridgeSignature: [11, bytes(64)],
   anchorSignature: optional([12, bytes(64)]),
   htlcSignatures: [13, list(bytes(64), MAX_HTLCS)],
-  theirs: [14, list(struct({ number: [1, uint(UINT53)], point: [2, point], view: [3, viewCodec] }), 2)],
+  counterparty: [14, list(struct({ number: [1, uint(UINT53)], point: [2, point], view: [3, viewCodec] }), 2)],
   /** Absent: none that can be used, so that nothing can be punished. */
   secrets: optional([15, struct({ count: [1, uint(UINT53)], secrets: [2, list(bytes(32), MAX_SECRETS)] })]),
   paymentHashes: optional([16, list(bytes(32), MAX_PAYMENTS)]),
@@ -114,7 +114,7 @@ export function writeExit(source: ExitSource, exit: Exit, final: boolean): strin
     bridgeSignature,
     ...(anchorSignature ? { anchorSignature } : {}),
     htlcSignatures: exit.htlcSignatures,
-    theirs: exit.theirs,
+    counterparty: exit.counterparty,
     ...(isSecretStore(exit.secrets) ? { secrets: exit.secrets } : {}),
     paymentHashes: exit.paymentHashes.slice(-MAX_PAYMENTS),
   });
@@ -184,7 +184,7 @@ export interface CheckedExit {
   /** The spend of our anchor, to which any coin may be added; null while HTLCs are pending. */
   readonly anchor: ReturnType<typeof signedAnchorBump> | null;
   /** What the bridge may publish instead, newest first. */
-  readonly theirs: readonly {
+  readonly counterparty: readonly {
     readonly number: number;
     readonly keys: CommitmentKeys;
     readonly point: Uint8Array;
@@ -223,7 +223,7 @@ export function examineExit(file: ExitFile): CheckedExit {
         `state ${number} of device ${file.deviceId} can't be published: ${what}. Have the channel closed by the gateway, and don't use this device any more`,
       );
   };
-  const sides = [ourBasepoints(ours), theirBasepoints(proposal)] as const;
+  const sides = [holderBasepoints(ours), counterpartyBasepoints(proposal)] as const;
   const keysAt = (at: Uint8Array, isOurs: boolean) =>
     deriveCommitmentKeys(nobleCurve, at, sides[isOurs ? 0 : 1], sides[isOurs ? 1 : 0]);
   const channel = channelOf(ours, proposal);
@@ -259,24 +259,24 @@ export function examineExit(file: ExitFile): CheckedExit {
     transaction,
     anchor: bump && signedAnchorBump(bump, file.anchorSignature!),
     // A board without a curve takes the bridge's points as they come; with one that is none there is no commitment.
-    theirs: file.theirs
+    counterparty: file.counterparty
       .filter(each => nobleCurve.isPoint(each.point))
       .map(each => {
-        const theirKeys = keysAt(each.point, false);
+        const counterpartyKeys = keysAt(each.point, false);
         return {
           number: each.number,
           point: each.point,
-          keys: theirKeys,
-          commitment: commitmentOf(channel, false, each.number, theirKeys, each.view),
+          keys: counterpartyKeys,
+          commitment: commitmentOf(channel, false, each.number, counterpartyKeys, each.view),
         };
       }),
     secrets: checkedSecrets(file),
   };
 }
 
-function checkedSecrets({ secrets = EMPTY_SECRET_STORE, theirs }: ExitFile): SecretStore | null {
+function checkedSecrets({ secrets = EMPTY_SECRET_STORE, counterparty }: ExitFile): SecretStore | null {
   // What is not revoked begins where the secrets end.
-  const reaches = secrets.count === Math.min(...theirs.map(({ number }) => number));
+  const reaches = secrets.count === Math.min(...counterparty.map(({ number }) => number));
   const fits = isSecretStore(secrets) && secrets.secrets.every(isValidScalar);
   return reaches && fits ? secrets : null;
 }

@@ -79,9 +79,9 @@ export async function planExits(
 }
 
 /** A sentence on a channel whose funding is spent, by what its exit knows of the bridge's states. Throws what the chain throws. */
-export async function whoClosed(chain: OwnerChain, { file, theirs }: CheckedExit): Promise<string> {
+export async function whoClosed(chain: OwnerChain, { file, counterparty }: CheckedExit): Promise<string> {
   const channel = `the channel of device ${file.deviceId}`;
-  for (const { number, commitment } of theirs) {
+  for (const { number, commitment } of counterparty) {
     if ((await chain.confirmation(commitment.transaction)) !== "unknown")
       return `${channel} was closed by the bridge, with its state ${number}: its exit is not needed, what it pays you is listed here`;
   }

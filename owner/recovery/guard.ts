@@ -75,7 +75,7 @@ export function createGuard(options: GuardOptions): Guard {
     // What was not found may come yet: a funding that was kept back, and an old state along with it.
     const settledAt =
       typeof confirmation === "number" ? Math.max(confirmation, penalty?.settledAt ?? 0) : null;
-    const depth = needsNewer ? exit.channel.theirs.toLocalDelay : DEEP;
+    const depth = needsNewer ? exit.channel.counterparty.toLocalDelay : DEEP;
     const isSettled = settledAt !== null && height - settledAt >= depth - 1;
     // What is not worth its fee now may be when feerates fall.
     const isWorthless =

@@ -4,7 +4,7 @@
  *
  * What is taken, all of it with the revocation key and at once, also while the bridge's transactions wait for a block:
  *
- *   to_local                                    for `theirDelay` blocks nobody else can
+ *   to_local                                    for `counterpartyDelay` blocks nobody else can
  *   what the bridge's HTLC transactions pay     the same script, so that nothing of the payment need be known
  *   the HTLCs themselves                        where their hash is one of a payment that the device remembers
  *
@@ -97,13 +97,13 @@ export async function howClosed(options: ClosingOptions, exit: CheckedExit): Pro
   const { chain, height: tip, secrets } = options;
   const { channel, file } = exit;
   const named = `the channel of device ${file.deviceId}`;
-  for (const { number, commitment } of exit.theirs) {
+  for (const { number, commitment } of exit.counterparty) {
     const confirmation = await chain.confirmation(commitment.transaction);
     // Of a copy it may have been the newest when that was made, and be revoked since.
     if (confirmation !== "unknown")
       return file.final ? { sentence: null, confirmation } : unsure(exit, number, confirmation);
   }
-  const blocks = (options.blocksBack ?? BLOCKS_BACK) + channel.theirs.toLocalDelay;
+  const blocks = (options.blocksBack ?? BLOCKS_BACK) + channel.counterparty.toLocalDelay;
   let spender: Spender | null;
   try {
     spender = await chain.spender(channel.funding, blocks, (at, lowest) =>
@@ -112,7 +112,7 @@ export async function howClosed(options: ClosingOptions, exit: CheckedExit): Pro
   } catch (error) {
     if (codeOf(error) !== "block-pruned") throw error;
     return {
-      sentence: `what closed ${named} is not known: ${(error as Error).message}. If it was a state that the bridge had revoked, it has to be punished within ${channel.theirs.toLocalDelay} blocks`,
+      sentence: `what closed ${named} is not known: ${(error as Error).message}. If it was a state that the bridge had revoked, it has to be punished within ${channel.counterparty.toLocalDelay} blocks`,
       confirmation: "unknown",
     };
   }
@@ -164,9 +164,9 @@ function isOurs(
   commitmentMaster: Uint8Array,
 ): boolean {
   const point = nobleCurve.publicKey(commitmentSecrets(commitmentMaster)(file.index, number));
-  const { ours, theirs } = channel;
-  const keys = deriveCommitmentKeys(nobleCurve, point, ours.basepoints, theirs.basepoints);
-  const toLocal = p2wsh(toLocalScript(keys, ours.toLocalDelay));
+  const { holder, counterparty } = channel;
+  const keys = deriveCommitmentKeys(nobleCurve, point, holder.basepoints, counterparty.basepoints);
+  const toLocal = p2wsh(toLocalScript(keys, holder.toLocalDelay));
   return outputs.some(output => equal(output.script, toLocal));
 }
 
@@ -178,24 +178,24 @@ async function penaltyFor(
   tip: number,
 ): Promise<Penalty> {
   const { chain, secrets } = options;
-  const { ours, theirs } = exit.channel;
+  const { holder, counterparty } = exit.channel;
   const { deviceId } = exit.file;
   const commitmentSecret = storedSecret(exit.secrets!, number);
   const point = nobleCurve.publicKey(commitmentSecret);
-  const keys = deriveCommitmentKeys(nobleCurve, point, theirs.basepoints, ours.basepoints);
+  const keys = deriveCommitmentKeys(nobleCurve, point, counterparty.basepoints, holder.basepoints);
   const secret = deriveRevocationPrivateKey(
     secrets.revocationBasepointSecret,
-    ours.basepoints.revocation,
+    holder.basepoints.revocation,
     commitmentSecret,
     point,
   );
-  const revocable = toLocalScript(keys, theirs.toLocalDelay);
+  const revocable = toLocalScript(keys, counterparty.toLocalDelay);
   const revocableScript = p2wsh(revocable);
   const named = `the revoked state ${number} that the bridge published, of device ${deviceId}`;
   const aside = [
-    toRemoteScript(ours.basepoints.payment),
-    anchorScript(ours.fundingPubkey),
-    anchorScript(theirs.fundingPubkey),
+    toRemoteScript(holder.basepoints.payment),
+    anchorScript(holder.fundingPubkey),
+    anchorScript(counterparty.fundingPubkey),
   ].map(p2wsh);
 
   const txid = txidOf(transaction);
@@ -221,7 +221,8 @@ async function penaltyFor(
     const output = await chain.output(outpoint);
     if (!output) return noteSpent(outpoint);
     // The bridge can replace a transaction of its own while that waits for a block, but not the commitment.
-    const isSafe = output.height === null ? equal(from, txid) : tip + 1 < output.height + theirs.toLocalDelay;
+    const isSafe =
+      output.height === null ? equal(from, txid) : tip + 1 < output.height + counterparty.toLocalDelay;
     (isSafe ? safe : unsafe).push(claimed);
   };
   /** Who has spent it: the bridge, whose output is taken then, or a penalty of ours. */
@@ -275,7 +276,7 @@ async function penaltyFor(
   }
   if (unknownSat > 0)
     remarks.push(
-      `${unknownSat} sat of ${named} are in payments that this device does not remember${tries > 0 ? ` (${tries.toLocaleString("en-US")} scripts were tried)` : ""}: they can't be taken yet. When the bridge claims them, what it gets is yours for ${theirs.toLocalDelay} blocks: look again then, or let \`lngate owner watch\` look`,
+      `${unknownSat} sat of ${named} are in payments that this device does not remember${tries > 0 ? ` (${tries.toLocaleString("en-US")} scripts were tried)` : ""}: they can't be taken yet. When the bridge claims them, what it gets is yours for ${counterparty.toLocalDelay} blocks: look again then, or let \`lngate owner watch\` look`,
     );
   const replaced: Claimed[][] = [];
   for (const penalty of published.values()) {
@@ -292,7 +293,7 @@ async function penaltyFor(
   // What the bridge can undo would take along whatever it is collected together with.
   const ready = [...(safe.length > 0 ? [safe] : []), ...unsafe.map(each => [each]), ...replaced];
   const isOpen = unknownSat > 0 || isMissing;
-  const end = height === null ? tip + theirs.toLocalDelay : height + theirs.toLocalDelay - 1;
+  const end = height === null ? tip + counterparty.toLocalDelay : height + counterparty.toLocalDelay - 1;
   return {
     number,
     blocksLeft: Math.max(0, end - tip),
@@ -322,18 +323,18 @@ function isFarBelow(paidPerKw: number, wantedPerKw: number): boolean {
  */
 function findScripts(
   { searched = new Map(), onProgress }: ClosingOptions,
-  { file, theirs }: CheckedExit,
+  { file, counterparty }: CheckedExit,
   keys: CommitmentKeys,
   outputs: readonly { readonly script: Uint8Array }[],
   height: number,
 ): { readonly scripts: ReadonlyMap<string, Uint8Array | null>; readonly tries: number } {
   const open = new Set(outputs.map(({ script }) => toHex(script)).filter(each => !searched.has(each)));
   const hashes = new Map<string, Uint8Array>();
-  const views = [file.view, ...file.theirs.map(({ view }) => view)];
+  const views = [file.view, ...file.counterparty.map(({ view }) => view)];
   for (const hash of [
     ...(file.paymentHashes ?? []),
     ...views.flatMap(({ htlcs }) => htlcs.map(({ paymentHash }) => paymentHash)),
-    ...theirs.flatMap(({ commitment }) => commitment.htlcs.map(({ htlc }) => htlc.paymentHash)),
+    ...counterparty.flatMap(({ commitment }) => commitment.htlcs.map(({ htlc }) => htlc.paymentHash)),
   ])
     hashes.set(toHex(hash), hash);
   const found = (witnessScript: Uint8Array): boolean => {

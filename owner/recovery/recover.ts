@@ -152,7 +152,7 @@ function toCome({ exit, action }: ExitPlan): Waiting[] {
   if (action === "done" || action === "replaced") return [];
   const toLocal = exit.commitment.outputs.find(({ kind }) => kind === "to-local");
   if (!toLocal) return [];
-  const delay = exit.channel.ours.toLocalDelay;
+  const delay = exit.channel.holder.toLocalDelay;
   return [
     { what: `exit of device ${exit.file.deviceId}`, valueSat: toLocal.valueSat, atHeight: null, delay },
   ];

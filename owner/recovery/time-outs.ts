@@ -52,7 +52,7 @@ export async function timeOuts(
   }
   const change = toScript ?? keys.wallet(0, true).script;
   const { htlcBasepointSecret } = keys.device(file.keys.fundingKey);
-  const secret = derivePrivateKey(htlcBasepointSecret, channel.ours.basepoints.htlc, file.point);
+  const secret = derivePrivateKey(htlcBasepointSecret, channel.holder.basepoints.htlc, file.point);
   const locktime = Math.max(...due.map(({ htlc }) => htlc.htlc.cltvExpiry));
   // The bridge's signature binds each input to the output of the same index, and the lock time of its own expiry.
   const same = due.filter(({ htlc }) => htlc.htlc.cltvExpiry === locktime);

@@ -35,7 +35,7 @@ function builtIn() {
 }
 
 /** Names that are looked up by a computed text: the two sides of a channel. */
-const COMPUTED = ["ours", "theirs"];
+const COMPUTED = ["holder", "counterparty"];
 
 /**
  * The names in a bundle that stay: JavaScript's and the board's, the application's view, what is looked up by a computed

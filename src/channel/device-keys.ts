@@ -27,7 +27,7 @@ export const deviceKeysCodec = struct({
 export type DeviceKeys = ValueOf<typeof deviceKeysCodec>;
 
 /** The device's basepoints in the channel. */
-export function ourBasepoints(keys: DeviceKeys): Basepoints {
+export function holderBasepoints(keys: DeviceKeys): Basepoints {
   return {
     revocation: keys.revocationBasepoint,
     payment: keys.paymentBasepoint,
@@ -37,7 +37,7 @@ export function ourBasepoints(keys: DeviceKeys): Basepoints {
 }
 
 /** The bridge's. */
-export function theirBasepoints(proposal: Proposal): Basepoints {
+export function counterpartyBasepoints(proposal: Proposal): Basepoints {
   return {
     revocation: proposal.revocationBasepoint,
     payment: proposal.paymentBasepoint,

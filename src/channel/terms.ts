@@ -41,8 +41,8 @@ export const htlcCodec = struct({
  */
 export const viewCodec = struct({
   feeratePerKw: [1, uint(UINT32)],
-  ourSat: [2, uint(UINT53)],
-  theirSat: [3, uint(UINT53)],
+  holderSat: [2, uint(UINT53)],
+  counterpartySat: [3, uint(UINT53)],
   htlcs: [4, list(htlcCodec, MAX_HTLCS)],
 });
 
@@ -64,19 +64,19 @@ export const proposalCodec = struct({
   /** What goes back to the deposit script; 0: no such output. */
   changeSat: [9, uint(UINT53)],
   /** to_self_delay of our to_local, and of the bridge's. */
-  ourDelay: [10, uint(UINT16)],
-  theirDelay: [11, uint(UINT16)],
-  ourDustLimitSat: [12, uint(UINT53)],
-  theirDustLimitSat: [13, uint(UINT53)],
+  holderDelay: [10, uint(UINT16)],
+  counterpartyDelay: [11, uint(UINT16)],
+  holderDustLimitSat: [12, uint(UINT53)],
+  counterpartyDustLimitSat: [13, uint(UINT53)],
   /** What the bridge wants us to keep on our side. */
   reserveSat: [14, uint(UINT53)],
 });
 
 /** A mutual close that pays us and the bridge this much, sat; it pays us to the script of `DeviceKeys`. */
 export const closeCodec = struct({
-  ourSat: [1, uint(UINT53)],
-  theirSat: [2, uint(UINT53)],
-  theirScript: [3, bytesUpTo(80)],
+  holderSat: [1, uint(UINT53)],
+  counterpartySat: [2, uint(UINT53)],
+  counterpartyScript: [3, bytesUpTo(80)],
 });
 
 export type Close = ValueOf<typeof closeCodec>;

@@ -15,7 +15,7 @@ import {
 } from "../lightning/commitment.ts";
 import { buildFunding, FUNDING_VOUT, type Funding } from "../lightning/funding.ts";
 import type { CommitmentKeys } from "../lightning/keys.ts";
-import { type DeviceKeys, depositScriptOf, ourBasepoints, theirBasepoints } from "./device-keys.ts";
+import { counterpartyBasepoints, type DeviceKeys, depositScriptOf, holderBasepoints } from "./device-keys.ts";
 import type { Close, CommitmentSpec, Proposal } from "./terms.ts";
 
 /**
@@ -34,30 +34,30 @@ export function channelOf(keys: DeviceKeys, proposal: Proposal): ChannelParamete
   return {
     funding: { txid: fundingOf(keys, proposal).txid, vout: FUNDING_VOUT },
     fundingSat: proposal.channelSat,
-    funder: "ours",
-    ours: {
+    funder: "holder",
+    holder: {
       fundingPubkey: keys.fundingKey,
-      basepoints: ourBasepoints(keys),
-      toLocalDelay: proposal.ourDelay,
-      dustLimitSat: proposal.ourDustLimitSat,
+      basepoints: holderBasepoints(keys),
+      toLocalDelay: proposal.holderDelay,
+      dustLimitSat: proposal.holderDustLimitSat,
     },
-    theirs: {
+    counterparty: {
       fundingPubkey: proposal.fundingKey,
-      basepoints: theirBasepoints(proposal),
-      toLocalDelay: proposal.theirDelay,
-      dustLimitSat: proposal.theirDustLimitSat,
+      basepoints: counterpartyBasepoints(proposal),
+      toLocalDelay: proposal.counterpartyDelay,
+      dustLimitSat: proposal.counterpartyDustLimitSat,
     },
   };
 }
 
 /** A view as the content of our commitment (`ours`) or of the bridge's. */
-export function contentOf(view: CommitmentSpec, ours: boolean): CommitmentContent {
+export function contentOf(view: CommitmentSpec, isHolder: boolean): CommitmentContent {
   return {
     feeratePerKw: view.feeratePerKw,
-    toBroadcasterSat: ours ? view.ourSat : view.theirSat,
-    toCountersignatorySat: ours ? view.theirSat : view.ourSat,
+    toBroadcasterSat: isHolder ? view.holderSat : view.counterpartySat,
+    toCountersignatorySat: isHolder ? view.counterpartySat : view.holderSat,
     htlcs: view.htlcs.map(htlc => ({
-      offered: htlc.incoming ? !ours : ours,
+      offered: htlc.incoming ? !isHolder : isHolder,
       amountMsat: htlc.amountMsat,
       cltvExpiry: htlc.cltvExpiry,
       paymentHash: htlc.paymentHash,
@@ -66,30 +66,36 @@ export function contentOf(view: CommitmentSpec, ours: boolean): CommitmentConten
 }
 
 /** The content of our commitment (`ours`) or of the bridge's as a view. HTLCs are put in an order of their own. */
-export function viewOf(content: CommitmentContent, ours: boolean): CommitmentSpec {
+export function viewOf(content: CommitmentContent, isHolder: boolean): CommitmentSpec {
   const htlcs = content.htlcs.slice();
   htlcs.sort((a, b) => compareBytes(a.paymentHash, b.paymentHash) || a.amountMsat - b.amountMsat);
   return {
     feeratePerKw: content.feeratePerKw,
-    ourSat: ours ? content.toBroadcasterSat : content.toCountersignatorySat,
-    theirSat: ours ? content.toCountersignatorySat : content.toBroadcasterSat,
+    holderSat: isHolder ? content.toBroadcasterSat : content.toCountersignatorySat,
+    counterpartySat: isHolder ? content.toCountersignatorySat : content.toBroadcasterSat,
     htlcs: htlcs.map(htlc => ({
       paymentHash: htlc.paymentHash,
       amountMsat: htlc.amountMsat,
       cltvExpiry: htlc.cltvExpiry,
-      ...(htlc.offered === ours ? {} : { incoming: true }),
+      ...(htlc.offered === isHolder ? {} : { incoming: true }),
     })),
   };
 }
 
 export function commitmentOf(
   channel: ChannelParameters,
-  ours: boolean,
+  isHolder: boolean,
   number: number,
   keys: CommitmentKeys,
   view: CommitmentSpec,
 ): Commitment {
-  return buildCommitment(channel, ours ? "ours" : "theirs", number, keys, contentOf(view, ours));
+  return buildCommitment(
+    channel,
+    isHolder ? "holder" : "counterparty",
+    number,
+    keys,
+    contentOf(view, isHolder),
+  );
 }
 
 /** The spend of our anchor of this commitment of ours to the owner's script. Null where our anchor is absent. */
@@ -106,9 +112,9 @@ export function anchorSighash(keys: DeviceKeys, commitment: Commitment): Uint8Ar
 /** What both funding keys sign to close the channel. */
 export function closingSighash(keys: DeviceKeys, proposal: Proposal, close: Close): Uint8Array {
   return buildClosing(channelOf(keys, proposal), {
-    ourSat: close.ourSat,
-    theirSat: close.theirSat,
-    ourScript: keys.shutdownScript,
-    theirScript: close.theirScript,
+    holderSat: close.holderSat,
+    counterpartySat: close.counterpartySat,
+    holderScript: keys.shutdownScript,
+    counterpartyScript: close.counterpartyScript,
   }).sighash;
 }

@@ -34,7 +34,7 @@ import { ripemd160 } from "../crypto/hash.ts";
 import type { Basepoints, CommitmentKeys } from "./keys.ts";
 
 /** One of the two sides, seen from here. */
-export type Side = "ours" | "theirs";
+export type Side = "holder" | "counterparty";
 
 /** One side's part of the channel parameters. */
 export interface ChannelParty {
@@ -52,8 +52,8 @@ export interface ChannelParameters {
   readonly funding: Outpoint;
   readonly fundingSat: number;
   readonly funder: Side;
-  readonly ours: ChannelParty;
-  readonly theirs: ChannelParty;
+  readonly holder: ChannelParty;
+  readonly counterparty: ChannelParty;
 }
 
 /** An HTLC as a commitment shows it. */
@@ -68,24 +68,24 @@ export interface Htlc {
 }
 
 export function otherSide(side: Side): Side {
-  return side === "ours" ? "theirs" : "ours";
+  return side === "holder" ? "counterparty" : "holder";
 }
 
 /** The witness script of the funding output. */
 export function fundingScript(channel: ChannelParameters): Uint8Array {
-  return multisig2of2(channel.ours.fundingPubkey, channel.theirs.fundingPubkey);
+  return multisig2of2(channel.holder.fundingPubkey, channel.counterparty.fundingPubkey);
 }
 
 /** The witness that spends the funding output: commitment or mutual close. Compact signatures, SIGHASH_ALL. */
 export function fundingWitness(
   channel: ChannelParameters,
-  ourSignature: Uint8Array,
-  theirSignature: Uint8Array,
+  holderSignature: Uint8Array,
+  counterpartySignature: Uint8Array,
 ): Uint8Array[] {
-  const ours = witnessSignature(ourSignature);
-  const theirs = witnessSignature(theirSignature);
-  const oursFirst = sortsBefore(channel.ours.fundingPubkey, channel.theirs.fundingPubkey);
-  return [FALSE, oursFirst ? ours : theirs, oursFirst ? theirs : ours, fundingScript(channel)];
+  const ours = witnessSignature(holderSignature);
+  const theirs = witnessSignature(counterpartySignature);
+  const holderFirst = sortsBefore(channel.holder.fundingPubkey, channel.counterparty.fundingPubkey);
+  return [FALSE, holderFirst ? ours : theirs, holderFirst ? theirs : ours, fundingScript(channel)];
 }
 
 /** to_local, and the output of every HTLC transaction: revocation key at once, delayed key after `delay` blocks. */

@@ -6,10 +6,10 @@ import { type ChannelParameters, fundingScript } from "./channel.ts";
 
 /** What a mutual close pays; an output of 0 is left out. */
 export interface ClosingContent {
-  readonly ourSat: number;
-  readonly theirSat: number;
-  readonly ourScript: Uint8Array;
-  readonly theirScript: Uint8Array;
+  readonly holderSat: number;
+  readonly counterpartySat: number;
+  readonly holderScript: Uint8Array;
+  readonly counterpartyScript: Uint8Array;
 }
 
 export interface Closing {
@@ -21,11 +21,18 @@ export interface Closing {
 
 /** Builds the transaction. Throws `bad-closing` for amounts that are none or do not fit into the channel. */
 export function buildClosing(channel: ChannelParameters, content: ClosingContent): Closing {
-  const { ourSat, theirSat } = content;
+  const { holderSat, counterpartySat } = content;
   const outputs: Output[] = [];
-  if (ourSat > 0) outputs.push({ valueSat: ourSat, script: content.ourScript });
-  if (theirSat > 0) outputs.push({ valueSat: theirSat, script: content.theirScript });
-  if (!(ourSat >= 0 && theirSat >= 0 && ourSat + theirSat <= channel.fundingSat && outputs.length > 0)) {
+  if (holderSat > 0) outputs.push({ valueSat: holderSat, script: content.holderScript });
+  if (counterpartySat > 0) outputs.push({ valueSat: counterpartySat, script: content.counterpartyScript });
+  if (
+    !(
+      holderSat >= 0 &&
+      counterpartySat >= 0 &&
+      holderSat + counterpartySat <= channel.fundingSat &&
+      outputs.length > 0
+    )
+  ) {
     throw lngateError("bad-closing", "the outputs do not fit into the channel");
   }
   const transaction: Transaction = {

@@ -226,10 +226,10 @@ function withWitness(transaction: Transaction, witness: Uint8Array[]): Transacti
 export function signedCommitment(
   channel: ChannelParameters,
   commitment: Commitment,
-  ourSignature: Uint8Array,
-  theirSignature: Uint8Array,
+  holderSignature: Uint8Array,
+  counterpartySignature: Uint8Array,
 ): Transaction {
-  return withWitness(commitment.transaction, fundingWitness(channel, ourSignature, theirSignature));
+  return withWitness(commitment.transaction, fundingWitness(channel, holderSignature, counterpartySignature));
 }
 
 /**

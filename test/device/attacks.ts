@@ -64,8 +64,8 @@ function proposed(changed: Parameters<typeof proposalWith>[0]): Pick<Attack, "ac
     act: rig => {
       rig.app("open");
       rig.proposal = proposalWith(changed);
-      const { theirDustLimitSat } = rig.proposal;
-      const view = theirDustLimitSat > 10_000 ? { ...rig.view(), theirSat: 0 } : rig.view();
+      const { counterpartyDustLimitSat } = rig.proposal;
+      const view = counterpartyDustLimitSat > 10_000 ? { ...rig.view(), counterpartySat: 0 } : rig.view();
       rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(view) });
     },
     harm: rig =>
@@ -90,9 +90,9 @@ const withFeesOwed = (act: (rig: Rig) => void) =>
 
 export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
   "channel-parameters": [
-    { name: "our own money locked for a year after an exit", ...proposed({ ourDelay: 52_560 }) },
-    { name: "no time to punish a revoked state", ...proposed({ theirDelay: 0 }) },
-    { name: "a day less one block to punish a revoked state in", ...proposed({ theirDelay: 143 }) },
+    { name: "our own money locked for a year after an exit", ...proposed({ holderDelay: 52_560 }) },
+    { name: "no time to punish a revoked state", ...proposed({ counterpartyDelay: 0 }) },
+    { name: "a day less one block to punish a revoked state in", ...proposed({ counterpartyDelay: 143 }) },
     {
       name: "one funding after the other at the highest fee, each said to have closed",
       act: rig => {
@@ -109,8 +109,8 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       },
       harm: rig => when(rig.state.books.index > 1, "40,000 sat for the miners, at the gateway's word"),
     },
-    { name: "a dust limit that swallows our balance", ...proposed({ theirDustLimitSat: MUCH }) },
-    { name: "a dust limit below what is relayed", ...proposed({ ourDustLimitSat: 1 }) },
+    { name: "a dust limit that swallows our balance", ...proposed({ counterpartyDustLimitSat: MUCH }) },
+    { name: "a dust limit below what is relayed", ...proposed({ holderDustLimitSat: 1 }) },
     { name: "a reserve of nearly everything", ...proposed({ reserveSat: MUCH }) },
     { name: "a third of the deposit for the miners", ...proposed({ channelSat: 140_000 }) },
     {
@@ -232,10 +232,10 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
     { name: "ten thousand sat go over to the bridge", act: openRig(rig => rig.move(rig.view(10_000))) },
     {
       name: "a single sat goes over to the bridge",
-      act: openRig(rig => rig.move({ ...rig.view(), ourSat: rig.view().ourSat - 1 })),
+      act: openRig(rig => rig.move({ ...rig.view(), holderSat: rig.view().holderSat - 1 })),
       harm: rig =>
         when(
-          rig.publishable.some(each => each.view.ourSat < rig.view().ourSat),
+          rig.publishable.some(each => each.view.holderSat < rig.view().holderSat),
           "a sat is gone",
         ),
     },
@@ -259,7 +259,7 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       }),
       harm: rig =>
         when(
-          rig.publishable.some(each => each.view.theirSat > 1000),
+          rig.publishable.some(each => each.view.counterpartySat > 1000),
           "5 sat more than the HTLC held",
         ),
     },
@@ -281,7 +281,8 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
     {
       name: "an exit that pays us nothing",
       act: openRig(
-        rig => void rig.step({ holder: rig.holder({ ...rig.view(), ourSat: 0, theirSat: 199_000 }) }),
+        rig =>
+          void rig.step({ holder: rig.holder({ ...rig.view(), holderSat: 0, counterpartySat: 199_000 }) }),
       ),
     },
   ],
@@ -292,21 +293,21 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       act: openRig(rig => {
         rig.pay("tiny", 100);
         const view = rig.view();
-        rig.step({ counterparty: rig.counterparty({ ...view, theirSat: 660 }) });
+        rig.step({ counterparty: rig.counterparty({ ...view, counterpartySat: 660 }) });
       }),
     },
     {
       name: "a high feerate on paper, and the bridge has the difference",
       act: openRig(rig => {
         const view = rig.view(0, [], 7000);
-        rig.step({ counterparty: rig.counterparty({ ...view, theirSat: 7000 }) });
+        rig.step({ counterparty: rig.counterparty({ ...view, counterpartySat: 7000 }) });
       }),
     },
     {
       name: "an exit with an output that nobody relays",
       act: openRig(rig => {
         rig.pay("tiny", 100);
-        rig.step({ holder: rig.holder({ ...rig.view(100), theirSat: 100 }) });
+        rig.step({ holder: rig.holder({ ...rig.view(100), counterpartySat: 100 }) });
       }),
     },
   ],
@@ -519,7 +520,7 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       name: "the bridge's signature of a commitment that has quietly lost its anchors",
       act: openRig(rig => {
         const holder = rig.holder(rig.view());
-        const commitment = rig.build(true, holder.number, rig.ourPoint(holder.number), rig.view());
+        const commitment = rig.build(true, holder.number, rig.holderPoint(holder.number), rig.view());
         const signature = nobleCurve.sign(withoutAnchors(rig, commitment), BRIDGE.funding.secret);
         rig.step({ holder: { ...holder, signature } });
       }),
@@ -547,7 +548,7 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
         const forged = new Rig();
         Object.assign(forged.identity, { delayedPaymentBasepoint: keyPair("gateway's own").point });
         forged.nextB = rig.nextB;
-        const commitment = forged.build(true, 1, rig.ourPoint(1), rig.view());
+        const commitment = forged.build(true, 1, rig.holderPoint(1), rig.view());
         const holder = rig.holder(rig.view());
         const signature = nobleCurve.sign(commitment.sighash, BRIDGE.funding.secret);
         if (equal(identity.delayedPaymentBasepoint, forged.identity.delayedPaymentBasepoint))
@@ -960,7 +961,7 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       name: "payments that no output shows, whose fees are said to have been nothing",
       rig: { charge: { A: 250, B: 300, H: 250 }, policy: { maxDustSat: 1_000_000 } },
       act: rig => {
-        rig.proposal = proposalWith({ ourDustLimitSat: 1000, theirDustLimitSat: 1000 });
+        rig.proposal = proposalWith({ holderDustLimitSat: 1000, counterpartyDustLimitSat: 1000 });
         rig.open();
         for (let i = 0; i < 30; i++) {
           rig.pay(`tiny ${i}`, 100, { maxFeeMsat: 900_000 });
@@ -970,7 +971,10 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
         }
       },
       harm: rig =>
-        when((rig.state.counterparty?.view.theirSat ?? 0) > 20_000, "more than an hour's limit has left"),
+        when(
+          (rig.state.counterparty?.view.counterpartySat ?? 0) > 20_000,
+          "more than an hour's limit has left",
+        ),
     },
   ],
 
@@ -1105,7 +1109,12 @@ function collects(rig: Rig, changed: Partial<Spend>): void {
 /** The channel's whole value, to the gateway. */
 export function theftOf(rig: Rig) {
   const thief = p2wpkh(keyPair("the gateway's own").point);
-  const all = { ourSat: 0, theirSat: rig.proposal.channelSat - 1000, ourScript: thief, theirScript: thief };
+  const all = {
+    holderSat: 0,
+    counterpartySat: rig.proposal.channelSat - 1000,
+    holderScript: thief,
+    counterpartyScript: thief,
+  };
   return buildClosing(channelOf(rig.identity, rig.proposal), all);
 }
 

@@ -4,7 +4,7 @@ import { type ChannelState, holderCodec } from "../../device/channel/state.ts";
 import type { DeviceIdentity } from "../../device/identity.ts";
 import { ascii, concat, toHex, u32be } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
-import { ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import { counterpartyBasepoints, holderBasepoints } from "../../src/channel/device-keys.ts";
 import type { CommitmentSpec } from "../../src/channel/terms.ts";
 import { anchorSighash, channelOf, commitmentOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
@@ -91,7 +91,9 @@ function liveViews({ holder, counterparty }: ChannelState): CommitmentSpec[] {
 
 /** What a commitment pays us if the bridge has all preimages. The fee counts as ours: the bounds of it are a rule. */
 function takeHomeSat(view: CommitmentSpec): number {
-  return view.ourSat === 0 ? 0 : view.ourSat + commitmentFeeSat(view.feeratePerKw, view.htlcs.length) + 660;
+  return view.holderSat === 0
+    ? 0
+    : view.holderSat + commitmentFeeSat(view.feeratePerKw, view.htlcs.length) + 660;
 }
 
 /** Our money less everything that `pay()` authorised and that did not come back. */
@@ -114,7 +116,12 @@ export function exitIsValid(state: ChannelState, identity: DeviceIdentity): void
   must(holder !== null && parameters !== null, "there is no exit");
   const { proposal } = parameters;
   const point = nobleCurve.publicKey(commitmentSecretOf(identity, books.index, holder.number));
-  const keys = deriveCommitmentKeys(nobleCurve, point, ourBasepoints(identity), theirBasepoints(proposal));
+  const keys = deriveCommitmentKeys(
+    nobleCurve,
+    point,
+    holderBasepoints(identity),
+    counterpartyBasepoints(proposal),
+  );
   const commitment = commitmentOf(channelOf(identity, proposal), true, holder.number, keys, holder.view);
   const valid = (signature: Uint8Array | undefined, hash: Uint8Array, key: Uint8Array) =>
     signature !== undefined && nobleCurve.verify(signature, hash, key);

@@ -50,25 +50,43 @@ const ALL_SAT = 21e14;
 const HOUR_MS = 3_600_000;
 
 const BOUNDS: readonly Bound[] = [
-  ["channel-parameters", "our delay, longest", 2016, 2017, proposed(ourDelay => ({ ourDelay }))],
-  ["channel-parameters", "our delay, shortest", 1, 0, proposed(ourDelay => ({ ourDelay }))],
-  ["channel-parameters", "their delay, shortest", 144, 143, proposed(theirDelay => ({ theirDelay }))],
+  ["channel-parameters", "our delay, longest", 2016, 2017, proposed(holderDelay => ({ holderDelay }))],
+  ["channel-parameters", "our delay, shortest", 1, 0, proposed(holderDelay => ({ holderDelay }))],
+  [
+    "channel-parameters",
+    "their delay, shortest",
+    144,
+    143,
+    proposed(counterpartyDelay => ({ counterpartyDelay })),
+  ],
   [
     "channel-parameters",
     "our dust limit, least",
     354,
     353,
-    proposed(ourDustLimitSat => ({ ourDustLimitSat })),
+    proposed(holderDustLimitSat => ({ holderDustLimitSat })),
   ],
   [
     "channel-parameters",
     "our dust limit, most",
     1000,
     1001,
-    proposed(ourDustLimitSat => ({ ourDustLimitSat })),
+    proposed(holderDustLimitSat => ({ holderDustLimitSat })),
   ],
-  ["channel-parameters", "their dust limit, least", 354, 353, proposed(sat => ({ theirDustLimitSat: sat }))],
-  ["channel-parameters", "their dust limit, most", 1000, 1001, proposed(sat => ({ theirDustLimitSat: sat }))],
+  [
+    "channel-parameters",
+    "their dust limit, least",
+    354,
+    353,
+    proposed(sat => ({ counterpartyDustLimitSat: sat })),
+  ],
+  [
+    "channel-parameters",
+    "their dust limit, most",
+    1000,
+    1001,
+    proposed(sat => ({ counterpartyDustLimitSat: sat })),
+  ],
   ["channel-parameters", "the reserve, a fiftieth", 4000, 4001, proposed(reserveSat => ({ reserveSat }))],
   [
     "channel-parameters",
@@ -199,7 +217,7 @@ const BOUNDS: readonly Bound[] = [
     "outputs and fee",
     200_000,
     200_001,
-    opened((rig, sat) => ours(rig, { ...rig.view(), ourSat: sat - COST })),
+    opened((rig, sat) => ours(rig, { ...rig.view(), holderSat: sat - COST })),
   ],
   [
     "value",
@@ -209,7 +227,7 @@ const BOUNDS: readonly Bound[] = [
     opened((rig, sat) => {
       rig.pay("toll", 1000);
       const view = rig.view(0, [rig.htlc("toll", 1000)]);
-      ours(rig, { ...view, ourSat: view.ourSat + sat - 200_000 });
+      ours(rig, { ...view, holderSat: view.holderSat + sat - 200_000 });
     }),
   ],
   [
@@ -221,7 +239,7 @@ const BOUNDS: readonly Bound[] = [
       channelSat: sat + COST,
       changeSat: 190_000,
       reserveSat: 1000,
-      theirDustLimitSat: 354,
+      counterpartyDustLimitSat: 354,
     })),
   ],
   [
@@ -229,14 +247,14 @@ const BOUNDS: readonly Bound[] = [
     "our balance",
     200_000,
     199_999,
-    opened((rig, sat) => ours(rig, { ...rig.view(), ourSat: sat - COST })),
+    opened((rig, sat) => ours(rig, { ...rig.view(), holderSat: sat - COST })),
   ],
   [
     "balance",
     "our balance after a payment",
     199_000,
     198_999,
-    paid((rig, sat) => ours(rig, { ...rig.view(1000), ourSat: sat - COST })),
+    paid((rig, sat) => ours(rig, { ...rig.view(1000), holderSat: sat - COST })),
   ],
   [
     "balance",
@@ -245,7 +263,7 @@ const BOUNDS: readonly Bound[] = [
     199_894,
     opened((rig, sat) => {
       rig.pay("tiny", 100);
-      ours(rig, { ...rig.view(), ourSat: sat - COST });
+      ours(rig, { ...rig.view(), holderSat: sat - COST });
     }),
   ],
   ["close-balance", "what a close pays us", 175_000, 174_999, opened((rig, sat) => rig.close(sat, 0))],

@@ -3,7 +3,7 @@ import { exitOf } from "../../device/channel/exiting.ts";
 import { sighash } from "../../src/bitcoin/sighash.ts";
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
-import { ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import { counterpartyBasepoints, holderBasepoints } from "../../src/channel/device-keys.ts";
 import { anchorOf, channelOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
@@ -30,7 +30,7 @@ describe("a device that leaves", () => {
     const rig = pendingRig();
     const number = rig.state.holder!.number;
     const { own } = rig.step({ forceClose: number });
-    const { sighash: hash } = rig.build(true, number, rig.ourPoint(number), rig.state.holder!.view);
+    const { sighash: hash } = rig.build(true, number, rig.holderPoint(number), rig.state.holder!.view);
     expect(nobleCurve.verify(own!, hash, rig.identity.fundingKey)).toBe(true);
     expect(rig.state.books.phase).toBe("exited");
     rig.box.restart();
@@ -76,7 +76,7 @@ describe("the exit that the owner reads out", () => {
     const { holder, parameters } = rig.state;
     const { number, view, ownSignature, bridgeSignature, anchorSignature } = holder!;
     const { proposal } = parameters!;
-    const point = rig.ourPoint(number);
+    const point = rig.holderPoint(number);
     const commitment = rig.build(true, number, point, view);
     const signed = signedCommitment(
       channelOf(rig.identity, proposal),
@@ -182,8 +182,8 @@ describe("a device that collects", () => {
     deriveCommitmentKeys(
       nobleCurve,
       bridgePoint(1),
-      theirBasepoints(rig.proposal),
-      ourBasepoints(rig.identity),
+      counterpartyBasepoints(rig.proposal),
+      holderBasepoints(rig.identity),
     );
 
   function isFor(
@@ -222,7 +222,9 @@ describe("a device that collects", () => {
     });
     const keys = keysOf(rig);
     const { own } = rig.step({ spend: rest });
-    expect(isFor(rig, own!, toLocalScript(keys, rig.proposal.theirDelay), keys.revocation, rest)).toBe(true);
+    expect(isFor(rig, own!, toLocalScript(keys, rig.proposal.counterpartyDelay), keys.revocation, rest)).toBe(
+      true,
+    );
   });
 
   test("takes another nonce for each question: two signatures with one would give the key away", () => {
@@ -247,7 +249,7 @@ describe("a device that collects", () => {
 
   test("signs for a payment of the bridge's in a commitment that is revoked, by the script of one that it offers", () => {
     const rig = pendingRig();
-    const { incoming: _, ...offered } = rig.htlc("theirs", 1000);
+    const { incoming: _, ...offered } = rig.htlc("counterparty", 1000);
     const spend = spendOf(rig, { secret: bridgeSecret(1), htlc: { ...offered, incoming: true } });
     const keys = keysOf(rig);
     const script = htlcScript({ ...offered, offered: true }, keys);
@@ -275,7 +277,7 @@ describe("a device that collects", () => {
     const proposals = [1, 2, 3].map(index =>
       proposalWith({
         index,
-        theirDelay: 144 + index,
+        counterpartyDelay: 144 + index,
         htlcBasepoint: keyPair(`HTLCs of channel ${index}`).point,
         deposits: [{ txid: derived(`deposit ${index}`), vout: 0, valueSat: 201_000 }],
       }),
@@ -301,7 +303,7 @@ describe("a device that collects", () => {
       rig.proposal = proposal;
       const inputs = [{ ...rest.inputs[0]!, txid: derived(`commitment of channel ${proposal.index}`) }];
       const spend = { ...rest, inputs, index: proposal.index };
-      const script = toLocalScript(keysOf(rig), proposal.theirDelay);
+      const script = toLocalScript(keysOf(rig), proposal.counterpartyDelay);
       expect(isFor(rig, rig.step({ spend }).own!, script, keysOf(rig).revocation, spend)).toBe(true);
     }
     expect(rig.step({ spend: { ...rest, index: 4 } }).refused?.code).toBe("channel-unknown");

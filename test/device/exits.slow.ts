@@ -62,8 +62,8 @@ describe("on a real chain", () => {
     const channel = channelOf(identity, world.peer.proposal);
     const closing = buildClosing(channel, {
       ...world.peer.closes[0]!,
-      ourScript: identity.shutdownScript,
-      theirScript: CLOSE_SCRIPT,
+      holderScript: identity.shutdownScript,
+      counterpartyScript: CLOSE_SCRIPT,
     });
     const theirs = nobleCurve.sign(closing.sighash, BRIDGE.funding.secret);
     const signed = signedClosing(channel, closing, world.peer.closeSignatures[0]!, theirs);

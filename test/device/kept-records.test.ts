@@ -5,8 +5,8 @@ import { Rig } from "./rig.ts";
 const left = (rig: Rig) => rig.box.context.records.left("B", rig.state.books.cursors.B);
 
 /** A true state of ours, with the true half of our signature, that lacks nothing but the half for the anchor. */
-function withoutAnchor(rig: Rig, theirSat: number) {
-  const { anchorPartial: _, ...holder } = rig.holder(rig.view(theirSat));
+function withoutAnchor(rig: Rig, counterpartySat: number) {
+  const { anchorPartial: _, ...holder } = rig.holder(rig.view(counterpartySat));
   // It was made, but not sent.
   rig.nextB--;
   return { holder };

@@ -32,7 +32,7 @@ export function lie(seed: number, steps = 40): Lies {
 
   function someView(): CommitmentSpec {
     const base = often(0.5) ? rig.state.holder!.view : rig.state.counterparty!.view;
-    let { htlcs, theirSat } = base;
+    let { htlcs, counterpartySat } = base;
     if (often(0.5)) htlcs = htlcs.filter(() => often(0.6));
     if (names.length > 0 && often(0.6)) {
       const name = names[below(names.length)]!;
@@ -41,12 +41,12 @@ export function lie(seed: number, steps = 40): Lies {
       htlcs = [...htlcs, rig.htlc(often(0.05) ? "unknown" : name, amount, expiry)];
     }
     if (often(0.1)) htlcs = [...htlcs, rig.htlc(`unasked ${below(5)}`, 400 + below(300), { incoming: true })];
-    if (often(0.3)) theirSat += [1, 360, 546, 700, 1000, 5000, -1, -600][below(8)]!;
-    if (names.length > 0 && often(0.3)) theirSat += rig.amounts.get(names[below(names.length)]!)!;
+    if (often(0.3)) counterpartySat += [1, 360, 546, 700, 1000, 5000, -1, -600][below(8)]!;
+    if (names.length > 0 && often(0.3)) counterpartySat += rig.amounts.get(names[below(names.length)]!)!;
     const feeratePerKw = often(0.1) ? [1, 253, 1500, 3000, 20_000, 90_000][below(6)]! : base.feeratePerKw;
-    const view = rig.view(Math.max(0, theirSat), htlcs.slice(0, 13), feeratePerKw);
+    const view = rig.view(Math.max(0, counterpartySat), htlcs.slice(0, 13), feeratePerKw);
     const off = often(0.15) ? [-1, 1, -330, 660, -2000, 2000][below(6)]! : 0;
-    return { ...view, ourSat: Math.max(0, view.ourSat + off) };
+    return { ...view, holderSat: Math.max(0, view.holderSat + off) };
   }
 
   function someStep(): Omit<Step, "type" | "id"> {
@@ -70,7 +70,11 @@ export function lie(seed: number, steps = 40): Lies {
     }
     if (often(0.3))
       return {
-        close: { ourSat: 190_000 + below(10_000), theirSat: below(9000), theirScript: new Uint8Array(22) },
+        close: {
+          holderSat: 190_000 + below(10_000),
+          counterpartySat: below(9000),
+          counterpartyScript: new Uint8Array(22),
+        },
       };
     return said.length > 0 ? said[below(said.length)]! : { fund: true };
   }

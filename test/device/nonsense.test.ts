@@ -27,8 +27,8 @@ function nonsense(random: () => number, rig: Rig): ToDevice {
   const view = (): CommitmentSpec =>
     pick(rig.view(), {
       feeratePerKw: uint32(),
-      ourSat: number(),
-      theirSat: number(),
+      holderSat: number(),
+      counterpartySat: number(),
       htlcs: many(12, () => ({
         paymentHash: pick(rig.htlc("toll", 1).paymentHash, bytes(32)),
         amountMsat: number(),
@@ -46,10 +46,10 @@ function nonsense(random: () => number, rig: Rig): ToDevice {
       ...maybe("deposits", () => many(8, () => ({ txid: bytes(32), vout: uint32(), valueSat: number() }))),
       ...maybe("channelSat", number),
       ...maybe("changeSat", number),
-      ...maybe("ourDelay", small),
-      ...maybe("theirDelay", small),
-      ...maybe("ourDustLimitSat", number),
-      ...maybe("theirDustLimitSat", number),
+      ...maybe("holderDelay", small),
+      ...maybe("counterpartyDelay", small),
+      ...maybe("holderDustLimitSat", number),
+      ...maybe("counterpartyDustLimitSat", number),
       ...maybe("reserveSat", number),
     });
   const step = (): Step => ({
@@ -67,7 +67,11 @@ function nonsense(random: () => number, rig: Rig): ToDevice {
     })),
     ...maybe("counterparty", () => ({ number: number(), ...maybe("point", point), ...maybe("view", view) })),
     ...maybe("fund", () => pick(true, false)),
-    ...maybe("close", () => ({ ourSat: number(), theirSat: number(), theirScript: long(below(81)) })),
+    ...maybe("close", () => ({
+      holderSat: number(),
+      counterpartySat: number(),
+      counterpartyScript: long(below(81)),
+    })),
     ...(random() < 0.02 ? { leave: number() } : {}),
     ...(random() < 0.1
       ? {

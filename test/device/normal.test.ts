@@ -82,7 +82,7 @@ describe("a payment", () => {
       const theirs = (htlcs: (typeof toll)[]) => {
         if (sat === 1000) return ours(htlcs);
         const view = rig.view(0, htlcs);
-        return { ...view, ourSat: view.ourSat - sat };
+        return { ...view, holderSat: view.holderSat - sat };
       };
       for (const htlcs of [[toll], []]) {
         rig.step({ counterparty: rig.counterparty(theirs(htlcs)) });
@@ -97,7 +97,7 @@ describe("a payment", () => {
   test("that is tiny is not believed to have failed for the room that another one leaves", () => {
     const rig = new Rig().open();
     rig.pay("tiny", 100);
-    rig.move({ ...rig.view(), ourSat: rig.view().ourSat - 100 });
+    rig.move({ ...rig.view(), holderSat: rig.view().holderSat - 100 });
     // In the bridge's commitment this one would be dust; in ours it would not, and it is not there.
     rig.pay("other", 450);
     rig.failed("tiny");
@@ -161,7 +161,7 @@ describe("a payment", () => {
   test("that is tiny is not believed to have failed before its money is back", () => {
     const rig = new Rig().open();
     rig.pay("tiny", 100);
-    rig.move({ ...rig.view(), ourSat: rig.view().ourSat - 100 });
+    rig.move({ ...rig.view(), holderSat: rig.view().holderSat - 100 });
     rig.failed("tiny");
     expect(decided(rig)).toEqual([]);
     rig.step({ holder: rig.holder(rig.view()) });
@@ -650,7 +650,7 @@ describe("the records", () => {
       rig.pay("tiny", 20);
       expect(rig.refusals).toEqual(code ? [code] : []);
       if (code) continue;
-      const after = { ...rig.view(), ourSat: rig.view().ourSat - 20 };
+      const after = { ...rig.view(), holderSat: rig.view().holderSat - 20 };
       rig.move(after);
       rig.paid("tiny");
       // The bridge's output is still too small to be one: nothing has changed.

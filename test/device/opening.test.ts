@@ -19,7 +19,7 @@ describe("a device without a channel", () => {
     expect(first).toMatchObject({
       type: "open",
       index: 1,
-      points: [0, 1, 2, 3, 4, 5].map(n => rig.ourPoint(n)),
+      points: [0, 1, 2, 3, 4, 5].map(n => rig.holderPoint(n)),
     });
   });
 
@@ -100,7 +100,7 @@ describe("a device that opens a channel", () => {
     const signed = [1, 2].map(index => {
       const rig = new Rig();
       rig.proposal = proposalWith({ index });
-      return rig.build(true, 0, rig.ourPoint(0), rig.view()).txid;
+      return rig.build(true, 0, rig.holderPoint(0), rig.view()).txid;
     });
     expect(signed[0]).not.toEqual(signed[1]);
   });

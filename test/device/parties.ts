@@ -90,11 +90,11 @@ export function proposalWith(changed: Partial<Proposal> = {}): Proposal {
     deposits: [DEPOSIT],
     channelSat: 200_000,
     changeSat: 0,
-    ourDelay: 720,
-    theirDelay: 144,
-    ourDustLimitSat: 354,
+    holderDelay: 720,
+    counterpartyDelay: 144,
+    holderDustLimitSat: 354,
     // As Core Lightning: so an HTLC may have an output on one side and none on the other.
-    theirDustLimitSat: 546,
+    counterpartyDustLimitSat: 546,
     reserveSat: 2000,
     ...changed,
   };

@@ -83,7 +83,7 @@ describe("a table of another channel", () => {
   test("under another number has none of our points", () => {
     const table = ownersOf({});
     const { pointOf } = keysIn(table);
-    expect(pointOf(1, 0)).toEqual(new Rig().ourPoint(0));
+    expect(pointOf(1, 0)).toEqual(new Rig().holderPoint(0));
     for (const index of [0, 2]) expect(codeThrownBy(() => pointOf(index, 0))).toBe("keys-used-up");
   });
 });

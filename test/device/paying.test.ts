@@ -341,7 +341,7 @@ function bytesOf(state: ChannelState): number {
 function worstOf(state: ChannelState, payments: number, deposits = 1): ChannelState {
   const htlc = { paymentHash: new Uint8Array(32), amountMsat: 2 ** 42, cltvExpiry: 2 ** 20, incoming: true };
   const htlcs = Array.from({ length: Math.min(MAX_HTLCS, payments + MAX_INCOMING) }, () => htlc);
-  const view = { feeratePerKw: 2 ** 20, ourSat: 2 ** 40, theirSat: 2 ** 40, htlcs };
+  const view = { feeratePerKw: 2 ** 20, holderSat: 2 ** 40, counterpartySat: 2 ** 40, htlcs };
   const htlcSignatures = htlcs.map(() => new Uint8Array(64));
   const partial = { id: 2 ** 31, scalar: new Uint8Array(32) };
   const deposit = { txid: new Uint8Array(32), vout: 2 ** 31, valueSat: 2 ** 40 };

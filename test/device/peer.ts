@@ -11,7 +11,7 @@ import type { SigningAnswer, SigningPart } from "../../gateway/signer/parts.ts";
 import { openRecordStore } from "../../gateway/store/presignature-journal.ts";
 import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { concat, equal, toHex } from "../../src/bytes/bytes.ts";
-import { type DeviceKeys, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import { counterpartyBasepoints, type DeviceKeys, holderBasepoints } from "../../src/channel/device-keys.ts";
 import type { Proposal } from "../../src/channel/terms.ts";
 import { channelOf, fundingOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
@@ -102,7 +102,7 @@ export class Peer {
   proposal: Proposal;
   /** Payment hashes (hex) of HTLCs that were offered to the bridge, in order. */
   readonly offered: string[] = [];
-  readonly closes: { readonly ourSat: number; readonly theirSat: number }[] = [];
+  readonly closes: { readonly holderSat: number; readonly counterpartySat: number }[] = [];
   /** Our signatures of them. */
   readonly closeSignatures: Uint8Array[] = [];
   funding: readonly Uint8Array[] | null = null;
@@ -299,7 +299,7 @@ export class Peer {
     this.outcome.set(toHex(paymentHash), "under way");
     this.offered.push(toHex(paymentHash));
     const htlc = { amountMsat: fate.amountMsat + fate.feeMsat, cltvExpiry: HEIGHT + 80, paymentHash };
-    this.updates.push({ kind: "add", id: this.nextId++, htlc, by: "ours", stage: 0 });
+    this.updates.push({ kind: "add", id: this.nextId++, htlc, by: "holder", stage: 0 });
     this.pump();
   }
 
@@ -329,15 +329,15 @@ export class Peer {
 
   /** False if the gateway's power has failed. */
   changeFeerate(feeratePerKw: number): boolean {
-    this.updates.push({ kind: "fee", feeratePerKw, by: "ours", stage: 0 });
+    this.updates.push({ kind: "fee", feeratePerKw, by: "holder", stage: 0 });
     return this.powered(() => this.pump());
   }
 
   /** An HTLC that nobody asked for, if the bridge has so much. False if the gateway's power has failed. */
   offerToUs(amountMsat: number, name: string): boolean {
-    if (this.balances("theirs").theirMsat < amountMsat) return true;
+    if (this.balances("counterparty").counterpartyMsat < amountMsat) return true;
     const htlc = { amountMsat, cltvExpiry: HEIGHT + 40, paymentHash: derived(name) };
-    this.updates.push({ kind: "add", id: this.nextId++, htlc, by: "theirs", stage: 0 });
+    this.updates.push({ kind: "add", id: this.nextId++, htlc, by: "counterparty", stage: 0 });
     return this.powered(() => this.pump());
   }
 
@@ -347,8 +347,8 @@ export class Peer {
   private pump(): void {
     const has = (by: Side, stage: number) =>
       this.updates.some(each => each.by === by && each.stage === stage);
-    if (!this.awaitsOurRevocation && (has("theirs", 0) || has("ours", 2))) this.bridgeSigns();
-    if (!this.awaitsTheirRevocation && (has("ours", 0) || has("theirs", 2))) this.signCounterparty();
+    if (!this.awaitsOurRevocation && (has("counterparty", 0) || has("holder", 2))) this.bridgeSigns();
+    if (!this.awaitsTheirRevocation && (has("holder", 0) || has("counterparty", 2))) this.signCounterparty();
   }
 
   private advance(by: Side, from: 0 | 1 | 2 | 3): Update[] {
@@ -359,12 +359,12 @@ export class Peer {
 
   /** LDK asks for our signature of the bridge's next commitment. */
   private signCounterparty(): void {
-    this.advance("ours", 0);
-    this.advance("theirs", 2);
+    this.advance("holder", 0);
+    this.advance("counterparty", 2);
     const number = ++this.counterpartyNumber;
     this.awaitsTheirRevocation = number > 0;
-    const content = this.content("theirs");
-    const { commitment, keys } = this.build("theirs", number, content);
+    const content = this.content("counterparty");
+    const { commitment, keys } = this.build("counterparty", number, content);
     this.ask({
       kind: "counterparty",
       id: `counterparty/${number}`,
@@ -377,14 +377,14 @@ export class Peer {
 
   /** The bridge signs our next commitment; LDK takes the revocation of the one before as given. */
   private bridgeSigns(): void {
-    const fulfilled = this.advance("theirs", 0).flatMap(update =>
+    const fulfilled = this.advance("counterparty", 0).flatMap(update =>
       update.kind === "settle" ? [this.htlcOf(update.id)] : [],
     );
-    this.advance("ours", 2);
+    this.advance("holder", 2);
     const number = ++this.holderNumber;
     this.awaitsOurRevocation = number > 0;
-    const content = this.content("ours");
-    const { commitment } = this.build("ours", number, content);
+    const content = this.content("holder");
+    const { commitment } = this.build("holder", number, content);
     const point = this.points[number]!;
     const htlcKey = derivePrivateKey(BRIDGE.htlc.secret, BRIDGE.htlc.point, point);
     this.ask({
@@ -396,11 +396,11 @@ export class Peer {
       counterpartySignature: nobleCurve.sign(commitment.sighash, BRIDGE.funding.secret),
       counterpartyHtlcSignatures: commitment.htlcs.map(htlc => nobleCurve.sign(htlc.sighash, htlcKey)),
       preimages: fulfilled
-        .filter(htlc => htlc.amountMsat >= this.proposal.ourDustLimitSat * 1000)
+        .filter(htlc => htlc.amountMsat >= this.proposal.holderDustLimitSat * 1000)
         .map(htlc => this.fateOf(htlc.paymentHash).preimage),
       ...(isHandedOn(number) ? { signing: holderSigning(commitment, this.options.keys.shutdownScript) } : {}),
     });
-    this.advance("theirs", 1);
+    this.advance("counterparty", 1);
   }
 
   private answered(answers: readonly SigningAnswer[]): void {
@@ -437,10 +437,15 @@ export class Peer {
     must(point && equal(point, this.points[number - 1]!), `the secret of our commitment ${number - 1}`);
     this.awaitsOurRevocation = false;
     // Now the bridge has it: what we proposed is irrevocable, and HTLCs go on to the payee.
-    for (const update of this.advance("ours", 3)) {
+    for (const update of this.advance("holder", 3)) {
       if (update.kind !== "add") continue;
       const fate = this.fateOf(update.htlc.paymentHash);
-      this.updates.push({ kind: fate.fails ? "fail" : "settle", id: update.id, by: "theirs", stage: 0 });
+      this.updates.push({
+        kind: fate.fails ? "fail" : "settle",
+        id: update.id,
+        by: "counterparty",
+        stage: 0,
+      });
       if (fate.fails) continue;
       this.outcome.set(toHex(update.htlc.paymentHash), "paid");
       this.report(fate);
@@ -448,7 +453,7 @@ export class Peer {
   }
 
   private counterpartyAnswered(number: number, content: CommitmentContent, answer: SigningAnswer): void {
-    const { commitment, keys } = this.build("theirs", number, content);
+    const { commitment, keys } = this.build("counterparty", number, content);
     const [signature, ...htlcSignatures] = answer.signatures ?? [];
     const { fundingKey } = this.options.keys;
     must(signature && nobleCurve.verify(signature, commitment.sighash, fundingKey), `commitment ${number}`);
@@ -462,7 +467,7 @@ export class Peer {
       return;
     }
     this.awaitsTheirRevocation = false;
-    this.advance("ours", 1);
+    this.advance("holder", 1);
     this.ask({
       kind: "revocation",
       id: `revocation/${number - 1}`,
@@ -470,9 +475,9 @@ export class Peer {
       secret: commitmentSecret(SEED, number - 1),
       nextPoint: bridgePoint(number + 1),
     });
-    for (const update of this.advance("theirs", 3)) {
+    for (const update of this.advance("counterparty", 3)) {
       if (update.kind === "add") {
-        this.updates.push({ kind: "fail", id: update.id, by: "ours", stage: 0 });
+        this.updates.push({ kind: "fail", id: update.id, by: "holder", stage: 0 });
       } else if (update.kind === "fail") {
         const { paymentHash } = this.htlcOf(update.id);
         this.outcome.set(toHex(paymentHash), "failed");
@@ -490,38 +495,38 @@ export class Peer {
   balances(side: Side) {
     const counts = ({ by, stage }: Update) => (by === side ? stage >= 3 : stage >= 1);
     let feeratePerKw = FEERATE;
-    let ourMsat = this.proposal.channelSat * 1000;
-    let theirMsat = 0;
+    let holderMsat = this.proposal.channelSat * 1000;
+    let counterpartyMsat = 0;
     let pending: { id: number; by: Side; htlc: Omit<Htlc, "offered"> }[] = [];
     for (const update of this.updates.filter(counts)) {
       if (update.kind === "fee") feeratePerKw = update.feeratePerKw;
       else if (update.kind === "add") {
         pending.push(update);
-        if (update.by === "ours") ourMsat -= update.htlc.amountMsat;
-        else theirMsat -= update.htlc.amountMsat;
+        if (update.by === "holder") holderMsat -= update.htlc.amountMsat;
+        else counterpartyMsat -= update.htlc.amountMsat;
       } else {
         const { by, htlc } = pending.find(each => each.id === update.id)!;
         pending = pending.filter(each => each.id !== update.id);
         // Settled it goes to the other side, failed it comes back.
-        if ((by === "ours") === (update.kind === "fail")) ourMsat += htlc.amountMsat;
-        else theirMsat += htlc.amountMsat;
+        if ((by === "holder") === (update.kind === "fail")) holderMsat += htlc.amountMsat;
+        else counterpartyMsat += htlc.amountMsat;
       }
     }
-    return { feeratePerKw, ourMsat, theirMsat, pending };
+    return { feeratePerKw, holderMsat, counterpartyMsat, pending };
   }
 
   private content(side: Side): CommitmentContent {
-    const { feeratePerKw, ourMsat, theirMsat, pending } = this.balances(side);
-    const { ours, theirs } = this.channel;
+    const { feeratePerKw, holderMsat, counterpartyMsat, pending } = this.balances(side);
+    const { holder, counterparty } = this.channel;
     return commitmentContent(
       {
         feeratePerKw,
-        toBroadcasterMsat: side === "ours" ? ourMsat : theirMsat,
-        toCountersignatoryMsat: side === "ours" ? theirMsat : ourMsat,
+        toBroadcasterMsat: side === "holder" ? holderMsat : counterpartyMsat,
+        toCountersignatoryMsat: side === "holder" ? counterpartyMsat : holderMsat,
         htlcs: pending.map(({ by, htlc }) => ({ ...htlc, offered: by === side })),
       },
-      (side === "ours" ? ours : theirs).dustLimitSat,
-      side === "ours",
+      (side === "holder" ? holder : counterparty).dustLimitSat,
+      side === "holder",
     );
   }
 
@@ -530,10 +535,10 @@ export class Peer {
     number: number,
     content: CommitmentContent,
   ): { commitment: Commitment; keys: CommitmentKeys } {
-    const us = ourBasepoints(this.options.keys);
-    const them = theirBasepoints(this.proposal);
+    const us = holderBasepoints(this.options.keys);
+    const them = counterpartyBasepoints(this.proposal);
     const keys =
-      side === "ours"
+      side === "holder"
         ? deriveCommitmentKeys(nobleCurve, this.points[number]!, us, them)
         : deriveCommitmentKeys(nobleCurve, bridgePoint(number), them, us);
     return { commitment: buildCommitment(this.channel, side, number, keys, content), keys };
@@ -560,23 +565,23 @@ export class Peer {
   }
 
   private askClose(feeSat: number): void {
-    const { ourMsat, theirMsat } = this.balances("ours");
-    const { ourSat, theirSat } = closingAmounts(this.channel, ourMsat, theirMsat, feeSat);
-    this.closes.push({ ourSat, theirSat });
+    const { holderMsat, counterpartyMsat } = this.balances("holder");
+    const { holderSat, counterpartySat } = closingAmounts(this.channel, holderMsat, counterpartyMsat, feeSat);
+    this.closes.push({ holderSat, counterpartySat });
     this.ask({
       kind: "closing",
       id: `closing/${feeSat}`,
-      toHolderSat: ourSat,
-      toCounterpartySat: theirSat,
+      toHolderSat: holderSat,
+      toCounterpartySat: counterpartySat,
       holderScript: this.options.keys.shutdownScript,
       counterpartyScript: CLOSE_SCRIPT,
-      sighash: this.closingSighash({ ourSat, theirSat }),
+      sighash: this.closingSighash({ holderSat, counterpartySat }),
     });
   }
 
-  private closingSighash(amounts: { ourSat: number; theirSat: number }): Uint8Array {
-    const ourScript = this.options.keys.shutdownScript;
-    return buildClosing(this.channel, { ...amounts, ourScript, theirScript: CLOSE_SCRIPT }).sighash;
+  private closingSighash(amounts: { holderSat: number; counterpartySat: number }): Uint8Array {
+    const holderScript = this.options.keys.shutdownScript;
+    return buildClosing(this.channel, { ...amounts, holderScript, counterpartyScript: CLOSE_SCRIPT }).sighash;
   }
 
   private closeAnswered(answer: SigningAnswer): void {

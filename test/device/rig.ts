@@ -10,7 +10,7 @@ import type { PaymentOrder } from "../../device/channel/payments/paying.ts";
 import { type ChannelState, type Payment, secretStore } from "../../device/channel/state.ts";
 import type { SpendingPolicy } from "../../device/identity.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
-import { ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import { counterpartyBasepoints, holderBasepoints } from "../../src/channel/device-keys.ts";
 import { type ServiceFee, serviceFeeMsat } from "../../src/channel/service-fee.ts";
 import { type CommitmentSpec, MAX_INCOMING, type Proposal } from "../../src/channel/terms.ts";
 import {
@@ -252,21 +252,21 @@ export class Rig {
   }
 
   build(ours: boolean, number: number, point: Uint8Array, view: CommitmentSpec): Commitment {
-    const us = ourBasepoints(this.identity);
-    const them = theirBasepoints(this.proposal);
+    const us = holderBasepoints(this.identity);
+    const them = counterpartyBasepoints(this.proposal);
     const keys = ours
       ? deriveCommitmentKeys(nobleCurve, point, us, them)
       : deriveCommitmentKeys(nobleCurve, point, them, us);
     return commitmentOf(channelOf(this.identity, this.proposal), ours, number, keys, view);
   }
 
-  ourPoint(number: number): Uint8Array {
+  holderPoint(number: number): Uint8Array {
     return this.box.context.pointOf(this.proposal.index, number);
   }
 
   /** A commitment of ours with all signatures that it needs. */
   holder(view: CommitmentSpec, number = (this.state.holder?.number ?? -1) + 1): Holder {
-    const point = this.ourPoint(number);
+    const point = this.holderPoint(number);
     const commitment = this.build(true, number, point, view);
     const htlcKey = derivePrivateKey(BRIDGE.htlc.secret, BRIDGE.htlc.point, point);
     const anchor = view.htlcs.length === 0 ? anchorSighash(this.identity, commitment) : null;
@@ -292,11 +292,16 @@ export class Rig {
 
   // ── the honest way ────────────────────────────────────────────────────────────────────────────────────
 
-  /** A state in which nothing is pending and the bridge owns `theirSat`; or with these HTLCs of ours. */
-  view(theirSat = 0, htlcs: CommitmentSpec["htlcs"] = [], feeratePerKw = 1500): CommitmentSpec {
+  /** A state in which nothing is pending and the bridge owns `counterpartySat`; or with these HTLCs of ours. */
+  view(counterpartySat = 0, htlcs: CommitmentSpec["htlcs"] = [], feeratePerKw = 1500): CommitmentSpec {
     const cost = commitmentFeeSat(feeratePerKw, htlcs.length) + 660;
     const inHtlcs = htlcs.reduce((sum, htlc) => sum + Math.floor(htlc.amountMsat / 1000), 0);
-    return { feeratePerKw, ourSat: this.proposal.channelSat - theirSat - inHtlcs - cost, theirSat, htlcs };
+    return {
+      feeratePerKw,
+      holderSat: this.proposal.channelSat - counterpartySat - inHtlcs - cost,
+      counterpartySat,
+      htlcs,
+    };
   }
 
   htlc(
@@ -326,8 +331,8 @@ export class Rig {
     return this;
   }
 
-  close(ourSat: number, theirSat: number): Stepped {
-    return this.step({ close: { ourSat, theirSat, theirScript: CLOSE_SCRIPT } });
+  close(holderSat: number, counterpartySat: number): Stepped {
+    return this.step({ close: { holderSat, counterpartySat, counterpartyScript: CLOSE_SCRIPT } });
   }
 
   // ── the damage ────────────────────────────────────────────────────────────────────────────────────────
@@ -351,12 +356,12 @@ export class Rig {
     const { policy } = this.identity;
     for (const view of [holder.view, ...this.publishable.map(each => each.view)]) {
       const dustLimitSat =
-        view === holder.view ? this.proposal.ourDustLimitSat : this.proposal.theirDustLimitSat;
-      const gain = view.theirSat + sumSat(view);
+        view === holder.view ? this.proposal.holderDustLimitSat : this.proposal.counterpartyDustLimitSat;
+      const gain = view.counterpartySat + sumSat(view);
       const authorised = this.authorisedSat(view, dustLimitSat);
       const incoming = view.htlcs.filter(htlc => htlc.incoming).length;
       if (gain > authorised) return `the bridge could take ${gain - authorised} sat that nobody authorised`;
-      const burnt = this.proposal.channelSat - view.ourSat - gain;
+      const burnt = this.proposal.channelSat - view.holderSat - gain;
       const most =
         commitmentFeeSat(policy.maxFeeratePerKw, view.htlcs.length) + 660 + this.dustSat(dustLimitSat);
       if (burnt > most) return `${burnt - most} sat too much would go to the miners`;
@@ -367,14 +372,16 @@ export class Rig {
         if (!payment) return "an HTLC pays a hash that pay() never saw";
         if (htlc.cltvExpiry > payment.maxCltvExpiry) return "money is locked for longer than is allowed";
       }
-      if ([view.ourSat, view.theirSat, ...view.htlcs.map(htlc => htlc.amountMsat / 1000)].some(isDust)) {
+      if (
+        [view.holderSat, view.counterpartySat, ...view.htlcs.map(htlc => htlc.amountMsat / 1000)].some(isDust)
+      ) {
         return "a commitment has an output that nobody relays";
       }
     }
-    for (const { ourSat, theirSat } of this.closes) {
+    for (const { holderSat, counterpartySat } of this.closes) {
       const owed = this.proposal.channelSat - this.authorisedSat(holder.view, 354);
-      if (ourSat < owed - policy.maxCloseFeeSat) return "a close pays us too little";
-      if (theirSat > this.proposal.channelSat - owed) return "a close pays the bridge of what is ours";
+      if (holderSat < owed - policy.maxCloseFeeSat) return "a close pays us too little";
+      if (counterpartySat > this.proposal.channelSat - owed) return "a close pays the bridge of what is ours";
       if (this.state.payments.some(each => each && !each.settled))
         return "it closes and leaves a payment open";
     }

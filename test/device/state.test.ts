@@ -46,7 +46,7 @@ function fullState(): ChannelState {
       ...books,
       hour: window(9),
       day: window(10),
-      due: { ours: 11, theirs: 12 },
+      due: { holder: 11, counterparty: 12 },
       forgotten: 13,
       owedMsat: 14,
     },

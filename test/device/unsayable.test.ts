@@ -35,10 +35,10 @@ const CLOSE = 7;
 describe("a gateway cannot say", () => {
   test("that a close pays our part to an address of its own", () => {
     const rig = new Rig().open();
-    const close = { ourSat: 199_000, theirSat: 0, theirScript: THIEF };
+    const close = { holderSat: 199_000, counterpartySat: 0, counterpartyScript: THIEF };
     const answer = rig.step({ close });
     const channel = channelOf(rig.identity, rig.proposal);
-    const stolen = buildClosing(channel, { ...close, ourScript: THIEF });
+    const stolen = buildClosing(channel, { ...close, holderScript: THIEF });
     expect(signs(answer, stolen.sighash, rig)).toBe(false);
     expect(signs(answer, closingSighash(rig.identity, rig.proposal, close), rig)).toBe(true);
     const bytes = doctored({ close }, CLOSE, 9, THIEF);

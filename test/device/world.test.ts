@@ -9,7 +9,7 @@ describe("a device, an honest gateway and an honest bridge", () => {
     expect(payments.map(payment => payment?.paid)).toEqual([true, false, true, true, true, true, true]);
     // 200,000 less 2,003 and 100.5 and 902.346 and 1,100 and 450 sat, and 701.5 for the gateway's service.
     expect(baseSat).toBe(194_742);
-    expect(world.peer.closes[0]).toEqual({ ourSat: 194_742 - 900, theirSat: 5257 });
+    expect(world.peer.closes[0]).toEqual({ holderSat: 194_742 - 900, counterpartySat: 5257 });
     // 40 % of 2,000 and 100 and 900.001 and 1,100 and 450 sat, rounded down, and 7 msat each; less 701.5 sat.
     expect(owedMsat).toBe(1_820_000 + 5 * 7 - 701_500);
     expect(world.peer.funding).toHaveLength(1);

@@ -272,7 +272,10 @@ export class World {
         );
       }),
       offered: [...this.peer.offered].sort(),
-      closes: Array.from(this.peer.closes, ({ ourSat, theirSat }) => ({ ourSat, theirSat })),
+      closes: Array.from(this.peer.closes, ({ holderSat, counterpartySat }) => ({
+        holderSat,
+        counterpartySat,
+      })),
     };
   }
 }

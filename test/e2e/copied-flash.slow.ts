@@ -38,7 +38,9 @@ test("an exit that was copied before a payment gives the channel to the bridge, 
   const outputs = await Promise.all(
     [0, 1, 2, 3].map(vout => world.bitcoind.rpc<{ value: number } | null>("gettxout", [exitId, vout, true])),
   );
-  const toLocal = outputs.findIndex(output => Math.round((output?.value ?? 0) * 1e8) === copied.view.ourSat);
+  const toLocal = outputs.findIndex(
+    output => Math.round((output?.value ?? 0) * 1e8) === copied.view.holderSat,
+  );
   let blocks = 0;
   await waitFor("the bridge's penalty", async () => {
     if ((await world.bitcoind.rpc("gettxout", [exitId, toLocal, true])) === null) return true;
@@ -47,7 +49,7 @@ test("an exit that was copied before a payment gives the channel to the bridge, 
     return false;
   });
   // Long before the owner could collect it.
-  expect(blocks).toBeLessThan(copied.proposal.ourDelay);
+  expect(blocks).toBeLessThan(copied.proposal.holderDelay);
   await device.disconnect();
   board.close();
 });

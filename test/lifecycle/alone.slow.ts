@@ -167,10 +167,10 @@ describe("the ransom", () => {
     const books = await booksOf(scene, deviceId, funding);
     expect(told("ransom refused", DEPOSIT_SAT, books)).toBe(0);
     process.stdout.write(
-      `ransom refused: everything home ${blocks} blocks after the owner's decision (1 for the exit, ${exit.proposal.ourDelay} of BOLT #3's delay, 1 for collecting), ransom paid: 0\n`,
+      `ransom refused: everything home ${blocks} blocks after the owner's decision (1 for the exit, ${exit.proposal.holderDelay} of BOLT #3's delay, 1 for collecting), ransom paid: 0\n`,
     );
     // One block for the exit, the delay counted from it, and the block after the collecting transaction was in one.
-    expect(blocks).toBeLessThanOrEqual(1 + exit.proposal.ourDelay + 1);
+    expect(blocks).toBeLessThanOrEqual(1 + exit.proposal.holderDelay + 1);
     expect(books.bridgeSat).toBe(Math.floor(paidMsat / 1000));
     expect(await ledger.feeOf(sweep)).toBeLessThan(500);
     expect(blackmailer.asked()).toBeGreaterThan(0);

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "@jest/globals";
 import { sighash } from "../../src/bitcoin/sighash.ts";
-import { ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import { counterpartyBasepoints, holderBasepoints } from "../../src/channel/device-keys.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { htlcScript, toLocalScript } from "../../src/lightning/channel.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
@@ -38,7 +38,12 @@ function hashOf(rig: Rig, { inputs, input, amountSat, valueSat, locktime }: Spen
 }
 
 function keysOf(rig: Rig, point: Uint8Array) {
-  return deriveCommitmentKeys(nobleCurve, point, theirBasepoints(rig.proposal), ourBasepoints(rig.identity));
+  return deriveCommitmentKeys(
+    nobleCurve,
+    point,
+    counterpartyBasepoints(rig.proposal),
+    holderBasepoints(rig.identity),
+  );
 }
 
 describe("a forced close that the gateway asks for", () => {
@@ -47,7 +52,7 @@ describe("a forced close that the gateway asks for", () => {
     rig.move(rig.view());
     const { number, view } = rig.state.holder!;
     const { own } = rig.step({ forceClose: number });
-    const { sighash: hash } = rig.build(true, number, rig.ourPoint(number), view);
+    const { sighash: hash } = rig.build(true, number, rig.holderPoint(number), view);
     expect(nobleCurve.verify(own!, hash, rig.identity.fundingKey)).toBe(true);
     expect(rig.state.books.phase).toBe("exited");
 
@@ -94,7 +99,7 @@ describe("what is collected", () => {
     const spend = spendOf(rig);
     const keys = keysOf(rig, spend.point);
     const { own } = rig.step({ spend });
-    const hash = hashOf(rig, spend, toLocalScript(keys, rig.proposal.theirDelay));
+    const hash = hashOf(rig, spend, toLocalScript(keys, rig.proposal.counterpartyDelay));
     expect(nobleCurve.verify(own!, hash, keys.revocation)).toBe(true);
   });
 

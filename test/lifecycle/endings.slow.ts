@@ -264,7 +264,7 @@ describe("our own commitment is on the chain, and the owner did not put it there
         toLocalSat,
       );
     }
-    await world.bitcoind.mine(exit.proposal.ourDelay - 1);
+    await world.bitcoind.mine(exit.proposal.holderDelay - 1);
     await recover("--yes");
     await world.bitcoind.mine(1);
     const books = await booksOf(scene, deviceId, channel.funding);

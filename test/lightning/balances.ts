@@ -49,25 +49,28 @@ export function commitmentContent(
  */
 export function closingAmounts(
   channel: ChannelParameters,
-  ourMsat: number,
-  theirMsat: number,
+  holderMsat: number,
+  counterpartyMsat: number,
   feeSat: number,
-): { ourSat: number; theirSat: number } {
+): { holderSat: number; counterpartySat: number } {
   const net = (msat: number, charge: number) => {
     const sat = Math.floor(msat / 1000) - charge;
-    return sat > channel.ours.dustLimitSat ? sat : 0;
+    return sat > channel.holder.dustLimitSat ? sat : 0;
   };
-  const weFund = channel.funder === "ours";
-  return { ourSat: net(ourMsat, weFund ? feeSat : 0), theirSat: net(theirMsat, weFund ? 0 : feeSat) };
+  const weFund = channel.funder === "holder";
+  return {
+    holderSat: net(holderMsat, weFund ? feeSat : 0),
+    counterpartySat: net(counterpartyMsat, weFund ? 0 : feeSat),
+  };
 }
 
 /** The close ready to publish. Both signatures compact. */
 export function signedClosing(
   channel: ChannelParameters,
   closing: Closing,
-  ourSignature: Uint8Array,
-  theirSignature: Uint8Array,
+  holderSignature: Uint8Array,
+  counterpartySignature: Uint8Array,
 ): Transaction {
-  const witness = fundingWitness(channel, ourSignature, theirSignature);
+  const witness = fundingWitness(channel, holderSignature, counterpartySignature);
   return { ...closing.transaction, inputs: [{ ...closing.transaction.inputs[0]!, witness }] };
 }

@@ -22,9 +22,9 @@ function party(n: number) {
 const CHANNEL: ChannelParameters = {
   funding: { txid: new Uint8Array(32).map((_, i) => i), vout: 1 },
   fundingSat: 1_000_000,
-  funder: "ours",
-  ours: party(1),
-  theirs: party(2),
+  funder: "holder",
+  holder: party(1),
+  counterparty: party(2),
 };
 
 const scripts = fc.oneof(
@@ -39,32 +39,45 @@ describe("the mutual close", () => {
   test("is LDK's, byte for byte", () => {
     const amounts = fc.oneof(fc.constant(0), fc.integer({ min: 355, max: 499_999 }), fc.constant(77_777));
     fc.assert(
-      fc.property(amounts, amounts, scripts, scripts, (ourSat, theirSat, ourScript, theirScript) => {
-        fc.pre(ourSat + theirSat > 0);
-        const { transaction } = buildClosing(CHANNEL, { ourSat, theirSat, ourScript, theirScript });
-        const outpoint = ldk.OutPoint.constructor_new(CHANNEL.funding.txid, CHANNEL.funding.vout);
-        const theirs = ldk.ClosingTransaction.constructor_new(
-          BigInt(ourSat),
-          BigInt(theirSat),
-          ourScript,
-          theirScript,
-          outpoint,
-        ).trust();
-        expect(toHex(strippedBytes(transaction))).toBe(toHex(theirs.built_transaction()));
-        const hash = theirs.get_sighash_all(fundingScript(CHANNEL), BigInt(CHANNEL.fundingSat));
-        expect(toHex(buildClosing(CHANNEL, { ourSat, theirSat, ourScript, theirScript }).sighash)).toBe(
-          toHex(hash),
-        );
-      }),
+      fc.property(
+        amounts,
+        amounts,
+        scripts,
+        scripts,
+        (holderSat, counterpartySat, holderScript, counterpartyScript) => {
+          fc.pre(holderSat + counterpartySat > 0);
+          const { transaction } = buildClosing(CHANNEL, {
+            holderSat,
+            counterpartySat,
+            holderScript,
+            counterpartyScript,
+          });
+          const outpoint = ldk.OutPoint.constructor_new(CHANNEL.funding.txid, CHANNEL.funding.vout);
+          const theirs = ldk.ClosingTransaction.constructor_new(
+            BigInt(holderSat),
+            BigInt(counterpartySat),
+            holderScript,
+            counterpartyScript,
+            outpoint,
+          ).trust();
+          expect(toHex(strippedBytes(transaction))).toBe(toHex(theirs.built_transaction()));
+          const hash = theirs.get_sighash_all(fundingScript(CHANNEL), BigInt(CHANNEL.fundingSat));
+          expect(
+            toHex(
+              buildClosing(CHANNEL, { holderSat, counterpartySat, holderScript, counterpartyScript }).sighash,
+            ),
+          ).toBe(toHex(hash));
+        },
+      ),
     );
   });
 
   test("is signed by both keys in the script's order", () => {
     const content = {
-      ourSat: 600_000,
-      theirSat: 399_000,
-      ourScript: p2wpkh(keyOf(5)),
-      theirScript: p2wpkh(keyOf(6)),
+      holderSat: 600_000,
+      counterpartySat: 399_000,
+      holderScript: p2wpkh(keyOf(5)),
+      counterpartyScript: p2wpkh(keyOf(6)),
     };
     const closing = buildClosing(CHANNEL, content);
     const [ours, theirs] = [
@@ -72,7 +85,7 @@ describe("the mutual close", () => {
       curve.sign(closing.sighash, secretOf(2)),
     ];
     const signed = signedClosing(CHANNEL, closing, ours, theirs);
-    const mirrored = { ...CHANNEL, ours: CHANNEL.theirs, theirs: CHANNEL.ours };
+    const mirrored = { ...CHANNEL, holder: CHANNEL.counterparty, counterparty: CHANNEL.holder };
     expect(transactionBytes(signedClosing(mirrored, closing, theirs, ours))).toEqual(
       transactionBytes(signed),
     );
@@ -80,18 +93,27 @@ describe("the mutual close", () => {
   });
 
   test("charges the funder, rounds down and leaves out dust", () => {
-    const theirs = { ...CHANNEL, funder: "theirs" as const };
+    const theirs = { ...CHANNEL, funder: "counterparty" as const };
     expect(closingAmounts(CHANNEL, 600_000_999, 399_999_001, 250)).toEqual({
-      ourSat: 599_750,
-      theirSat: 399_999,
+      holderSat: 599_750,
+      counterpartySat: 399_999,
     });
     expect(closingAmounts(theirs, 600_000_999, 399_999_001, 250)).toEqual({
-      ourSat: 600_000,
-      theirSat: 399_749,
+      holderSat: 600_000,
+      counterpartySat: 399_749,
     });
-    expect(closingAmounts(CHANNEL, 999_645_000, 355_000, 1)).toEqual({ ourSat: 999_644, theirSat: 355 });
-    expect(closingAmounts(CHANNEL, 999_645_001, 354_999, 1)).toEqual({ ourSat: 999_644, theirSat: 0 });
-    expect(closingAmounts(CHANNEL, 500_000, 999_500_000, 501)).toEqual({ ourSat: 0, theirSat: 999_500 });
+    expect(closingAmounts(CHANNEL, 999_645_000, 355_000, 1)).toEqual({
+      holderSat: 999_644,
+      counterpartySat: 355,
+    });
+    expect(closingAmounts(CHANNEL, 999_645_001, 354_999, 1)).toEqual({
+      holderSat: 999_644,
+      counterpartySat: 0,
+    });
+    expect(closingAmounts(CHANNEL, 500_000, 999_500_000, 501)).toEqual({
+      holderSat: 0,
+      counterpartySat: 999_500,
+    });
   });
 
   test.each([
@@ -99,9 +121,10 @@ describe("the mutual close", () => {
     [-1, 400_000],
     [0, 0],
     [Number.NaN, 5000],
-  ])("is not built of %d and %d sat", (ourSat, theirSat) => {
+  ])("is not built of %d and %d sat", (holderSat, counterpartySat) => {
     const script = p2wpkh(keyOf(5));
-    const build = () => buildClosing(CHANNEL, { ourSat, theirSat, ourScript: script, theirScript: script });
+    const build = () =>
+      buildClosing(CHANNEL, { holderSat, counterpartySat, holderScript: script, counterpartyScript: script });
     expect(codeThrownBy(build)).toBe("bad-closing");
   });
 });

@@ -30,9 +30,9 @@ const party = (n: number) => ({
 const CHANNEL: ChannelParameters = {
   funding: { txid: new Uint8Array(32).fill(7), vout: 3 },
   fundingSat: 1_000_000,
-  funder: "ours",
-  ours: party(10),
-  theirs: party(20),
+  funder: "holder",
+  holder: party(10),
+  counterparty: party(20),
 };
 
 const KEYS = {
@@ -64,8 +64,8 @@ const htlcs: fc.Arbitrary<Htlc> = fc.record({
 });
 
 const states = fc.record({
-  broadcaster: fc.constantFrom<Side>("ours", "theirs"),
-  funder: fc.constantFrom<Side>("ours", "theirs"),
+  broadcaster: fc.constantFrom<Side>("holder", "counterparty"),
+  funder: fc.constantFrom<Side>("holder", "counterparty"),
   feeratePerKw: fc.oneof(fc.integer({ min: 253, max: 20_000 }), fc.nat(1_000_000)),
   htlcs: fc.array(htlcs, { maxLength: 12 }),
   share: fc.oneof(fc.constantFrom(0, 1), fc.double({ min: 0, max: 1, noNaN: true })),
@@ -123,8 +123,8 @@ describe("a commitment", () => {
         const mirrored: ChannelParameters = {
           ...CHANNEL,
           funder: otherSide(state.funder),
-          ours: CHANNEL.theirs,
-          theirs: CHANNEL.ours,
+          holder: CHANNEL.counterparty,
+          counterparty: CHANNEL.holder,
         };
         const content = {
           ...CONTENT,
@@ -145,7 +145,7 @@ describe("a commitment", () => {
 
   test("carries its number where only the two sides can read it", () => {
     const locktimes = [0, 1, 2 ** 24, 2 ** 48 - 1].map(number => {
-      const { transaction } = buildCommitment(CHANNEL, "ours", number, KEYS, CONTENT);
+      const { transaction } = buildCommitment(CHANNEL, "holder", number, KEYS, CONTENT);
       return [transaction.inputs[0]!.sequence, transaction.locktime] as const;
     });
     const [sequence0, locktime0] = locktimes[0]!;
@@ -167,14 +167,14 @@ describe("a commitment", () => {
     ["an HTLC that never expires", { htlcs: [{ ...HTLC, cltvExpiry: 0 }] }],
     ["a short payment hash", { htlcs: [{ ...HTLC, paymentHash: new Uint8Array(31) }] }],
   ])("is not built of %s", (_, broken) => {
-    const build = () => buildCommitment(CHANNEL, "ours", 5, KEYS, { ...CONTENT, ...broken });
+    const build = () => buildCommitment(CHANNEL, "holder", 5, KEYS, { ...CONTENT, ...broken });
     expect(codeThrownBy(build)).toBe("bad-commitment");
   });
 
   test.each([0, 1, 2 ** 24 - 1, 2 ** 24, 123_456_789_012, 2 ** 48 - 1])(
     "tells its number %d to who knows the channel, whichever side's it is",
     number => {
-      for (const side of ["ours", "theirs"] as const) {
+      for (const side of ["holder", "counterparty"] as const) {
         const { transaction } = buildCommitment(CHANNEL, side, number, KEYS, CONTENT);
         expect(commitmentNumberOf(CHANNEL, transaction)).toBe(number);
       }
@@ -182,7 +182,7 @@ describe("a commitment", () => {
   );
 
   test("is not seen in a mutual close, nor in what spends anything else than the channel", () => {
-    const { transaction } = buildCommitment(CHANNEL, "ours", 5, KEYS, CONTENT);
+    const { transaction } = buildCommitment(CHANNEL, "holder", 5, KEYS, CONTENT);
     const [input] = transaction.inputs as [(typeof transaction.inputs)[number]];
     const spending = (changed: Partial<typeof input>) => ({
       ...transaction,
@@ -201,7 +201,7 @@ describe("a commitment", () => {
   });
 
   test.each([-1, 0.5, 2 ** 48, Number.NaN])("has no number %d", number => {
-    expect(codeThrownBy(() => buildCommitment(CHANNEL, "ours", number, KEYS, CONTENT))).toBe(
+    expect(codeThrownBy(() => buildCommitment(CHANNEL, "holder", number, KEYS, CONTENT))).toBe(
       "bad-commitment",
     );
   });
@@ -228,7 +228,7 @@ describe("the anchor's bump", () => {
   const owner = p2wpkh(keyOf(50));
 
   test("can be signed before the coins that pay are known", () => {
-    const commitment = buildCommitment(CHANNEL, "ours", 5, KEYS, CONTENT);
+    const commitment = buildCommitment(CHANNEL, "holder", 5, KEYS, CONTENT);
     const bump = anchorBump(commitment, "local-anchor", owner)!;
     const anchor = commitment.outputs[bump.transaction.inputs[0]!.vout]!;
     expect(toHex(anchor.script)).toBe(toHex(p2wsh(bump.witnessScript)));
@@ -240,16 +240,16 @@ describe("the anchor's bump", () => {
       outputs: [...signed.outputs, { valueSat: 9000, script: owner }],
     };
     const hash = sighash(paid, 0, anchor.witnessScript, ANCHOR_SAT, SIGHASH_SINGLE_ANYONECANPAY);
-    expect(curve.verify(signature, hash, CHANNEL.ours.fundingPubkey)).toBe(true);
+    expect(curve.verify(signature, hash, CHANNEL.holder.fundingPubkey)).toBe(true);
     expect(signed.outputs).toEqual([{ valueSat: 330, script: owner }]);
   });
 
   test("is ours in the other side's commitment too, where there is one", () => {
-    const commitment = buildCommitment(CHANNEL, "theirs", 5, KEYS, CONTENT);
+    const commitment = buildCommitment(CHANNEL, "counterparty", 5, KEYS, CONTENT);
     const bump = anchorBump(commitment, "remote-anchor", owner)!;
-    expect(toHex(bump.witnessScript)).toContain(toHex(CHANNEL.ours.fundingPubkey));
+    expect(toHex(bump.witnessScript)).toContain(toHex(CHANNEL.holder.fundingPubkey));
     const nothingOfOurs = { ...CONTENT, toCountersignatorySat: 0, htlcs: [] };
-    const lonely = buildCommitment(CHANNEL, "theirs", 5, KEYS, nothingOfOurs);
+    const lonely = buildCommitment(CHANNEL, "counterparty", 5, KEYS, nothingOfOurs);
     expect(anchorBump(lonely, "remote-anchor", owner)).toBe(null);
   });
 });

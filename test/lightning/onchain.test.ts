@@ -62,7 +62,7 @@ const DEPOSIT_SAT = 1_000_000;
 const PREIMAGE = new Uint8Array(32).fill(5);
 
 /** Ten secrets per side: funding and the four basepoints are the first ones. */
-const secret = (side: Side, n: number) => sha256(new Uint8Array([side === "ours" ? 1 : 2, n]));
+const secret = (side: Side, n: number) => sha256(new Uint8Array([side === "holder" ? 1 : 2, n]));
 const [FUNDING, REVOCATION, PAYMENT, DELAYED, HTLC, SEED] = [0, 1, 2, 3, 4, 5];
 
 const basepointsOf = (side: Side) => ({
@@ -79,10 +79,10 @@ const partyOf = (side: Side) => ({
   dustLimitSat: 354,
 });
 
-const OWNER_SECRET = secret("ours", 9);
+const OWNER_SECRET = secret("holder", 9);
 const OWNER = curve.publicKey(OWNER_SECRET);
 const OWNER_SCRIPT = p2wpkh(OWNER);
-const DEPOSIT = depositScript(partyOf("ours").fundingPubkey, OWNER, DEPOSIT_DELAY);
+const DEPOSIT = depositScript(partyOf("holder").fundingPubkey, OWNER, DEPOSIT_DELAY);
 const NUMBER = 7;
 
 let chain: Regtest;
@@ -120,17 +120,21 @@ interface Open {
 /** A channel that we fund from a deposit, opened on the chain, and our commitment for it. */
 async function open(): Promise<Open> {
   const deposit = await pay(p2wsh(DEPOSIT), DEPOSIT_SAT);
-  const parties = { ours: partyOf("ours"), theirs: partyOf("theirs"), funder: "ours" as const };
+  const parties = {
+    holder: partyOf("holder"),
+    counterparty: partyOf("counterparty"),
+    funder: "holder" as const,
+  };
   const script = fundingScript({ ...parties, funding: deposit, fundingSat: 0 });
   const trial = buildFunding([deposit], DEPOSIT, script, 600_000, 300_000);
   const feeSat = Math.ceil((fundingWeight(trial) * FEERATE_PER_KW) / 1000);
   const funding = buildFunding([deposit], DEPOSIT, script, 600_000, DEPOSIT_SAT - 600_000 - feeSat);
-  const signatures = funding.sighashes.map(hash => curve.sign(hash, secret("ours", FUNDING)));
+  const signatures = funding.sighashes.map(hash => curve.sign(hash, secret("holder", FUNDING)));
   await publish(signedFunding(funding, signatures));
 
   const channel = { ...parties, funding: { txid: funding.txid, vout: 0 }, fundingSat: 600_000 };
-  const point = curve.publicKey(commitmentSecret(secret("ours", SEED), NUMBER));
-  const keys = deriveCommitmentKeys(curve, point, basepointsOf("ours"), basepointsOf("theirs"));
+  const point = curve.publicKey(commitmentSecret(secret("holder", SEED), NUMBER));
+  const keys = deriveCommitmentKeys(curve, point, basepointsOf("holder"), basepointsOf("counterparty"));
   const expiry = (await chain.rpc<number>("getblockcount")) + 4;
   const htlc = { amountMsat: 50_000_000, paymentHash: sha256(PREIMAGE) };
   const balances = {
@@ -143,12 +147,12 @@ async function open(): Promise<Open> {
     ],
   };
   const content = commitmentContent(balances, 354, true);
-  return { channel, commitment: buildCommitment(channel, "ours", NUMBER, keys, content), keys, expiry };
+  return { channel, commitment: buildCommitment(channel, "holder", NUMBER, keys, content), keys, expiry };
 }
 
 function signed({ channel, commitment }: Open): Transaction {
   const sign = (side: Side) => curve.sign(commitment.sighash, secret(side, FUNDING));
-  return signedCommitment(channel, commitment, sign("ours"), sign("theirs"));
+  return signedCommitment(channel, commitment, sign("holder"), sign("counterparty"));
 }
 
 function outputOf(commitment: Commitment, kind: OutputKind): FoundOutput {
@@ -161,13 +165,13 @@ const htlcOutput = (commitment: Commitment, { vout }: HtlcTransaction): FoundOut
 };
 
 const htlcSecretOf = (side: Side) => {
-  const point = curve.publicKey(commitmentSecret(secret("ours", SEED), NUMBER));
+  const point = curve.publicKey(commitmentSecret(secret("holder", SEED), NUMBER));
   return derivePrivateKey(secret(side, HTLC), basepointsOf(side).htlc, point);
 };
 
 const delayedSecret = () => {
-  const point = curve.publicKey(commitmentSecret(secret("ours", SEED), NUMBER));
-  return derivePrivateKey(secret("ours", DELAYED), basepointsOf("ours").delayed, point);
+  const point = curve.publicKey(commitmentSecret(secret("holder", SEED), NUMBER));
+  return derivePrivateKey(secret("holder", DELAYED), basepointsOf("holder").delayed, point);
 };
 
 function sweep(spends: readonly (readonly [Spend, Uint8Array])[]): Transaction {
@@ -185,24 +189,24 @@ function sweep(spends: readonly (readonly [Spend, Uint8Array])[]): Transaction {
 /** An HTLC transaction has no fee of its own: a coin of the owner's is added, then the broadcaster signs it all. */
 async function paidHtlc(htlc: HtlcTransaction, preimage: Uint8Array | null): Promise<Transaction> {
   const coin = await pay(OWNER_SCRIPT, 20_000);
-  const theirs = curve.sign(htlc.sighash, htlcSecretOf("theirs"));
+  const counterparty = curve.sign(htlc.sighash, htlcSecretOf("counterparty"));
   const whole = {
     ...htlc.transaction,
     inputs: [...htlc.transaction.inputs, { txid: coin.txid, vout: coin.vout, sequence: 0xfffffffd }],
     outputs: [...htlc.transaction.outputs, { valueSat: coin.valueSat - 2000, script: OWNER_SCRIPT }],
   };
-  const ours = curve.sign(sighash(whole, 0, htlc.witnessScript, htlc.valueSat), htlcSecretOf("ours"));
-  return withCoin({ ...htlc, transaction: whole }, ours, theirs, preimage, coin.valueSat);
+  const holder = curve.sign(sighash(whole, 0, htlc.witnessScript, htlc.valueSat), htlcSecretOf("holder"));
+  return withCoin({ ...htlc, transaction: whole }, holder, counterparty, preimage, coin.valueSat);
 }
 
 function withCoin(
   htlc: HtlcTransaction,
-  ours: Uint8Array,
-  theirs: Uint8Array,
+  holder: Uint8Array,
+  counterparty: Uint8Array,
   preimage: Uint8Array | null,
   coinSat: number,
 ): Transaction {
-  const [first] = signedHtlcTransaction(htlc, ours, theirs, preimage).inputs;
+  const [first] = signedHtlcTransaction(htlc, holder, counterparty, preimage).inputs;
   return { ...htlc.transaction, inputs: [first!, ownerInput(htlc.transaction, 1, coinSat)] };
 }
 
@@ -231,14 +235,14 @@ describe("on a real chain", () => {
   test("a mutual close pays both sides", async () => {
     const { channel } = await open();
     const content = {
-      ourSat: 399_000,
-      theirSat: 200_000,
-      ourScript: OWNER_SCRIPT,
-      theirScript: p2wpkh(OWNER),
+      holderSat: 399_000,
+      counterpartySat: 200_000,
+      holderScript: OWNER_SCRIPT,
+      counterpartyScript: p2wpkh(OWNER),
     };
     const closing = buildClosing(channel, content);
     const sign = (side: Side) => curve.sign(closing.sighash, secret(side, FUNDING));
-    await publish(signedClosing(channel, closing, sign("ours"), sign("theirs")));
+    await publish(signedClosing(channel, closing, sign("holder"), sign("counterparty")));
   });
 
   test("we exit alone, hurried by the anchor, and collect everything that is ours", async () => {
@@ -249,7 +253,7 @@ describe("on a real chain", () => {
 
     // The anchor was signed without the coin that now pays.
     const bump = anchorBump(commitment, "local-anchor", OWNER_SCRIPT)!;
-    const anchorSpend = signedAnchorBump(bump, curve.sign(bump.sighash, secret("ours", FUNDING)));
+    const anchorSpend = signedAnchorBump(bump, curve.sign(bump.sighash, secret("holder", FUNDING)));
     const whole = {
       ...anchorSpend,
       inputs: [...anchorSpend.inputs, { txid: coin.txid, vout: coin.vout, sequence: 0xfffffffd }],
@@ -277,7 +281,7 @@ describe("on a real chain", () => {
     await publish(everything);
   });
 
-  test("an HTLC of ours does not come back before it expires", async () => {
+  test("an HTLC of holder does not come back before it expires", async () => {
     const opened = await open();
     await publish(signed(opened));
     const offered = opened.commitment.htlcs.find(each => each.htlc.offered)!;
@@ -292,17 +296,17 @@ describe("on a real chain", () => {
       is => commitment.htlcs.find(each => each.htlc.offered === is)!,
     );
     const claims: [Spend, Uint8Array][] = [
-      [spendToRemote(outputOf(commitment, "to-remote")), secret("theirs", PAYMENT)],
+      [spendToRemote(outputOf(commitment, "to-remote")), secret("counterparty", PAYMENT)],
       [
         { ...htlcOutput(commitment, offered!), sequence: 1, stack: [PREIMAGE], notBefore: 0 },
-        htlcSecretOf("theirs"),
+        htlcSecretOf("counterparty"),
       ],
     ];
     await publish(sweep(claims));
     const timedOut = timeOutHtlc(htlcOutput(commitment, received!), expiry + 1);
-    expect(await accepts(sweep([[timedOut, htlcSecretOf("theirs")]]))).toBe("non-final");
+    expect(await accepts(sweep([[timedOut, htlcSecretOf("counterparty")]]))).toBe("non-final");
     await chain.mine(3);
-    await publish(sweep([[timedOut, htlcSecretOf("theirs")]]));
+    await publish(sweep([[timedOut, htlcSecretOf("counterparty")]]));
   });
 
   test("a revoked commitment loses everything to the other side", async () => {
@@ -315,8 +319,8 @@ describe("on a real chain", () => {
     const success = await paidHtlc(received!, PREIMAGE);
     await publish(success);
 
-    const revealed = commitmentSecret(secret("ours", SEED), NUMBER);
-    const base = secret("theirs", REVOCATION);
+    const revealed = commitmentSecret(secret("holder", SEED), NUMBER);
+    const base = secret("counterparty", REVOCATION);
     const revocation = deriveRevocationPrivateKey(
       base,
       curve.publicKey(base),

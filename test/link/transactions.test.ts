@@ -6,10 +6,10 @@ import { multisig2of2, p2wpkh, p2wsh } from "../../src/bitcoin/script.ts";
 import { SIGHASH_SINGLE_ANYONECANPAY, sighash } from "../../src/bitcoin/sighash.ts";
 import { txidOf } from "../../src/bitcoin/transaction.ts";
 import {
+  counterpartyBasepoints,
   type DeviceKeys,
   depositScriptOf,
-  ourBasepoints,
-  theirBasepoints,
+  holderBasepoints,
 } from "../../src/channel/device-keys.ts";
 import type { CommitmentSpec, Proposal } from "../../src/channel/terms.ts";
 import {
@@ -54,10 +54,10 @@ const PROPOSAL: Proposal = {
   ],
   channelSat: 200_000,
   changeSat: 30_000,
-  ourDelay: 720,
-  theirDelay: 144,
-  ourDustLimitSat: 354,
-  theirDustLimitSat: 546,
+  holderDelay: 720,
+  counterpartyDelay: 144,
+  holderDustLimitSat: 354,
+  counterpartyDustLimitSat: 546,
   reserveSat: 2000,
 };
 const DEPOSIT = depositScript(KEYS.fundingKey, KEYS.depositOwnerKey, 4321);
@@ -76,13 +76,13 @@ const FUNDING = {
 };
 
 test("each basepoint has its own name, on either side", () => {
-  expect(ourBasepoints(KEYS)).toEqual({
+  expect(holderBasepoints(KEYS)).toEqual({
     revocation: point("our revocation"),
     payment: point("our payment"),
     delayed: point("our delayed payment"),
     htlc: point("our HTLCs"),
   });
-  expect(theirBasepoints(PROPOSAL)).toEqual({
+  expect(counterpartyBasepoints(PROPOSAL)).toEqual({
     revocation: point("their revocation"),
     payment: point("their payment"),
     delayed: point("their delayed payment"),
@@ -105,16 +105,16 @@ test("the channel is the funding's first output, and each side has its own keys,
   expect(channelOf(KEYS, PROPOSAL)).toEqual({
     funding: { txid: txidOf(FUNDING), vout: 0 },
     fundingSat: 200_000,
-    funder: "ours",
-    ours: {
+    funder: "holder",
+    holder: {
       fundingPubkey: KEYS.fundingKey,
-      basepoints: ourBasepoints(KEYS),
+      basepoints: holderBasepoints(KEYS),
       toLocalDelay: 720,
       dustLimitSat: 354,
     },
-    theirs: {
+    counterparty: {
       fundingPubkey: PROPOSAL.fundingKey,
-      basepoints: theirBasepoints(PROPOSAL),
+      basepoints: counterpartyBasepoints(PROPOSAL),
       toLocalDelay: 144,
       dustLimitSat: 546,
     },
@@ -125,8 +125,8 @@ test("the channel is the funding's first output, and each side has its own keys,
 const [early, late] = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)];
 const VIEW: CommitmentSpec = {
   feeratePerKw: 1500,
-  ourSat: 150_000,
-  theirSat: 20_000,
+  holderSat: 150_000,
+  counterpartySat: 20_000,
   htlcs: [
     { paymentHash: early, amountMsat: 5_000_000, cltvExpiry: 200 },
     { paymentHash: late, amountMsat: 3_000_000, cltvExpiry: 201, incoming: true },
@@ -137,14 +137,14 @@ const htlc = (at: number, offered: boolean) => {
   const { incoming: _, ...rest } = VIEW.htlcs[at]!;
   return { ...rest, offered };
 };
-const CONTENT: Record<"ours" | "theirs", CommitmentContent> = {
-  ours: {
+const CONTENT: Record<"holder" | "counterparty", CommitmentContent> = {
+  holder: {
     feeratePerKw: 1500,
     toBroadcasterSat: 150_000,
     toCountersignatorySat: 20_000,
     htlcs: [htlc(0, true), htlc(1, false), htlc(2, true)],
   },
-  theirs: {
+  counterparty: {
     feeratePerKw: 1500,
     toBroadcasterSat: 20_000,
     toCountersignatorySat: 150_000,
@@ -153,8 +153,8 @@ const CONTENT: Record<"ours" | "theirs", CommitmentContent> = {
 };
 
 test.each([
-  ["ours", true],
-  ["theirs", false],
+  ["holder", true],
+  ["counterparty", false],
 ] as const)("a view as %s and back, whatever the order of its HTLCs", (side, ours) => {
   expect(contentOf(VIEW, ours)).toEqual(CONTENT[side]);
   const [first, second, third] = CONTENT[side].htlcs;
@@ -173,11 +173,11 @@ test.each([
 });
 
 test.each([
-  ["ours", true],
-  ["theirs", false],
+  ["holder", true],
+  ["counterparty", false],
 ] as const)("a commitment is %s with its broadcaster's to_local", (side, ours) => {
   const channel = channelOf(KEYS, PROPOSAL);
-  const [own, other] = [ourBasepoints(KEYS), theirBasepoints(PROPOSAL)];
+  const [own, other] = [holderBasepoints(KEYS), counterpartyBasepoints(PROPOSAL)];
   const keys = deriveCommitmentKeys(nobleCurve, point("commitment"), ours ? own : other, ours ? other : own);
   const commitment = commitmentOf(channel, ours, 42, keys, VIEW);
   expect(commitment).toEqual(buildCommitment(channel, side, 42, keys, CONTENT[side]));
@@ -190,8 +190,8 @@ test("our anchor of our commitment is spent to the owner, so that any input can 
   const keys = deriveCommitmentKeys(
     nobleCurve,
     point("commitment"),
-    ourBasepoints(KEYS),
-    theirBasepoints(PROPOSAL),
+    holderBasepoints(KEYS),
+    counterpartyBasepoints(PROPOSAL),
   );
   const commitment = commitmentOf(channelOf(KEYS, PROPOSAL), true, 42, keys, VIEW);
   const script = anchorScript(KEYS.fundingKey);
@@ -214,9 +214,9 @@ test("our anchor of our commitment is spent to the owner, so that any input can 
 });
 
 test("a close pays the owner's script ours, and the script that was named theirs", () => {
-  const theirScript = p2wpkh(point("their wallet"));
+  const counterpartyScript = p2wpkh(point("their wallet"));
   const outputs = [
-    { valueSat: 20_000, script: theirScript },
+    { valueSat: 20_000, script: counterpartyScript },
     { valueSat: 179_000, script: KEYS.shutdownScript },
   ];
   const close = {
@@ -225,7 +225,7 @@ test("a close pays the owner's script ours, and the script that was named theirs
     outputs,
     locktime: 0,
   };
-  expect(closingSighash(KEYS, PROPOSAL, { ourSat: 179_000, theirSat: 20_000, theirScript })).toEqual(
-    sighash(close, 0, CHANNEL, 200_000),
-  );
+  expect(
+    closingSighash(KEYS, PROPOSAL, { holderSat: 179_000, counterpartySat: 20_000, counterpartyScript }),
+  ).toEqual(sighash(close, 0, CHANNEL, 200_000));
 });

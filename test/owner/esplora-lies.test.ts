@@ -23,7 +23,7 @@ import {
   txidOf,
 } from "../../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import { counterpartyBasepoints, holderBasepoints } from "../../src/channel/device-keys.ts";
 import { channelOf, commitmentOf, fundingOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import {
@@ -53,10 +53,10 @@ const hot = keys.device(FUNDING.point);
 const ours = pairedKeys(words, "regtest", FUNDING.point);
 const proposal = proposalWith({ deposits: [DEPOSIT], channelSat: CHANNEL_SAT });
 const channel = channelOf(ours, proposal);
-const view = (theirSat: number) => ({
+const view = (counterpartySat: number) => ({
   feeratePerKw: 1000,
-  theirSat,
-  ourSat: CHANNEL_SAT - theirSat - commitmentFeeSat(1000, 0) - 2 * ANCHOR_SAT,
+  counterpartySat,
+  holderSat: CHANNEL_SAT - counterpartySat - commitmentFeeSat(1000, 0) - 2 * ANCHOR_SAT,
   htlcs: [],
 });
 const pointOf = (number: number) => nobleCurve.publicKey(commitmentSecret(SEED, number));
@@ -74,7 +74,7 @@ const cheat = signed(
     channel,
     false,
     2,
-    deriveCommitmentKeys(nobleCurve, pointOf(2), theirBasepoints(proposal), ourBasepoints(ours)),
+    deriveCommitmentKeys(nobleCurve, pointOf(2), counterpartyBasepoints(proposal), holderBasepoints(ours)),
     view(CHEAT_SAT),
   ),
 );
@@ -83,7 +83,12 @@ const cheat = signed(
 const file = join(folder, "copy.json");
 {
   const point = keys.commitmentPoint(FUNDING.point, proposal.index, 3);
-  const at = deriveCommitmentKeys(nobleCurve, point, ourBasepoints(ours), theirBasepoints(proposal));
+  const at = deriveCommitmentKeys(
+    nobleCurve,
+    point,
+    holderBasepoints(ours),
+    counterpartyBasepoints(proposal),
+  );
   const commitment = commitmentOf(channel, true, 3, at, view(20_000));
   let secrets = EMPTY_SECRET_STORE;
   for (let number = 0; number < COUNT; number++)
@@ -106,7 +111,7 @@ const file = join(folder, "copy.json");
     anchor: null,
     anchorSignature: null,
     htlcSignatures: [],
-    theirs: [{ number: COUNT, point: pointOf(COUNT), view: view(20_000) }],
+    counterparty: [{ number: COUNT, point: pointOf(COUNT), view: view(20_000) }],
     secrets,
     paymentHashes: [],
   };

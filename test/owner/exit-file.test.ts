@@ -155,7 +155,7 @@ describe("an exit that is checked", () => {
     );
     const { view, number } = made.rig.state.counterparty!;
     const theirs = made.rig.build(false, number, bridgePoint(number), view);
-    expect(checked.theirs.map(each => [each.number, toHex(each.point), each.commitment.txid])).toEqual([
+    expect(checked.counterparty.map(each => [each.number, toHex(each.point), each.commitment.txid])).toEqual([
       [number, toHex(bridgePoint(number)), theirs.txid],
     ]);
     const ours = made.rig.build(true, made.exit.number, made.exit.point, made.exit.view);
@@ -209,10 +209,10 @@ describe("an exit that is checked", () => {
     expect(secretsOf({ secrets: { count: 1, secrets: [] } })).toBeNull();
     expect(secretsOf({ secrets: { count: 1, secrets: [new Uint8Array(32)] } })).toBeNull();
     // The one before the newest is not revoked: the secrets reach up to it.
-    const [newest] = file.theirs;
+    const [newest] = file.counterparty;
     const before = { ...newest!, number: newest!.number - 1 };
-    expect(secretsOf({ theirs: [newest!, before] })).toBeNull();
-    expect(secretsOf({ theirs: [newest!, before], secrets: { count: 0, secrets: [] } })).toEqual({
+    expect(secretsOf({ counterparty: [newest!, before] })).toBeNull();
+    expect(secretsOf({ counterparty: [newest!, before], secrets: { count: 0, secrets: [] } })).toEqual({
       count: 0,
       secrets: [],
     });

@@ -47,7 +47,7 @@ const toLocal = p2wsh(
       revocation: deriveRevocationPublicKey(nobleCurve, proposal.revocationBasepoint, point),
       delayed: derivePublicKey(nobleCurve, delayedPaymentBasepoint, point),
     },
-    proposal.ourDelay,
+    proposal.holderDelay,
   ),
 );
 const chain = {

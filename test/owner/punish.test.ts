@@ -27,7 +27,7 @@ import {
   txidOf,
 } from "../../src/bitcoin/transaction.ts";
 import { equal, fromHex, toHex } from "../../src/bytes/bytes.ts";
-import { depositScriptOf, ourBasepoints, theirBasepoints } from "../../src/channel/device-keys.ts";
+import { counterpartyBasepoints, depositScriptOf, holderBasepoints } from "../../src/channel/device-keys.ts";
 import { channelOf, commitmentOf, fundingOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
@@ -153,13 +153,13 @@ class Made {
     return publish(signedFunding(funding, signatures));
   }
 
-  view(theirSat: number, payments: readonly Payment[] = []): CommitmentSpec {
+  view(counterpartySat: number, payments: readonly Payment[] = []): CommitmentSpec {
     const inFlight = payments.reduce((sum, { sat }) => sum + sat, 0);
     const costs = commitmentFeeSat(FEERATE, payments.length) + 2 * ANCHOR_SAT;
     return {
       feeratePerKw: FEERATE,
-      theirSat,
-      ourSat: CHANNEL_SAT - theirSat - inFlight - costs,
+      counterpartySat,
+      holderSat: CHANNEL_SAT - counterpartySat - inFlight - costs,
       htlcs: payments.map(each => ({
         paymentHash: hashOf(each),
         amountMsat: each.sat * 1000,
@@ -175,7 +175,7 @@ class Made {
 
   /** A commitment of the bridge's. */
   theirs(number: number, view: CommitmentSpec): Commitment {
-    const sides = [theirBasepoints(this.proposal), ourBasepoints(ours)] as const;
+    const sides = [counterpartyBasepoints(this.proposal), holderBasepoints(ours)] as const;
     const at = deriveCommitmentKeys(nobleCurve, this.point(number), ...sides);
     return commitmentOf(this.channel, false, number, at, view);
   }
@@ -233,7 +233,12 @@ class Made {
     const number = changed.number ?? 3;
     const view = this.view(20_000);
     const point = keys.commitmentPoint(FUNDING.point, this.proposal.index, number);
-    const at = deriveCommitmentKeys(nobleCurve, point, ourBasepoints(ours), theirBasepoints(this.proposal));
+    const at = deriveCommitmentKeys(
+      nobleCurve,
+      point,
+      holderBasepoints(ours),
+      counterpartyBasepoints(this.proposal),
+    );
     const commitment = commitmentOf(this.channel, true, number, at, view);
     return {
       index: this.proposal.index,
@@ -247,7 +252,7 @@ class Made {
       anchor: null,
       anchorSignature: null,
       htlcSignatures: [],
-      theirs: [{ number: count, point: this.point(count), view }],
+      counterparty: [{ number: count, point: this.point(count), view }],
       secrets: this.secrets(count),
       paymentHashes: [],
       ...changed,
@@ -384,7 +389,7 @@ describe("a revoked state of the bridge's", () => {
     expect(plan.remarks.join()).toMatch(/state 6\. This file holds the bridge's secrets of states up to 4/);
     expect(penaltiesIn(plan)).toEqual([]);
     // What it pays us is found as ever.
-    expect((await look(bitcoind)).collections).toMatchObject([{ inSat: made.view(50_000).ourSat }]);
+    expect((await look(bitcoind)).collections).toMatchObject([{ inSat: made.view(50_000).holderSat }]);
     // With the newer one it is.
     const newer = await look(bitcoind, made.file(), made.file({ number: 4 }, COUNT + 2));
     expect(newer.exits).toMatchObject([{ penalty: { number: COUNT + 1 } }]);
@@ -433,10 +438,10 @@ describe("a copy of an exit", () => {
   test("of a channel that both closed, or that our own commitment closed, asks for nothing", async () => {
     const made = await Made.open();
     const closing = buildClosing(made.channel, {
-      ourSat: 150_000,
-      theirSat: 49_000,
-      ourScript: ours.shutdownScript,
-      theirScript: p2wpkh(BRIDGE.close.point),
+      holderSat: 150_000,
+      counterpartySat: 49_000,
+      holderScript: ours.shutdownScript,
+      counterpartyScript: p2wpkh(BRIDGE.close.point),
     });
     const [own, bridges] = [FUNDING, BRIDGE.funding].map(({ secret }) =>
       nobleCurve.sign(closing.sighash, secret),
@@ -468,7 +473,7 @@ describe("secrets that don't fit", () => {
     const made = await Made.open();
     // Of four secrets each follows from the last.
     const four = made.secrets(4);
-    const changed = { secrets: tampered(four), theirs: made.exit({}, 4).theirs };
+    const changed = { secrets: tampered(four), counterparty: made.exit({}, 4).counterparty };
     for (const wrong of [changed, { secrets: made.secrets(COUNT - 1) }, { secrets: made.secrets(COUNT + 1) }])
       expect(checkExit(made.file(wrong)).secrets).toBeNull();
     // A file that says otherwise under the right seal, as one that was made of a damaged flash.
@@ -597,7 +602,7 @@ describe("a guard", () => {
   });
 
   test("takes together only what the bridge can't take: not what is older than its delay", async () => {
-    const made = await Made.open({ theirDelay: 6 });
+    const made = await Made.open({ counterpartyDelay: 6 });
     const height = await node.rpc<number>("getblockcount");
     const late = payment("claimed late", 50_000, height + 300);
     const commitment = await made.cheat(1, made.view(40_000, [late]));
@@ -615,7 +620,7 @@ describe("a guard", () => {
   test("punishes with an exit that is not valid, and guards the other channels beside one that makes no sense", async () => {
     const made = await Made.open();
     const file = made.file({ bridgeSignature: new Uint8Array(64).fill(1) });
-    const theirs = [{ ...file.theirs[0]!, point: new Uint8Array(33).fill(5) }];
+    const theirs = [{ ...file.counterparty[0]!, point: new Uint8Array(33).fill(5) }];
     const senseless = {
       ...file,
       index: 2,

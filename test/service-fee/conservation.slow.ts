@@ -227,8 +227,8 @@ class FeeWorld {
   /** What the way there has cost: the receipt says it, or for what no output shows the most that it can have been. */
   private routedMsat({ paymentHash, amountMsat, limitMsat, feeMsat }: Payment): number {
     const fate = this.fateOf(paymentHash);
-    const { ourDustLimitSat, theirDustLimitSat } = this.peer.proposal;
-    const isShown = amountMsat >= 1000 * Math.max(ourDustLimitSat, theirDustLimitSat);
+    const { holderDustLimitSat, counterpartyDustLimitSat } = this.peer.proposal;
+    const isShown = amountMsat >= 1000 * Math.max(holderDustLimitSat, counterpartyDustLimitSat);
     expect(feeMsat).toBe(isShown ? fate.feeMsat : limitMsat - amountMsat);
     return fate.feeMsat;
   }
@@ -243,7 +243,7 @@ class FeeWorld {
     const accrued = sum(tolls.map(each => serviceFeeMsat(TERMS, each.amountMsat)));
     const owed = books.owedMsat;
     const settled = accrued - owed;
-    const gone = 200_000_000 - this.peer.balances("ours").ourMsat;
+    const gone = 200_000_000 - this.peer.balances("holder").holderMsat;
     expect(gone).toBe(delivered + routing + settled);
     expect(this.fees.books).toMatchObject({ earnedMsat: accrued, settledMsat: settled });
     // What the payees say: they have been paid once each, and nobody else was.

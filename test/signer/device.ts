@@ -133,7 +133,7 @@ export class TestDevice implements SigningPeer {
         };
       case "counterparty": {
         if (this.exited) throw new Error("the device was asked for a state after its exit");
-        const { commitment } = this.rebuild(channel, "theirs", part);
+        const { commitment } = this.rebuild(channel, "counterparty", part);
         this.points.set(part.number, part.point);
         const htlcKey = derivePrivateKey(this.secrets.htlc, this.publicKeys.basepoints.htlc, part.point);
         return {
@@ -150,10 +150,10 @@ export class TestDevice implements SigningPeer {
         return { id: part.id, signatures: [this.exits.get(part.number)!] };
       case "closing": {
         const closing = buildClosing(channel, {
-          ourSat: part.toHolderSat,
-          theirSat: part.toCounterpartySat,
-          ourScript: part.holderScript,
-          theirScript: part.counterpartyScript,
+          holderSat: part.toHolderSat,
+          counterpartySat: part.toCounterpartySat,
+          holderScript: part.holderScript,
+          counterpartyScript: part.counterpartyScript,
         });
         return { id: part.id, signatures: [nobleCurve.sign(closing.sighash, this.secrets.funding)] };
       }
@@ -172,11 +172,15 @@ export class TestDevice implements SigningPeer {
 
   /** Our own state: the bridge's signatures must be valid for what is rebuilt here. */
   private finish(channel: ChannelParameters, state: HolderState): void {
-    const { commitment, keys } = this.rebuild(channel, "ours", state);
+    const { commitment, keys } = this.rebuild(channel, "holder", state);
     if (!equal(state.point, this.point(state.number)))
       throw new Error("a foreign point in our own commitment");
     const valid =
-      nobleCurve.verify(state.counterpartySignature, commitment.sighash, channel.theirs.fundingPubkey) &&
+      nobleCurve.verify(
+        state.counterpartySignature,
+        commitment.sighash,
+        channel.counterparty.fundingPubkey,
+      ) &&
       state.counterpartyHtlcSignatures.length === commitment.htlcs.length &&
       commitment.htlcs.every((htlc, i) =>
         nobleCurve.verify(state.counterpartyHtlcSignatures[i]!, htlc.sighash, keys.countersignatoryHtlc),
@@ -191,7 +195,9 @@ export class TestDevice implements SigningPeer {
     state: CommitmentState,
   ): { commitment: Commitment; keys: CommitmentKeys } {
     const [first, second] =
-      broadcaster === "ours" ? [channel.ours, channel.theirs] : [channel.theirs, channel.ours];
+      broadcaster === "holder"
+        ? [channel.holder, channel.counterparty]
+        : [channel.counterparty, channel.holder];
     const keys = deriveCommitmentKeys(nobleCurve, state.point, first.basepoints, second.basepoints);
     const commitment = buildCommitment(channel, broadcaster, state.number, keys, state.content);
     const which = `${broadcaster}/${state.number}`;
@@ -215,31 +221,41 @@ export class TestDevice implements SigningPeer {
         ),
         secret,
       );
-    const { ours, theirs } = channel;
+    const { holder, counterparty } = channel;
     const htlcSecret = (point: Uint8Array) =>
-      derivePrivateKey(this.secrets.htlc, ours.basepoints.htlc, point);
+      derivePrivateKey(this.secrets.htlc, holder.basepoints.htlc, point);
     switch (purpose.kind) {
       case "anchor":
-        return sign(anchorScript(ours.fundingPubkey), this.secrets.funding);
+        return sign(anchorScript(holder.fundingPubkey), this.secrets.funding);
       case "holder-htlc": {
-        const keys = deriveCommitmentKeys(nobleCurve, purpose.point, ours.basepoints, theirs.basepoints);
+        const keys = deriveCommitmentKeys(
+          nobleCurve,
+          purpose.point,
+          holder.basepoints,
+          counterparty.basepoints,
+        );
         return sign(htlcScript(purpose.htlc, keys), htlcSecret(purpose.point));
       }
       case "counterparty-htlc": {
-        const keys = deriveCommitmentKeys(nobleCurve, purpose.point, theirs.basepoints, ours.basepoints);
+        const keys = deriveCommitmentKeys(
+          nobleCurve,
+          purpose.point,
+          counterparty.basepoints,
+          holder.basepoints,
+        );
         return sign(htlcScript(purpose.htlc, keys), htlcSecret(purpose.point));
       }
       case "justice-output":
       case "justice-htlc": {
         const point = nobleCurve.publicKey(purpose.secret);
-        const keys = deriveCommitmentKeys(nobleCurve, point, theirs.basepoints, ours.basepoints);
+        const keys = deriveCommitmentKeys(nobleCurve, point, counterparty.basepoints, holder.basepoints);
         const script =
           purpose.kind === "justice-output"
-            ? toLocalScript(keys, theirs.toLocalDelay)
+            ? toLocalScript(keys, counterparty.toLocalDelay)
             : htlcScript(purpose.htlc, keys);
         const secret = deriveRevocationPrivateKey(
           this.secrets.revocation,
-          ours.basepoints.revocation,
+          holder.basepoints.revocation,
           purpose.secret,
           point,
         );

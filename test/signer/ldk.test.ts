@@ -272,7 +272,7 @@ test("an answer for a channel that is not known is a problem, not an exception",
 });
 
 describe("a mutual close", () => {
-  const theirScript = p2wpkh(bridgeKeys("close"));
+  const counterpartyScript = p2wpkh(bridgeKeys("close"));
   const dustSat = 546;
 
   test.each([
@@ -287,7 +287,7 @@ describe("a mutual close", () => {
         nodeSeed: hash("node"),
         shutdownScript: OWNER_SCRIPT,
         peer: device,
-        theirDustLimitSat: () => dustSat,
+        counterpartyDustLimitSat: () => dustSat,
         problem: (_keysId, code) => problems.push(code),
       });
       device.parametersOf = keysId => signer.parameters(keysId);
@@ -300,7 +300,7 @@ describe("a mutual close", () => {
           99_000n - BigInt(sat),
           BigInt(sat),
           OWNER_SCRIPT,
-          theirScript,
+          counterpartyScript,
           ldk.OutPoint.constructor_new(FUNDING.txid, FUNDING.vout),
         );
       expect(ecdsa.sign_closing_transaction(closing()).is_ok()).toBeFalsy();

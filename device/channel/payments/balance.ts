@@ -9,9 +9,9 @@ import type { DeviceIdentity } from "../../identity.ts";
 import type { ChannelState, CommitmentSpec, Payment } from "../state.ts";
 
 /** Our balance in a commitment, before the fee and the anchors that the funder pays, sat. BOLT #3. */
-export function ourBalanceSat(view: CommitmentSpec): number {
-  if (view.ourSat === 0) return 0;
-  return view.ourSat + commitmentFeeSat(view.feeratePerKw, view.htlcs.length) + 2 * ANCHOR_SAT;
+export function holderBalanceSat(view: CommitmentSpec): number {
+  if (view.holderSat === 0) return 0;
+  return view.holderSat + commitmentFeeSat(view.feeratePerKw, view.htlcs.length) + 2 * ANCHOR_SAT;
 }
 
 /** Sum of the HTLCs of this payment that have an output in the commitment, msat; 0 if there is none. */
@@ -51,7 +51,7 @@ export function balanceIsWhole(
 ): boolean {
   let least = baseSat;
   for (const payment of inFlight) least -= allowanceSat(view, payment, dustLimitSat);
-  return ourBalanceSat(view) >= least;
+  return holderBalanceSat(view) >= least;
 }
 
 /** Payments that still count against the balance: not decided, or paid and still in a commitment. */

@@ -7,7 +7,7 @@ import { serviceFeeMsat } from "../../../src/channel/service-fee.ts";
 import { sha256 } from "../../../src/crypto/hash.ts";
 import type { Work } from "../context.ts";
 import type { ChannelState, CommitmentSpec, Payment } from "../state.ts";
-import { balanceIsWhole, inFlight, liveViews, ourBalanceSat, paidSat, visibleMsat } from "./balance.ts";
+import { balanceIsWhole, holderBalanceSat, inFlight, liveViews, paidSat, visibleMsat } from "./balance.ts";
 import { giveBack } from "./policy.ts";
 import { CHANNEL_ENDED } from "./remembered.ts";
 
@@ -69,7 +69,7 @@ export function noteHtlcs(work: Work, view: CommitmentSpec): void {
 export function settleBooks(work: Work, ended = false): void {
   const { holder, counterparty, parameters } = work.state;
   if (holder === null || counterparty === null) return;
-  const { ourDustLimitSat, theirDustLimitSat } = parameters!.proposal;
+  const { holderDustLimitSat, counterpartyDustLimitSat } = parameters!.proposal;
   const newest = [holder.view, counterparty.view];
   const live = liveViews(work.state);
   const { serviceFee } = work.context.identity;
@@ -82,7 +82,12 @@ export function settleBooks(work: Work, ended = false): void {
     const gone = (views: readonly CommitmentSpec[]) => views.every(view => visibleMsat(view, payment) === 0);
     const others = inFlight({ ...work.state, payments }).filter(other => other !== payment);
     const whole = (view: CommitmentSpec) =>
-      balanceIsWhole(view, baseSat, others, view === holder.view ? ourDustLimitSat : theirDustLimitSat);
+      balanceIsWhole(
+        view,
+        baseSat,
+        others,
+        view === holder.view ? holderDustLimitSat : counterpartyDustLimitSat,
+      );
     if (payment.preimage) {
       if (!ended && !gone(newest)) continue;
       baseSat -= paidSat(payment);
@@ -112,7 +117,7 @@ export function settleBooks(work: Work, ended = false): void {
   }
 
   // Rounding to whole satoshis is undone, and what came in counts.
-  baseSat = Math.max(baseSat, Math.min(...newest.map(ourBalanceSat)));
+  baseSat = Math.max(baseSat, Math.min(...newest.map(holderBalanceSat)));
   if (payments !== work.state.payments || baseSat !== work.state.books.baseSat) {
     work.state = {
       ...work.state,
@@ -124,7 +129,7 @@ export function settleBooks(work: Work, ended = false): void {
 
 /** What can have left us for a payment that is paid, msat: its HTLCs where both sides' commitments must show them. */
 function spentMsat({ parameters }: ChannelState, { htlcMsat, amountMsat, limitMsat }: Payment): number {
-  const { ourDustLimitSat, theirDustLimitSat } = parameters!.proposal;
-  const isShown = htlcMsat > 0 && amountMsat >= 1000 * Math.max(ourDustLimitSat, theirDustLimitSat);
+  const { holderDustLimitSat, counterpartyDustLimitSat } = parameters!.proposal;
+  const isShown = htlcMsat > 0 && amountMsat >= 1000 * Math.max(holderDustLimitSat, counterpartyDustLimitSat);
   return isShown ? Math.min(htlcMsat, limitMsat) : limitMsat;
 }

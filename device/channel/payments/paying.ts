@@ -76,7 +76,7 @@ export function admit(work: Work, payment: Payment): Payment {
   const { state, context } = work;
   const { proposal } = state.parameters!;
   const { policy } = context.identity;
-  const dustLimitSat = Math.max(proposal.ourDustLimitSat, proposal.theirDustLimitSat);
+  const dustLimitSat = Math.max(proposal.holderDustLimitSat, proposal.counterpartyDustLimitSat);
   let dust = dustSat(payment, dustLimitSat);
   for (const other of inFlight(state)) dust += dustSat(other, dustLimitSat);
   enforce(
@@ -89,7 +89,7 @@ export function admit(work: Work, payment: Payment): Payment {
   const flying = inFlight(work.state);
   const { books } = work.state;
   const allowed = (due: number) => Math.min(due + statesOf(payment, proposal), mostDue(flying, proposal));
-  const due = { ours: allowed(books.due.ours), theirs: allowed(books.due.theirs) };
+  const due = { holder: allowed(books.due.holder), counterparty: allowed(books.due.counterparty) };
   work.state = { ...work.state, books: { ...books, due } };
   const { A, B, H } = recordsToSettle(flying.length);
   ensureRecords(work, { A: A + 2, B: B + 4, H });
@@ -104,6 +104,9 @@ export function mostDue(payments: readonly Payment[], proposal: Proposal): numbe
 }
 
 /** States that a payment brings to each side, beside that in which its HTLC goes: it may be that no output shows it. */
-function statesOf({ amountMsat }: Payment, { ourDustLimitSat, theirDustLimitSat }: Proposal): number {
-  return amountMsat < 1000 * Math.max(ourDustLimitSat, theirDustLimitSat) ? 2 : 1;
+function statesOf(
+  { amountMsat }: Payment,
+  { holderDustLimitSat, counterpartyDustLimitSat }: Proposal,
+): number {
+  return amountMsat < 1000 * Math.max(holderDustLimitSat, counterpartyDustLimitSat) ? 2 : 1;
 }

@@ -37,9 +37,9 @@ export function builtHolder(
   decoded: DecodedCommitment,
   ownerScript: Uint8Array,
 ): Built<HolderSigning> {
-  const commitment = rebuilt(parameters, "ours", decoded);
+  const commitment = rebuilt(parameters, "holder", decoded);
   return {
-    checks: [{ publicKey: parameters.ours.fundingPubkey, hash: commitment.sighash }],
+    checks: [{ publicKey: parameters.holder.fundingPubkey, hash: commitment.sighash }],
     signing: holderSigning(commitment, ownerScript),
   };
 }
@@ -59,12 +59,12 @@ export function builtCounterparty(
   parameters: ChannelParameters,
   decoded: DecodedCommitment,
 ): Built<CounterpartySigning> {
-  const { sighash, htlcs } = rebuilt(parameters, "theirs", decoded);
+  const { sighash, htlcs } = rebuilt(parameters, "counterparty", decoded);
   const { keys } = decoded;
   const publicKey = keys.countersignatoryHtlc;
   return {
     checks: [
-      { publicKey: parameters.ours.fundingPubkey, hash: sighash },
+      { publicKey: parameters.holder.fundingPubkey, hash: sighash },
       ...htlcs.map(htlc => ({ publicKey, hash: htlc.sighash })),
     ],
     signing: { sighash, keys },
@@ -92,22 +92,23 @@ export function closingToSign(
   parameters: ChannelParameters,
   asked: ClosingContent,
   ldksHash: Uint8Array,
-  theirDustLimitSat: number,
+  counterpartyDustLimitSat: number,
 ): { readonly content: ClosingContent; readonly check: SignatureCheck } {
   if (!equal(closingHash(parameters, asked), ldksHash)) {
     throw lngateError("closing-mismatch", "the mutual close is not as LDK has built it");
   }
-  const content = asked.toCounterpartySat < theirDustLimitSat ? { ...asked, toCounterpartySat: 0 } : asked;
+  const content =
+    asked.toCounterpartySat < counterpartyDustLimitSat ? { ...asked, toCounterpartySat: 0 } : asked;
   const hash = content === asked ? ldksHash : closingHash(parameters, content);
-  return { content, check: { publicKey: parameters.ours.fundingPubkey, hash } };
+  return { content, check: { publicKey: parameters.holder.fundingPubkey, hash } };
 }
 
 function closingHash(parameters: ChannelParameters, content: ClosingContent): Uint8Array {
   return buildClosing(parameters, {
-    ourSat: content.toHolderSat,
-    theirSat: content.toCounterpartySat,
-    ourScript: content.holderScript,
-    theirScript: content.counterpartyScript,
+    holderSat: content.toHolderSat,
+    counterpartySat: content.toCounterpartySat,
+    holderScript: content.holderScript,
+    counterpartyScript: content.counterpartyScript,
   }).sighash;
 }
 
@@ -121,7 +122,10 @@ export function fundingChecks(fundingKey: Uint8Array, content: FundingContent): 
 }
 
 /** The check of a spend; its key comes from the channel's basepoints. */
-export function spendCheck({ ours, theirs }: ChannelParameters, content: SpendContent): SignatureCheck {
+export function spendCheck(
+  { holder, counterparty }: ChannelParameters,
+  content: SpendContent,
+): SignatureCheck {
   const { purpose } = content;
   const check = (publicKey: Uint8Array, witnessScript: Uint8Array) => ({
     publicKey,
@@ -133,27 +137,27 @@ export function spendCheck({ ours, theirs }: ChannelParameters, content: SpendCo
       content.sighashType,
     ),
   });
-  const ourKeysAt = (point: Uint8Array): CommitmentKeys =>
-    deriveCommitmentKeys(nobleCurve, point, ours.basepoints, theirs.basepoints);
-  const theirKeysAt = (point: Uint8Array): CommitmentKeys =>
-    deriveCommitmentKeys(nobleCurve, point, theirs.basepoints, ours.basepoints);
+  const holderKeysAt = (point: Uint8Array): CommitmentKeys =>
+    deriveCommitmentKeys(nobleCurve, point, holder.basepoints, counterparty.basepoints);
+  const counterpartyKeysAt = (point: Uint8Array): CommitmentKeys =>
+    deriveCommitmentKeys(nobleCurve, point, counterparty.basepoints, holder.basepoints);
   switch (purpose.kind) {
     case "anchor":
-      return check(ours.fundingPubkey, anchorScript(ours.fundingPubkey));
+      return check(holder.fundingPubkey, anchorScript(holder.fundingPubkey));
     case "holder-htlc": {
-      const keys = ourKeysAt(purpose.point);
+      const keys = holderKeysAt(purpose.point);
       return check(keys.broadcasterHtlc, htlcScript(purpose.htlc, keys));
     }
     case "counterparty-htlc": {
-      const keys = theirKeysAt(purpose.point);
+      const keys = counterpartyKeysAt(purpose.point);
       return check(keys.countersignatoryHtlc, htlcScript(purpose.htlc, keys));
     }
     case "justice-output": {
-      const keys = theirKeysAt(nobleCurve.publicKey(purpose.secret));
-      return check(keys.revocation, toLocalScript(keys, theirs.toLocalDelay));
+      const keys = counterpartyKeysAt(nobleCurve.publicKey(purpose.secret));
+      return check(keys.revocation, toLocalScript(keys, counterparty.toLocalDelay));
     }
     case "justice-htlc": {
-      const keys = theirKeysAt(nobleCurve.publicKey(purpose.secret));
+      const keys = counterpartyKeysAt(nobleCurve.publicKey(purpose.secret));
       return check(keys.revocation, htlcScript(purpose.htlc, keys));
     }
   }

@@ -57,8 +57,10 @@ describeVectors<AppendixC>("BOLT #3 appendix C", "bolt3-commitment.json", common
     expect(commitmentNumberOf(channel, transaction)).toBe(common.common.commitment_number);
     const hash = sighash(transaction, 0, fundingScript(channel), channel.fundingSat);
     const signature = (der: string) => compactOf(fromHex(der));
-    expect(curve.verify(signature(vector.local_signature), hash, channel.ours.fundingPubkey)).toBe(true);
-    expect(curve.verify(signature(vector.remote_signature), hash, channel.theirs.fundingPubkey)).toBe(true);
+    expect(curve.verify(signature(vector.local_signature), hash, channel.holder.fundingPubkey)).toBe(true);
+    expect(curve.verify(signature(vector.remote_signature), hash, channel.counterparty.fundingPubkey)).toBe(
+      true,
+    );
     expect(vector.htlc_txs.length).toBe(vector.num_htlcs);
     vector.htlc_txs.forEach(({ tx }, i) => {
       const second = parseTransaction(fromHex(tx));
@@ -101,9 +103,11 @@ describeVectors<AppendixC>("BOLT #3 appendix C", "bolt3-commitment.json", common
         expect(commitmentNumberOf(channel, expected)).toBe(number);
         expect(toHex(commitment.txid)).toBe(toHex(txidOf(expected)));
         const remoteSignature = compactOf(fromHex(vector.RemoteSigHex));
-        expect(curve.verify(remoteSignature, commitment.sighash, channel.theirs.fundingPubkey)).toBe(true);
-        const ourSignature = curve.sign(commitment.sighash, secretOf(common, "local_funding_privkey"));
-        const signed = signedCommitment(channel, commitment, ourSignature, remoteSignature);
+        expect(curve.verify(remoteSignature, commitment.sighash, channel.counterparty.fundingPubkey)).toBe(
+          true,
+        );
+        const holderSignature = curve.sign(commitment.sighash, secretOf(common, "local_funding_privkey"));
+        const signed = signedCommitment(channel, commitment, holderSignature, remoteSignature);
         expect(toHex(transactionBytes(signed))).toBe(vector.ExpectedCommitmentTxHex);
 
         expect(commitment.htlcs.length).toBe(vector.HtlcDescs.length);
@@ -112,7 +116,7 @@ describeVectors<AppendixC>("BOLT #3 appendix C", "bolt3-commitment.json", common
           expect(curve.verify(theirs, htlc.sighash, keys.countersignatoryHtlc)).toBe(true);
           const secret = derivePrivateKey(
             secretOf(common, "local_payment_basepoint_secret"),
-            channel.ours.basepoints.htlc,
+            channel.holder.basepoints.htlc,
             fromHex(common.common["local_per_commitment_point"]!),
           );
           const ours = curve.sign(sighash(htlc.transaction, 0, htlc.witnessScript, htlc.valueSat), secret);

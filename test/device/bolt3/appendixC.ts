@@ -46,14 +46,14 @@ export function channelOf(vectors: AppendixC, dustLimitSat: number): ChannelPara
   return {
     funding: { txid: fromHex(vectors.common["funding_tx_id"]!).reverse(), vout: 0 },
     fundingSat: vectors.common.funding_amount_satoshi,
-    funder: "ours",
-    ours: {
+    funder: "holder",
+    holder: {
       fundingPubkey: point("local_funding_pubkey"),
       basepoints: basepoints("local"),
       toLocalDelay: 144,
       dustLimitSat,
     },
-    theirs: {
+    counterparty: {
       fundingPubkey: point("remote_funding_pubkey"),
       basepoints: basepoints("remote"),
       toLocalDelay: 1,
@@ -64,7 +64,7 @@ export function channelOf(vectors: AppendixC, dustLimitSat: number): ChannelPara
 
 export function keysOf(vectors: AppendixC, channel: ChannelParameters): CommitmentKeys {
   const point = fromHex(vectors.common["local_per_commitment_point"]!);
-  return deriveCommitmentKeys(nobleCurve, point, channel.ours.basepoints, channel.theirs.basepoints);
+  return deriveCommitmentKeys(nobleCurve, point, channel.holder.basepoints, channel.counterparty.basepoints);
 }
 
 /** HTLC number i of the appendix, with the preimage that unlocks it. */
