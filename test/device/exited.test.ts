@@ -109,12 +109,17 @@ describe("the exit that the owner reads out", () => {
     const exit = expected(rig, "toll");
     expect(exit.anchor).not.toBeNull();
     rig.box.run({ type: "exit", index: 1 });
-    const theirs = [
+    const counterparty = [
       { number: 1, point: bridgePoint(1), view: after },
       { number: 0, point: bridgePoint(0), view: before },
     ];
     expect(rig.box.exits).toEqual([
-      { ...exit, theirs, secrets: { count: 0, secrets: [] }, paymentHashes: [sha256(rig.preimage("toll"))] },
+      {
+        ...exit,
+        counterparty,
+        secrets: { count: 0, secrets: [] },
+        paymentHashes: [sha256(rig.preimage("toll"))],
+      },
     ]);
   });
 
@@ -124,10 +129,10 @@ describe("the exit that the owner reads out", () => {
     expect(exit.htlcSignatures).toHaveLength(1);
     expect(exit.anchor).toBeNull();
     rig.box.run({ type: "exit", index: 1 });
-    const theirs = [{ number: 1, point: bridgePoint(1), view: exit.view }];
+    const counterparty = [{ number: 1, point: bridgePoint(1), view: exit.view }];
     const secrets = { count: 1, secrets: [bridgeSecret(0)] };
     const paymentHashes = [sha256(rig.preimage("toll"))];
-    expect(rig.box.exits).toEqual([{ ...exit, theirs, secrets, paymentHashes }]);
+    expect(rig.box.exits).toEqual([{ ...exit, counterparty, secrets, paymentHashes }]);
   });
 
   test("tells every secret of the bridge's, after hundreds of states and a power cut", () => {
@@ -158,9 +163,9 @@ describe("the exit that the owner reads out", () => {
     rig.app("open");
     rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
     rig.box.run({ type: "exit", index: 1 });
-    const theirs = [{ number: 1, point: bridgePoint(1), view: exit.view }];
+    const counterparty = [{ number: 1, point: bridgePoint(1), view: exit.view }];
     const secrets = { count: 1, secrets: [bridgeSecret(0)] };
-    expect(rig.box.exits).toEqual([{ ...exit, theirs, secrets, paymentHashes: [] }]);
+    expect(rig.box.exits).toEqual([{ ...exit, counterparty, secrets, paymentHashes: [] }]);
   });
 
   test("tells the payments that there are, whatever slots are free between them", () => {

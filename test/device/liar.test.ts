@@ -64,7 +64,7 @@ testOfSources("every place where a rule is demanded has been attacked", () => {
   const files = readdirSync(folder, { encoding: "utf8", recursive: true });
   for (const file of files.filter(name => name.endsWith(".ts"))) {
     const source = readFileSync(new URL(file, folder), "utf8");
-    for (const [, rule] of source.matchAll(/^ +(?:enforce\(\s*"([a-z-]+)"|need\()/gm)) {
+    for (const [, rule] of source.matchAll(/^ +(?:enforce\(\s*"([a-z-]+)"|ensure\()/gm)) {
       const name = rule ?? "channel-parameters";
       places.set(name, (places.get(name) ?? 0) + 1);
     }
