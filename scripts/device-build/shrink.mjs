@@ -5,7 +5,7 @@ import { pass } from "./pass.mjs";
 const { types: t } = babel;
 
 /** Functions whose last argument is a sentence for people, by the number of arguments before it. */
-const SENTENCE_AFTER = { lngateError: 1, enforce: 2, need: 1 };
+const SENTENCE_AFTER = { lngateError: 1, enforce: 2, ensure: 1 };
 
 /** Whether an argument is a sentence, as far as can be told: anything else is no reason to take it away. */
 function isSentence(node) {

@@ -331,7 +331,7 @@ function within({ major, min, max }: AnyCodec, argument: number): number {
 }
 
 function isNo(major: number): Error {
-  return malformed(`is no ${WHAT[major]}`);
+  return malformed(`is not a ${WHAT[major]}`);
 }
 
 function malformed(sentence: string): Error {

@@ -8,7 +8,7 @@ const shrunk = (code: string, kept: string[] = []): string => shrink({ code, map
 
 test("The device's build takes sentences away, and stops where something else stands in the place of one", () => {
   expect(shrunk('run(lngateError("a-code", `a sentence`));')).toBe('run(lngateError("a-code"));');
-  expect(() => shrunk("need(reader, width);")).toThrow("is no sentence");
+  expect(() => shrunk("ensure(reader, width);")).toThrow("is no sentence");
 });
 
 test("The device's build keeps of an object what is read, offered or described, and what has an effect to make", () => {

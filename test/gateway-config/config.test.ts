@@ -90,7 +90,7 @@ describe("the configuration file", () => {
     expect(wrong({ settleFromSat: 999 })).toMatch(/^"serviceFee" .*too small to be seen/);
     expect(wrong({ creditSat: 1_999 })).toMatch(/^"serviceFee" .*at least twice/);
     expect(wrong({ address: "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4" })).toMatch(
-      /^"serviceFee.address" is no address of regtest/,
+      /^"serviceFee.address" is not an address of regtest/,
     );
     expect(wrong({ rate: 1 })).toMatch(/^"serviceFee.rate" is not a setting/);
     expect(complaint({ ...valid(), serviceFee: { ratePpm: 1 } })).toMatch(

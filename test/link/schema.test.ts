@@ -95,7 +95,7 @@ describe("messages described as data", () => {
       { 0: 1, 1: "h:010203", 3: 1 },
       "message-malformed: pay.id has length 3, not 4 to 4",
     ],
-    ["bytes are text", { 0: 1, 1: "abcd", 3: 1 }, "message-malformed: pay.id is no byte string"],
+    ["bytes are text", { 0: 1, 1: "abcd", 3: 1 }, "message-malformed: pay.id is not a byte string"],
     [
       "text is too long",
       { 0: 1, 1: "h:01020304", 2: "123456789", 3: 1 },
@@ -114,16 +114,16 @@ describe("messages described as data", () => {
     [
       "a nested field is out of range",
       { 0: 2, 1: true, 2: [], 4: { 0: 1, 7: 6 } },
-      "message-malformed: advance.point.y is no whole number up to 5",
+      "message-malformed: advance.point.y is not a whole number up to 5",
     ],
     [
-      "null is no truth value",
+      "null is not a truth value",
       { 0: 2, 1: null, 2: [] },
-      "message-malformed: advance.urgent is no truth value",
+      "message-malformed: advance.urgent is not a truth value",
     ],
     ["the type is unknown", { 0: 3 }, "message-unknown: there is no message 3"],
     ["there is no type", { 1: 3 }, "message-malformed: message has no type"],
-    ["the type is text", { 0: "pay" }, "message-malformed: message.type is no number"],
+    ["the type is text", { 0: "pay" }, "message-malformed: message.type is not a number"],
   ];
   test.each(bad)("are refused when %s", (_, value, expected) => {
     expect(fault(() => messages.decode(encodeCbor(withBytes(value))))).toBe(expected);
@@ -131,7 +131,7 @@ describe("messages described as data", () => {
 
   test("are refused when they are no map, are cut, or something follows", () => {
     const good = messages.encode(sent[3]!);
-    expect(fault(() => messages.decode(fromHex("83000102")))).toBe("message-malformed: message is no record");
+    expect(fault(() => messages.decode(fromHex("83000102")))).toBe("message-malformed: message is not a record");
     expect(fault(() => messages.decode(good.subarray(0, good.length - 1)))).toContain("cbor-truncated: ");
     expect(fault(() => messages.decode(fromHex(`${toHex(good)}00`)))).toContain("cbor-trailing: ");
     // {0: 40} with its number in two bytes more than needed

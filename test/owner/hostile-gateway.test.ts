@@ -93,7 +93,7 @@ test("what it calls the device is no line of its own, and no JSON that paints", 
 test("a time that is none does not keep its owner from seeing the rest", async () => {
   const at = 2 ** 53 - 1;
   const shown = await statusWith({ online: false, seen: { at, generation: at } });
-  expect(shown).toContain(`not connected, last seen at ${at}, which is no time`);
+  expect(shown).toContain(`not connected, last seen at ${at}, which is not a time`);
   expect(shown).toMatch(/charged {3}for/);
 });
 
