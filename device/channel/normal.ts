@@ -64,18 +64,17 @@ function keepRecords(work: Work, view: CommitmentSpec, isHolder: boolean): void 
     view.htlcs.some(htlc => htlc.incoming && live.every(each => !holds(each, htlc)));
   const isLess = view.htlcs.length < newest.htlcs.length && view.htlcs.every(htlc => holds(newest, htlc));
   if (isLess && view.feeratePerKw === newest.feeratePerKw) return;
-  const due = { ...books.due };
-  const [side, other] = isHolder
-    ? (["holder", "counterparty"] as const)
-    : (["counterparty", "holder"] as const);
-  if (due[side] > 0 && !isUnheard) {
-    due[side]--;
+  let { holder: own, counterparty: other } = books.due;
+  if (!isHolder) [own, other] = [other, own];
+  if (own > 0 && !isUnheard) {
+    own--;
   } else {
     let count = 1;
     for (const each of pieces) count += Math.max(1, each);
     ensureRecords(work, recordsToSettle(count));
-    due[other] = Math.min(due[other] + 1, mostDue(payments, work.state.parameters!.proposal));
+    other = Math.min(other + 1, mostDue(payments, work.state.parameters!.proposal));
   }
+  const due = isHolder ? { holder: own, counterparty: other } : { holder: other, counterparty: own };
   work.state = { ...work.state, books: { ...books, due } };
 }
 

@@ -4,7 +4,7 @@ import { ChannelId, OutPoint } from "lightningdevkit";
 import { equal } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { lngateError } from "../../src/errors.ts";
-import type { ChannelParameters } from "../../src/lightning/channel.ts";
+import { type ChannelParameters, HOLDER } from "../../src/lightning/channel.ts";
 import type { ProvidedParameters, PublicKeys } from "./decode.ts";
 import { isQuestion, type SigningPart } from "./parts.ts";
 import { FIRST_POINTS, SigningState } from "./state.ts";
@@ -78,7 +78,7 @@ export class SignedChannel {
     this.provided = {
       funding: given.funding,
       fundingSat,
-      funder: "holder",
+      funder: HOLDER,
       holder: {
         fundingPubkey: given.holder.funding,
         basepoints: given.holder.basepoints,

@@ -2,6 +2,7 @@
  * A step to the device, made of the parts that LDK's signer wants answered: the bridge's revocation, one state of ours
  * and one thing to sign, as they come. What does not fit goes into the next step.
  */
+
 import { parseTransaction } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
@@ -10,6 +11,7 @@ import type { CommitmentSpec, Proposal } from "../../src/channel/terms.ts";
 import { viewCodec } from "../../src/channel/terms.ts";
 import { channelOf, viewOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
+import { COUNTERPARTY, HOLDER } from "../../src/lightning/channel.ts";
 import { buildCommitment } from "../../src/lightning/commitment.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
 import type { AuthenticatedPartial, Step } from "../../src/messages/device.ts";
@@ -186,7 +188,7 @@ function holderSigningAgain({ keys, proposal }: StepScene, part: HolderPart): Ho
   );
   const channel = channelOf(keys, proposal);
   return holderSigning(
-    buildCommitment(channel, "holder", part.number, inside, part.content),
+    buildCommitment(channel, HOLDER, part.number, inside, part.content),
     keys.shutdownScript,
   );
 }
@@ -202,7 +204,7 @@ function counterpartySigningAgain(
     holderBasepoints(keys),
   );
   const channel = channelOf(keys, proposal);
-  const { sighash } = buildCommitment(channel, "counterparty", part.number, inside, part.content);
+  const { sighash } = buildCommitment(channel, COUNTERPARTY, part.number, inside, part.content);
   return { sighash, keys: inside };
 }
 

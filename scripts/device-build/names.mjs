@@ -34,17 +34,14 @@ function builtIn() {
   ];
 }
 
-/** Names that are looked up by a computed text: the two sides of a channel. */
-const COMPUTED = ["holder", "counterparty"];
-
 /**
- * The names in a bundle that stay: JavaScript's and the board's, the application's view, what is looked up by a computed
- * name, and single letters (which would not get shorter).
+ * The names in a bundle that stay: JavaScript's and the board's, the application's view, and single letters (which
+ * would not get shorter). Nothing may be looked up by a computed name.
  *
  * @param {string[]} more names of this bundle's platform
  */
 export function reservedNames(more) {
-  const names = new Set([...builtIn(), ...COMPUTED, "code", ...more]);
+  const names = new Set([...builtIn(), "code", ...more]);
   return [...names].map(name => name.replaceAll("$", "\\$")).concat("[A-Za-z]");
 }
 

@@ -4,7 +4,7 @@
  */
 import { multisig2of2 } from "../bitcoin/script.ts";
 import { compareBytes } from "../bytes/bytes.ts";
-import type { ChannelParameters } from "../lightning/channel.ts";
+import { type ChannelParameters, COUNTERPARTY, HOLDER } from "../lightning/channel.ts";
 import { buildClosing } from "../lightning/closing.ts";
 import {
   type AnchorBump,
@@ -34,7 +34,7 @@ export function channelOf(keys: DeviceKeys, proposal: Proposal): ChannelParamete
   return {
     funding: { txid: fundingOf(keys, proposal).txid, vout: FUNDING_VOUT },
     fundingSat: proposal.channelSat,
-    funder: "holder",
+    funder: HOLDER,
     holder: {
       fundingPubkey: keys.fundingKey,
       basepoints: holderBasepoints(keys),
@@ -89,13 +89,7 @@ export function commitmentOf(
   keys: CommitmentKeys,
   view: CommitmentSpec,
 ): Commitment {
-  return buildCommitment(
-    channel,
-    isHolder ? "holder" : "counterparty",
-    number,
-    keys,
-    contentOf(view, isHolder),
-  );
+  return buildCommitment(channel, isHolder ? HOLDER : COUNTERPARTY, number, keys, contentOf(view, isHolder));
 }
 
 /** The spend of our anchor of this commitment of ours to the owner's script. Null where our anchor is absent. */

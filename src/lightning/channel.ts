@@ -33,8 +33,10 @@ import type { Outpoint } from "../bitcoin/transaction.ts";
 import { ripemd160 } from "../crypto/hash.ts";
 import type { Basepoints, CommitmentKeys } from "./keys.ts";
 
-/** One of the two sides, seen from here. */
-export type Side = "holder" | "counterparty";
+/** One of the two sides, seen from here. Numbers, as a name that is a text stays long in a board's bundle. */
+export const HOLDER = 0;
+export const COUNTERPARTY = 1;
+export type Side = typeof HOLDER | typeof COUNTERPARTY;
 
 /** One side's part of the channel parameters. */
 export interface ChannelParty {
@@ -68,7 +70,11 @@ export interface Htlc {
 }
 
 export function otherSide(side: Side): Side {
-  return side === "holder" ? "counterparty" : "holder";
+  return side === HOLDER ? COUNTERPARTY : HOLDER;
+}
+
+export function partyOf(channel: ChannelParameters, side: Side): ChannelParty {
+  return side === HOLDER ? channel.holder : channel.counterparty;
 }
 
 /** The witness script of the funding output. */
@@ -82,10 +88,15 @@ export function fundingWitness(
   holderSignature: Uint8Array,
   counterpartySignature: Uint8Array,
 ): Uint8Array[] {
-  const ours = witnessSignature(holderSignature);
-  const theirs = witnessSignature(counterpartySignature);
+  const holder = witnessSignature(holderSignature);
+  const counterparty = witnessSignature(counterpartySignature);
   const holderFirst = sortsBefore(channel.holder.fundingPubkey, channel.counterparty.fundingPubkey);
-  return [FALSE, holderFirst ? ours : theirs, holderFirst ? theirs : ours, fundingScript(channel)];
+  return [
+    FALSE,
+    holderFirst ? holder : counterparty,
+    holderFirst ? counterparty : holder,
+    fundingScript(channel),
+  ];
 }
 
 /** to_local, and the output of every HTLC transaction: revocation key at once, delayed key after `delay` blocks. */

@@ -16,6 +16,7 @@ import {
   type Htlc,
   htlcScript,
   otherSide,
+  partyOf,
   type Side,
   toLocalScript,
   toRemoteScript,
@@ -98,8 +99,8 @@ export function buildCommitment(
   keys: CommitmentKeys,
   content: CommitmentContent,
 ): Commitment {
-  const local = channel[broadcaster];
-  const remote = channel[otherSide(broadcaster)];
+  const local = partyOf(channel, broadcaster);
+  const remote = partyOf(channel, otherSide(broadcaster));
   const revocable = toLocalScript(keys, local.toLocalDelay);
   const outputs: CommitmentOutput[] = [];
   let leftSat = channel.fundingSat;
@@ -193,8 +194,8 @@ export function commitmentNumberOf(channel: ChannelParameters, transaction: Tran
 
 /** What the two halves of a commitment number are hidden with. */
 function numberMask(channel: ChannelParameters): { high: number; low: number } {
-  const opener = channel[channel.funder].basepoints.payment;
-  const accepter = channel[otherSide(channel.funder)].basepoints.payment;
+  const opener = partyOf(channel, channel.funder).basepoints.payment;
+  const accepter = partyOf(channel, otherSide(channel.funder)).basepoints.payment;
   const mask = sha256(concat([opener, accepter]));
   const mask24 = (at: number) => (mask[at]! << 16) | (mask[at + 1]! << 8) | mask[at + 2]!;
   return { high: mask24(26), low: mask24(29) };

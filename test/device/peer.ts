@@ -17,7 +17,13 @@ import { channelOf, fundingOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { lngateError } from "../../src/errors.ts";
-import type { ChannelParameters, Htlc, Side } from "../../src/lightning/channel.ts";
+import {
+  type ChannelParameters,
+  COUNTERPARTY,
+  HOLDER,
+  type Htlc,
+  type Side,
+} from "../../src/lightning/channel.ts";
 import { buildClosing } from "../../src/lightning/closing.ts";
 import { buildCommitment, type Commitment, type CommitmentContent } from "../../src/lightning/commitment.ts";
 import { type CommitmentKeys, deriveCommitmentKeys, derivePrivateKey } from "../../src/lightning/keys.ts";
@@ -299,7 +305,7 @@ export class Peer {
     this.outcome.set(toHex(paymentHash), "under way");
     this.offered.push(toHex(paymentHash));
     const htlc = { amountMsat: fate.amountMsat + fate.feeMsat, cltvExpiry: HEIGHT + 80, paymentHash };
-    this.updates.push({ kind: "add", id: this.nextId++, htlc, by: "holder", stage: 0 });
+    this.updates.push({ kind: "add", id: this.nextId++, htlc, by: HOLDER, stage: 0 });
     this.pump();
   }
 
@@ -329,15 +335,15 @@ export class Peer {
 
   /** False if the gateway's power has failed. */
   changeFeerate(feeratePerKw: number): boolean {
-    this.updates.push({ kind: "fee", feeratePerKw, by: "holder", stage: 0 });
+    this.updates.push({ kind: "fee", feeratePerKw, by: HOLDER, stage: 0 });
     return this.powered(() => this.pump());
   }
 
   /** An HTLC that nobody asked for, if the bridge has so much. False if the gateway's power has failed. */
   offerToUs(amountMsat: number, name: string): boolean {
-    if (this.balances("counterparty").counterpartyMsat < amountMsat) return true;
+    if (this.balances(COUNTERPARTY).counterpartyMsat < amountMsat) return true;
     const htlc = { amountMsat, cltvExpiry: HEIGHT + 40, paymentHash: derived(name) };
-    this.updates.push({ kind: "add", id: this.nextId++, htlc, by: "counterparty", stage: 0 });
+    this.updates.push({ kind: "add", id: this.nextId++, htlc, by: COUNTERPARTY, stage: 0 });
     return this.powered(() => this.pump());
   }
 
@@ -347,8 +353,8 @@ export class Peer {
   private pump(): void {
     const has = (by: Side, stage: number) =>
       this.updates.some(each => each.by === by && each.stage === stage);
-    if (!this.awaitsOurRevocation && (has("counterparty", 0) || has("holder", 2))) this.bridgeSigns();
-    if (!this.awaitsTheirRevocation && (has("holder", 0) || has("counterparty", 2))) this.signCounterparty();
+    if (!this.awaitsOurRevocation && (has(COUNTERPARTY, 0) || has(HOLDER, 2))) this.bridgeSigns();
+    if (!this.awaitsTheirRevocation && (has(HOLDER, 0) || has(COUNTERPARTY, 2))) this.signCounterparty();
   }
 
   private advance(by: Side, from: 0 | 1 | 2 | 3): Update[] {
@@ -359,12 +365,12 @@ export class Peer {
 
   /** LDK asks for our signature of the bridge's next commitment. */
   private signCounterparty(): void {
-    this.advance("holder", 0);
-    this.advance("counterparty", 2);
+    this.advance(HOLDER, 0);
+    this.advance(COUNTERPARTY, 2);
     const number = ++this.counterpartyNumber;
     this.awaitsTheirRevocation = number > 0;
-    const content = this.content("counterparty");
-    const { commitment, keys } = this.build("counterparty", number, content);
+    const content = this.content(COUNTERPARTY);
+    const { commitment, keys } = this.build(COUNTERPARTY, number, content);
     this.ask({
       kind: "counterparty",
       id: `counterparty/${number}`,
@@ -377,14 +383,14 @@ export class Peer {
 
   /** The bridge signs our next commitment; LDK takes the revocation of the one before as given. */
   private bridgeSigns(): void {
-    const fulfilled = this.advance("counterparty", 0).flatMap(update =>
+    const fulfilled = this.advance(COUNTERPARTY, 0).flatMap(update =>
       update.kind === "settle" ? [this.htlcOf(update.id)] : [],
     );
-    this.advance("holder", 2);
+    this.advance(HOLDER, 2);
     const number = ++this.holderNumber;
     this.awaitsOurRevocation = number > 0;
-    const content = this.content("holder");
-    const { commitment } = this.build("holder", number, content);
+    const content = this.content(HOLDER);
+    const { commitment } = this.build(HOLDER, number, content);
     const point = this.points[number]!;
     const htlcKey = derivePrivateKey(BRIDGE.htlc.secret, BRIDGE.htlc.point, point);
     this.ask({
@@ -400,7 +406,7 @@ export class Peer {
         .map(htlc => this.fateOf(htlc.paymentHash).preimage),
       ...(isHandedOn(number) ? { signing: holderSigning(commitment, this.options.keys.shutdownScript) } : {}),
     });
-    this.advance("counterparty", 1);
+    this.advance(COUNTERPARTY, 1);
   }
 
   private answered(answers: readonly SigningAnswer[]): void {
@@ -437,13 +443,13 @@ export class Peer {
     must(point && equal(point, this.points[number - 1]!), `the secret of our commitment ${number - 1}`);
     this.awaitsOurRevocation = false;
     // Now the bridge has it: what we proposed is irrevocable, and HTLCs go on to the payee.
-    for (const update of this.advance("holder", 3)) {
+    for (const update of this.advance(HOLDER, 3)) {
       if (update.kind !== "add") continue;
       const fate = this.fateOf(update.htlc.paymentHash);
       this.updates.push({
         kind: fate.fails ? "fail" : "settle",
         id: update.id,
-        by: "counterparty",
+        by: COUNTERPARTY,
         stage: 0,
       });
       if (fate.fails) continue;
@@ -453,7 +459,7 @@ export class Peer {
   }
 
   private counterpartyAnswered(number: number, content: CommitmentContent, answer: SigningAnswer): void {
-    const { commitment, keys } = this.build("counterparty", number, content);
+    const { commitment, keys } = this.build(COUNTERPARTY, number, content);
     const [signature, ...htlcSignatures] = answer.signatures ?? [];
     const { fundingKey } = this.options.keys;
     must(signature && nobleCurve.verify(signature, commitment.sighash, fundingKey), `commitment ${number}`);
@@ -467,7 +473,7 @@ export class Peer {
       return;
     }
     this.awaitsTheirRevocation = false;
-    this.advance("holder", 1);
+    this.advance(HOLDER, 1);
     this.ask({
       kind: "revocation",
       id: `revocation/${number - 1}`,
@@ -475,9 +481,9 @@ export class Peer {
       secret: commitmentSecret(SEED, number - 1),
       nextPoint: bridgePoint(number + 1),
     });
-    for (const update of this.advance("counterparty", 3)) {
+    for (const update of this.advance(COUNTERPARTY, 3)) {
       if (update.kind === "add") {
-        this.updates.push({ kind: "fail", id: update.id, by: "holder", stage: 0 });
+        this.updates.push({ kind: "fail", id: update.id, by: HOLDER, stage: 0 });
       } else if (update.kind === "fail") {
         const { paymentHash } = this.htlcOf(update.id);
         this.outcome.set(toHex(paymentHash), "failed");
@@ -502,13 +508,13 @@ export class Peer {
       if (update.kind === "fee") feeratePerKw = update.feeratePerKw;
       else if (update.kind === "add") {
         pending.push(update);
-        if (update.by === "holder") holderMsat -= update.htlc.amountMsat;
+        if (update.by === HOLDER) holderMsat -= update.htlc.amountMsat;
         else counterpartyMsat -= update.htlc.amountMsat;
       } else {
         const { by, htlc } = pending.find(each => each.id === update.id)!;
         pending = pending.filter(each => each.id !== update.id);
         // Settled it goes to the other side, failed it comes back.
-        if ((by === "holder") === (update.kind === "fail")) holderMsat += htlc.amountMsat;
+        if ((by === HOLDER) === (update.kind === "fail")) holderMsat += htlc.amountMsat;
         else counterpartyMsat += htlc.amountMsat;
       }
     }
@@ -521,12 +527,12 @@ export class Peer {
     return commitmentContent(
       {
         feeratePerKw,
-        toBroadcasterMsat: side === "holder" ? holderMsat : counterpartyMsat,
-        toCountersignatoryMsat: side === "holder" ? counterpartyMsat : holderMsat,
+        toBroadcasterMsat: side === HOLDER ? holderMsat : counterpartyMsat,
+        toCountersignatoryMsat: side === HOLDER ? counterpartyMsat : holderMsat,
         htlcs: pending.map(({ by, htlc }) => ({ ...htlc, offered: by === side })),
       },
-      (side === "holder" ? holder : counterparty).dustLimitSat,
-      side === "holder",
+      (side === HOLDER ? holder : counterparty).dustLimitSat,
+      side === HOLDER,
     );
   }
 
@@ -538,7 +544,7 @@ export class Peer {
     const us = holderBasepoints(this.options.keys);
     const them = counterpartyBasepoints(this.proposal);
     const keys =
-      side === "holder"
+      side === HOLDER
         ? deriveCommitmentKeys(nobleCurve, this.points[number]!, us, them)
         : deriveCommitmentKeys(nobleCurve, bridgePoint(number), them, us);
     return { commitment: buildCommitment(this.channel, side, number, keys, content), keys };
@@ -565,7 +571,7 @@ export class Peer {
   }
 
   private askClose(feeSat: number): void {
-    const { holderMsat, counterpartyMsat } = this.balances("holder");
+    const { holderMsat, counterpartyMsat } = this.balances(HOLDER);
     const { holderSat, counterpartySat } = closingAmounts(this.channel, holderMsat, counterpartyMsat, feeSat);
     this.closes.push({ holderSat, counterpartySat });
     this.ask({

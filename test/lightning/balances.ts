@@ -3,7 +3,7 @@
  * is published of it. Device and gateway never do this sum: they check, or are shown, the result.
  */
 import type { Transaction } from "../../src/bitcoin/transaction.ts";
-import { type ChannelParameters, fundingWitness, type Htlc } from "../../src/lightning/channel.ts";
+import { type ChannelParameters, fundingWitness, HOLDER, type Htlc } from "../../src/lightning/channel.ts";
 import type { Closing } from "../../src/lightning/closing.ts";
 import { ANCHOR_SAT, type CommitmentContent, commitmentFeeSat } from "../../src/lightning/commitment.ts";
 
@@ -57,7 +57,7 @@ export function closingAmounts(
     const sat = Math.floor(msat / 1000) - charge;
     return sat > channel.holder.dustLimitSat ? sat : 0;
   };
-  const weFund = channel.funder === "holder";
+  const weFund = channel.funder === HOLDER;
   return {
     holderSat: net(holderMsat, weFund ? feeSat : 0),
     counterpartySat: net(counterpartyMsat, weFund ? 0 : feeSat),

@@ -5,7 +5,13 @@ import { p2wpkh } from "../../src/bitcoin/script.ts";
 import { parseTransaction, strippedBytes, transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve as curve } from "../../src/crypto/curve.ts";
-import { type ChannelParameters, fundingScript } from "../../src/lightning/channel.ts";
+import {
+  type ChannelParameters,
+  COUNTERPARTY,
+  fundingScript,
+  HOLDER,
+  type Side,
+} from "../../src/lightning/channel.ts";
 import { buildClosing } from "../../src/lightning/closing.ts";
 import { codeThrownBy } from "../thrown.ts";
 import { closingAmounts, signedClosing } from "./balances.ts";
@@ -22,7 +28,7 @@ function party(n: number) {
 const CHANNEL: ChannelParameters = {
   funding: { txid: new Uint8Array(32).map((_, i) => i), vout: 1 },
   fundingSat: 1_000_000,
-  funder: "holder",
+  funder: HOLDER as Side,
   holder: party(1),
   counterparty: party(2),
 };
@@ -93,7 +99,7 @@ describe("the mutual close", () => {
   });
 
   test("charges the funder, rounds down and leaves out dust", () => {
-    const theirs = { ...CHANNEL, funder: "counterparty" as const };
+    const theirs = { ...CHANNEL, funder: COUNTERPARTY as Side };
     expect(closingAmounts(CHANNEL, 600_000_999, 399_999_001, 250)).toEqual({
       holderSat: 599_750,
       counterpartySat: 399_999,

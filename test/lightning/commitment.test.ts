@@ -5,7 +5,14 @@ import { SIGHASH_SINGLE_ANYONECANPAY, sighash } from "../../src/bitcoin/sighash.
 import { compareOutputs } from "../../src/bitcoin/transaction.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve as curve } from "../../src/crypto/curve.ts";
-import { type ChannelParameters, type Htlc, otherSide, type Side } from "../../src/lightning/channel.ts";
+import {
+  type ChannelParameters,
+  COUNTERPARTY,
+  HOLDER,
+  type Htlc,
+  otherSide,
+  type Side,
+} from "../../src/lightning/channel.ts";
 import {
   ANCHOR_SAT,
   anchorBump,
@@ -30,7 +37,7 @@ const party = (n: number) => ({
 const CHANNEL: ChannelParameters = {
   funding: { txid: new Uint8Array(32).fill(7), vout: 3 },
   fundingSat: 1_000_000,
-  funder: "holder",
+  funder: HOLDER,
   holder: party(10),
   counterparty: party(20),
 };
@@ -64,8 +71,8 @@ const htlcs: fc.Arbitrary<Htlc> = fc.record({
 });
 
 const states = fc.record({
-  broadcaster: fc.constantFrom<Side>("holder", "counterparty"),
-  funder: fc.constantFrom<Side>("holder", "counterparty"),
+  broadcaster: fc.constantFrom<Side>(HOLDER, COUNTERPARTY),
+  funder: fc.constantFrom<Side>(HOLDER, COUNTERPARTY),
   feeratePerKw: fc.oneof(fc.integer({ min: 253, max: 20_000 }), fc.nat(1_000_000)),
   htlcs: fc.array(htlcs, { maxLength: 12 }),
   share: fc.oneof(fc.constantFrom(0, 1), fc.double({ min: 0, max: 1, noNaN: true })),
@@ -145,7 +152,7 @@ describe("a commitment", () => {
 
   test("carries its number where only the two sides can read it", () => {
     const locktimes = [0, 1, 2 ** 24, 2 ** 48 - 1].map(number => {
-      const { transaction } = buildCommitment(CHANNEL, "holder", number, KEYS, CONTENT);
+      const { transaction } = buildCommitment(CHANNEL, HOLDER, number, KEYS, CONTENT);
       return [transaction.inputs[0]!.sequence, transaction.locktime] as const;
     });
     const [sequence0, locktime0] = locktimes[0]!;
@@ -167,14 +174,14 @@ describe("a commitment", () => {
     ["an HTLC that never expires", { htlcs: [{ ...HTLC, cltvExpiry: 0 }] }],
     ["a short payment hash", { htlcs: [{ ...HTLC, paymentHash: new Uint8Array(31) }] }],
   ])("is not built of %s", (_, broken) => {
-    const build = () => buildCommitment(CHANNEL, "holder", 5, KEYS, { ...CONTENT, ...broken });
+    const build = () => buildCommitment(CHANNEL, HOLDER, 5, KEYS, { ...CONTENT, ...broken });
     expect(codeThrownBy(build)).toBe("bad-commitment");
   });
 
   test.each([0, 1, 2 ** 24 - 1, 2 ** 24, 123_456_789_012, 2 ** 48 - 1])(
     "tells its number %d to who knows the channel, whichever side's it is",
     number => {
-      for (const side of ["holder", "counterparty"] as const) {
+      for (const side of [HOLDER, COUNTERPARTY] as const) {
         const { transaction } = buildCommitment(CHANNEL, side, number, KEYS, CONTENT);
         expect(commitmentNumberOf(CHANNEL, transaction)).toBe(number);
       }
@@ -182,7 +189,7 @@ describe("a commitment", () => {
   );
 
   test("is not seen in a mutual close, nor in what spends anything else than the channel", () => {
-    const { transaction } = buildCommitment(CHANNEL, "holder", 5, KEYS, CONTENT);
+    const { transaction } = buildCommitment(CHANNEL, HOLDER, 5, KEYS, CONTENT);
     const [input] = transaction.inputs as [(typeof transaction.inputs)[number]];
     const spending = (changed: Partial<typeof input>) => ({
       ...transaction,
@@ -201,7 +208,7 @@ describe("a commitment", () => {
   });
 
   test.each([-1, 0.5, 2 ** 48, Number.NaN])("has no number %d", number => {
-    expect(codeThrownBy(() => buildCommitment(CHANNEL, "holder", number, KEYS, CONTENT))).toBe(
+    expect(codeThrownBy(() => buildCommitment(CHANNEL, HOLDER, number, KEYS, CONTENT))).toBe(
       "bad-commitment",
     );
   });
@@ -228,7 +235,7 @@ describe("the anchor's bump", () => {
   const owner = p2wpkh(keyOf(50));
 
   test("can be signed before the coins that pay are known", () => {
-    const commitment = buildCommitment(CHANNEL, "holder", 5, KEYS, CONTENT);
+    const commitment = buildCommitment(CHANNEL, HOLDER, 5, KEYS, CONTENT);
     const bump = anchorBump(commitment, "local-anchor", owner)!;
     const anchor = commitment.outputs[bump.transaction.inputs[0]!.vout]!;
     expect(toHex(anchor.script)).toBe(toHex(p2wsh(bump.witnessScript)));
@@ -245,11 +252,11 @@ describe("the anchor's bump", () => {
   });
 
   test("is ours in the other side's commitment too, where there is one", () => {
-    const commitment = buildCommitment(CHANNEL, "counterparty", 5, KEYS, CONTENT);
+    const commitment = buildCommitment(CHANNEL, COUNTERPARTY, 5, KEYS, CONTENT);
     const bump = anchorBump(commitment, "remote-anchor", owner)!;
     expect(toHex(bump.witnessScript)).toContain(toHex(CHANNEL.holder.fundingPubkey));
     const nothingOfOurs = { ...CONTENT, toCountersignatorySat: 0, htlcs: [] };
-    const lonely = buildCommitment(CHANNEL, "counterparty", 5, KEYS, nothingOfOurs);
+    const lonely = buildCommitment(CHANNEL, COUNTERPARTY, 5, KEYS, nothingOfOurs);
     expect(anchorBump(lonely, "remote-anchor", owner)).toBe(null);
   });
 });

@@ -18,7 +18,9 @@ import { nobleCurve as curve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import {
   type ChannelParameters,
+  COUNTERPARTY,
   fundingScript,
+  HOLDER,
   type Side,
   toLocalScript,
 } from "../../src/lightning/channel.ts";
@@ -62,7 +64,7 @@ const DEPOSIT_SAT = 1_000_000;
 const PREIMAGE = new Uint8Array(32).fill(5);
 
 /** Ten secrets per side: funding and the four basepoints are the first ones. */
-const secret = (side: Side, n: number) => sha256(new Uint8Array([side === "holder" ? 1 : 2, n]));
+const secret = (side: Side, n: number) => sha256(new Uint8Array([side === HOLDER ? 1 : 2, n]));
 const [FUNDING, REVOCATION, PAYMENT, DELAYED, HTLC, SEED] = [0, 1, 2, 3, 4, 5];
 
 const basepointsOf = (side: Side) => ({
@@ -79,10 +81,10 @@ const partyOf = (side: Side) => ({
   dustLimitSat: 354,
 });
 
-const OWNER_SECRET = secret("holder", 9);
+const OWNER_SECRET = secret(HOLDER, 9);
 const OWNER = curve.publicKey(OWNER_SECRET);
 const OWNER_SCRIPT = p2wpkh(OWNER);
-const DEPOSIT = depositScript(partyOf("holder").fundingPubkey, OWNER, DEPOSIT_DELAY);
+const DEPOSIT = depositScript(partyOf(HOLDER).fundingPubkey, OWNER, DEPOSIT_DELAY);
 const NUMBER = 7;
 
 let chain: Regtest;
@@ -121,20 +123,20 @@ interface Open {
 async function open(): Promise<Open> {
   const deposit = await pay(p2wsh(DEPOSIT), DEPOSIT_SAT);
   const parties = {
-    holder: partyOf("holder"),
-    counterparty: partyOf("counterparty"),
-    funder: "holder" as const,
+    holder: partyOf(HOLDER),
+    counterparty: partyOf(COUNTERPARTY),
+    funder: HOLDER as Side,
   };
   const script = fundingScript({ ...parties, funding: deposit, fundingSat: 0 });
   const trial = buildFunding([deposit], DEPOSIT, script, 600_000, 300_000);
   const feeSat = Math.ceil((fundingWeight(trial) * FEERATE_PER_KW) / 1000);
   const funding = buildFunding([deposit], DEPOSIT, script, 600_000, DEPOSIT_SAT - 600_000 - feeSat);
-  const signatures = funding.sighashes.map(hash => curve.sign(hash, secret("holder", FUNDING)));
+  const signatures = funding.sighashes.map(hash => curve.sign(hash, secret(HOLDER, FUNDING)));
   await publish(signedFunding(funding, signatures));
 
   const channel = { ...parties, funding: { txid: funding.txid, vout: 0 }, fundingSat: 600_000 };
-  const point = curve.publicKey(commitmentSecret(secret("holder", SEED), NUMBER));
-  const keys = deriveCommitmentKeys(curve, point, basepointsOf("holder"), basepointsOf("counterparty"));
+  const point = curve.publicKey(commitmentSecret(secret(HOLDER, SEED), NUMBER));
+  const keys = deriveCommitmentKeys(curve, point, basepointsOf(HOLDER), basepointsOf(COUNTERPARTY));
   const expiry = (await chain.rpc<number>("getblockcount")) + 4;
   const htlc = { amountMsat: 50_000_000, paymentHash: sha256(PREIMAGE) };
   const balances = {
@@ -147,12 +149,12 @@ async function open(): Promise<Open> {
     ],
   };
   const content = commitmentContent(balances, 354, true);
-  return { channel, commitment: buildCommitment(channel, "holder", NUMBER, keys, content), keys, expiry };
+  return { channel, commitment: buildCommitment(channel, HOLDER, NUMBER, keys, content), keys, expiry };
 }
 
 function signed({ channel, commitment }: Open): Transaction {
   const sign = (side: Side) => curve.sign(commitment.sighash, secret(side, FUNDING));
-  return signedCommitment(channel, commitment, sign("holder"), sign("counterparty"));
+  return signedCommitment(channel, commitment, sign(HOLDER), sign(COUNTERPARTY));
 }
 
 function outputOf(commitment: Commitment, kind: OutputKind): FoundOutput {
@@ -165,13 +167,13 @@ const htlcOutput = (commitment: Commitment, { vout }: HtlcTransaction): FoundOut
 };
 
 const htlcSecretOf = (side: Side) => {
-  const point = curve.publicKey(commitmentSecret(secret("holder", SEED), NUMBER));
+  const point = curve.publicKey(commitmentSecret(secret(HOLDER, SEED), NUMBER));
   return derivePrivateKey(secret(side, HTLC), basepointsOf(side).htlc, point);
 };
 
 const delayedSecret = () => {
-  const point = curve.publicKey(commitmentSecret(secret("holder", SEED), NUMBER));
-  return derivePrivateKey(secret("holder", DELAYED), basepointsOf("holder").delayed, point);
+  const point = curve.publicKey(commitmentSecret(secret(HOLDER, SEED), NUMBER));
+  return derivePrivateKey(secret(HOLDER, DELAYED), basepointsOf(HOLDER).delayed, point);
 };
 
 function sweep(spends: readonly (readonly [Spend, Uint8Array])[]): Transaction {
@@ -189,13 +191,13 @@ function sweep(spends: readonly (readonly [Spend, Uint8Array])[]): Transaction {
 /** An HTLC transaction has no fee of its own: a coin of the owner's is added, then the broadcaster signs it all. */
 async function paidHtlc(htlc: HtlcTransaction, preimage: Uint8Array | null): Promise<Transaction> {
   const coin = await pay(OWNER_SCRIPT, 20_000);
-  const counterparty = curve.sign(htlc.sighash, htlcSecretOf("counterparty"));
+  const counterparty = curve.sign(htlc.sighash, htlcSecretOf(COUNTERPARTY));
   const whole = {
     ...htlc.transaction,
     inputs: [...htlc.transaction.inputs, { txid: coin.txid, vout: coin.vout, sequence: 0xfffffffd }],
     outputs: [...htlc.transaction.outputs, { valueSat: coin.valueSat - 2000, script: OWNER_SCRIPT }],
   };
-  const holder = curve.sign(sighash(whole, 0, htlc.witnessScript, htlc.valueSat), htlcSecretOf("holder"));
+  const holder = curve.sign(sighash(whole, 0, htlc.witnessScript, htlc.valueSat), htlcSecretOf(HOLDER));
   return withCoin({ ...htlc, transaction: whole }, holder, counterparty, preimage, coin.valueSat);
 }
 
@@ -242,7 +244,7 @@ describe("on a real chain", () => {
     };
     const closing = buildClosing(channel, content);
     const sign = (side: Side) => curve.sign(closing.sighash, secret(side, FUNDING));
-    await publish(signedClosing(channel, closing, sign("holder"), sign("counterparty")));
+    await publish(signedClosing(channel, closing, sign(HOLDER), sign(COUNTERPARTY)));
   });
 
   test("we exit alone, hurried by the anchor, and collect everything that is ours", async () => {
@@ -253,7 +255,7 @@ describe("on a real chain", () => {
 
     // The anchor was signed without the coin that now pays.
     const bump = anchorBump(commitment, "local-anchor", OWNER_SCRIPT)!;
-    const anchorSpend = signedAnchorBump(bump, curve.sign(bump.sighash, secret("holder", FUNDING)));
+    const anchorSpend = signedAnchorBump(bump, curve.sign(bump.sighash, secret(HOLDER, FUNDING)));
     const whole = {
       ...anchorSpend,
       inputs: [...anchorSpend.inputs, { txid: coin.txid, vout: coin.vout, sequence: 0xfffffffd }],
@@ -296,17 +298,17 @@ describe("on a real chain", () => {
       is => commitment.htlcs.find(each => each.htlc.offered === is)!,
     );
     const claims: [Spend, Uint8Array][] = [
-      [spendToRemote(outputOf(commitment, "to-remote")), secret("counterparty", PAYMENT)],
+      [spendToRemote(outputOf(commitment, "to-remote")), secret(COUNTERPARTY, PAYMENT)],
       [
         { ...htlcOutput(commitment, offered!), sequence: 1, stack: [PREIMAGE], notBefore: 0 },
-        htlcSecretOf("counterparty"),
+        htlcSecretOf(COUNTERPARTY),
       ],
     ];
     await publish(sweep(claims));
     const timedOut = timeOutHtlc(htlcOutput(commitment, received!), expiry + 1);
-    expect(await accepts(sweep([[timedOut, htlcSecretOf("counterparty")]]))).toBe("non-final");
+    expect(await accepts(sweep([[timedOut, htlcSecretOf(COUNTERPARTY)]]))).toBe("non-final");
     await chain.mine(3);
-    await publish(sweep([[timedOut, htlcSecretOf("counterparty")]]));
+    await publish(sweep([[timedOut, htlcSecretOf(COUNTERPARTY)]]));
   });
 
   test("a revoked commitment loses everything to the other side", async () => {
@@ -319,8 +321,8 @@ describe("on a real chain", () => {
     const success = await paidHtlc(received!, PREIMAGE);
     await publish(success);
 
-    const revealed = commitmentSecret(secret("holder", SEED), NUMBER);
-    const base = secret("counterparty", REVOCATION);
+    const revealed = commitmentSecret(secret(HOLDER, SEED), NUMBER);
+    const base = secret(COUNTERPARTY, REVOCATION);
     const revocation = deriveRevocationPrivateKey(
       base,
       curve.publicKey(base),

@@ -131,7 +131,9 @@ describe("messages described as data", () => {
 
   test("are refused when they are no map, are cut, or something follows", () => {
     const good = messages.encode(sent[3]!);
-    expect(fault(() => messages.decode(fromHex("83000102")))).toBe("message-malformed: message is not a record");
+    expect(fault(() => messages.decode(fromHex("83000102")))).toBe(
+      "message-malformed: message is not a record",
+    );
     expect(fault(() => messages.decode(good.subarray(0, good.length - 1)))).toContain("cbor-truncated: ");
     expect(fault(() => messages.decode(fromHex(`${toHex(good)}00`)))).toContain("cbor-trailing: ");
     // {0: 40} with its number in two bytes more than needed

@@ -23,7 +23,7 @@ import {
   viewOf,
 } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
-import { anchorScript, toLocalScript } from "../../src/lightning/channel.ts";
+import { anchorScript, COUNTERPARTY, HOLDER, toLocalScript } from "../../src/lightning/channel.ts";
 import { buildCommitment, type CommitmentContent } from "../../src/lightning/commitment.ts";
 import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
 import { derived } from "../device/dealer.ts";
@@ -105,7 +105,7 @@ test("the channel is the funding's first output, and each side has its own keys,
   expect(channelOf(KEYS, PROPOSAL)).toEqual({
     funding: { txid: txidOf(FUNDING), vout: 0 },
     fundingSat: 200_000,
-    funder: "holder",
+    funder: HOLDER,
     holder: {
       fundingPubkey: KEYS.fundingKey,
       basepoints: holderBasepoints(KEYS),
@@ -180,7 +180,7 @@ test.each([
   const [own, other] = [holderBasepoints(KEYS), counterpartyBasepoints(PROPOSAL)];
   const keys = deriveCommitmentKeys(nobleCurve, point("commitment"), ours ? own : other, ours ? other : own);
   const commitment = commitmentOf(channel, ours, 42, keys, VIEW);
-  expect(commitment).toEqual(buildCommitment(channel, side, 42, keys, CONTENT[side]));
+  expect(commitment).toEqual(buildCommitment(channel, ours ? HOLDER : COUNTERPARTY, 42, keys, CONTENT[side]));
   const toLocal = commitment.outputs.find(({ kind }) => kind === "to-local")!;
   expect(toLocal.witnessScript).toEqual(toLocalScript(keys, ours ? 720 : 144));
   expect(toLocal.valueSat).toBe(ours ? 150_000 : 20_000);

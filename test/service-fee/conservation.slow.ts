@@ -18,6 +18,7 @@ import { sha256 } from "../../src/crypto/hash.ts";
 import { codeOf } from "../../src/errors.ts";
 import { decodeInvoice, packInvoice } from "../../src/lightning/bolt11.ts";
 import { encodeInvoice } from "../../src/lightning/bolt11-write.ts";
+import { HOLDER } from "../../src/lightning/channel.ts";
 import { type ToDevice, type ToGateway, toDevice } from "../../src/messages/device.ts";
 import { Box } from "../device/box.ts";
 import { derived } from "../device/dealer.ts";
@@ -243,7 +244,7 @@ class FeeWorld {
     const accrued = sum(tolls.map(each => serviceFeeMsat(TERMS, each.amountMsat)));
     const owed = books.owedMsat;
     const settled = accrued - owed;
-    const gone = 200_000_000 - this.peer.balances("holder").holderMsat;
+    const gone = 200_000_000 - this.peer.balances(HOLDER).holderMsat;
     expect(gone).toBe(delivered + routing + settled);
     expect(this.fees.books).toMatchObject({ earnedMsat: accrued, settledMsat: settled });
     // What the payees say: they have been paid once each, and nobody else was.

@@ -21,6 +21,8 @@ import { nobleCurve } from "../../src/crypto/curve.ts";
 import {
   anchorScript,
   type ChannelParameters,
+  COUNTERPARTY,
+  HOLDER,
   htlcScript,
   type Side,
   toLocalScript,
@@ -133,7 +135,7 @@ export class TestDevice implements SigningPeer {
         };
       case "counterparty": {
         if (this.exited) throw new Error("the device was asked for a state after its exit");
-        const { commitment } = this.rebuild(channel, "counterparty", part);
+        const { commitment } = this.rebuild(channel, COUNTERPARTY, part);
         this.points.set(part.number, part.point);
         const htlcKey = derivePrivateKey(this.secrets.htlc, this.publicKeys.basepoints.htlc, part.point);
         return {
@@ -172,7 +174,7 @@ export class TestDevice implements SigningPeer {
 
   /** Our own state: the bridge's signatures must be valid for what is rebuilt here. */
   private finish(channel: ChannelParameters, state: HolderState): void {
-    const { commitment, keys } = this.rebuild(channel, "holder", state);
+    const { commitment, keys } = this.rebuild(channel, HOLDER, state);
     if (!equal(state.point, this.point(state.number)))
       throw new Error("a foreign point in our own commitment");
     const valid =
@@ -195,7 +197,7 @@ export class TestDevice implements SigningPeer {
     state: CommitmentState,
   ): { commitment: Commitment; keys: CommitmentKeys } {
     const [first, second] =
-      broadcaster === "holder"
+      broadcaster === HOLDER
         ? [channel.holder, channel.counterparty]
         : [channel.counterparty, channel.holder];
     const keys = deriveCommitmentKeys(nobleCurve, state.point, first.basepoints, second.basepoints);

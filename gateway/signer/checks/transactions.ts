@@ -10,6 +10,8 @@ import { lngateError } from "../../../src/errors.ts";
 import {
   anchorScript,
   type ChannelParameters,
+  COUNTERPARTY,
+  HOLDER,
   htlcScript,
   type Side,
   toLocalScript,
@@ -37,7 +39,7 @@ export function builtHolder(
   decoded: DecodedCommitment,
   ownerScript: Uint8Array,
 ): Built<HolderSigning> {
-  const commitment = rebuilt(parameters, "holder", decoded);
+  const commitment = rebuilt(parameters, HOLDER, decoded);
   return {
     checks: [{ publicKey: parameters.holder.fundingPubkey, hash: commitment.sighash }],
     signing: holderSigning(commitment, ownerScript),
@@ -59,7 +61,7 @@ export function builtCounterparty(
   parameters: ChannelParameters,
   decoded: DecodedCommitment,
 ): Built<CounterpartySigning> {
-  const { sighash, htlcs } = rebuilt(parameters, "counterparty", decoded);
+  const { sighash, htlcs } = rebuilt(parameters, COUNTERPARTY, decoded);
   const { keys } = decoded;
   const publicKey = keys.countersignatoryHtlc;
   return {

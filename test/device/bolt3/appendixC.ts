@@ -2,7 +2,7 @@
 import { fromHex } from "../../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../../src/crypto/curve.ts";
 import { sha256 } from "../../../src/crypto/hash.ts";
-import type { ChannelParameters, Htlc } from "../../../src/lightning/channel.ts";
+import { type ChannelParameters, HOLDER, type Htlc } from "../../../src/lightning/channel.ts";
 import { type Basepoints, type CommitmentKeys, deriveCommitmentKeys } from "../../../src/lightning/keys.ts";
 
 export interface AppendixC {
@@ -46,7 +46,7 @@ export function channelOf(vectors: AppendixC, dustLimitSat: number): ChannelPara
   return {
     funding: { txid: fromHex(vectors.common["funding_tx_id"]!).reverse(), vout: 0 },
     fundingSat: vectors.common.funding_amount_satoshi,
-    funder: "holder",
+    funder: HOLDER,
     holder: {
       fundingPubkey: point("local_funding_pubkey"),
       basepoints: basepoints("local"),
