@@ -2,7 +2,6 @@
  * The channel of one device as the gateway has stored it: the present one, and those before it, whose money may still be
  * on its way home. Whoever changes its row does it here: then the device hears of every state that it can tell apart.
  */
-import * as cbor from "cbor-x";
 import type { Database } from "lmdb";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import type { DeviceKeys } from "../../src/channel/device-keys.ts";
@@ -25,6 +24,7 @@ import {
   retiredChannelRows,
   writeChannelRow,
 } from "../store/channel-row.ts";
+import { decodeStored, encodeStored } from "../store/values.ts";
 import type { Openings } from "./openings.ts";
 
 /** LDK's own dust limit, fixed for anchors channels, sat. */
@@ -190,7 +190,7 @@ export class DeviceChannel {
   announceAll(store: NodeStore): void {
     for (const each of this.rows()) {
       const book = store.get(bookKey(each.keysId));
-      this.announce(each, book ? (cbor.decode(book) as StoredSigningState) : each.points);
+      this.announce(each, book ? decodeStored<StoredSigningState>(book) : each.points);
     }
   }
 
@@ -222,7 +222,7 @@ export class DeviceChannel {
     return new Map<string, Uint8Array | null>([
       ...this.options.signer
         .changedBooks()
-        .map(({ keysId, book }) => [bookKey(keysId), cbor.encode(book)] as const),
+        .map(({ keysId, book }) => [bookKey(keysId), encodeStored(book)] as const),
       ...this.deadBooks.splice(0).map(key => [key, null] as const),
     ]);
   }

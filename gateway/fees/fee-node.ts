@@ -8,13 +8,13 @@ import { randomBytes } from "node:crypto";
 import * as ldk from "lightningdevkit";
 import { shownHash } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
-import { utf8 } from "../../src/bytes/utf8.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { LightningNode } from "../lightning/node.ts";
 import type { Peer } from "../lightning/peers/contacts.ts";
 import type { LightningRuntime } from "../lightning/runtime.ts";
 import type { NodeStore } from "../lightning/store.ts";
 import { type Log, lastingTrouble } from "../log.ts";
+import { decodeLearnt, encodeStored } from "../store/values.ts";
 import type { FeeReceiver } from "./service-fees.ts";
 
 export interface FeeNodeOptions {
@@ -158,7 +158,7 @@ export class FeeNode implements FeeReceiver {
       onWaiting: this.options.onWaiting,
     });
     this.node.keepConnected(bridge);
-    this.put(BRIDGE + toHex(bridge.nodeId), utf8(JSON.stringify({ host: bridge.host, port: bridge.port })));
+    this.put(BRIDGE + toHex(bridge.nodeId), encodeStored({ host: bridge.host, port: bridge.port }));
     this.stayWithBridges();
     this.newBlock();
   }
@@ -172,12 +172,12 @@ export class FeeNode implements FeeReceiver {
       if (!equal(nodeId, bridge.nodeId)) former.set(toHex(nodeId), nodeId);
     }
     for (const [key, nodeId] of former) {
-      const stored = store.get(BRIDGE + key);
-      if (!stored) {
+      const place = decodeLearnt<{ host: string; port: number }>(store.get(BRIDGE + key));
+      if (!place) {
         log.error(`its channel is with ${key}, and nobody knows where that is`, { code: "bridge-unknown" });
         continue;
       }
-      const { host, port } = JSON.parse(new TextDecoder().decode(stored)) as { host: string; port: number };
+      const { host, port } = place;
       log.warn(`its channel stays with ${key}@${host}:${port}`, { code: "bridge-changed" });
       this.node.keepConnected({ nodeId, host, port });
     }

@@ -8,7 +8,8 @@ import type { GraphKnowledge } from "../../src/lightning/graph-knowledge.ts";
 import type { Chain } from "../chain/chain.ts";
 import type { FeePurpose } from "../chain/fees.ts";
 import { counted, type Log } from "../log.ts";
-import { encodeKnowledge, KNOWLEDGE, readKnowledge } from "./knowledge.ts";
+import { encodeStored } from "../store/values.ts";
+import { KNOWLEDGE, readKnowledge } from "./knowledge.ts";
 import { channelsIn, Gossip, type GossipOptions } from "./peers/gossip.ts";
 import type { NodeStore } from "./store.ts";
 
@@ -133,7 +134,7 @@ export async function startRuntime(chain: Chain, log: Log, store?: NodeStore): P
     const rows = [
       [GRAPH, graph.write()] as const,
       [SCORER, score.write()] as const,
-      [KNOWLEDGE, encodeKnowledge(knowledge())] as const,
+      [KNOWLEDGE, encodeStored(knowledge())] as const,
     ];
     restMs = Math.max(SAVE_MS, (performance.now() - begin) / SAVE_SHARE);
     await store.write(new Map(rows));

@@ -14,7 +14,7 @@ jest.unstable_mockModule("../../device/channel/enforce.ts", () => ({
     if (!holds) {
       const callers = (new Error().stack ?? "").split("\n").slice(2);
       // checkProposal's demands have one line in common; who called that?
-      refused.add(`${rule} ${callers[1]?.includes("need") ? callers[1] : callers[0]}`);
+      refused.add(`${rule} ${callers[1]?.includes("at ensure ") ? callers[1] : callers[0]}`);
     }
     if (!off.has(rule)) enforce(rule, holds, sentence);
   },

@@ -9,9 +9,10 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { Aedes } from "aedes";
 import { Deposits } from "../../gateway/channel/deposits.ts";
-import { encodeKnowledge, KNOWLEDGE } from "../../gateway/lightning/knowledge.ts";
+import { KNOWLEDGE } from "../../gateway/lightning/knowledge.ts";
 import { openNodeStore } from "../../gateway/lightning/store.ts";
 import { openStore } from "../../gateway/store/registry.ts";
+import { encodeStored } from "../../gateway/store/values.ts";
 import type { PlainPeer } from "../../scripts/peer/plain-peer.ts";
 import { reservePort } from "../../scripts/ports.ts";
 import type { GraphKnowledge } from "../../src/lightning/graph-knowledge.ts";
@@ -85,7 +86,7 @@ describe("the configuration is checked against reality", () => {
     const know = async (knowledge: GraphKnowledge) => {
       const store = openStore(dataDir);
       const table = store.openDB<Uint8Array, string>({ name: "lightning", encoding: "binary" });
-      await openNodeStore(table, "shared").write(new Map([[KNOWLEDGE, encodeKnowledge(knowledge)]]));
+      await openNodeStore(table, "shared").write(new Map([[KNOWLEDGE, encodeStored(knowledge)]]));
       await store.close();
     };
     const now = Math.floor(Date.now() / 1000);
