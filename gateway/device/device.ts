@@ -438,10 +438,13 @@ export class DeviceGateway {
 
   // ── for its parts ─────────────────────────────────────────────────────────────────────────────────────
 
-  /** Settles the service fee in a moment, if the device can then: once, however often it is asked for. */
+  /**
+   * Settles the service fee in a moment, if the device can then: once, however often it is asked for. Asking again puts
+   * nothing off: a device that says something all the time is asked, too.
+   */
   private settleSoon(work: () => void): void {
-    clearTimeout(this.feeTimer);
-    this.feeTimer = setTimeout(() => {
+    this.feeTimer ??= setTimeout(() => {
+      this.feeTimer = undefined;
       if (this.link.isThere && this.channel.row?.stage === "ready") this.guarded(work);
     }, FEE_AFTER_MS);
   }

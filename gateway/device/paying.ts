@@ -33,8 +33,8 @@ export interface PayingOptions {
   recordsLeft(): RecordsLeft;
   /** Of a payment that waited: whether it is still to be made. Throws `already-paying` if it is not, and what limits say. */
   ensureStill(paymentHash: Uint8Array, paymentId: Uint8Array): void;
-  /** It waits: `began` resolves when LDK was asked, and rejects with why it was not. Rejects with what has no code. */
-  waits(paymentHash: Uint8Array, paymentId: Uint8Array, began: Promise<void>): Promise<void>;
+  /** It is to wait: `begin` resolves when LDK was asked, and rejects with why it was not. Rejects with what has no code. */
+  waits(paymentHash: Uint8Array, paymentId: Uint8Array, begin: () => Promise<void>): Promise<void>;
   /** For what is a fault of this program or of LDK. */
   onFatal(error: unknown): void;
 }
@@ -83,7 +83,7 @@ export class Paying {
       ensureStill(paymentHash, paymentId);
       pay();
     };
-    waits(paymentHash, paymentId, this.payLater(node, isUsable, payIfStill))
+    waits(paymentHash, paymentId, () => this.payLater(node, isUsable, payIfStill))
       // What is not an error of ours has come out of LDK: nothing else is called here.
       .catch(error => onFatal(error));
   }

@@ -1,6 +1,6 @@
 /** What is stored of a device's payments: a row for each, by payment hash, until nobody can ask for it again. */
 import type { Database } from "lmdb";
-import { fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { concat, fromHex, toHex, u32be } from "../../src/bytes/bytes.ts";
 import {
   bool,
   bytes,
@@ -16,6 +16,7 @@ import {
   type ValueOf,
   words,
 } from "../../src/bytes/schema.ts";
+import { sha256 } from "../../src/crypto/hash.ts";
 import { decodeInvoice, unpackInvoice } from "../../src/lightning/bolt11.ts";
 import { countedCodec } from "./spending.ts";
 
@@ -83,13 +84,21 @@ export class PaymentRows {
   ): Promise<number> {
     const { table, deviceId } = this;
     const before = nowMs - KEPT_MS;
-    const failed: { readonly key: string; readonly at: number; readonly row: PaymentRow }[] = [];
+    const failed: { readonly key: string; readonly at: number }[] = [];
     let pruned = 0;
-    const remove = (keys: readonly string[]) => {
+    // By what they are now: a payment may have been begun again since they were looked at.
+    const remove = (keys: readonly string[], mayGo: (key: string, row: PaymentRow) => boolean) =>
       table.transactionSync(() => {
-        for (const key of keys) table.removeSync(key);
+        for (const key of keys) {
+          const row = this.get(hashIn(key));
+          if (!row || !mayGo(key, row)) continue;
+          table.removeSync(key);
+          pruned++;
+        }
       });
-      pruned += keys.length;
+    const isOld = (key: string, row: PaymentRow) => {
+      const at = decidedAt(row);
+      return at < before && at < seenAt && isOver(key, row, nowMs, underWay);
     };
     let from = `${deviceId}/`;
     for (;;) {
@@ -97,23 +106,25 @@ export class PaymentRows {
       const done: string[] = [];
       for (const { key, value } of rows) {
         const row = decodeValue(rowCodec, new Uint8Array(value));
-        const at = row.decidedAt ?? row.askedAt;
-        if (at < before && at < seenAt && isOver(key, row, nowMs, underWay)) done.push(key);
-        else if (row.failure) failed.push({ key, at, row });
+        if (isOld(key, row)) done.push(key);
+        else if (row.failure) failed.push({ key, at: decidedAt(row) });
       }
-      remove(done);
+      remove(done, isOld);
       const last = rows.at(-1)?.key;
       if (last === undefined || rows.length < PRUNED_AT_ONCE) break;
       from = `${last}\0`;
       await new Promise(resolve => setImmediate(resolve));
     }
     failed.sort((a, b) => b.at - a.at);
-    for (let at = KEPT_FAILURES; at < failed.length; at += PRUNED_AT_ONCE) {
+    const surplus = new Map(failed.slice(KEPT_FAILURES).map(({ key, at }) => [key, at]));
+    const keys = [...surplus.keys()];
+    for (let from = 0; from < keys.length; from += PRUNED_AT_ONCE) {
       // What LDK has is to be counted when it arrives, whatever it was called.
-      const over = failed
-        .slice(at, at + PRUNED_AT_ONCE)
-        .filter(({ key, row }) => !underWay(hashIn(key), row));
-      remove(over.map(({ key }) => key));
+      remove(
+        keys.slice(from, from + PRUNED_AT_ONCE),
+        (key, row) =>
+          row.failure !== undefined && decidedAt(row) === surplus.get(key) && !underWay(hashIn(key), row),
+      );
       await new Promise(resolve => setImmediate(resolve));
     }
     return pruned;
@@ -122,6 +133,11 @@ export class PaymentRows {
   private key(paymentHash: Uint8Array): string {
     return `${this.deviceId}/${toHex(paymentHash)}`;
   }
+}
+
+/** When it was decided, or asked for where that is not known; Unix milliseconds. */
+function decidedAt(row: PaymentRow): number {
+  return row.decidedAt ?? row.askedAt;
 }
 
 /** Nobody can ask for it again, and LDK has nothing to say of it. */
@@ -141,9 +157,10 @@ function hashIn(key: string): Uint8Array {
   return fromHex(key.slice(-64));
 }
 
-/** LDK's id of one attempt: a payment that failed may be tried again under another. */
+/**
+ * LDK's id of one attempt: a payment that failed may be tried again under another. Whoever makes an invoice chooses its hash,
+ * so all of it is in the id: no other payment's has the same.
+ */
 export function paymentIdOf(paymentHash: Uint8Array, attempt: number): Uint8Array {
-  const id = paymentHash.slice();
-  new DataView(id.buffer).setUint32(28, attempt);
-  return id;
+  return sha256(concat([paymentHash, u32be(attempt)]));
 }

@@ -90,9 +90,15 @@ export class Payments {
   }
 
   private make(asked: Order, limits: PaymentLimits, attempt: number, isSettlement = false): void {
-    const { network, now } = this.options;
+    const { network, now, fees } = this.options;
     const { paymentHash } = asked.invoice;
     const row = this.rows.get(paymentHash);
+    // Whose hash it is the device has chosen: an order of its own is never taken for the settlement, nor hides it.
+    if (!isSettlement && (row?.settlement || fees.pending(paymentHash)))
+      throw lngateError(
+        "payment-rejected",
+        "a payment with the hash of the service fee is none to be ordered",
+      );
     if (row && (row.preimage || row.attempt > attempt || (row.attempt === attempt && row.failure))) {
       this.report(paymentHash, row);
       return;
@@ -175,9 +181,9 @@ export class Payments {
   }
 
   /** It could not be started at once, and waits: until LDK was asked, or there is nothing more to wait for. */
-  async waits(paymentHash: Uint8Array, paymentId: Uint8Array, began: Promise<void>): Promise<void> {
+  async waits(paymentHash: Uint8Array, paymentId: Uint8Array, begin: () => Promise<void>): Promise<void> {
     try {
-      await this.waiting.until(paymentHash, began);
+      await this.waiting.until(paymentHash, begin);
     } catch (error) {
       this.notBegun(paymentHash, paymentId, error);
     }

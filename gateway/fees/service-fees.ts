@@ -118,10 +118,12 @@ export class ServiceFees {
    */
   ensureSettled(isUnderWay: (paymentHash: Uint8Array) => boolean): void {
     const { terms } = this.options;
+    if (!terms || this.owedMsat < terms.creditMsat) return;
     const { pending } = this.books;
-    const settles = pending?.agreed && isUnderWay(pending.paymentHash);
-    if (terms && pending && !settles && this.owedMsat >= terms.creditMsat)
-      throw lngateError("service-fee-due", "the service fee has to be settled first");
+    if (pending?.agreed && isUnderWay(pending.paymentHash)) return;
+    if (pending) throw lngateError("service-fee-due", "the service fee has to be settled first");
+    // It was never asked, however that came: it is now, and this payment is the last before it settles.
+    if (this.prepare()) this.askSoon();
   }
 
   // ── in the transaction that stores the payment ────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "@jest/globals";
+import { paymentIdOf } from "../../gateway/device/payment-rows.ts";
 import { Payments } from "../../gateway/device/payments.ts";
 import { ServiceFees } from "../../gateway/fees/service-fees.ts";
 import { createLog } from "../../gateway/log.ts";
@@ -141,8 +142,7 @@ describe("the gateway's books", () => {
     desk.pay("toll", 1_000_000);
     desk.ask("fails", 3_000_000);
     const hash = sha256(preimageOf("fails"));
-    const id = hash.slice();
-    id.set([0, 0, 0, 0], 28);
+    const id = paymentIdOf(hash, 0);
     desk.payments.failed(hash, id, "no-route");
     expect(desk.fees.books).toMatchObject({ earnedMsat: 50_000, settledMsat: 0 });
   });
@@ -152,8 +152,7 @@ describe("the gateway's books", () => {
     const why = "the cheapest way costs 3000 msat, and the limit is 1000";
     desk.ask("fails", 3_000_000);
     const paymentHash = sha256(preimageOf("fails"));
-    const id = paymentHash.slice();
-    id.set([0, 0, 0, 0], 28);
+    const id = paymentIdOf(paymentHash, 0);
     desk.payments.failed(paymentHash, id, "fee-limit-too-low", why);
     desk.start();
     desk.ask("fails", 3_000_000);
@@ -172,8 +171,7 @@ describe("the gateway's log", () => {
     desk.payments.sent(sha256(preimageOf("arrives")), preimageOf("arrives"), 1_000);
     desk.pay("arrives", 1_000_000);
     desk.ask("fails", 3_000_000);
-    const id = sha256(preimageOf("fails"));
-    id.set([0, 0, 0, 0], 28);
+    const id = paymentIdOf(sha256(preimageOf("fails")), 0);
     desk.nowMs += 77;
     desk.payments.failed(sha256(preimageOf("fails")), id, "no-route");
     desk.payments.failed(sha256(preimageOf("fails")), id, "no-route");
@@ -243,8 +241,7 @@ describe("a settlement", () => {
     desk.payments.settling(first.paymentHash);
     expect(desk.failedCodes()).toEqual(["payment-failed"]);
     desk.payments.settling(second.paymentHash);
-    const id = second.paymentHash.slice();
-    id.set([0, 0, 0, 0], 28);
+    const id = paymentIdOf(second.paymentHash, 0);
     desk.payments.failed(second.paymentHash, id, "no-route");
     const third = desk.settlement()!;
     expect(third.paymentHash).not.toEqual(second.paymentHash);
@@ -354,8 +351,7 @@ describe("a device that owes as much as it may", () => {
     desk.canReceive = true;
     const { paymentHash } = desk.settlement()!;
     desk.payments.settling(paymentHash);
-    const id = paymentHash.slice();
-    id.set([0, 0, 0, 0], 28);
+    const id = paymentIdOf(paymentHash, 0);
     desk.payments.failed(paymentHash, id, "no-route");
     desk.pay("after that", 1_000_000);
     expect(desk.failedCodes()).toEqual(["no-route"]);

@@ -8,6 +8,7 @@ import { expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { knownPayment } from "../../device/channel/payments/remembered.ts";
 import type { Payment } from "../../device/channel/state.ts";
+import { paymentIdOf } from "../../gateway/device/payment-rows.ts";
 import { Payments } from "../../gateway/device/payments.ts";
 import { ServiceFees } from "../../gateway/fees/service-fees.ts";
 import { createLog } from "../../gateway/log.ts";
@@ -258,11 +259,7 @@ class FeeWorld {
   }
 }
 
-function idOf({ preimage }: Fate): Uint8Array {
-  const id = sha256(preimage).slice();
-  new DataView(id.buffer).setUint32(28, 0);
-  return id;
-}
+const idOf = ({ preimage }: Fate) => paymentIdOf(sha256(preimage), 0);
 const isIdOf = (fate: Fate, paymentId: Uint8Array) => equal(idOf(fate), paymentId);
 
 const action = fc.oneof(

@@ -1,7 +1,7 @@
 /** The owner's limits at the gateway: the real payments and what they have spent, without LDK. */
 
 import { describe, expect, test } from "@jest/globals";
-import { KEPT_FAILURES } from "../../gateway/device/payment-rows.ts";
+import { KEPT_FAILURES, paymentIdOf } from "../../gateway/device/payment-rows.ts";
 import { Payments } from "../../gateway/device/payments.ts";
 import { ServiceFees } from "../../gateway/fees/service-fees.ts";
 import { createLog } from "../../gateway/log.ts";
@@ -134,11 +134,7 @@ class Desk {
   }
 }
 
-function idOf(name: string, attempt: number): Uint8Array {
-  const id = sha256(bytesOf(name));
-  new DataView(id.buffer).setUint32(28, attempt);
-  return id;
-}
+const idOf = (name: string, attempt: number) => paymentIdOf(sha256(bytesOf(name)), attempt);
 
 describe("the owner's limits at the gateway", () => {
   test("bound a payment, with all that its way may cost, and with the service fee", () => {

@@ -1,6 +1,7 @@
 /** Orders that wait for the bridge or for room: they wait once, and count, whatever is asked for meanwhile. */
 
 import { describe, expect, test } from "@jest/globals";
+import { MOST_WAITING } from "../../gateway/device/waiting.ts";
 import { storeTable } from "../store-table.ts";
 import { settled, Way } from "./way.ts";
 
@@ -86,4 +87,15 @@ test("what was begun before the gateway went down is begun again under the limit
   for (let i = 0; i < 4; i++) way.ask(`order ${i}`, TOLL_MSAT);
   expect([0, 1, 2, 3].filter(i => way.isUnderWay(`order ${i}`))).toEqual([]);
   expect(way.failures).toEqual(Array(4).fill("policy-payment-limit"));
+});
+
+test("no more wait than could be under way twice over: the others are refused, and change nothing", async () => {
+  const way = new Way(table, LIMITS);
+  way.fill();
+  for (let i = 0; i < 400; i++) way.ask(`crumb ${i}`, 1);
+  await settled();
+  expect(way.failures).toEqual(Array(400 - MOST_WAITING).fill("too-many-payments"));
+  way.arrives("held 0");
+  await way.look();
+  expect(way.isUnderWay("crumb 0")).toBe(true);
 });
