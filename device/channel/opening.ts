@@ -12,7 +12,7 @@ import { ensureRecords, type Work } from "./context.ts";
 import { enforce } from "./enforce.ts";
 import { checkProposal } from "./rules.ts";
 import { partialFor } from "./signing.ts";
-import { type ChannelState, type Former, KEPT_SUMS, type Proposal } from "./state.ts";
+import type { ChannelState, Former, Proposal } from "./state.ts";
 
 /** First part: accept the proposal. It comes with the bridge's commitment 0, which shows that all is ours. */
 export function propose(work: Work, proposal: Proposal): void {
@@ -91,10 +91,11 @@ export function fund(work: Work): void {
     // Whatever was asked for while it opened is what it is now: the next channel has to be asked for again.
     books: { ...work.state.books, phase: "open", asked: work.state.books.index },
     parameters: { ...parameters!, funding: signed },
+    // What was signed of a transaction counts for as long as the channel is known of which it collects.
     collected: work.state.collected && {
       count: 0,
       answers: [],
-      sums: work.state.collected.sums.slice(0, KEPT_SUMS),
+      sums: work.state.former ? work.state.collected.sums : [],
     },
   };
 }

@@ -168,8 +168,7 @@ export type Parameters = ValueOf<typeof parametersCodec>;
 export const MAX_SECRETS = 49;
 /** The newest answers of `collectedCodec` that are kept. */
 export const MAX_COLLECTED = 8;
-/** Transactions that collect several outputs, of which the sums are kept: so many from one channel to the next, and at most. */
-export const KEPT_SUMS = 32;
+/** Transactions that collect several outputs, of which the sums are kept. When there are as many, outputs are collected one by one. */
 export const MAX_SUMS = 96;
 
 /** Most paid invoices that are remembered without their receipts. */

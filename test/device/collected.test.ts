@@ -3,7 +3,8 @@ import { expect, test } from "@jest/globals";
 import { equal } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import type { Step } from "../../src/messages/device.ts";
-import { HEIGHT } from "./parties.ts";
+import { derived } from "./dealer.ts";
+import { HEIGHT, NOW_MS, proposalWith } from "./parties.ts";
 import { bridgePoint } from "./peer.ts";
 import { Rig } from "./rig.ts";
 
@@ -84,4 +85,58 @@ test("nothing that is asked in between makes the device forget what it has signe
   expect(ask(1).refused?.code).toBe("policy-close-balance");
   // Alone it can be collected.
   expect(ask(1, { inputs: [both[1]!], input: 0, htlc: htlcOf(1) }).own).toBeDefined();
+});
+
+test("nor does another channel: what was signed of a transaction in the one before counts", () => {
+  const unlimited = { perPaymentMsat: 1e12, perHourMsat: 1e12, perDayMsat: 1e12 };
+  const rig = new Rig({ policy: unlimited, charge: { A: 60, B: 70, H: 300 } }).open();
+  const names = ["one", "two"];
+  // Their invoices have expired by the time that the gateway says they failed.
+  for (const name of names) rig.pay(name, 50_000, { expiresAt: NOW_MS / 1000 - 1 });
+  const htlcs = names.map(name => rig.htlc(name, 50_000));
+  const view = rig.view(0, htlcs);
+  rig.move(view);
+  expect(rig.refusals).toEqual([]);
+  const commitment = rig.build(false, 1, bridgePoint(1), view);
+  const both = commitment.htlcs.map(({ vout }) => ({ txid: commitment.txid, vout, sequence: 1 }));
+  const htlcOf = (input: number) =>
+    htlcs.find(({ paymentHash }) => equal(paymentHash, commitment.htlcs[input]!.htlc.paymentHash))!;
+  const ask = (input: number, changed: Partial<NonNullable<Step["spend"]>> = {}) =>
+    rig.step({
+      spend: {
+        index: 1,
+        point: bridgePoint(1),
+        htlc: htlcOf(input),
+        inputs: both,
+        input,
+        amountSat: 50_000,
+        valueSat: 49_000,
+        locktime: HEIGHT + 80,
+        ...changed,
+      },
+    });
+  expect(rig.identity.policy.maxCloseFeeSat).toBe(25_000);
+  expect(ask(0).own).toBeDefined();
+  expect(ask(1).refused?.code).toBe("policy-close-balance");
+
+  // 32 others, of nothing at all.
+  const none = (i: number, vout: number) => ({ txid: sha256(new Uint8Array([i])), vout, sequence: 1 });
+  for (let i = 0; i < 32; i++)
+    expect(ask(0, { amountSat: 1_000, valueSat: 1_000, inputs: [none(i, 0), none(i, 1)] }).own).toBeDefined();
+  expect(ask(1).refused?.code).toBe("policy-close-balance");
+
+  // The bridge has published that state: the channel has ended, and the owner's application wants another.
+  for (const name of names) rig.failed(name);
+  rig.say({ type: "channel", index: 1, state: "closed" });
+  rig.app("open");
+  rig.proposal = proposalWith({
+    index: 2,
+    deposits: [{ txid: derived("deposit 2"), vout: 0, valueSat: 201_000 }],
+  });
+  rig.step({ proposal: rig.proposal, counterparty: rig.counterparty(rig.view(), 0) });
+  rig.step({ holder: rig.holder(rig.view(), 0) });
+  rig.step({ fund: true });
+  expect(rig.state.books).toMatchObject({ index: 2, phase: "open" });
+
+  expect(ask(1).refused?.code).toBe("policy-close-balance");
 });

@@ -71,3 +71,16 @@ test("so many paid invoices are remembered that had to make room, and then no mo
   rig.pay("later", 1, { expiresAt: expiresAt + 31 * 86_400, maxFeeMsat: 0 });
   expect(rig.refusals).toEqual([]);
 });
+
+test("that a payment may yet be taken on the chain only the device says: the gateway's word for it is any failure", () => {
+  const unlimited = { perPaymentMsat: 1e12, perHourMsat: 1e12, perDayMsat: 1e12 };
+  const rig = new Rig({ policy: unlimited }).open();
+  for (let i = 0; i < 400; i++) {
+    rig.pay(`toll ${i}`, 1_000);
+    const paymentHash = sha256(rig.preimage(`toll ${i}`));
+    rig.say({ type: "failed", paymentHash, code: "payment-channel-ended", sentence: "" });
+  }
+  expect(rig.refusals).toEqual([]);
+  expect(rig.box.decided.map(({ failure }) => failure)).toEqual(Array(400).fill("payment-failed"));
+  expect(rig.tried("a year later", 1_000)).toEqual([]);
+});

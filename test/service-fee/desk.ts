@@ -24,7 +24,7 @@ export const TERMS: ServiceFee = {
   settleFromMsat: 1_000_000,
   creditMsat: 5_000_000,
 };
-export const LIMITS: SpendingLimits = {
+const LIMITS: SpendingLimits = {
   perPaymentMsat: 5_000_000,
   perHourMsat: 20_000_000,
   perDayMsat: 50_000_000,

@@ -37,8 +37,12 @@ export function receivePreimage(work: Work, preimage: Uint8Array): void {
   if (work.decided.length > 0) work.state = { ...state, payments, books: { ...state.books, owedMsat } };
 }
 
-/** Records the gateway's first word that a payment has failed; `settleBooks` decides when to believe it. */
-export function receiveFailure(work: Work, paymentHash: Uint8Array, code: string): void {
+/**
+ * Records the gateway's first word that a payment has failed; `settleBooks` decides when to believe it. That a payment may yet
+ * be taken on the chain, and is remembered for it, only this device says.
+ */
+export function receiveFailure(work: Work, paymentHash: Uint8Array, said: string): void {
+  const code = said === CHANNEL_ENDED ? "payment-failed" : said;
   const payments = work.state.payments.map(payment =>
     payment &&
     !payment.settled &&

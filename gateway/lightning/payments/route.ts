@@ -68,6 +68,8 @@ export function routeInParts(
       manager.compute_inflight_htlcs(),
     );
     if (!(found instanceof ldk.Result_RouteLightningErrorZ_OK)) continue;
+    // Where hops want more than the invoice does, LDK gives the payee the rest out of the fee limit, and calls it no fee.
+    if (found.res.get_total_amount() > route.get_final_value_msat()) continue;
     const paths = found.res.get_paths();
     const amountMsat = (path: ldk.Path) =>
       path.get_hops().reduce((sum, hop) => sum + Number(hop.get_fee_msat()), 0);
