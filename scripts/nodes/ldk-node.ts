@@ -1,0 +1,44 @@
+/** LDK Node, which has a newer LDK and a wallet of its own: a process that is led as the plain one is. */
+import type { Regtest } from "../bitcoind.ts";
+import { PeerProcess } from "../peer/process.ts";
+import { reservePort } from "../ports.ts";
+import { LdkNode } from "./ldk.ts";
+import { ensureLdkNode } from "./ldk-node-program.ts";
+import type { NodeOptions } from "./node.ts";
+
+/** As RealNode says. */
+export class CurrentLdkNode extends LdkNode {
+  static override async start(options: NodeOptions): Promise<CurrentLdkNode> {
+    const { name, dataDir, rpc, args = [], onLog } = options;
+    const program = await ensureLdkNode();
+    const port = await reservePort();
+    const run = () =>
+      PeerProcess.start({
+        name,
+        dataDir,
+        rpc,
+        command: [program],
+        args: ["--listen", String(port), ...args],
+        onEvent: event => {
+          if (event.event === "log") onLog?.(`${name}: ${event.line}`);
+        },
+      });
+    return new CurrentLdkNode(name, run, await run());
+  }
+
+  override async fund(bitcoind: Regtest, sat: number): Promise<void> {
+    const { address } = await this.peer.ask<{ address: string }>("address");
+    await bitcoind.fund(address, sat);
+    await bitcoind.mine(1);
+    for (;;) {
+      await this.sync();
+      const { spendableSat } = await this.peer.ask<{ spendableSat: number }>("balance");
+      if (spendableSat >= sat) return;
+    }
+  }
+
+  /** Has it ask for feerates and blocks now, which it does every two seconds otherwise. */
+  sync(): Promise<void> {
+    return this.peer.ask("sync");
+  }
+}
