@@ -41,4 +41,10 @@ export class CurrentLdkNode extends LdkNode {
   sync(): Promise<void> {
     return this.peer.ask("sync");
   }
+
+  /** Of a channel's commitments, sat per 1000 weight units. */
+  async feerateOf(funding: string): Promise<number> {
+    const channels = await this.peer.ask<{ funding: string | null; feeratePerKw: number }[]>("channels");
+    return channels.find(each => each.funding === funding)?.feeratePerKw ?? 0;
+  }
 }

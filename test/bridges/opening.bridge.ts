@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { askStatus } from "../../owner/client/channel.ts";
 import type { CurrentLdkNode } from "../../scripts/nodes/ldk-node.ts";
-import { untilAtRest } from "../e2e/world.ts";
+import { untilAtRest, waitFor } from "../e2e/world.ts";
 import { tracked } from "../lifecycle/scene.ts";
 import { AS_BRIDGE, LDK_NODE, nameOf } from "./kinds.ts";
 import { type BridgeScene, carWith, FEERATE, payToll, startBridges, stopBridges } from "./world.ts";
@@ -91,6 +91,11 @@ const current = AS_BRIDGE.find(({ bridge }) => bridge === LDK_NODE);
     await world.stopGateway();
     await world.startGateway();
     await car.device.connect();
+    // LDK looks after feerates once a minute.
+    await waitFor(
+      "the commitments to pay enough",
+      async () => (await bridge().feerateOf(`${fundingTxid}:0`)) >= FULL * 250,
+    );
     await payToll(scene, car, 1_000_000);
     await untilAtRest(car);
     for (let mined = 0; mined <= PATIENCE_BLOCKS; mined += 5) {
