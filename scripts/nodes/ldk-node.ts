@@ -37,7 +37,7 @@ export class CurrentLdkNode extends LdkNode {
     }
   }
 
-  /** Has it ask for feerates and blocks now, which it does every two seconds otherwise. */
+  /** For blocks it asks every two seconds by itself, for feerates when there was one. */
   sync(): Promise<void> {
     return this.peer.ask("sync");
   }
