@@ -57,7 +57,6 @@ export class Stage {
       name,
       dataDir: join(this.folder, name),
       rpc,
-      program: "dist/peer.mjs",
       // What peers warn of is LDK's talk: that the other one has not seen this block yet, say.
       args: ["--log", "error"],
     });

@@ -51,7 +51,9 @@ export class Estimates {
       response.on("data", (chunk: Buffer) => said.push(chunk));
       response.on("end", () => {
         const text = this.changed(body, Buffer.concat(said));
-        answer.writeHead(response.statusCode ?? 502, { "content-type": "application/json" });
+        // Not every client takes an answer of unknown length.
+        const headers = { "content-type": "application/json", "content-length": Buffer.byteLength(text) };
+        answer.writeHead(response.statusCode ?? 502, headers);
         answer.end(text);
       });
     });

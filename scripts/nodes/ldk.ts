@@ -2,31 +2,32 @@
 import { toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { decodeInvoice } from "../../src/lightning/bolt11.ts";
+import type { Regtest } from "../bitcoind.ts";
 import type { PeerChannel } from "../peer/api.ts";
 import { PeerProcess } from "../peer/process.ts";
 import type { ForwardingPolicy, HeldInvoice, NodeChannel, NodeOptions, RealNode } from "./node.ts";
 
 /** As RealNode says. */
 export class LdkNode implements RealNode {
-  private readonly options: NodeOptions;
-  private peer: PeerProcess;
+  readonly name: string;
+  private readonly run: () => Promise<PeerProcess>;
+  protected peer: PeerProcess;
 
-  private constructor(options: NodeOptions, peer: PeerProcess) {
-    this.options = options;
+  protected constructor(name: string, run: () => Promise<PeerProcess>, peer: PeerProcess) {
+    this.name = name;
+    this.run = run;
     this.peer = peer;
   }
 
-  static async start(options: NodeOptions): Promise<LdkNode> {
-    return new LdkNode(options, await startPeer(options));
+  static async start({ name, dataDir, rpc, args = [] }: NodeOptions): Promise<LdkNode> {
+    const run = () => PeerProcess.start({ name, dataDir, rpc, args: ["--log", "error", ...args] });
+    return new LdkNode(name, run, await run());
   }
 
   async restart(): Promise<void> {
-    this.peer = await startPeer(this.options);
+    this.peer = await this.run();
   }
 
-  get name(): string {
-    return this.options.name;
-  }
   get nodeId(): string {
     return this.peer.nodeId;
   }
@@ -38,7 +39,7 @@ export class LdkNode implements RealNode {
   }
 
   /** bitcoind's wallet pays. */
-  async fund(): Promise<void> {}
+  async fund(_bitcoind: Regtest, _sat: number): Promise<void> {}
 
   connect(peer: string): Promise<void> {
     return this.peer.connect(peer);
@@ -100,14 +101,4 @@ export class LdkNode implements RealNode {
   kill(): Promise<void> {
     return this.peer.kill();
   }
-}
-
-function startPeer({ name, dataDir, rpc, args = [] }: NodeOptions): Promise<PeerProcess> {
-  return PeerProcess.start({
-    name,
-    dataDir,
-    rpc,
-    program: "dist/peer.mjs",
-    args: ["--log", "error", ...args],
-  });
 }

@@ -61,6 +61,8 @@ export interface RealNode {
   setPolicy(policy: ForwardingPolicy): Promise<void>;
   /** Begins to close a channel, together with the other side or alone. */
   close(funding: string, force?: boolean): Promise<void>;
+  /** Has it look at bitcoind now, if it remembers for long what that believes of feerates. */
+  sync?(): Promise<void>;
   stop(): Promise<void>;
   /** As a power cut would. */
   kill(): Promise<void>;

@@ -39,7 +39,8 @@ export type PeerEvent =
   | { readonly event: "channel-closed"; readonly channelId: string; readonly reason: string }
   | { readonly event: "claimed"; readonly hash: string; readonly amountMsat: number }
   | { readonly event: "forwarded"; readonly feeMsat: number }
-  | { readonly event: "swept"; readonly txid: string };
+  | { readonly event: "swept"; readonly txid: string }
+  | { readonly event: "log"; readonly line: string };
 
 /** A channel as the peer sees it. */
 export interface PeerChannel {

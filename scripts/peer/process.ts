@@ -6,13 +6,15 @@ import { lngateError } from "../../src/errors.ts";
 import type { RpcOptions } from "../../src/node/bitcoind-rpc.ts";
 import type { Paid, PeerChannel, PeerEvent } from "./api.ts";
 
+const PLAIN_PEER = [process.execPath, "dist/peer.mjs"] as const;
+
 /** How a peer is started. */
 export interface PeerProcessOptions {
   readonly name: string;
   readonly dataDir: string;
   readonly rpc: RpcOptions;
-  /** The program: dist/peer.mjs. */
-  readonly program: string;
+  /** What runs it: dist/peer.mjs unless told, or a program that can be led in the same way. */
+  readonly command?: readonly [string, ...string[]];
   /** Further options of the program. */
   readonly args?: readonly string[];
   readonly onEvent?: (event: PeerEvent) => void;
@@ -54,11 +56,12 @@ export class PeerProcess {
 
   /** Resolves when it is listening. It ends with this process, whose end closes its input. */
   static start(options: PeerProcessOptions): Promise<PeerProcess> {
-    const { name, dataDir, rpc, program, args = [], onEvent } = options;
+    const { name, dataDir, rpc, command = PLAIN_PEER, args = [], onEvent } = options;
+    const [program, ...first] = command;
     const child = spawn(
-      process.execPath,
+      program,
       [
-        program,
+        ...first,
         "--name",
         name,
         "--data",

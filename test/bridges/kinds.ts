@@ -2,6 +2,8 @@
 import { accessSync, constants } from "node:fs";
 import { delimiter, join } from "node:path";
 import { LdkNode } from "../../scripts/nodes/ldk.ts";
+import { CurrentLdkNode } from "../../scripts/nodes/ldk-node.ts";
+import { whyNoLdkNode } from "../../scripts/nodes/ldk-node-program.ts";
 import { LndNode } from "../../scripts/nodes/lnd.ts";
 import { hasLnd } from "../../scripts/nodes/lnd-program.ts";
 import type { NodeOptions, RealNode } from "../../scripts/nodes/node.ts";
@@ -41,13 +43,26 @@ export const LND: Kind = {
   gossipsAtOnce: ["--trickledelay=200"],
 };
 
+export const LDK_NODE: Kind = {
+  name: "LDK Node",
+  start: options => CurrentLdkNode.start(options),
+  feeMsat: () => 1_000,
+  leastMsat: 1,
+  leastChannelSat: 1_000,
+  claimsHtlcs: true,
+  gossipsAtOnce: [],
+};
+
+const noLdkNode = whyNoLdkNode();
+
 /** Those that can be had here. */
-const KINDS: readonly Kind[] = hasLnd() ? [LDK, LND] : [LDK];
+const KINDS: readonly Kind[] = [LDK, ...(hasLnd() ? [LND] : []), ...(noLdkNode ? [] : [LDK_NODE])];
 
 /** Why the others are not: a sentence each. */
 export function skipped(): string[] {
   const reasons: string[] = [];
   if (!hasLnd()) reasons.push("LND is skipped: there is no `go` on the PATH to build it with");
+  if (noLdkNode) reasons.push(`LDK Node is skipped: ${noLdkNode}`);
   for (const [name, program] of [
     ["Core Lightning", "lightningd"],
     ["Eclair", "eclair-node.sh"],

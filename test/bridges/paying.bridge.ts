@@ -17,7 +17,8 @@ import {
   untilHeld,
 } from "./world.ts";
 
-const DEPOSIT_SAT = 500_000;
+/** LDK lets a tenth of a channel be in flight. */
+const DEPOSIT_SAT = 1_500_000;
 /** Below this a payment has no output of its own, and no commitment shows what it has cost: the receipt says the most. */
 const SEEN_MSAT = 354_000;
 

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { askDeposit, askFreeze, askStatus } from "../../owner/client/channel.ts";
 import { type Car, untilAtRest, waitFor } from "../e2e/world.ts";
 import { booksOf, recoverAll, told, tracked } from "../lifecycle/scene.ts";
-import { AS_BRIDGE, nameOf } from "./kinds.ts";
+import { AS_BRIDGE, LDK_NODE, nameOf } from "./kinds.ts";
 import { type BridgeScene, carWith, FEERATE, payToll, startBridges, stopBridges } from "./world.ts";
 
 const DEPOSIT_SAT = 200_000;
@@ -99,30 +99,42 @@ describe.each(AS_BRIDGE.map(pair => ({ name: nameOf(pair), pair })))("$name", ({
     tracked(scene, await scene.world.makeCar("patient", DEPOSIT_SAT));
   });
 
-  test.each([
-    ["5 for us, 25 for the bridge", 5, 25],
-    ["25 for us, 5 for the bridge", 25, 5],
-    ["1 for us, 100 for the bridge", 1, 100],
-    ["100 for us, 1 for the bridge", 100, 1],
-  ])("a mutual close with feerates of %s sat/vB is mutual", async (what, ours, theirs) => {
-    scene.estimates.gateway.set(FEERATE);
-    scene.estimates.bridge.set(FEERATE);
-    await scene.world.stopGateway();
-    await scene.world.startGateway();
-    const closing = await carWith(scene, `closing ${ours} ${theirs}`, DEPOSIT_SAT);
-    await closing.device.pay(await scene.world.toll.invoice(2_000_000, "toll"), { maxFeeMsat: 10_000 });
-    await untilAtRest(closing);
-    const funding = await fundingOf(closing);
-    scene.estimates.gateway.set(ours);
-    scene.estimates.bridge.set(theirs);
-    await scene.world.stopGateway();
-    await scene.world.startGateway();
-    await closing.device.connect();
-    void closing.device.close().catch(() => {});
-    await untilClosed(funding);
-    const books = await booksOf(scene, closing.deviceId, funding);
-    expect(told(`${pair.bridge.name}: mutual close, ${what}`, DEPOSIT_SAT, books)).toBe(0);
-    expect(books.anchorsSat).toBe(0);
-    closing.stop();
+  const apart = [
+    { what: "5 for us, 25 for the bridge", ours: 5, theirs: 25 },
+    { what: "25 for us, 5 for the bridge", ours: 25, theirs: 5 },
+    { what: "1 for us, 100 for the bridge", ours: 1, theirs: 100 },
+    { what: "100 for us, 1 for the bridge", ours: 100, theirs: 1 },
+  ].map(each => {
+    // Its least is its estimate for a day, and it waits two minutes for more than we offer.
+    const isForced = pair.bridge === LDK_NODE && each.ours < each.theirs;
+    return { ...each, isForced, how: isForced ? "ends by a commitment" : "is mutual" };
   });
+
+  test.each(apart)(
+    "a mutual close with feerates of $what sat/vB $how",
+    async ({ what, ours, theirs, isForced }) => {
+      scene.estimates.gateway.set(FEERATE);
+      scene.estimates.bridge.set(FEERATE);
+      await scene.world.bridge.sync?.();
+      await scene.world.stopGateway();
+      await scene.world.startGateway();
+      const closing = await carWith(scene, `closing ${ours} ${theirs}`, DEPOSIT_SAT);
+      await closing.device.pay(await scene.world.toll.invoice(2_000_000, "toll"), { maxFeeMsat: 10_000 });
+      await untilAtRest(closing);
+      const funding = await fundingOf(closing);
+      scene.estimates.gateway.set(ours);
+      scene.estimates.bridge.set(theirs);
+      await scene.world.bridge.sync?.();
+      await scene.world.stopGateway();
+      await scene.world.startGateway();
+      await closing.device.connect();
+      void closing.device.close().catch(() => {});
+      await untilClosed(funding);
+      if (isForced) await recoverAll(scene);
+      const books = await booksOf(scene, closing.deviceId, funding);
+      expect(told(`${pair.bridge.name}: mutual close, ${what}`, DEPOSIT_SAT, books)).toBe(0);
+      expect(books.anchorsSat).toBe(isForced ? 660 : 0);
+      closing.stop();
+    },
+  );
 });

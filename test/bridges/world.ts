@@ -32,6 +32,8 @@ export const MAX_FEE_MSAT = 5_000;
 export const PAYING: PayOptions = { maxFeeMsat: MAX_FEE_MSAT, timeoutMs: 86_400_000 };
 const CHANNEL_SAT = 10_000_000;
 const COINS_SAT = 20_000_000;
+/** LDK Node takes no channel while it has nothing to get it through the chain with. */
+const TOLL_COINS_SAT = 100_000;
 
 /** Everything but the gateway. */
 export async function startBridges(pair: Pair): Promise<BridgeScene> {
@@ -57,6 +59,7 @@ async function startPeers(
   const bridge = await pair.bridge.start(options("bridge"));
   const toll = await pair.toll.start({ ...options("toll"), args: pair.toll.gossipsAtOnce });
   await bridge.fund(bitcoind, COINS_SAT);
+  await toll.fund(bitcoind, TOLL_COINS_SAT);
   const request = { peer: toll.address, sat: CHANNEL_SAT, pushSat: CHANNEL_SAT / 10, announced: true };
   await mineUntil(bitcoind, bridge.open(request));
   return {

@@ -25,7 +25,7 @@ function start(name: string): Promise<PeerProcess> {
     name,
     dataDir: join(bitcoind.dataDir, "peers", name),
     rpc: bitcoind.rpcOptions,
-    program: PROGRAM,
+    command: [process.execPath, PROGRAM],
     args: ["--log", "error"],
     onEvent: event => told.push({ name, event }),
   });
