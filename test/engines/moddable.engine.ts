@@ -40,6 +40,8 @@ if ("missing" in found) {
       library = await buildForSimulator({
         sdk,
         project: "dist/device/moddable",
+        // The other one has mcconfig fetch libsecp256k1.
+        manifest: "manifest-javascript.json",
         folder: join(world.folder, "moddable"),
         config: { flash: join(world.folderOf(deviceId), "flash.bin"), port: String(port) },
       });

@@ -2,7 +2,7 @@
  * Runs the device of the node board: connects, opens its channel when there is a deposit, and takes commands a line
  * each. Every answer is a line of JSON, so that a program can drive it as well as a person:
  *
- *     pay <invoice> [maxFeeMsat]    the receipt
+ *     pay <invoice> [maxFeeMsat]    the receipt, and how many messages went over the air before it
  *     quote <invoice> [maxFeeMsat]  what it would cost at most
  *     balance                       what there is
  *     traffic                       messages and bytes over the air so far, and whether all is at rest
@@ -65,7 +65,10 @@ async function run(device: Device, board: NodeBoard, command: string, args: stri
     case "quote": {
       const [invoice = "", maxFeeMsat] = args;
       const options = maxFeeMsat === undefined ? {} : { maxFeeMsat: Number(maxFeeMsat) };
-      return command === "pay" ? device.pay(invoice, options) : device.quote(invoice, options);
+      if (command === "quote") return device.quote(invoice, options);
+      const before = messagesOf(board);
+      const receipt = await device.pay(invoice, options);
+      return { ...receipt, messages: messagesOf(board) - before };
     }
     case "balance":
       return device.balance();
@@ -89,6 +92,10 @@ async function run(device: Device, board: NodeBoard, command: string, args: stri
         },
       };
   }
+}
+
+function messagesOf({ traffic }: NodeBoard): number {
+  return traffic.messagesUp + traffic.messagesDown;
 }
 
 function described(error: unknown): { code: string; sentence: string } {
