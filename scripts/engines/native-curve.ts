@@ -26,13 +26,15 @@ const BOARD = "device/boards/moddable";
 /** What of it is C. */
 const FILES = ["native-curve.c", "native-curve-core.c", "native-curve-core.h"].map(name => join(BOARD, name));
 
-/** libsecp256k1 0.8.0: its release's commit is `revision`. */
+/** With libsecp256k1 0.8.0, whose commit the board's manifest names. */
 const PACKAGE = {
   name: "secp256k1-sys",
   version: "0.14.1",
   checksum: "f6b2992d4a3cd244539a7d5d0966aadbe5ca7fb868a5d7e38c29499b9e709bbd",
-  revision: "6e2c8bc4ecdc6e71dbe7a368f360d8d453ce435d",
 };
+
+/** The file that says of which commit the library is. */
+const REVISION = "secp256k1-HEAD-revision.txt";
 
 export interface CurveSources {
   /** Ours, by their paths. */
@@ -56,6 +58,10 @@ export async function curveSources(): Promise<CurveSources> {
   const target = join(cacheFolder(), `${name}-${version}`);
   try {
     if (!existsSync(target)) await fetchLibrary(target);
+    const revision = readFileSync(join(target, REVISION), "utf8");
+    const pinned = pinnedRevision();
+    if (!revision.includes(pinned))
+      throw new Error(`${name} has ${revision}, the board's manifest ${pinned}`);
   } catch (error) {
     throw lngateError("engine-missing", `libsecp256k1 is not here: ${(error as Error).message}`);
   }
@@ -64,9 +70,17 @@ export async function curveSources(): Promise<CurveSources> {
   return { files: FILES, library: join(target, "src"), digest: hash.digest("hex").slice(0, 16) };
 }
 
+/** The commit that mcconfig checks out for the board. */
+function pinnedRevision(): string {
+  const { include } = JSON.parse(readFileSync(join(BOARD, "manifest.json"), "utf8")) as {
+    include: (string | { tag: string })[];
+  };
+  return include.flatMap(each => (typeof each === "string" ? [] : [each.tag])).join();
+}
+
 /** By Rust's own means, and then under its own names again: the package gives each function of it a prefix. */
 async function fetchLibrary(target: string): Promise<void> {
-  const { name, version, checksum, revision } = PACKAGE;
+  const { name, version, checksum } = PACKAGE;
   process.stderr.write(`Fetching libsecp256k1 from ${name} ${version} into ${target}, once.\n`);
   mkdirSync(cacheFolder(), { recursive: true });
   const work = mkdtempSync(join(cacheFolder(), "fetch-"));
@@ -83,14 +97,12 @@ async function fetchLibrary(target: string): Promise<void> {
       package: string;
     };
     if (known.package !== checksum) throw new Error("the package is not the one that was expected");
-    if (!readFileSync(join(crate, "depend/secp256k1-HEAD-revision.txt"), "utf8").includes(revision))
-      throw new Error("the package has another version of the library");
     const library = join(crate, "depend/secp256k1");
-    for (const entry of readdirSync(library, { recursive: true, withFileTypes: true })) {
-      const file = join(entry.parentPath, entry.name);
-      if (!/\.[ch]$/.test(file)) continue;
-      const text = readFileSync(file, "utf8");
-      writeFileSync(file, text.replace(/\brustsecp256k1_v\d+_\d+_/g, "secp256k1_"));
+    renameSync(join(crate, "depend", REVISION), join(library, REVISION));
+    for (const name of readdirSync(library, { recursive: true, encoding: "utf8" })) {
+      if (!/\.[ch]$/.test(name)) continue;
+      const text = readFileSync(join(library, name), "utf8");
+      writeFileSync(join(library, name), text.replace(/\brustsecp256k1_v\d+_\d+_/g, "secp256k1_"));
     }
     try {
       renameSync(library, target);
@@ -107,7 +119,18 @@ export async function compiledCurve(folder: string): Promise<NativeCurve> {
   const { library } = await curveSources();
   const program = join(folder, "curve");
   await run("cc", [
-    ...["-O2", "-Wall", "-Wextra", "-Wno-unused-function", "-Werror", "-I", library, "-I", BOARD],
+    ...[
+      "-O2",
+      "-DUSE_FORCE_WIDEMUL_INT64=1",
+      "-Wall",
+      "-Wextra",
+      "-Wno-unused-function",
+      "-Werror",
+      "-I",
+      library,
+      "-I",
+      BOARD,
+    ],
     ...[join(BOARD, "native-curve-core.c"), "scripts/engines/boards/curve-program.c", "-o", program],
   ]);
   return (operation, ...args) => {
