@@ -26,9 +26,8 @@ function toolOf(sdk: string, name: string): string {
 
 export interface SimulatorOptions {
   readonly sdk: string;
+  /** With a manifest.json. */
   readonly project: string;
-  /** manifest.json, if not another one. */
-  readonly manifest?: string;
   /** Where the build goes. */
   readonly folder: string;
   /** `name=value` for mcconfig, which the application finds in `mc/config`. */
@@ -36,13 +35,12 @@ export interface SimulatorOptions {
 }
 
 /** Builds the project as mcconfig does for the simulator; the library that the simulator runs. */
-export async function buildForSimulator(options: SimulatorOptions): Promise<string> {
-  const { sdk, project, manifest = "manifest.json", folder, config } = options;
+export async function buildForSimulator({ sdk, project, folder, config }: SimulatorOptions): Promise<string> {
   mkdirSync(folder, { recursive: true });
   const settings = Object.entries(config).map(([name, value]) => `${name}=${value}`);
   await promisify(execFile)(
     toolOf(sdk, "mcconfig"),
-    ["-i", "-m", "-p", "lin", "-t", "build", "-o", folder, manifest, ...settings],
+    ["-i", "-m", "-p", "lin", "-t", "build", "-o", folder, ...settings],
     {
       cwd: project,
       env: {
