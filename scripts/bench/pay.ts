@@ -45,11 +45,14 @@ async function measure(stage: Stage, bridge: BridgeKind): Promise<Figures> {
   let from = await atRest(device);
   for (let i = 0; i < PAYMENTS + WARM_UP; i++) {
     if (i === WARM_UP) from = await atRest(device);
+    const before = await device.ask("traffic");
     const mine = await device.ask(`pay ${await stage.toll.invoice(AMOUNT_MSAT, "toll")}`);
     const other = await stock.pay(await stage.toll.invoice(AMOUNT_MSAT, "toll"));
     if (i < WARM_UP) continue;
     ours.push(Number(mine["ms"]));
-    messagesBeforeReceipt += Number(mine["messages"]);
+    const after = await device.ask("traffic");
+    messagesBeforeReceipt +=
+      Number(after["messagesAtReceipt"]) - Number(before["messagesUp"]) - Number(before["messagesDown"]);
     theirs.push(other.ms);
     if (i % 10 === 0) progress(`payment ${i}: ${mine["ms"]} ms, stock ${Math.round(other.ms)} ms`);
   }
