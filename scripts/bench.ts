@@ -42,11 +42,16 @@ function isBridgeKind(text: string | undefined): text is BridgeKind {
 }
 
 function table(figures: Figures): string {
-  const width = Math.max(...Object.keys(figures).map(key => key.length));
-  return Object.entries(figures)
+  const rows = Object.entries(figures).flatMap(([name, value]) =>
+    typeof value === "number"
+      ? [[name, value] as const]
+      : Object.entries(value).map(([part, figure]) => [`${name}.${part}`, figure] as const),
+  );
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return rows
     .map(
-      ([key, value]) =>
-        `${key.padEnd(width)}  ${value.toLocaleString("en-US", { maximumFractionDigits: 4 }).padStart(12)}\n`,
+      ([name, value]) =>
+        `${name.padEnd(width)}  ${value.toLocaleString("en-US", { maximumFractionDigits: 4 }).padStart(12)}\n`,
     )
     .join("");
 }

@@ -1,4 +1,4 @@
 /** What a bench comes to. */
 
 /** Figures by name; the names say the unit. */
-export type Figures = Record<string, number>;
+export type Figures = Record<string, number | Readonly<Record<string, number>>>;

@@ -41,13 +41,18 @@ async function measure(stage: Stage, bridge: BridgeKind): Promise<Figures> {
 
   const ours: number[] = [];
   const theirs: number[] = [];
+  let messagesBeforeReceipt = 0;
   let from = await atRest(device);
   for (let i = 0; i < PAYMENTS + WARM_UP; i++) {
     if (i === WARM_UP) from = await atRest(device);
+    const before = await device.ask("traffic");
     const mine = await device.ask(`pay ${await stage.toll.invoice(AMOUNT_MSAT, "toll")}`);
     const other = await stock.pay(await stage.toll.invoice(AMOUNT_MSAT, "toll"));
     if (i < WARM_UP) continue;
     ours.push(Number(mine["ms"]));
+    const after = await device.ask("traffic");
+    messagesBeforeReceipt +=
+      Number(after["messagesAtReceipt"]) - Number(before["messagesUp"]) - Number(before["messagesDown"]);
     theirs.push(other.ms);
     if (i % 10 === 0) progress(`payment ${i}: ${mine["ms"]} ms, stock ${Math.round(other.ms)} ms`);
   }
@@ -69,6 +74,7 @@ async function measure(stage: Stage, bridge: BridgeKind): Promise<Figures> {
     bytesDown: round(per("bytesDown")),
     bytes: round(per("bytesUp") + per("bytesDown")),
     messages: round(per("messagesUp") + per("messagesDown")),
+    messagesBeforeReceipt: round(messagesBeforeReceipt / PAYMENTS),
     gatewayRssMb: round(tenDevicesMb),
     rssPerDeviceMb: round((tenDevicesMb - oneDeviceMb) / (DEVICES - 1)),
   };

@@ -4,11 +4,21 @@
  */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { basename, join } from "node:path";
 import { promisify } from "node:util";
 import { lngateError } from "../../src/errors.ts";
 import { cacheFolder, debianProgram, type Program } from "../debian.ts";
+import type { CurveSources } from "./native-curve.ts";
 
 const run = promisify(execFile);
 
@@ -45,9 +55,37 @@ const CHANGES = [
   },
 ];
 
-/** The worker's program. Throws `engine-missing`, which says what is needed to build it. */
-export async function ensureXsnap(): Promise<string> {
-  const target = join(cacheFolder(), `xsnap-0.15.0-1-${process.platform}-${process.arch}`);
+/** And so the worker gets the board's native curve: the board's own C, as the global function `lngateCurve`. */
+const NATIVE_CURVE = [
+  {
+    file: "xsnap-worker.c",
+    before: "extern xsIntegerValue fxGetCurrentHeapCount(xsMachine* the);",
+    after:
+      "extern xsIntegerValue fxGetCurrentHeapCount(xsMachine* the);\nextern void xs_lngate_curve(xsMachine* the);",
+  },
+  {
+    file: "xsnap-worker.c",
+    before: "\txsResult = xsNewHostFunction(xs_gc, 1);",
+    after:
+      "\txsResult = xsNewHostFunction(xs_lngate_curve, 5);\n" +
+      '\txsDefine(xsGlobal, xsID("lngateCurve"), xsResult, xsDontEnum);\n' +
+      "\txsResult = xsNewHostFunction(xs_gc, 1);",
+  },
+];
+
+/** What is linked into the worker, beside what its makefile says. */
+const NATIVE_OBJECTS = {
+  before: "\t$(TMP_DIR)/xsmc.o \\",
+  after: "\t$(TMP_DIR)/xsmc.o \\\n\t$(TMP_DIR)/native-curve.o \\\n\t$(TMP_DIR)/native-curve-core.o \\",
+};
+
+/**
+ * The worker's program, with the board's native curve in it where its sources are given. Throws `engine-missing`, which says
+ * what is needed to build it.
+ */
+export async function ensureXsnap(curve?: CurveSources): Promise<string> {
+  const variant = curve === undefined ? "1" : `1-curve-${curve.digest}`;
+  const target = join(cacheFolder(), `xsnap-0.15.0-${variant}-${process.platform}-${process.arch}`);
   const worker = join(target, "xsnap-worker");
   if (existsSync(worker)) return worker;
   const platform = { linux: "lin", darwin: "mac" }[process.platform as string];
@@ -63,20 +101,27 @@ export async function ensureXsnap(): Promise<string> {
     if (hash !== INTEGRITY) throw new Error("the package is not the one that was expected");
     await run("tar", ["-xzf", archive, "-C", work]);
     const sources = join(work, "package");
-    for (const change of CHANGES) edit(join(sources, "xsnap-native/xsnap/sources", change.file), change);
+    const xsnap = join(sources, "xsnap-native/xsnap");
+    const makefiles = join(xsnap, "makefiles", platform);
+    for (const change of curve === undefined ? CHANGES : [...CHANGES, ...NATIVE_CURVE])
+      edit(join(xsnap, "sources", change.file), change);
+    if (curve !== undefined) {
+      edit(join(makefiles, "xsnap-worker.mk"), NATIVE_OBJECTS);
+      for (const file of curve.files) copyFileSync(file, join(xsnap, "sources", basename(file)));
+    }
     await run(
       "make",
       [
         `MODDABLE=${join(sources, "moddable")}`,
         "GOAL=release",
         "XSNAP_VERSION=0.15.0",
-        'CC=cc "-D__has_builtin(x)=1"',
+        `CC=cc "-D__has_builtin(x)=1"${curve === undefined ? "" : ` -I${curve.library}`}`,
         "-f",
         "xsnap-worker.mk",
       ],
-      { cwd: join(sources, "xsnap-native/xsnap/makefiles", platform), maxBuffer: 1 << 24 },
+      { cwd: makefiles, maxBuffer: 1 << 24 },
     );
-    const built = join(sources, "xsnap-native/xsnap/build/bin", platform, "release/xsnap-worker");
+    const built = join(xsnap, "build/bin", platform, "release/xsnap-worker");
     mkdirSync(join(work, "done"));
     renameSync(built, join(work, "done/xsnap-worker"));
     try {

@@ -21,6 +21,30 @@ export async function startXs(worker: string, options: EngineOptions): Promise<X
   return engine;
 }
 
+/** The curve's own computrons, and how often it was asked what. */
+export interface CurveWork {
+  readonly computrons: number;
+  readonly publicKey: number;
+  readonly isPoint: number;
+  readonly add: number;
+  readonly combine: number;
+  readonly verify: number;
+  readonly recover: number;
+}
+
+/** As scripts/engines/boards/xs-curve.ts counts. */
+function curveWorkOf([, computrons, publicKey, isPoint, add, combine, verify, recover]: number[]): CurveWork {
+  return {
+    computrons: computrons!,
+    publicKey: publicKey!,
+    isPoint: isPoint!,
+    add: add!,
+    combine: combine!,
+    verify: verify!,
+    recover: recover!,
+  };
+}
+
 interface Turn {
   readonly bytes: Buffer;
   resolve(computrons: number): void;
@@ -49,9 +73,18 @@ export class XsDevice extends EngineDevice {
     return this.next(Buffer.from(`e${script}`));
   }
 
-  /** What the curve has cost, which is not in `work.computrons`. */
-  curveWork(): Promise<{ computrons: number; calls: number }> {
-    return this.call("curveWork");
+  /** What the device's curve makes of a case (scripts/engines/boards/curve-outcome.ts). */
+  curveCase(line: string): Promise<string> {
+    return this.call("curveCase", line);
+  }
+  /** What the curve has done, which is not in `work.computrons`. */
+  async curveWork(): Promise<CurveWork> {
+    return curveWorkOf(await this.call("curveWork"));
+  }
+  /** The same at the last payment's receipt, and the device's own computrons of that turn until then. */
+  async workAtReceipt(): Promise<{ turnComputrons: number; curve: CurveWork }> {
+    const seen = await this.call<number[]>("workAtReceipt");
+    return { turnComputrons: seen[0]!, curve: curveWorkOf(seen) };
   }
   /** The memory of an engine without a device's code. */
   emptyMachine(): Promise<Memory> {

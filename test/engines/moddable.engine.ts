@@ -3,22 +3,40 @@
  * bridge and destination: a reader hands it invoices over HTTP, and the owner closes the channel. Only where the SDK is.
  */
 
+import { copyFileSync, cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { askClose, askStatus } from "../../owner/client/channel.ts";
 import { buildForSimulator, findModdable, Simulator, startScreen } from "../../scripts/engines/moddable.ts";
+import { curveSources, missingForCurve } from "../../scripts/engines/native-curve.ts";
 import { reservePort } from "../../scripts/ports.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { World } from "../e2e/world.ts";
 
 const DEPOSIT_SAT = 400_000;
+const BOARD = "dist/device/moddable";
 const found = findModdable();
+
+/** The board's project as it is built without its native curve, or with it: mcconfig clones nothing, the library is here. */
+async function makeProject(folder: string, isNative: boolean): Promise<void> {
+  cpSync(BOARD, folder, { recursive: true });
+  if (!isNative) {
+    copyFileSync(join(BOARD, "manifest-javascript.json"), join(folder, "manifest.json"));
+    return;
+  }
+  const { library } = await curveSources();
+  const { modules } = JSON.parse(readFileSync(join(BOARD, "manifest.json"), "utf8"));
+  modules["*"].push(join(library, "util"));
+  writeFileSync(join(folder, "manifest.json"), JSON.stringify({ include: ["./common.json"], modules }));
+}
 
 if ("missing" in found) {
   test.skip(`the application in Moddable's simulator: ${found.missing}`, () => {});
 } else {
-  describe("the application in Moddable's simulator", () => {
+  const curves: [name: string, isNative: boolean][] = [["in JavaScript", false]];
+  if (missingForCurve() === null) curves.push(["in C", true]);
+  describe.each(curves)("the application in Moddable's simulator, its curve %s", (_name, isNative) => {
     const { sdk } = found;
     let world: World;
     let deviceId: string;
@@ -37,9 +55,11 @@ if ("missing" in found) {
       deviceId = await world.makeDevice("car", { payments: 12 });
       await world.deposit(deviceId, DEPOSIT_SAT);
       port = await reservePort();
+      const project = join(world.folder, "board");
+      await makeProject(project, isNative);
       library = await buildForSimulator({
         sdk,
-        project: "dist/device/moddable",
+        project,
         folder: join(world.folder, "moddable"),
         config: { flash: join(world.folderOf(deviceId), "flash.bin"), port: String(port) },
       });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 import { secp256k1 } from "@noble/curves/secp256k1.js";
-import { ascii, fromHex, toHex } from "../../src/bytes/bytes.ts";
+import { ascii, toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { bigintCurve } from "../../src/crypto/curve-bigint.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
@@ -20,6 +20,7 @@ import {
 } from "../../src/threshold/points.ts";
 import { codeThrownBy } from "../thrown.ts";
 import { describeVectors } from "../vectors.ts";
+import { WYCHEPROOF_FILE, type Wycheproof, wycheproofCases } from "../wycheproof.ts";
 import { seededRandom } from "./parties.ts";
 
 const random = seededRandom("curve");
@@ -179,63 +180,17 @@ describeVectors<HashToCurve>("RFC 9380", "h2c-secp256k1-sswu-ro.json", ({ dst, v
   );
 });
 
-interface Wycheproof {
-  readonly testGroups: readonly {
-    readonly publicKey: { readonly uncompressed: string };
-    readonly tests: readonly {
-      readonly tcId: number;
-      readonly comment: string;
-      readonly msg: string;
-      readonly sig: string;
-      readonly result: "valid" | "invalid";
-    }[];
-  }[];
-}
-
-describeVectors<Wycheproof>("Wycheproof ECDSA", "wycheproof-ecdsa-secp256k1-bitcoin.json", vectors => {
-  const cases = vectors.testGroups.flatMap(({ publicKey, tests }) =>
-    tests.map(each => ({ ...each, key: secp256k1.Point.fromHex(publicKey.uncompressed).toBytes() })),
-  );
-
-  /** r ‖ s of a strict DER signature, without a look at ranges: undefined where it is no DER or too long. */
-  function compact(der: Uint8Array): Uint8Array | undefined {
-    const integer = (at: number): Uint8Array | undefined => {
-      const length = der[at + 1]!;
-      const value = der.subarray(at + 2, at + 2 + length);
-      const canonical =
-        der[at] === 2 &&
-        length > 0 &&
-        value.length === length &&
-        value[0]! < 128 &&
-        (length === 1 || value[0] !== 0 || value[1]! > 127);
-      return canonical ? value : undefined;
-    };
-    const r = integer(2);
-    if (der[0] !== 0x30 || der[1] !== der.length - 2 || r === undefined) return undefined;
-    const s = integer(4 + r.length);
-    if (s === undefined || 6 + r.length + s.length !== der.length) return undefined;
-    const out = new Uint8Array(64);
-    for (const [value, end] of [
-      [r, 32],
-      [s, 64],
-    ] as const) {
-      const stripped = value[0] === 0 ? value.subarray(1) : value;
-      if (stripped.length > 32) return undefined;
-      out.set(stripped, end - stripped.length);
-    }
-    return out;
-  }
-
+describeVectors<Wycheproof>("Wycheproof ECDSA", WYCHEPROOF_FILE, vectors => {
   test.each([
     ["the library", nobleCurve],
     ["the curve without tables", bigintCurve],
   ] as const)("every signature is judged by %s as the file says", (_name, curve) => {
+    const cases = wycheproofCases(vectors);
     let decidedByUs = 0;
-    for (const { tcId, msg, sig, result, key, comment } of cases) {
-      const signature = compact(fromHex(sig));
-      if (signature !== undefined && result === "invalid") decidedByUs++;
-      const valid = signature !== undefined && curve.verify(signature, sha256(fromHex(msg)), key);
-      expect({ tcId, comment, valid }).toEqual({ tcId, comment, valid: result === "valid" });
+    for (const { tcId, comment, signature, hash, key, isValid } of cases) {
+      if (signature !== undefined && !isValid) decidedByUs++;
+      const valid = signature !== undefined && curve.verify(signature, hash, key);
+      expect({ tcId, comment, valid }).toEqual({ tcId, comment, valid: isValid });
     }
     expect(cases.length).toBe(463);
     // Enough of them are well-formed, so that it is the rules for r and s that refuse.

@@ -1,5 +1,6 @@
 /** The board `moddable`: a device on XS, with what the Moddable SDK has natively. */
 import { BlockCipher, Mode } from "moddable:crypt";
+import native from "moddable:lngate/curve";
 import openStorage from "moddable:lngate/flash";
 import Client from "moddable:mqtt";
 import Time from "moddable:time";
@@ -14,6 +15,7 @@ import type { Flash } from "../../vault/flash.ts";
 import { openVault } from "../../vault/vault.ts";
 import { brokerAddress } from "../shared/broker-address.ts";
 import { bufferOf } from "./buffer.ts";
+import { nativeCurve } from "./native-curve.ts";
 
 const FIRST_RETRY_MS = 500;
 /** Short, as the broker is near: a car should not wait in front of the gate. */
@@ -24,7 +26,7 @@ const KEEPALIVE_MS = 10000;
 export function openBoard(): Device {
   const board: Board = {
     vault: openVault(flash()),
-    curve: bigintCurve,
+    curve: native === null ? bigintCurve : nativeCurve(native),
     aes256Ctr(key, iv, bytes) {
       if (bytes.length === 0) return bytes;
       const mode = new Mode("CTR", new BlockCipher("AES", bufferOf(key)), bufferOf(iv));

@@ -99,3 +99,9 @@ declare module "moddable:lngate/flash" {
   }
   export default function openStorage(): Storage;
 }
+
+/** The curve in C, or null where it is not built in (native-curve.js, no-native-curve.js). See native-curve.ts. */
+declare module "moddable:lngate/curve" {
+  const curve: ((operation: number, ...args: readonly Uint8Array[]) => ArrayBuffer | number) | null;
+  export default curve;
+}

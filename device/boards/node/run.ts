@@ -5,7 +5,8 @@
  *     pay <invoice> [maxFeeMsat]    the receipt
  *     quote <invoice> [maxFeeMsat]  what it would cost at most
  *     balance                       what there is
- *     traffic                       messages and bytes over the air so far, and whether all is at rest
+ *     traffic                       messages and bytes over the air so far, the messages when the last receipt came, and whether
+ *                                   all is at rest
  *     settled                       answered when what was paid is settled: then the power may be cut
  *     close                         a mutual close to the owner
  *     forget <channel>              the exits up to this channel, which the owner has seen closed on the chain
@@ -27,6 +28,7 @@ export interface RunOptions {
 /** Resolves when the input ends, or on SIGINT and SIGTERM (the second one ends at once). Throws what `openNodeBoard` throws. */
 export async function runDevice(options: RunOptions): Promise<void> {
   const board = openNodeBoard(options.folder);
+  const seen: Seen = { messagesAtReceipt: 0 };
   const device = openDevice(board);
   const say = (answer: object) => options.print(JSON.stringify(answer));
   const tell = (event: string, more: object = {}) => say({ event, device: device.id, ...more });
@@ -49,7 +51,7 @@ export async function runDevice(options: RunOptions): Promise<void> {
     const [command, ...args] = line.trim().split(/\s+/);
     if (!command) continue;
     // Commands run side by side: a payment does not wait for the one before.
-    run(device, board, command, args).then(
+    run(device, board, seen, command, args).then(
       answer => say({ command, ...answer }),
       error => say({ command, error: described(error) }),
     );
@@ -59,18 +61,32 @@ export async function runDevice(options: RunOptions): Promise<void> {
   board.close();
 }
 
-async function run(device: Device, board: NodeBoard, command: string, args: string[]): Promise<object> {
+/** What is noted beside the answers. */
+interface Seen {
+  messagesAtReceipt: number;
+}
+
+async function run(
+  device: Device,
+  board: NodeBoard,
+  seen: Seen,
+  command: string,
+  args: string[],
+): Promise<object> {
   switch (command) {
     case "pay":
     case "quote": {
       const [invoice = "", maxFeeMsat] = args;
       const options = maxFeeMsat === undefined ? {} : { maxFeeMsat: Number(maxFeeMsat) };
-      return command === "pay" ? device.pay(invoice, options) : device.quote(invoice, options);
+      if (command === "quote") return device.quote(invoice, options);
+      const receipt = await device.pay(invoice, options);
+      seen.messagesAtReceipt = board.traffic.messagesUp + board.traffic.messagesDown;
+      return receipt;
     }
     case "balance":
       return device.balance();
     case "traffic":
-      return { ...board.traffic, atRest: device.isAtRest() };
+      return { ...board.traffic, ...seen, atRest: device.isAtRest() };
     case "settled":
       await device.settled();
       return { settled: true };

@@ -9,33 +9,12 @@ import { openDevice } from "../../../device/device.ts";
 import type { Flash } from "../../../device/vault/flash.ts";
 import { openVault } from "../../../device/vault/vault.ts";
 import { ascii } from "../../../src/bytes/bytes.ts";
-import type { PublicCurve } from "../../../src/crypto/curve.ts";
-import { bigintCurve } from "../../../src/crypto/curve-bigint.ts";
+import { curveOutcome } from "./curve-outcome.ts";
 import { ASK, TELL } from "./questions.ts";
+import { countedCurve, workSoFar } from "./xs-curve.ts";
 import { ask, memorySeen, numberOf, numbers, watchMemory } from "./xs-host.ts";
 
-/** The worker's meter: the computrons so far, which then stand at `start`. */
-declare function resetMeter(limit: number, start: number): number;
 declare const emptyMachine: readonly [number, number];
-
-const curveWork = { computrons: 0, calls: 0 };
-
-/** The curve, what it costs being counted apart from the rest. */
-function meteredCurve(): PublicCurve {
-  const metered: Record<string, unknown> = {};
-  for (const [name, run] of Object.entries(bigintCurve)) {
-    metered[name] = (...args: unknown[]) => {
-      const before = resetMeter(0, 0);
-      try {
-        return run(...args);
-      } finally {
-        curveWork.computrons += resetMeter(0, before);
-        curveWork.calls++;
-      }
-    };
-  }
-  return metered as unknown as PublicCurve;
-}
 
 /** What the worker calls when its host tells it something. */
 const worker = globalThis as unknown as { handleCommand(message: ArrayBuffer): void };
@@ -44,6 +23,7 @@ const timers = new Map<number, () => void>();
 let lastTimer = 0;
 let mqtt: MqttOptions | undefined;
 let device: Device | undefined;
+let workAtReceipt: number[] = [];
 
 function flash(): Flash {
   const size = ask(ASK.flashSize);
@@ -59,7 +39,7 @@ function flash(): Flash {
 function start(): Device {
   return openDevice({
     vault: openVault(flash()),
-    curve: meteredCurve(),
+    curve: countedCurve,
     aes256Ctr: (key, iv, bytes) => ask(ASK.aes256Ctr, key, iv, bytes),
     now: () => numberOf(ask(ASK.now)),
     ticks: () => numberOf(ask(ASK.ticks)),
@@ -97,11 +77,17 @@ const calls: Record<string, (...args: never[]) => unknown> = {
   },
   connect: () => device!.connect(),
   openChannel: () => device!.openChannel(),
-  pay: (invoice: string, options: PayOptions) => device!.pay(invoice, options),
+  pay: (invoice: string, options: PayOptions) =>
+    device!.pay(invoice, options).then(receipt => {
+      workAtReceipt = workSoFar();
+      return receipt;
+    }),
   isAtRest: () => device!.isAtRest(),
   balance: (): Balance => device!.balance(),
   close: () => device!.close(),
-  curveWork: () => curveWork,
+  curveCase: (line: string) => curveOutcome(countedCurve, line),
+  curveWork: () => workSoFar(),
+  workAtReceipt: () => workAtReceipt,
   emptyMachine: () => ({ slots: emptyMachine[0], chunkBytes: emptyMachine[1] }),
   watchMemory: () => watchMemory(),
   memorySeen: () => memorySeen(),
