@@ -16,12 +16,13 @@ import { codeOf, lngateError } from "../../src/errors.ts";
 import type { ChainOutput, OwnerChain } from "../chain/chain.ts";
 import { estimateOf } from "../chain/fee-bound.ts";
 import type { ColdKeys } from "../folder/seed.ts";
-import { type Claim, claimsOf, revealedDeposits, type Waiting } from "./claims.ts";
+import { type Claim, claimsOf, revealedDeposits, toldCommitments, type Waiting } from "./claims.ts";
 import { byDestination, type Collection, collect, type Ready } from "./collect.ts";
+import type { CheckedExit } from "./exit-file.ts";
 import { type ExitPlan, exitsOf, planExits } from "./exits.ts";
 import type { FeeCoin } from "./fee-coin.ts";
 import type { RecoveryOptions, RecoveryRun } from "./options.ts";
-import { timeOuts } from "./time-outs.ts";
+import { type OurCommitment, timeOuts } from "./time-outs.ts";
 
 /** What is there, and what is to be published: all sums are sat. */
 export interface RecoveryPlan {
@@ -179,15 +180,25 @@ async function collectAll(
     collections.push(...collect(group, script, feeratePerKw, remarks, isEstimate));
   }
   let left = coin;
-  for (const { exit, confirmation } of plans) {
-    if (typeof confirmation !== "number") continue;
-    const timedOut = await timeOuts(run, exit, left, waiting);
+  const confirmed = plans
+    .filter(({ exit, confirmation }) => typeof confirmation === "number" && exit.fault === null)
+    .map(({ exit }) => ourCommitment(exit));
+  const others = toldCommitments(run).filter(
+    ({ commitment: { txid } }) => !confirmed.some(each => equal(each.commitment.txid, txid)),
+  );
+  for (const commitment of [...confirmed, ...others]) {
+    const timedOut = await timeOuts(run, commitment, left, waiting);
     if (!timedOut) continue;
     // A coin is spent once.
     left = undefined;
     collections.push(timedOut);
   }
   return collections;
+}
+
+function ourCommitment({ file, channel, commitment }: CheckedExit): OurCommitment {
+  const { deviceId, keys, point, htlcSignatures } = file;
+  return { deviceId, fundingKey: keys.fundingKey, channel, point, commitment, htlcSignatures };
 }
 
 function sameOutpoint(a: Outpoint, b: Outpoint): boolean {

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import type { OwnerChain } from "../../owner/chain/chain.ts";
-import { type HeldChannel, keepHeldChannel, readHeldChannels } from "../../owner/folder/device-files.ts";
+import { type HeldChannel, keepHeldChannels, readHeldChannels } from "../../owner/folder/device-files.ts";
 import { CHANNEL_FILE } from "../../owner/folder/folder.ts";
 import { newWords } from "../../owner/folder/seed.ts";
 import { recoveryKeys } from "../../owner/recovery/keys.ts";
@@ -38,6 +38,8 @@ const heldOf = (index: number, number = 7, changed = {}): HeldChannel => ({
   number,
 });
 
+const keep = (...channels: HeldChannel[]) => keepHeldChannels(folder, channels[0]!, channels);
+
 /** 150,000 sat in to_local of our state 7 of channel 1, published by the gateway, or by a thief. */
 const proposal = proposalWith({ index: 1 });
 const point = keys.commitmentPoint(FUNDING.point, 1, 7);
@@ -67,19 +69,19 @@ async function foundSat(channels = readHeldChannels(file)!): Promise<number[]> {
 }
 
 test("what is said of another channel, or in contradiction, takes nothing away", async () => {
-  keepHeldChannel(folder, heldOf(1));
+  keep(heldOf(1));
   expect(await foundSat()).toEqual([150_000]);
-  keepHeldChannel(folder, heldOf(2));
-  keepHeldChannel(folder, heldOf(1, 900));
-  keepHeldChannel(folder, heldOf(1, 0));
-  keepHeldChannel(folder, heldOf(1, 7, LIE));
+  keep(heldOf(2));
+  keep(heldOf(1, 900));
+  keep(heldOf(1, 0));
+  keep(heldOf(1, 7, LIE));
   expect(await foundSat()).toEqual([150_000]);
 });
 
 test("what is said again, or of a state nearby, is collected once", async () => {
-  keepHeldChannel(folder, heldOf(1));
-  keepHeldChannel(folder, heldOf(1, 8));
-  keepHeldChannel(folder, heldOf(1));
+  keep(heldOf(1));
+  keep(heldOf(1, 8));
+  keep(heldOf(1));
   expect(readHeldChannels(file)!.map(({ number }) => number)).toEqual([8, 7]);
   // The same file is named with --channel-file and found in the folder.
   const twice = [...readHeldChannels(file)!, ...readHeldChannels(file)!];
@@ -88,7 +90,7 @@ test("what is said again, or of a state nearby, is collected once", async () => 
 
 test("a file that can't be read is set aside, not written over", () => {
   writeFileSync(file, "{");
-  keepHeldChannel(folder, heldOf(1));
+  keep(heldOf(1));
   expect(readHeldChannels(file)).toEqual([heldOf(1)]);
   expect(existsSync(`${file}.damaged`)).toBe(true);
 });
