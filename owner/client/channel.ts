@@ -101,6 +101,10 @@ export interface Closing {
   readonly gatewayOutdated?: true;
 }
 
+/** What that means, for people. */
+export const OUTDATED =
+  "This gateway's program is too old to tell everything with which the money of a stolen device is found: have its operator update it, and give this command again.";
+
 /** Asks for a mutual close; the money goes to `closeAddress`. */
 export function askClose(options: ChannelOptions): Promise<Closing> {
   return askForEnd(options, { type: "close" });

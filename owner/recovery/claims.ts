@@ -10,7 +10,8 @@ import { equal, toHex } from "../../src/bytes/bytes.ts";
 import { counterpartyBasepoints, type DeviceKeys } from "../../src/channel/device-keys.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
-import { toLocalScript, toRemoteScript } from "../../src/lightning/channel.ts";
+import { type ChannelParameters, toLocalScript, toRemoteScript } from "../../src/lightning/channel.ts";
+import type { Commitment } from "../../src/lightning/commitment.ts";
 import { derivePrivateKey, derivePublicKey, deriveRevocationPublicKey } from "../../src/lightning/keys.ts";
 import { MAX_COMMITMENT_NUMBER } from "../../src/lightning/shachain.ts";
 import {
@@ -26,7 +27,6 @@ import type { ColdKeys } from "../folder/seed.ts";
 import { areSignedHtlcs, type CheckedExit, type ExitFile, rebuilder } from "./exit-file.ts";
 import type { RecoveryKeys } from "./keys.ts";
 import type { Devices, KnownDeposit, RecoveryRun } from "./options.ts";
-import type { OurCommitment } from "./time-outs.ts";
 
 /** How to spend outputs of one script. */
 export interface Claim {
@@ -55,6 +55,17 @@ export interface Waiting {
   readonly atHeight: number | null;
   /** Blocks it is locked for, where the height is not known yet. */
   readonly delay?: number;
+}
+
+/** A commitment of ours, and what the bridge has signed of the payments in it. */
+export interface OurCommitment {
+  readonly deviceId: string;
+  readonly fundingKey: Uint8Array;
+  readonly channel: ChannelParameters;
+  readonly point: Uint8Array;
+  readonly commitment: Commitment;
+  /** Valid, in the order of the commitment's HTLCs. */
+  readonly htlcSignatures: readonly Uint8Array[];
 }
 
 /**

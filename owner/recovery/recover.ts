@@ -16,13 +16,20 @@ import { codeOf, lngateError } from "../../src/errors.ts";
 import type { ChainOutput, OwnerChain } from "../chain/chain.ts";
 import { estimateOf } from "../chain/fee-bound.ts";
 import type { ColdKeys } from "../folder/seed.ts";
-import { type Claim, claimsOf, revealedDeposits, toldCommitments, type Waiting } from "./claims.ts";
+import {
+  type Claim,
+  claimsOf,
+  type OurCommitment,
+  revealedDeposits,
+  toldCommitments,
+  type Waiting,
+} from "./claims.ts";
 import { byDestination, type Collection, collect, type Ready } from "./collect.ts";
 import type { CheckedExit } from "./exit-file.ts";
 import { type ExitPlan, exitsOf, planExits } from "./exits.ts";
 import type { FeeCoin } from "./fee-coin.ts";
 import type { RecoveryOptions, RecoveryRun } from "./options.ts";
-import { type OurCommitment, timeOuts } from "./time-outs.ts";
+import { timeOuts } from "./time-outs.ts";
 
 /** What is there, and what is to be published: all sums are sat. */
 export interface RecoveryPlan {
@@ -78,7 +85,7 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
     );
   if (given.length + kept.length === 0)
     remarks.push(
-      "exits: none was given. A channel that nobody has closed yet needs one (`lngate device exit`), or the gateway's or the bridge's help (`lngate owner freeze`). One that was closed with the device's own state, by the gateway or by a thief, can't be seen without its exit or channel.json (`lngate device close` asks the gateway for that)",
+      "exits: none was given. A channel that nobody has closed yet needs one (`lngate device exit`), or the gateway's or the bridge's help (`lngate owner freeze`). One that was closed with the device's own state, by the gateway or by a thief, can't be seen without its exit or channel.json (`lngate device close` or `lngate owner freeze` asks the gateway for that)",
     );
   return { height, feeratePerKw, exits: plans, collections, waiting, home, remarks };
 }

@@ -3,29 +3,13 @@ import { SIGHASH_ALL, sighash } from "../../src/bitcoin/sighash.ts";
 import { type Transaction, weightOf } from "../../src/bitcoin/transaction.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { lngateError } from "../../src/errors.ts";
-import type { ChannelParameters } from "../../src/lightning/channel.ts";
-import {
-  type Commitment,
-  type HtlcTransaction,
-  signedHtlcTransaction,
-} from "../../src/lightning/commitment.ts";
+import { type HtlcTransaction, signedHtlcTransaction } from "../../src/lightning/commitment.ts";
 import { derivePrivateKey } from "../../src/lightning/keys.ts";
 import { boundedFeerate } from "../chain/fee-bound.ts";
-import type { Waiting } from "./claims.ts";
+import type { OurCommitment, Waiting } from "./claims.ts";
 import type { Collection } from "./collect.ts";
 import { type FeeCoin, SIGNATURE_SLACK, SMALLEST_OUTPUT_SAT, withCoin } from "./fee-coin.ts";
 import type { RecoveryRun } from "./options.ts";
-
-/** A commitment of ours, and what the bridge has signed of the payments in it. */
-export interface OurCommitment {
-  readonly deviceId: string;
-  readonly fundingKey: Uint8Array;
-  readonly channel: ChannelParameters;
-  readonly point: Uint8Array;
-  readonly commitment: Commitment;
-  /** Valid, in the order of the commitment's HTLCs. */
-  readonly htlcSignatures: readonly Uint8Array[];
-}
 
 /**
  * Payments that timed out in our own exit. Their transactions were signed by the bridge without a fee, so that a coin
