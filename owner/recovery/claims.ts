@@ -208,20 +208,21 @@ function toldClaims(keys: RecoveryKeys, devices: Devices, channel: HeldChannel, 
   const { revocation } = counterpartyBasepoints(proposal);
   // It may be of another owner's device: then it helps nothing, and nothing depends on it.
   if (device === undefined || !nobleCurve.isPoint(revocation)) {
-    remarks.push(
-      `what channel.json says of device ${deviceId} can't be used: it is of other words, or wrong`,
-    );
+    const remark = `what channel.json says of device ${deviceId} can't be used: it is of other words, or wrong`;
+    if (!remarks.includes(remark)) remarks.push(remark);
     return [];
   }
   const delay = proposal.holderDelay;
-  const points: Uint8Array[] = [];
-  const last = Math.min(number + STATES_AROUND, MAX_COMMITMENT_NUMBER);
-  for (let at = Math.max(0, number - STATES_AROUND); at <= last; at++)
-    points.push(keys.commitmentPoint(fundingKey, proposal.index, at));
   // A thief's points need not follow from the words. The key at any point is the owner's alone.
-  points.push(...(states?.points ?? []).filter(point => nobleCurve.isPoint(point)));
+  const told = (states?.points ?? []).filter(point => nobleCurve.isPoint(point));
+  const points = new Map(told.map(point => [toHex(point), point]));
+  const last = Math.min(number + STATES_AROUND, MAX_COMMITMENT_NUMBER);
+  for (let at = Math.max(0, number - STATES_AROUND); at <= last; at++) {
+    const point = keys.commitmentPoint(fundingKey, proposal.index, at);
+    points.set(toHex(point), point);
+  }
   const secret = keys.coldSecrets(device).delayedPayment;
-  const published = points.map(point => {
+  const published = [...points.values()].map(point => {
     const toLocal = {
       revocation: deriveRevocationPublicKey(nobleCurve, revocation, point),
       delayed: derivePublicKey(nobleCurve, delayedPaymentBasepoint, point),

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { commitmentSecrets, contextOf } from "../../device/board-context.ts";
 import { type NodeBoard, openNodeBoard } from "../../device/boards/node/board.ts";
-import { exitOf } from "../../device/channel/exiting.ts";
+import { type Exit, exitOf } from "../../device/channel/exiting.ts";
 import { readState } from "../../device/channel/state.ts";
 import { openDevice } from "../../device/device.ts";
 import { derivedKeys } from "../../device/keys/derived.ts";
@@ -50,6 +50,11 @@ async function stolen(name: string): Promise<{ deviceId: string; board: NodeBoar
 /** The thief's program: it names these points. */
 function programOf(board: NodeBoard, preparedKeys: PreparedKeys) {
   const device = openDevice(Object.create(board, { preparedKeys: { value: preparedKeys } }));
+  const newestExit = (): Exit => {
+    const state = readState(board.vault.journal);
+    const { identity } = board.vault;
+    return exitOf(state, { ...preparedKeys, identity }, state.books.index);
+  };
   const stateNumber = () => readState(board.vault.journal).holder!.number;
   return {
     device,
@@ -60,11 +65,9 @@ function programOf(board: NodeBoard, preparedKeys: PreparedKeys) {
         await device.settled();
       }
     },
-    /** Publishes the newest exit; what it pays the owner, and after how many blocks. */
-    async publish() {
-      const state = readState(board.vault.journal);
-      const { identity } = board.vault;
-      const exit = exitOf(state, { ...preparedKeys, identity }, state.books.index);
+    exit: newestExit,
+    /** Publishes an exit, the newest unless another is named; what it pays the owner, and after how many blocks. */
+    async publish(exit = newestExit()) {
       await scene.world.bitcoind.rpc("sendrawtransaction", [toHex(exit.commitment)]);
       await scene.world.bitcoind.mine(6);
       return { sat: exit.view.holderSat, delay: exit.proposal.holderDelay };
@@ -136,4 +139,21 @@ test("an exit is found when he has opened another channel, with another seed, an
   expect(first.sat).toBeGreaterThan(350_000);
   expect(second.sat).toBeGreaterThan(50_000);
   expect(found).toEqual([first.sat + second.sat]);
+});
+
+test("one that is revoked is found where the bridge stays away for as long as it is locked", async () => {
+  const { world } = scene;
+  const { deviceId, board, honest } = await stolen("bridge away");
+  const program = programOf(board, honest);
+  const early = program.exit();
+  await program.device.connect();
+  // So far back that nobody looks for its state of his own accord.
+  await program.payUntilState(early.number + 6);
+  await program.device.disconnect();
+  board.close();
+  await world.bridge.stop();
+  const { sat, delay } = await program.publish(early);
+  const owner = { folder: world.ownerFolder, deviceId };
+  await waitFor("the gateway to see the close", async () => (await askStatus(owner)).channel === "closed");
+  expect(await foundSat(deviceId, delay)).toEqual([sat]);
 });
