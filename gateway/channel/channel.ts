@@ -9,6 +9,7 @@ import type { Proposal } from "../../src/channel/terms.ts";
 import { fundingOf } from "../../src/channel/transactions.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { ToDevice, ToGateway } from "../../src/messages/device.ts";
+import type { ToldChannel } from "../../src/messages/owner.ts";
 import type { Peer } from "../lightning/peers/contacts.ts";
 import type { NodeStore } from "../lightning/store.ts";
 import type { RemoteSigner } from "../signer/remote-signer.ts";
@@ -26,6 +27,7 @@ import {
 } from "../store/channel-row.ts";
 import { decodeStored, encodeStored } from "../store/values.ts";
 import type { Openings } from "./openings.ts";
+import { toldChannels } from "./told-channels.ts";
 
 /** LDK's own dust limit, fixed for anchors channels, sat. */
 export const LDK_DUST_LIMIT_SAT = 354;
@@ -105,12 +107,17 @@ export class DeviceChannel {
       : undefined;
   }
 
-  /** What the owner has to know to collect from our newest commitment. */
+  /** Of the present channel, for owners that do not ask for all. */
   get held(): { readonly proposal: Proposal; readonly number: number } | undefined {
     const { row } = this;
     if (!row?.proposal) return undefined;
     const number = Math.max(0, this.options.signer.book(row.keysId)?.holderNumber ?? 0);
     return { proposal: row.proposal, number };
+  }
+
+  /** What the owner has to know to find the money of all channels without the device. */
+  get told(): readonly ToldChannel[] {
+    return toldChannels(this.rows(), keysId => this.options.signer.book(keysId));
   }
 
   /** Most that may be in flight in the channel, sat, where the bridge has said so. */

@@ -13,7 +13,8 @@ import {
 } from "../../src/bitcoin/transaction.ts";
 import { equal } from "../../src/bytes/bytes.ts";
 import { type DeviceKeys, depositScriptOf } from "../../src/channel/device-keys.ts";
-import { fundingOf } from "../../src/channel/transactions.ts";
+import { channelOf, fundingOf } from "../../src/channel/transactions.ts";
+import { commitmentNumberOf } from "../../src/lightning/commitment.ts";
 import { buildFunding, FUNDING_VOUT, signedFunding } from "../../src/lightning/funding.ts";
 import type { LightningNode } from "../lightning/node.ts";
 import type { Log } from "../log.ts";
@@ -120,11 +121,13 @@ export class ChannelFunding {
   }
 
   private spent(keysId: Uint8Array, spend: Transaction): void {
-    const { channel, log } = this.options;
+    const { channel, keys, log } = this.options;
     const { row } = channel;
     const closeTxid = txidOf(spend);
     if (!row || !equal(row.keysId, keysId) || (row.closeTxid && equal(row.closeTxid, closeTxid))) return;
     log.info("the channel is closed", { txid: shownHash(closeTxid) });
-    channel.put({ ...row, stage: "closed", closeTxid });
+    const closeNumber = row.proposal ? commitmentNumberOf(channelOf(keys, row.proposal), spend) : null;
+    const { closeNumber: _, ...rest } = row;
+    channel.put({ ...rest, stage: "closed", closeTxid, ...(closeNumber === null ? {} : { closeNumber }) });
   }
 }

@@ -12,7 +12,7 @@ import type { ServiceFee } from "../../src/channel/service-fee.ts";
 import type { Proposal } from "../../src/channel/terms.ts";
 import { codeOf } from "../../src/errors.ts";
 import type { ToGateway } from "../../src/messages/device.ts";
-import type { SpendingLimits } from "../../src/messages/owner.ts";
+import type { SpendingLimits, ToldChannel } from "../../src/messages/owner.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import { BridgeWords, stayWithBridge } from "../channel/bridge.ts";
 import { DeviceChannel } from "../channel/channel.ts";
@@ -402,9 +402,14 @@ export class DeviceGateway {
     return deviceReport(this.link, this.channel, this.opening, this.ending, this.words, this.node);
   }
 
-  /** What the owner has to know to collect from our newest commitment: the channel's terms, and its number. */
+  /** What the owner is told of the present channel. */
   get held(): { readonly proposal: Proposal; readonly number: number } | undefined {
     return this.channel.held;
+  }
+
+  /** What the owner is told of all channels. */
+  get toldChannels(): readonly ToldChannel[] {
+    return this.channel.told;
   }
 
   /** The smallest deposit of which a channel can be made now, sat. */

@@ -6,6 +6,7 @@ import { depositScriptOf } from "../../src/channel/device-keys.ts";
 import type { Proposal } from "../../src/channel/terms.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { GraphKnowledge } from "../../src/lightning/graph-knowledge.ts";
+import type { ToldChannel } from "../../src/messages/owner.ts";
 import type { Deposits } from "../channel/deposits.ts";
 import { DEPOSIT_CONFIRMATIONS } from "../channel/opening.ts";
 import type { DeviceGateway } from "../device/device.ts";
@@ -63,6 +64,8 @@ export interface OwnerApi {
   }>;
   /** Begins a mutual close, or says how far it is. */
   close(deviceId: string): Promise<Closing>;
+  /** What is known of its channels' commitments: with it the owner finds their money without the device. */
+  channels(deviceId: string): Promise<readonly ToldChannel[]>;
   /** Nothing is co-signed for this device any more, and the bridge is made to close. */
   freeze(deviceId: string): Promise<Closing>;
 }
@@ -119,6 +122,9 @@ export function createOwnerApi(options: OwnerApiOptions): OwnerApi {
       const device = deviceOf(deviceId);
       device.requestClose();
       return closingOf(device);
+    },
+    async channels(deviceId) {
+      return deviceOf(deviceId).toldChannels;
     },
     async freeze(deviceId) {
       const device = deviceOf(deviceId);

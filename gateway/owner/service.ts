@@ -197,6 +197,8 @@ export class OwnerService {
         return { type: "closing", ...(await api.close(deviceId)) };
       case "freeze":
         return { type: "closing", ...(await api.freeze(deviceId)) };
+      case "channels":
+        return { type: "channels", channels: await api.channels(deviceId) };
       case "limits": {
         if (question.limits) {
           registry.putLimits(deviceId, question.limits);

@@ -154,6 +154,16 @@ export class SigningState {
     };
   }
 
+  /** Our states that are not revoked, and may be published: also one that the device has not answered for yet. */
+  get holderStates(): readonly HolderState[] {
+    return this.book.holder;
+  }
+
+  /** The bridge's states that are not revoked. */
+  get counterpartyStates(): readonly CommitmentState[] {
+    return this.book.counterparty.map(({ content }) => content);
+  }
+
   /** The signed inputs of the funding transaction, once answered. */
   get fundingSignatures(): readonly Uint8Array[] | null {
     return this.book.funding?.signatures ?? null;

@@ -17,6 +17,7 @@ import {
   type ValueOf,
 } from "../../src/bytes/schema.ts";
 import { MAX_DEPOSITS, proposalCodec } from "../../src/channel/terms.ts";
+import { MAX_COMMITMENT_NUMBER } from "../../src/lightning/shachain.ts";
 import type { Peer } from "../lightning/peers/contacts.ts";
 
 const depositCodec = struct({ txid: [1, bytes(32)], vout: [2, uint(UINT32)], valueSat: [3, uint(UINT53)] });
@@ -52,6 +53,8 @@ const rowCodec = struct({
   /** Signed. */
   fundingTransaction: optional([11, bytesUpTo(4000)]),
   closeTxid: optional([12, bytes(32)]),
+  /** If it was a commitment, of either side: its number. */
+  closeNumber: optional([21, uint(MAX_COMMITMENT_NUMBER)]),
   /** Who it is with, for good: the configuration may name another bridge later, for the next channel. */
   bridge: optional([13, struct({ nodeId: [1, bytes(33)], host: [2, text(255)], port: [3, uint(UINT16)] })]),
 });

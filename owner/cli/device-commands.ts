@@ -14,6 +14,7 @@ import {
   askStatus,
   closeAddress,
   depositAddress,
+  OUTDATED,
 } from "../client/channel.ts";
 import { chargeDevice, recordsInFlash } from "../client/charge.ts";
 import { paymentsFor, recordsFor } from "../client/records-needed.ts";
@@ -234,6 +235,7 @@ const close: Command = {
     terminal.say(`${CHANNEL[answer.channel] ?? answer.channel}; it pays ${address}.`);
     if (answer.closeTxid) terminal.say(`Closing transaction: ${answer.closeTxid}`);
     terminal.say("`lngate device status` tells how it goes on.");
+    if (answer.gatewayOutdated) terminal.note(OUTDATED);
     terminal.result({ deviceId, ...answer, address });
   },
 };

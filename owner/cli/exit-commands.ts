@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { type Command, usage } from "../../src/node/command.ts";
 import { writeFileAtomic } from "../../src/node/files.ts";
-import { askFreeze } from "../client/channel.ts";
+import { askFreeze, OUTDATED } from "../client/channel.ts";
 import { chooseDevice, deviceFolder, openOwner } from "../folder/folder.ts";
 import { writeExit } from "../recovery/exit-file.ts";
 import { forgetExits, takeExitFromImage, takeExitFromText, takeExitOut } from "../recovery/held-exits.ts";
@@ -14,17 +14,20 @@ const freeze: Command = {
   summary: "a device is lost or stolen: stop its gateway from signing, and have the channel closed",
   help: `Tells the gateway to co-sign nothing for this device any more, from this moment on and for ever, and to make the bridge close the channel. What the bridge pays goes to a key of your 24 words; \`lngate owner recover\` takes it from there, without any exit.
 
-A thief can take nothing with the device alone: its share of the key is worth nothing without the gateway. What he can do is destroy the channel, with an exit that he has copied before a payment: freeze before he makes one (docs/recovery.md).`,
+A thief can take nothing with the device alone: its share of the key is worth nothing without the gateway. What he can do is destroy the channel, with an exit that he has copied before a payment: freeze before he makes one (docs/recovery.md).
+
+It also asks the gateway for all that finds the money of the device's channels if the device is gone, and keeps that in channel.json.`,
   options: DEVICE,
   async run(given, terminal) {
     const { folder, deviceId } = target(given);
-    const { channel } = await askFreeze({ folder, deviceId });
+    const { channel, gatewayOutdated } = await askFreeze({ folder, deviceId });
     terminal.say(`The gateway signs nothing for ${deviceId} any more (channel: ${channel}).`);
     terminal.say(
       "The bridge is told to close it, and called again every minute until it has: `lngate device status` says how far it is.",
     );
     terminal.say("When the bridge's close is in a block: lngate owner recover");
-    terminal.result({ deviceId, channel });
+    if (gatewayOutdated) terminal.note(OUTDATED);
+    terminal.result({ deviceId, channel, ...(gatewayOutdated ? { gatewayOutdated } : {}) });
   },
 };
 

@@ -28,7 +28,7 @@ const recover: Command = {
   summary: "take the money home from the 24 words, without any gateway",
   help: `Reads the 24 words from standard input, looks for everything that is yours on the chain, shows what it would do and what it costs, and asks. It needs a bitcoind (no wallet, no index, pruned or not) or an Esplora server, and nothing else of LNGate.
 
-From the words alone it finds what the bridge paid when it closed a channel, and what mutual closes paid. What a channel paid that was closed with the device's own state it finds by the exit, which devices in --data keep. For a channel that nobody closed it needs the device's exit (lngate device exit). For a deposit that was never used it needs backup.json, or an exit, or --scan-from.
+From the words alone it finds what the bridge paid when it closed a channel, and what mutual closes paid. What a channel paid that was closed with the device's own state it finds by the exit, which devices in --data keep, or by channel.json, which lngate owner freeze leaves there: if a thief has published it, by that alone. For a channel that nobody closed it needs the device's exit (lngate device exit). For a deposit that was never used it needs backup.json, or an exit, or --scan-from.
 
 Some of the money is locked for some blocks: the command says until when. Give it again then; it finds out by itself how far everything is. It never publishes an exit that may be revoked. If the bridge has published a state that it had revoked, all of it is yours, and an exit or a copy of one (lngate owner watch --copy) takes it.
 

@@ -6,7 +6,7 @@ import { shownHash } from "../../src/bitcoin/transaction.ts";
 import { depositScriptOf } from "../../src/channel/device-keys.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import type { FromOwner, SpendingLimits, ToOwner } from "../../src/messages/owner.ts";
-import { type DeviceInfo, keepHeldChannel, readDeviceInfo } from "../folder/device-files.ts";
+import { type DeviceInfo, keepHeldChannels, readDeviceInfo } from "../folder/device-files.ts";
 import { deviceFolder } from "../folder/folder.ts";
 import { wasRefused } from "./connection.ts";
 import { connectToDevice } from "./device-link.ts";
@@ -85,7 +85,7 @@ export async function askLimits(
   try {
     return (await askOnce(options, { type: "limits", ...(limits ? { limits } : {}) }, "limits")).limits;
   } catch (error) {
-    if (!wasRefused(error) || codeOf(error) !== "message-unknown") throw error;
+    if (!isUnknownTo(error)) throw error;
     throw lngateError(
       "gateway-outdated",
       "this gateway's program is too old to hold a device to its owner's limits: its operator has to update it",
@@ -97,7 +97,13 @@ export async function askLimits(
 export interface Closing {
   readonly channel: string;
   readonly closeTxid?: string;
+  /** The gateway's program is too old to tell more than the terms of the present channel. */
+  readonly gatewayOutdated?: true;
 }
+
+/** What that means, for people. */
+export const OUTDATED =
+  "This gateway's program is too old to tell everything with which the money of a stolen device is found: have its operator update it, and give this command again.";
 
 /** Asks for a mutual close; the money goes to `closeAddress`. */
 export function askClose(options: ChannelOptions): Promise<Closing> {
@@ -111,10 +117,31 @@ export function askFreeze(options: ChannelOptions): Promise<Closing> {
 
 /** Keeps what `recover` needs if our own commitment gets onto the chain and the device is gone. */
 async function askForEnd(options: ChannelOptions, question: FromOwner): Promise<Closing> {
-  const { channel, closeTxid, held } = await askOnce(options, question, "closing");
   const folder = deviceFolder(options.folder, options.deviceId);
-  if (held) keepHeldChannel(folder, { ...readDeviceInfo(folder), ...held });
-  return { channel, ...(closeTxid ? { closeTxid: shownHash(closeTxid) } : {}) };
+  const info = readDeviceInfo(folder);
+  const connection = await connectToDevice(folder, info, options);
+  try {
+    const { channel, closeTxid, held } = await connection.ask(question, "closing");
+    const closing = { channel, ...(closeTxid ? { closeTxid: shownHash(closeTxid) } : {}) };
+    let known: Parameters<typeof keepHeldChannels>[2] = held ? [held] : [];
+    try {
+      const { channels } = await connection.ask({ type: "channels" }, "channels");
+      known = [...channels, ...known];
+      return closing;
+    } catch (error) {
+      if (!isUnknownTo(error)) throw error;
+      return { ...closing, gatewayOutdated: true };
+    } finally {
+      keepHeldChannels(folder, info, known);
+    }
+  } finally {
+    connection.close();
+  }
+}
+
+/** The gateway's program is older than the question. */
+function isUnknownTo(error: unknown): boolean {
+  return wasRefused(error) && codeOf(error) === "message-unknown";
 }
 
 async function askOnce<T extends ToOwner["type"]>(

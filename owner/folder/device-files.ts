@@ -4,16 +4,25 @@ import { renameSync } from "node:fs";
 import { join } from "node:path";
 import type { Network } from "../../src/bitcoin/network.ts";
 import { equal } from "../../src/bytes/bytes.ts";
-import { decodeValue, encodeValue } from "../../src/bytes/schema.ts";
+import { type Codec, decodeValue, encodeValue } from "../../src/bytes/schema.ts";
 import type { DeviceKeys } from "../../src/channel/device-keys.ts";
-import { type Proposal, proposalCodec } from "../../src/channel/terms.ts";
+import { proposalCodec } from "../../src/channel/terms.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { MAX_COMMITMENT_NUMBER } from "../../src/lightning/shachain.ts";
+import { type ToldChannel, type ToldStates, toldStatesCodec } from "../../src/messages/owner.ts";
 import { type AbortStatus, NO_ABORTS } from "../../src/threshold/abort.ts";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../../src/threshold/keyshare.ts";
 import { MacRun } from "../../src/threshold/presigning/mac.ts";
 import { type Kind, OtSetup } from "../../src/threshold/transfer/setup.ts";
-import { BACKUP_FILE, CHANNEL_FILE, CHARGING_FILE, DEVICE_FILE, readJson, writeJson } from "./folder.ts";
+import {
+  BACKUP_FILE,
+  CHANNEL_FILE,
+  CHARGING_FILE,
+  DEVICE_FILE,
+  type JsonFile,
+  readJson,
+  writeJson,
+} from "./folder.ts";
 
 /** How to reach the gateway for one device, and the device's public keys. */
 export interface DeviceInfo {
@@ -52,7 +61,6 @@ export function writeDeviceInfo(folder: string, info: DeviceInfo): void {
 /** Throws `owner-corrupt`. */
 export function readDeviceInfo(folder: string): DeviceInfo {
   const json = requiredJson(folder, DEVICE_FILE);
-  const keys = json.section("keys");
   return {
     deviceId: json.text("deviceId"),
     name: json.text("name"),
@@ -61,16 +69,20 @@ export function readDeviceInfo(folder: string): DeviceInfo {
     ownerPassword: json.text("ownerPassword"),
     ownerLinkKey: json.bytes("ownerLinkKey", 32),
     index: json.number("index"),
-    keys: {
-      fundingKey: keys.bytes("fundingKey", 33),
-      revocationBasepoint: keys.bytes("revocationBasepoint", 33),
-      paymentBasepoint: keys.bytes("paymentBasepoint", 33),
-      delayedPaymentBasepoint: keys.bytes("delayedPaymentBasepoint", 33),
-      htlcBasepoint: keys.bytes("htlcBasepoint", 33),
-      depositOwnerKey: keys.bytes("depositOwnerKey", 33),
-      depositDelay: keys.number("depositDelay"),
-      shutdownScript: keys.bytes("shutdownScript"),
-    },
+    keys: readKeys(json.section("keys")),
+  };
+}
+
+function readKeys(keys: JsonFile): DeviceKeys {
+  return {
+    fundingKey: keys.bytes("fundingKey", 33),
+    revocationBasepoint: keys.bytes("revocationBasepoint", 33),
+    paymentBasepoint: keys.bytes("paymentBasepoint", 33),
+    delayedPaymentBasepoint: keys.bytes("delayedPaymentBasepoint", 33),
+    htlcBasepoint: keys.bytes("htlcBasepoint", 33),
+    depositOwnerKey: keys.bytes("depositOwnerKey", 33),
+    depositDelay: keys.number("depositDelay"),
+    shutdownScript: keys.bytes("shutdownScript"),
   };
 }
 
@@ -145,20 +157,23 @@ export function readChargingState(folder: string): ChargingState {
 }
 
 /** What a channel of a device was agreed to be, and how far it was: the gateway's word. Nothing of it is secret. */
-export interface HeldChannel {
+export interface HeldChannel extends Omit<ToldChannel, "states"> {
   readonly deviceId: string;
-  readonly keys: Pick<DeviceKeys, "fundingKey" | "delayedPaymentBasepoint">;
-  readonly proposal: Proposal;
-  /** Of our newest commitment that the gateway has seen signed. */
-  readonly number: number;
+  /** A file of an earlier version has no more than two of them. */
+  readonly keys: DeviceKeys | Pick<DeviceKeys, "fundingKey" | "delayedPaymentBasepoint">;
+  /** What is known of its commitments; undefined where the gateway's program was too old to tell. */
+  readonly states?: ToldStates | undefined;
 }
 
 /**
- * Keeps it beside all that was said before, of this channel and of others: a later word takes nothing away that was true. Each
- * question adds one at the most. A file that can't be read is set aside.
+ * Keeps them, the latest first, before all that was said earlier, of these channels and of others: a later word takes nothing away
+ * that was true. A file that can't be read is set aside.
  */
-export function keepHeldChannel(folder: string, { deviceId, keys, proposal, number }: HeldChannel): void {
-  const { fundingKey, delayedPaymentBasepoint } = keys;
+export function keepHeldChannels(
+  folder: string,
+  { deviceId, keys }: Pick<HeldChannel, "deviceId" | "keys">,
+  channels: readonly Pick<HeldChannel, "proposal" | "number" | "states">[],
+): void {
   const file = join(folder, CHANNEL_FILE);
   let before: readonly HeldChannel[] = [];
   try {
@@ -167,23 +182,31 @@ export function keepHeldChannel(folder: string, { deviceId, keys, proposal, numb
     if (codeOf(error) !== "owner-corrupt") throw error;
     renameSync(file, `${file}.damaged`);
   }
-  const entryOf = (held: Pick<HeldChannel, "proposal" | "number">) => ({
-    proposal: encodeValue(proposalCodec, held.proposal),
-    number: held.number,
+  const entryOf = ({ proposal, number, states }: (typeof channels)[number]) => ({
+    proposal: encodeValue(proposalCodec, proposal),
+    number,
+    ...(states ? { states: encodeValue(toldStatesCodec, states) } : {}),
   });
-  const entry = entryOf({ proposal, number });
-  const others = before
-    .map(entryOf)
-    .filter(each => each.number !== number || !equal(each.proposal, entry.proposal));
-  if (others.length < before.length) return;
+  type Entry = ReturnType<typeof entryOf>;
+  const isSaidBy = (one: Entry, other: Entry) =>
+    one.number === other.number &&
+    equal(one.proposal, other.proposal) &&
+    (!one.states || (other.states !== undefined && equal(one.states, other.states)));
+  const known = before.map(entryOf);
+  const fresh: Entry[] = [];
+  for (const each of channels.map(entryOf))
+    if (![...fresh, ...known].some(other => isSaidBy(each, other))) fresh.push(each);
+  const kept = known.filter(each => !fresh.some(other => isSaidBy(each, other)));
+  const [latest, ...earlier] = [...fresh, ...kept];
+  if (!latest || fresh.length === 0) return;
   writeJson(file, {
     version: 1,
     about:
       "What `lngate owner recover` needs to collect from a commitment of this device's that is on the chain.",
     deviceId,
-    keys: { fundingKey, delayedPaymentBasepoint },
-    ...entry,
-    earlier: { ...others },
+    keys,
+    ...latest,
+    earlier: { ...earlier },
   });
 }
 
@@ -193,24 +216,28 @@ export function readHeldChannels(file: string): readonly HeldChannel[] | undefin
   if (!json) return undefined;
   const deviceId = json.text("deviceId");
   const section = json.section("keys");
-  const keys = {
-    fundingKey: section.bytes("fundingKey", 33),
-    delayedPaymentBasepoint: section.bytes("delayedPaymentBasepoint", 33),
-  };
+  const keys = section.has("htlcBasepoint")
+    ? readKeys(section)
+    : {
+        fundingKey: section.bytes("fundingKey", 33),
+        delayedPaymentBasepoint: section.bytes("delayedPaymentBasepoint", 33),
+      };
   const entries = [json];
   const earlier = json.optional("earlier");
   for (let at = 0; earlier?.optional(`${at}`); at++) entries.push(earlier.section(`${at}`));
   return entries.map(entry => {
-    const encoded = entry.bytes("proposal");
-    let proposal: Proposal;
-    try {
-      proposal = decodeValue(proposalCodec, encoded);
-    } catch {
-      throw json.corrupt("proposal");
-    }
+    const decoded = <T>(name: string, codec: Codec<T>): T => {
+      try {
+        return decodeValue(codec, entry.bytes(name));
+      } catch {
+        throw json.corrupt(name);
+      }
+    };
+    const proposal = decoded("proposal", proposalCodec);
+    const states = entry.has("states") ? decoded("states", toldStatesCodec) : undefined;
     const number = entry.number("number");
     if (number > MAX_COMMITMENT_NUMBER) throw json.corrupt("number");
-    return { deviceId, keys, proposal, number };
+    return { deviceId, keys, proposal, number, ...(states ? { states } : {}) };
   });
 }
 

@@ -160,6 +160,7 @@ export interface JsonFile {
   number(key: string): number;
   /** Hex; of exactly `length` bytes where that is given. */
   bytes(key: string, length?: number): Uint8Array;
+  has(key: string): boolean;
   section(key: string): JsonFile;
   optional(key: string): JsonFile | undefined;
   flag(key: string): boolean;
@@ -207,6 +208,7 @@ export function readJson(file: string): JsonFile | undefined {
         if (length !== undefined && text.length !== 2 * length) throw corrupt(path + key);
         return fromHex(text);
       },
+      has: key => at(key) !== undefined,
       section: key => reader(at(key), `${path}${key}.`),
       optional: key => (at(key) === undefined ? undefined : reader(at(key), `${path}${key}.`)),
     };

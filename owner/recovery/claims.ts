@@ -7,10 +7,11 @@
 import { depositScript } from "../../src/bitcoin/deposit.ts";
 import type { Outpoint } from "../../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../../src/bytes/bytes.ts";
-import { counterpartyBasepoints } from "../../src/channel/device-keys.ts";
+import { counterpartyBasepoints, type DeviceKeys } from "../../src/channel/device-keys.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
-import { lngateError } from "../../src/errors.ts";
-import { toLocalScript, toRemoteScript } from "../../src/lightning/channel.ts";
+import { codeOf, lngateError } from "../../src/errors.ts";
+import { type ChannelParameters, toLocalScript, toRemoteScript } from "../../src/lightning/channel.ts";
+import type { Commitment } from "../../src/lightning/commitment.ts";
 import { derivePrivateKey, derivePublicKey, deriveRevocationPublicKey } from "../../src/lightning/keys.ts";
 import { MAX_COMMITMENT_NUMBER } from "../../src/lightning/shachain.ts";
 import {
@@ -23,7 +24,7 @@ import {
 } from "../../src/lightning/sweep.ts";
 import type { HeldChannel } from "../folder/device-files.ts";
 import type { ColdKeys } from "../folder/seed.ts";
-import type { CheckedExit, ExitFile } from "./exit-file.ts";
+import { areSignedHtlcs, type CheckedExit, type ExitFile, rebuilder } from "./exit-file.ts";
 import type { RecoveryKeys } from "./keys.ts";
 import type { Devices, KnownDeposit, RecoveryRun } from "./options.ts";
 
@@ -56,6 +57,17 @@ export interface Waiting {
   readonly delay?: number;
 }
 
+/** A commitment of ours, and what the bridge has signed of the payments in it. */
+export interface OurCommitment {
+  readonly deviceId: string;
+  readonly fundingKey: Uint8Array;
+  readonly channel: ChannelParameters;
+  readonly point: Uint8Array;
+  readonly commitment: Commitment;
+  /** Valid, in the order of the commitment's HTLCs. */
+  readonly htlcSignatures: readonly Uint8Array[];
+}
+
 /**
  * All that is looked for. Of an exit of other words among the kept ones there is nothing, of one that was given it throws
  * `exit-not-yours`.
@@ -68,24 +80,21 @@ export function claimsOf(
 ): Claim[] {
   const { devices, options, remarks } = run;
   const { keys } = options;
-  const isHeld = ({ keys: { fundingKey }, proposal: { index } }: HeldChannel) =>
-    [...exits, ...kept].some(({ file }) => equal(file.keys.fundingKey, fundingKey) && file.index === index);
   return distinct([
     ...[...devices].map(([index, cold]) => remoteClaim(keys, index, cold)),
     ...depositClaims(keys, devices, deposits),
     ...exits.flatMap(exit => exitClaims(keys, devices, exit)),
     ...kept.flatMap(exit => (isOfThese(devices, exit) ? exitClaims(keys, devices, exit) : [])),
-    ...(options.channels ?? [])
-      .filter(channel => !isHeld(channel))
-      .flatMap(channel => publishedClaims(keys, devices, channel, remarks)),
+    // Also of a channel whose exit is there: a thief's copy of the device may have gone on from it.
+    ...(options.channels ?? []).flatMap(channel => toldClaims(keys, devices, channel, remarks)),
   ]);
 }
 
-/** What is said twice is collected once. */
+/** What is said twice is collected once, as the first says. */
 function distinct(claims: readonly Claim[]): Claim[] {
   const named = (claim: Claim) =>
     `${toHex(claim.witnessScript)} ${claim.outpoint ? `${toHex(claim.outpoint.txid)}:${claim.outpoint.vout}` : ""}`;
-  return [...new Map(claims.map(claim => [named(claim), claim])).values()];
+  return [...new Map([...claims].reverse().map(claim => [named(claim), claim])).values()].reverse();
 }
 
 /** Deposits that some block shows being spent: the witness has the script, with our key in it. */
@@ -151,18 +160,30 @@ function exitClaims(keys: RecoveryKeys, devices: Devices, exit: CheckedExit): Cl
       spendableAt: height => height + delay,
     },
   ];
-  const { htlcBasepointSecret } = keys.device(file.keys.fundingKey);
-  for (const { commitment, point } of exit.counterparty) {
+  return [...claims, ...undeliveredClaims(keys, device, file.deviceId, file.keys.fundingKey, exit)];
+}
+
+/** What the bridge's commitments hold of payments of ours that are in flight. */
+function undeliveredClaims(
+  keys: RecoveryKeys,
+  device: number,
+  deviceId: string,
+  fundingKey: Uint8Array,
+  { channel, counterparty }: Pick<CheckedExit, "channel" | "counterparty">,
+): Claim[] {
+  const { htlcBasepointSecret } = keys.device(fundingKey);
+  const claims: Claim[] = [];
+  for (const { commitment, point } of counterparty) {
     for (const { htlc, vout, witnessScript } of commitment.htlcs) {
       // In the bridge's own commitment, what we offered is what it received.
       if (htlc.offered) continue;
       claims.push({
-        what: `a payment of device ${file.deviceId} that was never delivered`,
+        what: `a payment of device ${deviceId} that was never delivered`,
         witnessScript,
         device,
         outpoint: { txid: commitment.txid, vout },
         spend: output => timeOutHtlc(output, htlc.cltvExpiry),
-        secret: derivePrivateKey(htlcBasepointSecret, ours.htlc, point),
+        secret: derivePrivateKey(htlcBasepointSecret, channel.holder.basepoints.htlc, point),
         spendableAt: height => Math.max(height, htlc.cltvExpiry) + 1,
       });
     }
@@ -170,55 +191,109 @@ function exitClaims(keys: RecoveryKeys, devices: Devices, exit: CheckedExit): Cl
   return claims;
 }
 
+// ── what the gateway has told ─────────────────────────────────────────────────────────────────────────────
+
 /** The device may be a state ahead of what the gateway has seen, or behind it. */
 const STATES_AROUND = 2;
 
 /**
  * to_local of our commitment, where somebody else has published it: the gateway, for which the device had signed it, or
- * a thief of the device. What is in flight in it is lost without the exit: the bridge's signatures for it are in there.
+ * a thief of the device; and what the bridge's commitments hold of payments in flight. All of it is the gateway's word: what is
+ * wrong in it finds nothing, and takes nothing away from what is found without.
  */
-function publishedClaims(
-  keys: RecoveryKeys,
-  devices: Devices,
-  { deviceId, keys: { fundingKey, delayedPaymentBasepoint }, proposal, number }: HeldChannel,
-  remarks: string[],
-): Claim[] {
-  const [device] =
-    [...devices].find(([, cold]) => equal(cold.delayedPaymentBasepoint, delayedPaymentBasepoint)) ?? [];
+function toldClaims(keys: RecoveryKeys, devices: Devices, channel: HeldChannel, remarks: string[]): Claim[] {
+  const { deviceId, keys: known, proposal, number, states } = channel;
+  const { fundingKey, delayedPaymentBasepoint } = known;
+  const device = numberOf(devices, known);
   const { revocation } = counterpartyBasepoints(proposal);
-  // It is the gateway's word, and may be of another owner's device: then it helps nothing, and nothing depends on it.
+  // It may be of another owner's device: then it helps nothing, and nothing depends on it.
   if (device === undefined || !nobleCurve.isPoint(revocation)) {
-    remarks.push(
-      `what channel.json says of device ${deviceId} can't be used: it is of other words, or wrong`,
-    );
+    const remark = `what channel.json says of device ${deviceId} can't be used: it is of other words, or wrong`;
+    if (!remarks.includes(remark)) remarks.push(remark);
     return [];
   }
   const delay = proposal.holderDelay;
-  const claims: Claim[] = [];
+  // A thief's points need not follow from the words. The key at any point is the owner's alone.
+  const told = (states?.points ?? []).filter(point => nobleCurve.isPoint(point));
+  const points = new Map(told.map(point => [toHex(point), point]));
   const last = Math.min(number + STATES_AROUND, MAX_COMMITMENT_NUMBER);
   for (let at = Math.max(0, number - STATES_AROUND); at <= last; at++) {
     const point = keys.commitmentPoint(fundingKey, proposal.index, at);
+    points.set(toHex(point), point);
+  }
+  const secret = keys.coldSecrets(device).delayedPayment;
+  const published = [...points.values()].map(point => {
     const toLocal = {
       revocation: deriveRevocationPublicKey(nobleCurve, revocation, point),
       delayed: derivePublicKey(nobleCurve, delayedPaymentBasepoint, point),
     };
-    claims.push({
+    return {
       what: `exit of device ${deviceId}, published by somebody else`,
       witnessScript: toLocalScript(toLocal, delay),
       device,
-      spend: output => spendToLocal(output, delay),
-      secret: derivePrivateKey(keys.coldSecrets(device).delayedPayment, delayedPaymentBasepoint, point),
-      spendableAt: height => height + delay,
-    });
-  }
-  return claims;
+      spend: (output: FoundOutput) => spendToLocal(output, delay),
+      secret: derivePrivateKey(secret, delayedPaymentBasepoint, point),
+      spendableAt: (height: number) => height + delay,
+    };
+  });
+  const undelivered = rebuiltOf(keys, channel, false).flatMap(each =>
+    undeliveredClaims(keys, device, deviceId, fundingKey, { ...each, counterparty: [each] }),
+  );
+  return [...published, ...undelivered];
 }
+
+/** Our commitments of which the gateway has told, with payments in flight and the bridge's signatures for them. */
+export function toldCommitments({ options, devices }: RecoveryRun): OurCommitment[] {
+  const { keys, channels = [] } = options;
+  const told = channels.flatMap(channel =>
+    numberOf(devices, channel.keys) === undefined
+      ? []
+      : rebuiltOf(keys, channel, true).map(each => ({
+          ...each,
+          deviceId: channel.deviceId,
+          fundingKey: channel.keys.fundingKey,
+        })),
+  );
+  return [...new Map(told.map(each => [toHex(each.commitment.txid), each])).values()];
+}
+
+/** Those commitments of ours, or of the bridge's, in which payments are in flight; without what no channel can have. */
+function rebuiltOf(keys: RecoveryKeys, { keys: known, proposal, states }: HeldChannel, isOurs: boolean) {
+  if (!states || !("htlcBasepoint" in known)) return [];
+  const { htlcBasepoint } = keys.device(known.fundingKey);
+  const { revocation, delayed, htlc } = counterpartyBasepoints(proposal);
+  const theirs = states.counterparty.map(each => ({ ...each, htlcSignatures: [] }));
+  return (isOurs ? states.ours : theirs).flatMap(state => {
+    const { number, point, view, htlcSignatures } = state;
+    if (view.htlcs.length === 0) return [];
+    if (![revocation, delayed, htlc, point].every(each => nobleCurve.isPoint(each))) return [];
+    try {
+      const { channel, rebuilt } = rebuilder({ ...known, htlcBasepoint }, proposal);
+      const made = rebuilt(isOurs, state);
+      if (isOurs && !areSignedHtlcs(htlcSignatures, made.commitment, made.keys)) return [];
+      return [{ ...made, channel, number, point, htlcSignatures }];
+    } catch (error) {
+      if (codeOf(error) === undefined) throw error;
+      return [];
+    }
+  });
+}
+
+function numberOf(
+  devices: Devices,
+  { delayedPaymentBasepoint }: Pick<DeviceKeys, "delayedPaymentBasepoint">,
+): number | undefined {
+  for (const [device, cold] of devices)
+    if (equal(cold.delayedPaymentBasepoint, delayedPaymentBasepoint)) return device;
+  return undefined;
+}
+
+// ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Throws `exit-not-yours`. */
 function deviceOf(devices: Devices, file: ExitFile): number {
-  for (const [device, cold] of devices) {
-    if (equal(cold.delayedPaymentBasepoint, file.keys.delayedPaymentBasepoint)) return device;
-  }
+  const device = numberOf(devices, file.keys);
+  if (device !== undefined) return device;
   throw lngateError(
     "exit-not-yours",
     `the exit of device ${file.deviceId} pays a key that is not among the first ${devices.size} of these words: raise --gap, or these are other words`,
@@ -226,9 +301,7 @@ function deviceOf(devices: Devices, file: ExitFile): number {
 }
 
 function isOfThese(devices: Devices, { file }: CheckedExit): boolean {
-  return [...devices.values()].some(cold =>
-    equal(cold.delayedPaymentBasepoint, file.keys.delayedPaymentBasepoint),
-  );
+  return numberOf(devices, file.keys) !== undefined;
 }
 
 /** Q and delay of a deposit script with one of these owner's keys; null for any other script. */

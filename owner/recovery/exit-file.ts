@@ -33,7 +33,7 @@ import {
   deviceKeysCodec,
   holderBasepoints,
 } from "../../src/channel/device-keys.ts";
-import { MAX_HTLCS, proposalCodec, viewCodec } from "../../src/channel/terms.ts";
+import { MAX_HTLCS, type Proposal, proposalCodec, viewCodec } from "../../src/channel/terms.ts";
 import { anchorOf, channelOf, commitmentOf } from "../../src/channel/transactions.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { hmacSha256 } from "../../src/crypto/hash.ts";
@@ -214,7 +214,7 @@ export function checkExit(file: ExitFile): CheckedExit {
 
 /** The same, for punishing and for looking: what is not valid is in `fault`. */
 export function examineExit(file: ExitFile): CheckedExit {
-  const { keys: ours, proposal, number, view } = file;
+  const { keys: ours, proposal, number } = file;
   let fault: Error | null = null;
   const ensure = (holds: boolean, what: string) => {
     if (!holds)
@@ -223,12 +223,8 @@ export function examineExit(file: ExitFile): CheckedExit {
         `state ${number} of device ${file.deviceId} can't be published: ${what}. Have the channel closed by the gateway, and don't use this device any more`,
       );
   };
-  const sides = [holderBasepoints(ours), counterpartyBasepoints(proposal)] as const;
-  const keysAt = (at: Uint8Array, isOurs: boolean) =>
-    deriveCommitmentKeys(nobleCurve, at, sides[isOurs ? 0 : 1], sides[isOurs ? 1 : 0]);
-  const channel = channelOf(ours, proposal);
-  const keys = keysAt(file.point, true);
-  const commitment = commitmentOf(channel, true, number, keys, view);
+  const { channel, rebuilt } = rebuilder(ours, proposal);
+  const { keys, commitment } = rebuilt(true, file);
   ensure(
     nobleCurve.verify(file.bridgeSignature, commitment.sighash, proposal.fundingKey),
     "the bridge's signature is not valid",
@@ -238,10 +234,7 @@ export function examineExit(file: ExitFile): CheckedExit {
     "its own signature is not valid",
   );
   ensure(
-    file.htlcSignatures.length === commitment.htlcs.length &&
-      commitment.htlcs.every((htlc, i) =>
-        nobleCurve.verify(file.htlcSignatures[i]!, htlc.sighash, keys.countersignatoryHtlc),
-      ),
+    areSignedHtlcs(file.htlcSignatures, commitment, keys),
     "a signature of the bridge's for a payment in flight is not valid",
   );
   const bump = file.anchorSignature ? anchorOf(ours, commitment) : null;
@@ -261,17 +254,33 @@ export function examineExit(file: ExitFile): CheckedExit {
     // A board without a curve takes the bridge's points as they come; with one that is none there is no commitment.
     counterparty: file.counterparty
       .filter(each => nobleCurve.isPoint(each.point))
-      .map(each => {
-        const counterpartyKeys = keysAt(each.point, false);
-        return {
-          number: each.number,
-          point: each.point,
-          keys: counterpartyKeys,
-          commitment: commitmentOf(channel, false, each.number, counterpartyKeys, each.view),
-        };
-      }),
+      .map(each => ({ number: each.number, point: each.point, ...rebuilt(false, each) })),
     secrets: checkedSecrets(file),
   };
+}
+
+/** A channel, and how its commitments are rebuilt, ours and the bridge's. What that gets must be points. */
+export function rebuilder(ours: DeviceKeys, proposal: Proposal) {
+  const sides = [holderBasepoints(ours), counterpartyBasepoints(proposal)] as const;
+  const channel = channelOf(ours, proposal);
+  /** Throws `bad-commitment` for what no channel can have. */
+  const rebuilt = (isOurs: boolean, { number, point, view }: Pick<ExitFile, "number" | "point" | "view">) => {
+    const keys = deriveCommitmentKeys(nobleCurve, point, sides[isOurs ? 0 : 1], sides[isOurs ? 1 : 0]);
+    return { keys, commitment: commitmentOf(channel, isOurs, number, keys, view) };
+  };
+  return { channel, rebuilt };
+}
+
+/** Whether these are the bridge's signatures of all payments in this commitment of ours. */
+export function areSignedHtlcs(
+  signatures: readonly Uint8Array[],
+  { htlcs }: Commitment,
+  { countersignatoryHtlc }: CommitmentKeys,
+): boolean {
+  return (
+    signatures.length === htlcs.length &&
+    htlcs.every((htlc, i) => nobleCurve.verify(signatures[i]!, htlc.sighash, countersignatoryHtlc))
+  );
 }
 
 function checkedSecrets({ secrets = EMPTY_SECRET_STORE, counterparty }: ExitFile): SecretStore | null {

@@ -5,6 +5,7 @@
 import type { Network } from "../../src/bitcoin/network.ts";
 import { type Transaction, weightOf } from "../../src/bitcoin/transaction.ts";
 import { equal } from "../../src/bytes/bytes.ts";
+import { nobleCurve } from "../../src/crypto/curve.ts";
 import { lngateError } from "../../src/errors.ts";
 import { type ConfirmationStatus, type OwnerChain, perVbyte } from "../chain/chain.ts";
 import { type CheckedExit, type ExitFile, examineExit } from "./exit-file.ts";
@@ -135,7 +136,8 @@ async function planExit(
   if (typeof confirmation === "number") return { ...own, confirmation, action: "done" };
   if (confirmation === "unknown" && (await chain.output(channel.funding)) === null) {
     const secrets = keys.device(file.keys.fundingKey);
-    const closing = await howClosed({ ...options, feeratePerKw, isEstimate, height, secrets }, exit);
+    const points = toldPoints(options, file);
+    const closing = await howClosed({ ...options, feeratePerKw, isEstimate, height, secrets, points }, exit);
     const { sentence, penalty } = closing;
     remarks.push(sentence ?? (await whoClosed(chain, exit)), ...(penalty?.remarks ?? []));
     return { ...own, confirmation, action: "replaced", ...(penalty ? { penalty } : {}) };
@@ -178,6 +180,14 @@ function usable(file: ExitFile, remarks: string[]): CheckedExit[] {
   }
 }
 
+/** What the gateway has told of our commitments of this exit's channel. */
+function toldPoints({ channels = [] }: RecoveryOptions, { keys, index }: ExitFile): Uint8Array[] {
+  return channels
+    .filter(each => each.proposal.index === index && equal(each.keys.fundingKey, keys.fundingKey))
+    .flatMap(({ states }) => states?.points ?? [])
+    .filter(point => nobleCurve.isPoint(point));
+}
+
 function isOfOneChannel(a: ExitFile, b: ExitFile): boolean {
   return a.index === b.index && equal(a.keys.fundingKey, b.keys.fundingKey);
 }
@@ -200,7 +210,8 @@ async function lookAtKept(
       );
     else {
       const secrets = keys.device(file.keys.fundingKey);
-      const closing = await howClosed({ ...options, height, secrets, blocksBack: 0 }, exit);
+      const points = toldPoints(options, file);
+      const closing = await howClosed({ ...options, height, secrets, points, blocksBack: 0 }, exit);
       const { sentence, penalty } = closing;
       if (sentence !== null && penalty) {
         remarks.push(sentence, ...penalty.remarks);

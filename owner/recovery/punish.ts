@@ -50,6 +50,8 @@ export interface ClosingOptions {
   readonly height: number;
   /** The device's own. From the words, or from the owner's folder: it takes no cold key to punish. */
   readonly secrets: Pick<DeviceSecrets, "commitmentMaster" | "revocationBasepointSecret">;
+  /** Points of our commitments that need not follow from the words: the gateway's word. */
+  readonly points?: readonly Uint8Array[];
   /** Sat per 1000 weight: a penalty that waits and pays much less is replaced. Absent: none is. */
   readonly feeratePerKw?: number;
   /** It is the chain's word, not the owner's. */
@@ -126,9 +128,13 @@ export async function howClosed(options: ClosingOptions, exit: CheckedExit): Pro
   const number = commitmentNumberOf(channel, transaction);
   if (number === null)
     return { sentence: `${named} was closed by both sides together: its exit is not needed`, confirmation };
-  if (isOurs(exit, number, transaction, secrets.commitmentMaster)) return { sentence: null, confirmation };
+  const derived = nobleCurve.publicKey(commitmentSecrets(secrets.commitmentMaster)(file.index, number));
+  if (isOurs(exit, [derived], transaction)) return { sentence: null, confirmation };
   if (number >= (exit.secrets?.count ?? 0)) return unsure(exit, number, confirmation);
   const penalty = await penaltyFor(options, exit, number, spender, tip);
+  // The gateway's word counts last: it must not keep anything from being punished.
+  if (penalty.ready.length === 0 && isOurs(exit, options.points ?? [], transaction))
+    return { sentence: null, confirmation };
   const where = height === null ? "it waits for a block" : `it is in block ${height}`;
   const outcome =
     penalty.ready.length > 0 || !penalty.isOver
@@ -157,17 +163,13 @@ function unsure({ file, secrets }: CheckedExit, number: number, confirmation: Co
  * Both sides' commitments hide their number alike. Ours pays a key of the owner's, under a key that only our point gives:
  * the bridge can't make one of its own look like that.
  */
-function isOurs(
-  { channel, file }: CheckedExit,
-  number: number,
-  { outputs }: Transaction,
-  commitmentMaster: Uint8Array,
-): boolean {
-  const point = nobleCurve.publicKey(commitmentSecrets(commitmentMaster)(file.index, number));
+function isOurs({ channel }: CheckedExit, points: readonly Uint8Array[], { outputs }: Transaction): boolean {
   const { holder, counterparty } = channel;
-  const keys = deriveCommitmentKeys(nobleCurve, point, holder.basepoints, counterparty.basepoints);
-  const toLocal = p2wsh(toLocalScript(keys, holder.toLocalDelay));
-  return outputs.some(output => equal(output.script, toLocal));
+  return points.some(point => {
+    const keys = deriveCommitmentKeys(nobleCurve, point, holder.basepoints, counterparty.basepoints);
+    const toLocal = p2wsh(toLocalScript(keys, holder.toLocalDelay));
+    return outputs.some(output => equal(output.script, toLocal));
+  });
 }
 
 async function penaltyFor(

@@ -16,8 +16,16 @@ import { codeOf, lngateError } from "../../src/errors.ts";
 import type { ChainOutput, OwnerChain } from "../chain/chain.ts";
 import { estimateOf } from "../chain/fee-bound.ts";
 import type { ColdKeys } from "../folder/seed.ts";
-import { type Claim, claimsOf, revealedDeposits, type Waiting } from "./claims.ts";
+import {
+  type Claim,
+  claimsOf,
+  type OurCommitment,
+  revealedDeposits,
+  toldCommitments,
+  type Waiting,
+} from "./claims.ts";
 import { byDestination, type Collection, collect, type Ready } from "./collect.ts";
+import type { CheckedExit } from "./exit-file.ts";
 import { type ExitPlan, exitsOf, planExits } from "./exits.ts";
 import type { FeeCoin } from "./fee-coin.ts";
 import type { RecoveryOptions, RecoveryRun } from "./options.ts";
@@ -77,7 +85,7 @@ export async function planRecovery(options: RecoveryOptions): Promise<RecoveryPl
     );
   if (given.length + kept.length === 0)
     remarks.push(
-      "exits: none was given. A channel that nobody has closed yet needs one (`lngate device exit`), or the gateway's or the bridge's help (`lngate owner freeze`). One that was closed with the device's own state, by the gateway or by a thief, can't be seen without its exit or channel.json (`lngate device close` asks the gateway for that)",
+      "exits: none was given. A channel that nobody has closed yet needs one (`lngate device exit`), or the gateway's or the bridge's help (`lngate owner freeze`). One that was closed with the device's own state, by the gateway or by a thief, can't be seen without its exit or channel.json (`lngate device close` or `lngate owner freeze` asks the gateway for that)",
     );
   return { height, feeratePerKw, exits: plans, collections, waiting, home, remarks };
 }
@@ -179,15 +187,25 @@ async function collectAll(
     collections.push(...collect(group, script, feeratePerKw, remarks, isEstimate));
   }
   let left = coin;
-  for (const { exit, confirmation } of plans) {
-    if (typeof confirmation !== "number") continue;
-    const timedOut = await timeOuts(run, exit, left, waiting);
+  const confirmed = plans
+    .filter(({ exit, confirmation }) => typeof confirmation === "number" && exit.fault === null)
+    .map(({ exit }) => ourCommitment(exit));
+  const others = toldCommitments(run).filter(
+    ({ commitment: { txid } }) => !confirmed.some(each => equal(each.commitment.txid, txid)),
+  );
+  for (const commitment of [...confirmed, ...others]) {
+    const timedOut = await timeOuts(run, commitment, left, waiting);
     if (!timedOut) continue;
     // A coin is spent once.
     left = undefined;
     collections.push(timedOut);
   }
   return collections;
+}
+
+function ourCommitment({ file, channel, commitment }: CheckedExit): OurCommitment {
+  const { deviceId, keys, point, htlcSignatures } = file;
+  return { deviceId, fundingKey: keys.fundingKey, channel, point, commitment, htlcSignatures };
 }
 
 function sameOutpoint(a: Outpoint, b: Outpoint): boolean {

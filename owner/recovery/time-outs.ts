@@ -6,9 +6,8 @@ import { lngateError } from "../../src/errors.ts";
 import { type HtlcTransaction, signedHtlcTransaction } from "../../src/lightning/commitment.ts";
 import { derivePrivateKey } from "../../src/lightning/keys.ts";
 import { boundedFeerate } from "../chain/fee-bound.ts";
-import type { Waiting } from "./claims.ts";
+import type { OurCommitment, Waiting } from "./claims.ts";
 import type { Collection } from "./collect.ts";
-import type { CheckedExit } from "./exit-file.ts";
 import { type FeeCoin, SIGNATURE_SLACK, SMALLEST_OUTPUT_SAT, withCoin } from "./fee-coin.ts";
 import type { RecoveryRun } from "./options.ts";
 
@@ -19,25 +18,23 @@ import type { RecoveryRun } from "./options.ts";
  */
 export async function timeOuts(
   { options, height, feeratePerKw: estimatePerKw, remarks }: RecoveryRun,
-  exit: CheckedExit,
+  { deviceId, fundingKey, channel, point, commitment, htlcSignatures }: OurCommitment,
   coin: FeeCoin | undefined,
   waiting: Waiting[],
 ): Promise<Collection | null> {
   const { keys, chain, toScript } = options;
-  const { commitment, file, channel } = exit;
-  // Its transactions take the bridge's signatures, too.
-  if (exit.fault) return null;
   const due: { htlc: HtlcTransaction; index: number }[] = [];
   for (const [index, htlc] of commitment.htlcs.entries()) {
     const { valueSat, vout } = htlc;
-    if ((await chain.output({ txid: commitment.txid, vout })) === null) continue;
+    const output = await chain.output({ txid: commitment.txid, vout });
+    if (!output || output.height === null) continue;
     if (!htlc.htlc.offered) {
       remarks.push(
-        `${valueSat} sat that the bridge had offered to device ${file.deviceId} go back to it: they were never claimed`,
+        `${valueSat} sat that the bridge had offered to device ${deviceId} go back to it: they were never claimed`,
       );
       continue;
     }
-    const what = `a payment of device ${file.deviceId} that was not delivered`;
+    const what = `a payment of device ${deviceId} that was not delivered`;
     if (htlc.htlc.cltvExpiry <= height) due.push({ htlc, index });
     else waiting.push({ what, valueSat, atHeight: htlc.htlc.cltvExpiry + 1 });
   }
@@ -45,14 +42,14 @@ export async function timeOuts(
   const valueSat = due.reduce((sum, { htlc }) => sum + htlc.valueSat, 0);
   if (!coin) {
     remarks.push(
-      `${valueSat} sat in ${due.length} payment(s) of device ${file.deviceId} have timed out and are yours, but a coin must pay the fee: name one with --coin`,
+      `${valueSat} sat in ${due.length} payment(s) of device ${deviceId} have timed out and are yours, but a coin must pay the fee: name one with --coin`,
     );
     waiting.push({ what: "payments that timed out, until a coin pays their fee", valueSat, atHeight: null });
     return null;
   }
   const change = toScript ?? keys.wallet(0, true).script;
-  const { htlcBasepointSecret } = keys.device(file.keys.fundingKey);
-  const secret = derivePrivateKey(htlcBasepointSecret, channel.holder.basepoints.htlc, file.point);
+  const { htlcBasepointSecret } = keys.device(fundingKey);
+  const secret = derivePrivateKey(htlcBasepointSecret, channel.holder.basepoints.htlc, point);
   const locktime = Math.max(...due.map(({ htlc }) => htlc.htlc.cltvExpiry));
   // The bridge's signature binds each input to the output of the same index, and the lock time of its own expiry.
   const same = due.filter(({ htlc }) => htlc.htlc.cltvExpiry === locktime);
@@ -71,7 +68,7 @@ export async function timeOuts(
     const signed = same.map(({ htlc, index }, i) => {
       const hash = sighash(whole, i, htlc.witnessScript, htlc.valueSat, SIGHASH_ALL);
       const ours = nobleCurve.sign(hash, secret);
-      return signedHtlcTransaction(htlc, ours, file.htlcSignatures[index]!, null).inputs[0]!;
+      return signedHtlcTransaction(htlc, ours, htlcSignatures[index]!, null).inputs[0]!;
     });
     return withCoin({ ...whole, inputs: [...signed, coinInput] }, coin, same.length);
   };
@@ -86,7 +83,7 @@ export async function timeOuts(
       `taking back payments that timed out costs ${feeSat} sat; the coin of ${coin.output.valueSat} sat is too small`,
     );
   return {
-    what: same.map(() => `a payment of device ${file.deviceId} that timed out`),
+    what: same.map(() => `a payment of device ${deviceId} that timed out`),
     transaction: paying(changeSat),
     inSat,
     feeSat,

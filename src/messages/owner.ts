@@ -23,7 +23,7 @@ import {
 } from "../bytes/schema.ts";
 import { shutdownScriptCodec } from "../channel/device-keys.ts";
 import { serviceFeeCodec } from "../channel/service-fee.ts";
-import { proposalCodec } from "../channel/terms.ts";
+import { MAX_HTLCS, proposalCodec, viewCodec } from "../channel/terms.ts";
 import { MAX_COMMITMENT_NUMBER } from "../lightning/shachain.ts";
 import { OWNER_MAX_BYTES } from "./fragments.ts";
 
@@ -57,6 +57,44 @@ export const spendingLimitsCodec = struct({
   payees: [4, list(point, 64)],
 });
 export type SpendingLimits = ValueOf<typeof spendingLimitsCodec>;
+
+/** Most channels that the owner is told of at once: the latest. Each has cost its device a funding transaction. */
+export const MAX_TOLD_CHANNELS = 64;
+/** Most commitment points that are told of a channel. */
+const MAX_TOLD_POINTS = 16;
+
+/** What only the device and the gateway know of the commitments of a channel that may be on the chain. Nothing of it is secret. */
+export const toldStatesCodec = struct({
+  /** Our commitment points as the device gave them: they need not follow from the words. */
+  points: [1, list(point, MAX_TOLD_POINTS)],
+  /** Our commitments that are not revoked; the bridge's signatures of the payments in them, in output order. */
+  ours: [
+    2,
+    list(
+      struct({
+        number: [1, uint(MAX_COMMITMENT_NUMBER)],
+        point: [2, point],
+        view: [3, viewCodec],
+        htlcSignatures: [4, list(bytes(64), MAX_HTLCS)],
+      }),
+      2,
+    ),
+  ],
+  /** The bridge's. */
+  counterparty: [
+    3,
+    list(struct({ number: [1, uint(MAX_COMMITMENT_NUMBER)], point: [2, point], view: [3, viewCodec] }), 2),
+  ],
+});
+export type ToldStates = ValueOf<typeof toldStatesCodec>;
+
+/** A channel: what it was agreed to be, the number of our newest commitment, and what is known of its commitments. */
+const toldChannelCodec = struct({
+  proposal: [1, proposalCodec],
+  number: [2, uint(MAX_COMMITMENT_NUMBER)],
+  states: [3, toldStatesCodec],
+});
+export type ToldChannel = ValueOf<typeof toldChannelCodec>;
 
 // ── the owner asks ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -92,6 +130,8 @@ const close = message(18, "close", {});
 const freeze = message(19, "freeze", {});
 /** To these limits the device is to be held from now on; without them: to which is it held? */
 const limits = message(20, "limits", { limits: optional([1, spendingLimitsCodec]) });
+/** With what can the money of the device's channels be found, if the device is gone? */
+const channels = message(21, "channels", {});
 
 /** Charging begins: what is in the device's flash. The gateway forgets what is not. */
 const charge = message(32, "charge", {
@@ -199,8 +239,8 @@ const deposit = message(17, "deposit", {
   confirmations: [3, uint(UINT16)],
 });
 /**
- * The close has been asked for; `status` tells how it goes on. With `held` the owner can collect what a close by our own
- * commitment pays, also without the device: what the channel was agreed to be, and the number of our newest commitment.
+ * The close has been asked for; `status` tells how it goes on. `held` is the present channel for owners that do not ask for
+ * `channels`: what it was agreed to be, and the number of our newest commitment.
  */
 const closingStarted = message(18, "closing", {
   channel: [1, text(16)],
@@ -209,6 +249,9 @@ const closingStarted = message(18, "closing", {
 });
 /** The limits to which the device is held; absent: to none, since the owner has never said. */
 const limitsKept = message(19, "limits", { limits: optional([1, spendingLimitsCodec]) });
+
+/** The channels that were funded, the latest first. */
+const channelsTold = message(20, "channels", { channels: [1, list(toldChannelCodec, MAX_TOLD_CHANNELS)] });
 
 /** The gateway's view at the start of charging. */
 const charging = message(32, "charging", {
@@ -237,6 +280,7 @@ export const fromOwner = protocol([
   close,
   freeze,
   limits,
+  channels,
   charge,
   setup,
   setupAnswer,
@@ -258,6 +302,7 @@ export const toOwner = protocol([
   deposit,
   closingStarted,
   limitsKept,
+  channelsTold,
   charging,
   setupStep,
   presigned,

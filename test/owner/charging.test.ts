@@ -1,13 +1,17 @@
+import { rmSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { openNodeBoard } from "../../device/boards/node/board.ts";
-import { askClose, askDeposit, askStatus, depositAddress } from "../../owner/client/channel.ts";
+import { askClose, askDeposit, askFreeze, askStatus, depositAddress } from "../../owner/client/channel.ts";
 import { type ChargeProgress, recordsInFlash } from "../../owner/client/charge.ts";
 import { paymentsFor, recordsFor } from "../../owner/client/records-needed.ts";
-import { type DeviceInfo, readChargingState } from "../../owner/folder/device-files.ts";
+import { type DeviceInfo, readChargingState, readHeldChannels } from "../../owner/folder/device-files.ts";
+import { CHANNEL_FILE, deviceFolder } from "../../owner/folder/folder.ts";
 import { concat } from "../../src/bytes/bytes.ts";
 import { Fragments, OWNER_MAX_MESSAGE_BYTES } from "../../src/messages/fragments.ts";
 import { type FromOwner, fromOwner, type ToOwner, toOwner } from "../../src/messages/owner.ts";
 import { openLink } from "../../src/node/link.ts";
+import { FUNDING, proposalWith } from "../device/parties.ts";
 import { Charged } from "./charged.ts";
 import { cutOnce, type GatewayHalf } from "./gateway-half.ts";
 
@@ -181,6 +185,39 @@ describe("the owner asks", () => {
     expect(status.fundingTxid).toBe(Buffer.from(txid).reverse().toString("hex"));
     expect(await askClose({ folder, deviceId: info.deviceId })).toEqual({ channel: "closing" });
     expect(gateway.closed).toEqual([info.deviceId]);
+  });
+
+  test("with what its channels' money is found, which is kept; a gateway that is too old says less", async () => {
+    const { deviceId } = info;
+    const file = join(deviceFolder(folder, deviceId), CHANNEL_FILE);
+    const kept = () =>
+      readHeldChannels(file)?.map(({ proposal, states }) => [proposal.index, states?.points]);
+    const held = { proposal: proposalWith({ index: 2 }), number: 3 };
+    const states = { points: [FUNDING.point], ours: [], counterparty: [] };
+    const closing: ToOwner = { type: "closing", channel: "closing", held };
+    gateway.channels = [
+      { ...held, states },
+      { proposal: proposalWith(), number: 7, states },
+    ];
+    gateway.answer = answer => {
+      if (answer.type === "channels")
+        return { type: "refused", code: "message-unknown", sentence: "there is no message 21" };
+      return answer.type === "closing" ? closing : answer;
+    };
+    expect(await askFreeze({ folder, deviceId })).toEqual({ channel: "closing", gatewayOutdated: true });
+    expect(kept()).toEqual([[2, undefined]]);
+    gateway.answer = answer => (answer.type === "closing" ? closing : answer);
+    expect(await askFreeze({ folder, deviceId })).toEqual({ channel: "closing" });
+    expect(kept()).toEqual([
+      [2, [FUNDING.point]],
+      [1, [FUNDING.point]],
+    ]);
+    // What was said before the connection broke off is kept as well.
+    rmSync(file);
+    gateway.answer = answer =>
+      answer.type === "channels" ? "cut" : answer.type === "closing" ? closing : answer;
+    await expect(askFreeze({ folder, deviceId })).rejects.toEqual(refusal("gateway-unreachable"));
+    expect(kept()).toEqual([[2, undefined]]);
   });
 });
 

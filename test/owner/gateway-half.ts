@@ -21,7 +21,13 @@ import { p2wsh } from "../../src/bitcoin/script.ts";
 import { depositScriptOf } from "../../src/channel/device-keys.ts";
 import type { ServiceFee } from "../../src/channel/service-fee.ts";
 import { Fragments, inFragments } from "../../src/messages/fragments.ts";
-import { type FromOwner, fromOwner, type ToOwner, toOwner } from "../../src/messages/owner.ts";
+import {
+  type FromOwner,
+  fromOwner,
+  type ToldChannel,
+  type ToOwner,
+  toOwner,
+} from "../../src/messages/owner.ts";
 import { nodeLinkCrypto } from "../../src/node/crypto.ts";
 import { encodePairingCode } from "../../src/pairing/code.ts";
 
@@ -37,6 +43,7 @@ export interface GatewayHalf {
   readonly log: string[];
   /** What the channel's part of the gateway would say. */
   status: DeviceStatus;
+  channels: readonly ToldChannel[];
   readonly closed: string[];
   readonly locked: string[];
   question: OnTheWay<FromOwner>;
@@ -83,6 +90,7 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
       time: 1_700_000_000,
       blockTime: 1_700_000_000,
     },
+    channels: [],
     closed: [],
     locked: [],
     question: question => question,
@@ -167,6 +175,7 @@ export async function startGatewayHalf(network: "regtest" | "mainnet" = "regtest
           return { channel: "closing" };
         },
         freeze: async () => ({ channel: "closing" }),
+        channels: async () => half.channels,
       },
     });
     links = await GatewayLinks.open({

@@ -9,6 +9,7 @@ import type { CommitmentSpec, Proposal } from "../../device/channel/state.ts";
 import { bitcoindChain } from "../../owner/chain/bitcoind.ts";
 import type { OwnerChain } from "../../owner/chain/chain.ts";
 import { esploraChain } from "../../owner/chain/esplora.ts";
+import type { HeldChannel } from "../../owner/folder/device-files.ts";
 import { newWords } from "../../owner/folder/seed.ts";
 import { checkExit, type ExitFile, readExit, writeExit } from "../../owner/recovery/exit-file.ts";
 import { createGuard, type Sight } from "../../owner/recovery/guard.ts";
@@ -169,7 +170,7 @@ class Made {
     };
   }
 
-  private point(number: number): Uint8Array {
+  point(number: number): Uint8Array {
     return nobleCurve.publicKey(commitmentSecret(SEED, number));
   }
 
@@ -461,6 +462,47 @@ describe("a copy of an exit", () => {
     );
     expect(closed).toEqual({ sentence: null, confirmation: "waiting" });
   });
+});
+
+test("a state of ours with a point of a thief's is found by what the gateway tells, beside a copy of the exit, and is not called the bridge's", async () => {
+  const made = await Made.open();
+  const point = keyPair("a thief's").point;
+  const sides = [holderBasepoints(ours), counterpartyBasepoints(made.proposal)] as const;
+  const commitment = commitmentOf(
+    made.channel,
+    true,
+    3,
+    deriveCommitmentKeys(nobleCurve, point, ...sides),
+    made.view(50_000),
+  );
+  await publish(made.signed(commitment));
+  await node.mine(1);
+  const channel = { deviceId: "toll2345", keys: ours, proposal: made.proposal, number: 3 };
+  const states = { points: [new Uint8Array(33), point], ours: [], counterparty: [] };
+  const plan = (held: HeldChannel) =>
+    planRecovery({ ...OPTIONS, chain: bitcoind, exits: [made.file()], channels: [held] });
+  const found = await plan({ ...channel, states });
+  const what = expect.stringContaining("published by somebody else");
+  const { holderSat: valueSat } = made.view(50_000);
+  expect(found.waiting).toContainEqual(expect.objectContaining({ what, valueSat }));
+  expect(found.remarks.join()).not.toContain("revoked state");
+  const without = await plan(channel);
+  expect(without.waiting).not.toContainEqual(expect.objectContaining({ valueSat }));
+  expect(without.remarks.join()).toContain("revoked state 3");
+
+  // A point that is the bridge's own, in a channel with our keys for its own, hides no penalty.
+  const { revocationBasepoint, delayedPaymentBasepoint } = ours;
+  const mixed = await Made.open({ revocationBasepoint, delayedPaymentBasepoint });
+  await mixed.cheat(2, mixed.view(70_000));
+  await node.mine(1);
+  const lie = { ...states, points: [mixed.point(2)] };
+  const punished = await planRecovery({
+    ...OPTIONS,
+    chain: bitcoind,
+    exits: [mixed.file()],
+    channels: [{ ...channel, proposal: mixed.proposal, states: lie }],
+  });
+  expect(penaltiesIn(punished)).toEqual([70_000]);
 });
 
 describe("secrets that don't fit", () => {

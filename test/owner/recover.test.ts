@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "@jest/globals";
 import type { ChainOutput, OwnerChain } from "../../owner/chain/chain.ts";
-import { keepHeldChannel, readHeldChannels } from "../../owner/folder/device-files.ts";
+import { keepHeldChannels, readHeldChannels } from "../../owner/folder/device-files.ts";
 import { newWords } from "../../owner/folder/seed.ts";
 import { recoveryKeys } from "../../owner/recovery/keys.ts";
 import { carryOut, planRecovery } from "../../owner/recovery/recover.ts";
@@ -95,12 +95,14 @@ test("a number of a state that no channel has comes through neither link nor fil
   const folder = mkdtempSync(join(tmpdir(), "lngate-held-"));
   const file = join(folder, "channel.json");
   const write = (number: number) =>
-    keepHeldChannel(folder, {
-      deviceId: "toll2345",
-      keys: { fundingKey: FUNDING.point, delayedPaymentBasepoint: cold.delayedPaymentBasepoint },
-      proposal: proposalWith(),
-      number,
-    });
+    keepHeldChannels(
+      folder,
+      {
+        deviceId: "toll2345",
+        keys: { fundingKey: FUNDING.point, delayedPaymentBasepoint: cold.delayedPaymentBasepoint },
+      },
+      [{ proposal: proposalWith(), number }],
+    );
   try {
     write(MAX_COMMITMENT_NUMBER + 1);
     expect(codeThrownBy(() => readHeldChannels(file))).toBe("owner-corrupt");
