@@ -5,7 +5,8 @@ import { hmacSha256 } from "../src/crypto/hash.ts";
 import { BRANCH_COMMITMENTS, branchSecret, commitmentBranch } from "../src/lightning/shachain.ts";
 import type { Board } from "./board.ts";
 import type { Context } from "./channel/context.ts";
-import type { Proposal } from "./channel/state.ts";
+import { htlcsAreSigned } from "./channel/normal.ts";
+import type { Holder, Proposal } from "./channel/state.ts";
 import { derivedKeys } from "./keys/derived.ts";
 import { memoize } from "./keys/memoize.ts";
 
@@ -30,7 +31,7 @@ export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" 
   const { identity } = vault;
   const secretOf = commitmentSecrets(identity.commitmentMaster);
   const keys = board.preparedKeys || derivedKeys(identity, curve, secretOf);
-  return {
+  const context: Context = {
     identity,
     curve,
     records: vault.records,
@@ -42,6 +43,11 @@ export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" 
       (a, b) => a[0] === b[0],
       (proposal: Proposal) => channelOf(identity, proposal),
     ),
+    htlcsSigned: memoize(
+      1,
+      (a, b) => a[0] === b[0] && a[1] === b[1],
+      (holder: Holder, proposal: Proposal) => htlcsAreSigned(context, holder, proposal),
+    ),
     capacityBytes: vault.journal.capacity,
     fits: (changes, spareBytes) => vault.journal.fits(changes, spareBytes),
     get nowMs() {
@@ -52,4 +58,5 @@ export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" 
     },
     boot: vault.boots,
   };
+  return context;
 }

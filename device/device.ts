@@ -144,6 +144,7 @@ export function openDevice(board: Board): Device {
       formerSat,
       recordsLeft: { A: left("A"), B: left("B"), H: left("H") },
       wrongAnswers: books.wrongAnswers,
+      badHtlcSignature: parameters?.badHtlcSignature === true,
     };
   }
 

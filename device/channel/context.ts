@@ -6,7 +6,7 @@ import type { CommitmentKeys } from "../../src/lightning/keys.ts";
 import type { Stepped, ToGateway } from "../../src/messages/device.ts";
 import type { DeviceIdentity } from "../identity.ts";
 import { RECORD_KINDS, type RecordBank } from "../vault/records.ts";
-import type { Change, ChannelState, Cursors, Payment, Proposal, RecordKind } from "./state.ts";
+import type { Change, ChannelState, Cursors, Holder, Payment, Proposal, RecordKind } from "./state.ts";
 
 /** Points and keys of commitments: derived where there is a curve, otherwise prepared. */
 export interface KeySource {
@@ -29,6 +29,8 @@ export interface Context extends KeySource {
   readonly records: RecordBank;
   /** The channel of a proposal; the last one is remembered. */
   channelOf(proposal: Proposal): ChannelParameters;
+  /** Whether `htlcsAreSigned` (normal.ts); what was found of this exit since the board started is remembered. */
+  htlcsSigned(holder: Holder, proposal: Proposal): boolean;
   /** Per-commitment secret `number` of channel `index`. */
   secretOf(index: number, number: number): Uint8Array;
   /** Bytes of values that fit into the journal. */
