@@ -25,7 +25,6 @@ export async function timeOuts(
 ): Promise<Collection | null> {
   const { keys, chain, toScript } = options;
   const { commitment, file, channel } = exit;
-  // Its transactions take the bridge's signatures, too.
   if (exit.fault) return null;
   const due: { htlc: HtlcTransaction; index: number }[] = [];
   for (const [index, htlc] of commitment.htlcs.entries()) {
@@ -34,6 +33,13 @@ export async function timeOuts(
     if (!htlc.htlc.offered) {
       remarks.push(
         `${valueSat} sat that the bridge had offered to device ${file.deviceId} go back to it: they were never claimed`,
+      );
+      continue;
+    }
+    // In one transaction with others it would spoil them.
+    if (exit.stranded.has(htlc)) {
+      remarks.push(
+        `${valueSat} sat of a payment of device ${file.deviceId} can't be taken back from its exit: the bridge's signature for that is not valid`,
       );
       continue;
     }
