@@ -38,6 +38,7 @@ export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" 
     secretOf,
     pointOf: keys.pointOf,
     keysFor: keys.keysFor,
+    ...(keys.keyAt ? { keyAt: keys.keyAt } : {}),
     channelOf: memoize(
       1,
       (a, b) => a[0] === b[0],

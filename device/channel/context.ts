@@ -19,6 +19,11 @@ export interface KeySource {
     /** The gateway's word for keys of the bridge's, looked at only where there is no curve. */
     told?: readonly Uint8Array[],
   ): CommitmentKeys;
+  /**
+   * One of the keys that `keysFor` gives, by its place among them: each costs as much as a verification, and is remembered for a
+   * while. Only where they are derived.
+   */
+  readonly keyAt?: (proposal: Proposal, ours: boolean, point: Uint8Array, which: number) => Uint8Array;
 }
 
 /** What a transition may look at besides the state: identity, keys, records, room and clocks. */
