@@ -103,6 +103,7 @@ export function openRequests({ board, channel, isConnected, ensureConnection, ru
         checkPayable(read.unchecked, board.vault.identity.network, Math.floor(board.now() / 1000));
         ensureConnection();
         order = orderOf(checked(invoice, read), options);
+        last = null;
       }
       const cancel = board.after(options.timeoutMs || PAY_TIMEOUT_MS, () => {
         paying = paying.filter(each => each !== entry);

@@ -19,8 +19,9 @@ export function derivedKeys(
     if (curve === null) throw lngateError("board-without-curve", "this board has no points prepared for it");
     return curve;
   }
+  // Of three commitments: the bridge's next, and two of ours.
   const keyOf = memoize(
-    16,
+    12,
     // By value: another proposal may come with the same point.
     (a: readonly [isRevocation: boolean, basepoint: Uint8Array, point: Uint8Array], b) =>
       a[0] === b[0] && compareBytes(a[2], b[2]) === 0 && compareBytes(a[1], b[1]) === 0,

@@ -51,7 +51,7 @@ export interface RemoteSignerOptions {
   readonly peer: SigningPeer;
   /** The bridge's dust limit for this channel, sat; undefined if it is not known. */
   readonly counterpartyDustLimitSat?: (keysId: Uint8Array) => number | undefined;
-  /** A payment is under way: somebody waits at the device for its receipt. */
+  /** A payment is under way: somebody waits at the device for its receipt, or a question is about to come. */
   readonly isPaying?: () => boolean;
   /** Told of a channel that gets no signature any more, and of answers that were wrong. Never a secret in it. */
   readonly problem: (keysId: Uint8Array, code: string, sentence: string) => void;
