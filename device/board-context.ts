@@ -31,6 +31,7 @@ export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" 
   const { identity } = vault;
   const secretOf = commitmentSecrets(identity.commitmentMaster);
   const keys = board.preparedKeys || derivedKeys(identity, curve, secretOf);
+  let seen: { readonly index: number; readonly number: number; readonly isSigned: boolean } | null = null;
   const context: Context = {
     identity,
     curve,
@@ -44,11 +45,14 @@ export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" 
       (a, b) => a[0] === b[0],
       (proposal: Proposal) => channelOf(identity, proposal),
     ),
-    htlcsSigned: memoize(
-      1,
-      (a, b) => a[0] === b[0] && a[1] === b[1],
-      (holder: Holder, proposal: Proposal) => htlcsAreSigned(context, holder, proposal),
-    ),
+    htlcsSigned(holder: Holder, proposal: Proposal): boolean {
+      // A number has one content; the exit itself is not kept for it.
+      if (seen === null || seen.number !== holder.number || seen.index !== proposal.index) {
+        const isSigned = htlcsAreSigned(context, holder, proposal);
+        seen = { index: proposal.index, number: holder.number, isSigned };
+      }
+      return seen.isSigned;
+    },
     capacityBytes: vault.journal.capacity,
     fits: (changes, spareBytes) => vault.journal.fits(changes, spareBytes),
     get nowMs() {

@@ -82,6 +82,11 @@ export class DeviceSigner {
     this.curveless = hello.curveless === true;
   }
 
+  /** It derives keys from what the bridge says, and does so in idle time. */
+  get derivesKeys(): boolean {
+    return !this.curveless;
+  }
+
   /** LDK's book wants these parts answered. */
   ask(keysId: Uint8Array, parts: readonly SigningPart[]): void {
     const { channels, link } = this.options;

@@ -51,6 +51,8 @@ export interface RemoteSignerOptions {
   readonly peer: SigningPeer;
   /** The bridge's dust limit for this channel, sat; undefined if it is not known. */
   readonly counterpartyDustLimitSat?: (keysId: Uint8Array) => number | undefined;
+  /** The device gains by being told of a revocation before it needs it; otherwise it goes along with a question. */
+  readonly tellsAhead?: () => boolean;
   /** A payment is under way: somebody waits at the device for its receipt, or a question is about to come. */
   readonly isPaying?: () => boolean;
   /** Told of a channel that gets no signature any more, and of answers that were wrong. Never a secret in it. */
@@ -272,6 +274,7 @@ export class RemoteSigner {
   private tellLater(waitedMs = 0): void {
     this.tellTimer ??= setTimeout(() => {
       this.tellTimer = undefined;
+      if (this.options.tellsAhead?.() === false) return;
       const untold = this.untold();
       if (untold.length > 0 && waitedMs < TELL_AT_LAST_MS && this.options.isPaying?.())
         this.tellLater(waitedMs + TELL_AFTER_MS);
