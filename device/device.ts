@@ -47,6 +47,8 @@ export function openDevice(board: Board): Device {
       crypto: { aes256Ctr: board.aes256Ctr, random: length => board.vault.drbg.generate(length) },
       linkKey: board.vault.identity.linkKey,
       maxMessageBytes: MAX_MESSAGE_BYTES,
+      // `hello` (channel/machine.ts).
+      speaksAtOnce: true,
     });
   let link = newLink();
   let mqtt: MqttConnection | null = null;
