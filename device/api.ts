@@ -43,6 +43,8 @@ export interface Balance {
   readonly recordsLeft: { readonly A: number; readonly B: number; readonly H: number };
   /** Answers of the gateway's that were wrong: an alarm, as an honest one gives none. The third has locked the device. */
   readonly wrongAnswers: number;
+  /** The bridge's signature on an HTLC was not valid: another alarm. Nothing more is paid from this channel: close it. */
+  readonly badHtlcSignature: boolean;
 }
 
 /** What an application on the board calls. */

@@ -5,7 +5,8 @@ import { hmacSha256 } from "../src/crypto/hash.ts";
 import { BRANCH_COMMITMENTS, branchSecret, commitmentBranch } from "../src/lightning/shachain.ts";
 import type { Board } from "./board.ts";
 import type { Context } from "./channel/context.ts";
-import type { Proposal } from "./channel/state.ts";
+import { htlcsAreSigned } from "./channel/normal.ts";
+import type { Holder, Proposal } from "./channel/state.ts";
 import { derivedKeys } from "./keys/derived.ts";
 import { memoize } from "./keys/memoize.ts";
 
@@ -30,18 +31,28 @@ export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" 
   const { identity } = vault;
   const secretOf = commitmentSecrets(identity.commitmentMaster);
   const keys = board.preparedKeys || derivedKeys(identity, curve, secretOf);
-  return {
+  let seen: { readonly index: number; readonly number: number; readonly isSigned: boolean } | null = null;
+  const context: Context = {
     identity,
     curve,
     records: vault.records,
     secretOf,
     pointOf: keys.pointOf,
     keysFor: keys.keysFor,
+    ...(keys.keyAt ? { keyAt: keys.keyAt } : {}),
     channelOf: memoize(
       1,
       (a, b) => a[0] === b[0],
       (proposal: Proposal) => channelOf(identity, proposal),
     ),
+    htlcsSigned(holder: Holder, proposal: Proposal): boolean {
+      // A number has one content; the exit itself is not kept for it.
+      if (seen === null || seen.number !== holder.number || seen.index !== proposal.index) {
+        const isSigned = htlcsAreSigned(context, holder, proposal);
+        seen = { index: proposal.index, number: holder.number, isSigned };
+      }
+      return seen.isSigned;
+    },
     capacityBytes: vault.journal.capacity,
     fits: (changes, spareBytes) => vault.journal.fits(changes, spareBytes),
     get nowMs() {
@@ -52,4 +63,5 @@ export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" 
     },
     boot: vault.boots,
   };
+  return context;
 }

@@ -11,7 +11,6 @@ import { type LinkEffect, linkClient } from "../src/link/session.ts";
 import { linkTopic } from "../src/link/topics.ts";
 import {
   MAX_MESSAGE_BYTES,
-  type Step,
   type ToDevice,
   type ToGateway,
   toDevice,
@@ -23,14 +22,16 @@ import { contextOf } from "./board-context.ts";
 import type { Effect } from "./channel/context.ts";
 import { latestChannel } from "./channel/exiting.ts";
 import { type Input, transition } from "./channel/machine.ts";
-import { POINTS_AHEAD } from "./channel/normal.ts";
 import { inFlightMsat, spendableMsat } from "./channel/payments/balance.ts";
 import { type ChannelState, readState } from "./channel/state.ts";
 import { exitText } from "./exit-text.ts";
+import { idleWork } from "./idle.ts";
 import { openRequests, rejectAll, resolveAll, type Waiter } from "./requests.ts";
 import { RECORD_KINDS } from "./vault/records.ts";
 
 const LONGEST_TICK_MS = 60000;
+/** How long the application has its turn after a receipt: on a chip a timer of 0 ms rings before promises are kept. */
+const REST_MS = 20;
 /** How long `disconnect()` waits for what a receipt has begun. */
 const LEAVE_MS = 2000;
 
@@ -46,6 +47,8 @@ export function openDevice(board: Board): Device {
       crypto: { aes256Ctr: board.aes256Ctr, random: length => board.vault.drbg.generate(length) },
       linkKey: board.vault.identity.linkKey,
       maxMessageBytes: MAX_MESSAGE_BYTES,
+      // `hello` (channel/machine.ts).
+      speaksAtOnce: true,
     });
   let link = newLink();
   let mqtt: MqttConnection | null = null;
@@ -60,6 +63,13 @@ export function openDevice(board: Board): Device {
   /** Most that the bridge lets be in flight, as the gateway says; what is more it refuses (`in-flight-limit`). */
   let mostInFlightMsat = Number.POSITIVE_INFINITY;
   const requests = openRequests({ board, channel: () => channel, isConnected, ensureConnection, run });
+  const idle = idleWork({
+    board,
+    context,
+    channel: () => channel,
+    isAwaited: () => resting || requests.isWaiting(),
+    run,
+  });
   const connecting: Waiter<void>[] = [];
   const settling: Waiter<void>[] = [];
   const leaving: (() => void)[] = [];
@@ -144,6 +154,7 @@ export function openDevice(board: Board): Device {
       formerSat,
       recordsLeft: { A: left("A"), B: left("B"), H: left("H") },
       wrongAnswers: books.wrongAnswers,
+      badHtlcSignature: parameters?.badHtlcSignature === true,
     };
   }
 
@@ -172,6 +183,7 @@ export function openDevice(board: Board): Device {
     cancelLeave();
     cancelTick();
     cancelRest();
+    idle.stop();
     resting = false;
     if (mqtt !== null) mqtt.close();
     mqtt = null;
@@ -204,6 +216,7 @@ export function openDevice(board: Board): Device {
         run({ type: "connected", generation: board.vault.journal.generation });
         connected();
         requests.connected();
+        idle.begin();
       } else if (effect.kind === "deliver") {
         take(effect.message);
       }
@@ -236,7 +249,7 @@ export function openDevice(board: Board): Device {
       if (message.type === "step" && message.paid !== undefined) {
         for (const preimage of message.paid) run({ type: "message", message: { type: "paid", preimage } });
         resting = true;
-        cancelRest = board.after(0, () => {
+        cancelRest = board.after(REST_MS, () => {
           resting = false;
           // Disconnected meanwhile: the gateway says it again.
           if (mqtt === null) return;
@@ -259,10 +272,9 @@ export function openDevice(board: Board): Device {
       mostInFlightMsat = message.inFlightMsat || Number.POSITIVE_INFINITY;
       requests.noticed(message);
     } else if (message.type === "step") {
-      const step = message;
       requests.stepped();
-      board.after(0, () => prepare(step));
     }
+    idle.begin();
   }
 
   /** Runs a transition and carries out its effects in their order. */
@@ -305,23 +317,6 @@ export function openDevice(board: Board): Device {
       return;
     }
     linked(effects);
-  }
-
-  /** In idle time: the points and keys that the next step will need. */
-  function prepare(step: Step): void {
-    const { books, holder, parameters } = channel;
-    if (board.curve === null || parameters === null) return;
-    if (step.holder && holder !== null) {
-      context.pointOf(books.index, holder.number + 1 + POINTS_AHEAD);
-      context.keysFor(parameters.proposal, true, context.pointOf(books.index, holder.number + 1));
-    }
-    const next = channel.counterparty?.nextPoint;
-    try {
-      if (step.revoked && next) context.keysFor(parameters.proposal, false, next);
-    } catch (error) {
-      // A point of the bridge's that is none: the commitment that it is for will be refused.
-      if (codeOf(error) === undefined) throw error;
-    }
   }
 
   return {

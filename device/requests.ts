@@ -6,7 +6,7 @@ import { shownHash } from "../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../src/bytes/bytes.ts";
 import { serviceFeeMsat } from "../src/channel/service-fee.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
-import { checkPayable, decodeInvoice, type Invoice } from "../src/lightning/bolt11.ts";
+import { checkPayable, type Invoice, type ReadInvoice, readInvoice } from "../src/lightning/bolt11.ts";
 import type { ToDevice } from "../src/messages/device.ts";
 import type { Device, PayOptions, Quote, Receipt } from "./api.ts";
 import type { Board } from "./board.ts";
@@ -30,6 +30,8 @@ export interface Runtime {
 
 /** The application's requests, and the news that decide them. */
 export interface Requests extends Pick<Device, "pay" | "quote" | "openChannel" | "close"> {
+  /** Somebody waits for a receipt. */
+  isWaiting(): boolean;
   /** A session with the gateway has begun. */
   connected(): void;
   /** A step is done: payments for which there was no room may have it now. */
@@ -78,6 +80,8 @@ export function openRequests({ board, channel, isConnected, ensureConnection, ru
   const readying: Waiter<void>[] = [];
   const closing: Waiter<{ txid: string }>[] = [];
   let cancelOpen: () => void = () => {};
+  /** The invoice whose signature was checked last. */
+  let last: { readonly text: string; readonly invoice: Invoice } | null = null;
 
   function openChannel(): Promise<void> {
     const { phase } = channel().books;
@@ -90,20 +94,24 @@ export function openRequests({ board, channel, isConnected, ensureConnection, ru
 
   function pay(invoice: string, options: PayOptions = {}): Promise<Receipt> {
     return new Promise((resolve, reject) => {
-      const order = orderOf(invoice, options);
-      const known = knownPayment(channel(), order.paymentHash);
+      const read = readInvoice(invoice);
+      const { paymentHash } = read.unchecked;
+      const known = knownPayment(channel(), paymentHash);
       if (known?.preimage) return resolve(receiptOf(known));
+      let order: PaymentOrder | null = null;
       if (!known || known.settled) {
-        checkPayable(order.decoded, board.vault.identity.network, Math.floor(board.now() / 1000));
+        checkPayable(read.unchecked, board.vault.identity.network, Math.floor(board.now() / 1000));
         ensureConnection();
+        order = orderOf(checked(invoice, read), options);
+        last = null;
       }
       const cancel = board.after(options.timeoutMs || PAY_TIMEOUT_MS, () => {
         paying = paying.filter(each => each !== entry);
         reject(entry.full || undecided());
       });
       const entry: Paying = {
-        hash: order.paymentHash,
-        order: known && !known.settled ? null : order,
+        hash: paymentHash,
+        order,
         waiter: {
           resolve: receipt => {
             cancel();
@@ -132,6 +140,7 @@ export function openRequests({ board, channel, isConnected, ensureConnection, ru
     // Begun meanwhile, by another call.
     if (known && !known.settled) return;
     try {
+      run({ type: "check" });
       run({ type: "pay", order });
     } catch (error) {
       if (
@@ -148,7 +157,7 @@ export function openRequests({ board, channel, isConnected, ensureConnection, ru
   }
 
   function quote(invoice: string, options: PayOptions = {}): Quote {
-    const { amountMsat, maxFeeMsat } = orderOf(invoice, options);
+    const { amountMsat, maxFeeMsat } = orderOf(checked(invoice, readInvoice(invoice)), options);
     return { amountMsat, maxFeeMsat, serviceFeeMsat: serviceFeeOn(amountMsat) };
   }
 
@@ -158,6 +167,10 @@ export function openRequests({ board, channel, isConnected, ensureConnection, ru
       closing.push({ resolve, reject });
       askToClose();
     });
+  }
+
+  function isWaiting(): boolean {
+    return paying.length > 0;
   }
 
   function connected(): void {
@@ -205,24 +218,30 @@ export function openRequests({ board, channel, isConnected, ensureConnection, ru
     for (const { waiter, order } of paying.splice(0)) waiter.reject(order === null ? undecided() : gone);
   }
 
-  function orderOf(invoice: string, options: PayOptions): PaymentOrder & { readonly decoded: Invoice } {
+  /** The invoice with its signature checked, where there is a curve; asked for a quote and then to be paid, it is checked once. */
+  function checked(text: string, { unchecked, checkedBy }: ReadInvoice): Invoice {
+    if (last?.text !== text) {
+      last = { text, invoice: board.curve === null ? unchecked : checkedBy(board.curve) };
+    }
+    return last.invoice;
+  }
+
+  function orderOf(invoice: Invoice, options: PayOptions): PaymentOrder {
     const { identity } = board.vault;
-    const decoded = decodeInvoice(invoice, board.curve);
-    const amountMsat = decoded.amountMsat || 0;
+    const amountMsat = invoice.amountMsat || 0;
     const asked = options.maxFeeMsat;
     if (asked !== undefined && !(asked >= 0 && asked <= 1e15 && Math.floor(asked) === asked)) {
       throw lngateError("bad-argument", "maxFeeMsat is a whole number of msat");
     }
     return {
-      decoded,
-      paymentHash: decoded.paymentHash,
+      paymentHash: invoice.paymentHash,
       amountMsat,
       maxFeeMsat: asked === undefined ? Math.max(3000, Math.ceil(amountMsat / 100)) : asked,
       // Whoever has no curve has not checked that it was this node who signed.
-      payee: board.curve === null ? null : decoded.payee,
+      payee: board.curve === null ? null : invoice.payee,
       maxCltvExpiry: highestExpiry(identity, board.now()),
-      expiresAt: decoded.timestamp + decoded.expirySeconds,
-      invoice: decoded.packed,
+      expiresAt: invoice.timestamp + invoice.expirySeconds,
+      invoice: invoice.packed,
     };
   }
 
@@ -272,7 +291,20 @@ export function openRequests({ board, channel, isConnected, ensureConnection, ru
     return serviceFeeMsat(board.vault.identity.serviceFee, amountMsat);
   }
 
-  return { pay, quote, openChannel, close, connected, stepped, noticed, explained, decided, failed, abandon };
+  return {
+    pay,
+    quote,
+    openChannel,
+    close,
+    isWaiting,
+    connected,
+    stepped,
+    noticed,
+    explained,
+    decided,
+    failed,
+    abandon,
+  };
 }
 
 function undecided(): Error {

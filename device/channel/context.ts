@@ -6,7 +6,7 @@ import type { CommitmentKeys } from "../../src/lightning/keys.ts";
 import type { Stepped, ToGateway } from "../../src/messages/device.ts";
 import type { DeviceIdentity } from "../identity.ts";
 import { RECORD_KINDS, type RecordBank } from "../vault/records.ts";
-import type { Change, ChannelState, Cursors, Payment, Proposal, RecordKind } from "./state.ts";
+import type { Change, ChannelState, Cursors, Holder, Payment, Proposal, RecordKind } from "./state.ts";
 
 /** Points and keys of commitments: derived where there is a curve, otherwise prepared. */
 export interface KeySource {
@@ -19,6 +19,11 @@ export interface KeySource {
     /** The gateway's word for keys of the bridge's, looked at only where there is no curve. */
     told?: readonly Uint8Array[],
   ): CommitmentKeys;
+  /**
+   * One of the keys that `keysFor` gives, by its place among them: each costs as much as a verification, and is remembered for a
+   * while. Only where they are derived.
+   */
+  readonly keyAt?: (proposal: Proposal, ours: boolean, point: Uint8Array, which: number) => Uint8Array;
 }
 
 /** What a transition may look at besides the state: identity, keys, records, room and clocks. */
@@ -29,6 +34,8 @@ export interface Context extends KeySource {
   readonly records: RecordBank;
   /** The channel of a proposal; the last one is remembered. */
   channelOf(proposal: Proposal): ChannelParameters;
+  /** Whether `htlcsAreSigned` (normal.ts); what was found of this exit since the board started is remembered. */
+  htlcsSigned(holder: Holder, proposal: Proposal): boolean;
   /** Per-commitment secret `number` of channel `index`. */
   secretOf(index: number, number: number): Uint8Array;
   /** Bytes of values that fit into the journal. */

@@ -20,6 +20,7 @@ export type Rule =
   | "htlc-expiry"
   | "htlc-incoming"
   | "htlc-limit"
+  | "htlc-signature"
   | "htlc-unauthorised"
   | "invoice-expiry"
   | "own-signature"

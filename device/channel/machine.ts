@@ -11,7 +11,7 @@ import { collect, forceClose } from "./collecting.ts";
 import { backTo, type Context, type Effect, type Transition, type Work, wholly } from "./context.ts";
 import { enforce } from "./enforce.ts";
 import { exportExit } from "./exiting.ts";
-import { POINTS_AHEAD, receiveCounterparty, receiveHolder, receiveRevocation } from "./normal.ts";
+import { checkHtlcs, POINTS_AHEAD, receiveCounterparty, receiveHolder, receiveRevocation } from "./normal.ts";
 import { formerAfter, fund, propose } from "./opening.ts";
 import { inFlight } from "./payments/balance.ts";
 import { receiveFailure, receivePreimage, settleBooks } from "./payments/outcome.ts";
@@ -33,6 +33,8 @@ export type Input =
   | { readonly type: "exit"; readonly index: number }
   /** The owner has seen on the chain that the channels up to this one are closed: their exits may go. */
   | { readonly type: "forget"; readonly index: number }
+  /** Nobody waits for a receipt: what can be verified late is verified. */
+  | { readonly type: "check" }
   | { readonly type: "message"; readonly message: ToDevice };
 
 /** Throws only for `pay`, `open`, `close` and `exit` that can't be done; the state then stays as it was. */
@@ -67,6 +69,9 @@ export function transition(state: ChannelState, context: Context, input: Input):
       work.state = { ...state, former: kept.length > 0 ? kept : null };
       return done(work, state, []);
     }
+    case "check":
+      if (state.books.phase === "open") checkHtlcs(work);
+      return written(context, state, done(work, state, []));
     case "message":
       return receive(work, input.message);
   }

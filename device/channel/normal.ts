@@ -12,7 +12,7 @@ import { isValidScalar } from "../../src/crypto/scalar.ts";
 import { lngateError } from "../../src/errors.ts";
 import { addSecret } from "../../src/lightning/shachain.ts";
 import type { Step } from "../../src/messages/device.ts";
-import { ensurePresent, ensureRecords, type Work } from "./context.ts";
+import { type Context, ensurePresent, ensureRecords, type Work } from "./context.ts";
 import { enforce } from "./enforce.ts";
 import { inFlight, liveViews } from "./payments/balance.ts";
 import { noteHtlcs } from "./payments/outcome.ts";
@@ -24,6 +24,7 @@ import {
   type Counterparty,
   type Holder,
   type Parameters,
+  type Proposal,
   secretStore,
 } from "./state.ts";
 
@@ -149,21 +150,17 @@ function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
   const keys = keysFor(proposal, true, pointOf(books.index, part.number));
   const commitment = commitmentOf(channelOf(proposal), true, part.number, keys, view);
   const htlcSignatures = part.htlcSignatures || [];
-  const isValid = (signature: Uint8Array, sighash: Uint8Array, key: Uint8Array) =>
-    enforce(
-      "exit-before-revoke",
-      curve === null || curve.verify(signature, sighash, key),
-      "a signature of the bridge's on our commitment or its HTLCs is not valid",
-    );
-  isValid(part.signature, commitment.sighash, proposal.fundingKey);
+  enforce(
+    "exit-before-revoke",
+    curve === null || curve.verify(part.signature, commitment.sighash, proposal.fundingKey),
+    "the bridge's signature on our commitment is not valid",
+  );
+  // Whether these are valid nobody waits for: before the next state takes this one's place it is seen (`checkHtlcs`).
   enforce(
     "exit-before-revoke",
     htlcSignatures.length === commitment.htlcs.length,
     "an HTLC comes without the bridge's signature",
   );
-  for (let i = 0; i < htlcSignatures.length; i++) {
-    isValid(htlcSignatures[i]!, commitment.htlcs[i]!.sighash, keys.countersignatoryHtlc);
-  }
   const { anchorPartial } = part;
   const anchor = view.htlcs.length > 0 ? null : anchorSighash(identity, commitment);
   enforce(
@@ -174,6 +171,7 @@ function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
   // All that can be wrong but the answers themselves, before a record is read: what is read is used up.
   ensureOwn(work, anchor && anchorPartial ? [part.partial, anchorPartial] : [part.partial]);
   const ownSignature = finishOwn(work, part.partial, commitment.sighash);
+  checkHtlcs(work);
   const kept: Holder = {
     number: part.number,
     view,
@@ -184,6 +182,29 @@ function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
   };
   work.state = { ...work.state, holder: kept };
   noteHtlcs(work, view);
+}
+
+/**
+ * The bridge's signatures on the HTLCs of our newest commitment, each verified once, when nobody waits for a receipt: with a
+ * bad one an HTLC that times out does not come home from this exit, which is noted for as long as the channel lasts.
+ */
+export function checkHtlcs(work: Work): void {
+  const { parameters, holder } = work.state;
+  if (parameters === null || holder === null || parameters.badHtlcSignature) return;
+  if (work.context.htlcsSigned(holder, parameters.proposal)) return;
+  work.state = { ...work.state, parameters: { ...parameters, badHtlcSignature: true } };
+}
+
+/** True where the bridge's signatures on the HTLC transactions of this exit are valid, or there is no curve to tell by. */
+export function htlcsAreSigned(
+  { curve, keysFor, pointOf, channelOf }: Context,
+  { number, view, htlcSignatures }: Holder,
+  proposal: Proposal,
+): boolean {
+  if (curve === null || htlcSignatures.length === 0) return true;
+  const keys = keysFor(proposal, true, pointOf(proposal.index, number));
+  const { htlcs } = commitmentOf(channelOf(proposal), true, number, keys, view);
+  return htlcs.every((htlc, i) => curve.verify(htlcSignatures[i]!, htlc.sighash, keys.countersignatoryHtlc));
 }
 
 /**

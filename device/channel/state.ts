@@ -161,6 +161,8 @@ const parametersCodec = struct({
   funding: optional([2, answerCodec]),
   /** The mutual closes that were signed. */
   closes: [3, list(struct({ sighash: [1, bytes(32)], answer: [2, answerCodec] }), 16)],
+  /** The bridge has signed an HTLC of ours in a way that is not valid: nothing more is paid from this channel. */
+  badHtlcSignature: optional([4, bool()]),
 });
 export type Parameters = ValueOf<typeof parametersCodec>;
 

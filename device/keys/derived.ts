@@ -4,7 +4,7 @@ import { compareBytes } from "../../src/bytes/bytes.ts";
 import { counterpartyBasepoints, type DeviceKeys, holderBasepoints } from "../../src/channel/device-keys.ts";
 import type { PublicCurve } from "../../src/crypto/curve.ts";
 import { lngateError } from "../../src/errors.ts";
-import { deriveCommitmentKeys } from "../../src/lightning/keys.ts";
+import { derivePublicKey, deriveRevocationPublicKey } from "../../src/lightning/keys.ts";
 import type { KeySource } from "../channel/context.ts";
 import type { Proposal } from "../channel/state.ts";
 import { memoize } from "./memoize.ts";
@@ -19,22 +19,38 @@ export function derivedKeys(
     if (curve === null) throw lngateError("board-without-curve", "this board has no points prepared for it");
     return curve;
   }
+  // Of three commitments: the bridge's next, and two of ours.
+  const keyOf = memoize(
+    12,
+    // By value: another proposal may come with the same point.
+    (a: readonly [isRevocation: boolean, basepoint: Uint8Array, point: Uint8Array], b) =>
+      a[0] === b[0] && compareBytes(a[2], b[2]) === 0 && compareBytes(a[1], b[1]) === 0,
+    (isRevocation, basepoint, point) =>
+      (isRevocation ? deriveRevocationPublicKey : derivePublicKey)(ensureCurve(), basepoint, point),
+  );
+  function keyAt(proposal: Proposal, ours: boolean, point: Uint8Array, which: number): Uint8Array {
+    const us = holderBasepoints(identity);
+    const them = counterpartyBasepoints(proposal);
+    const [broadcaster, other] = ours ? [us, them] : [them, us];
+    if (which === 0) return keyOf(true, other.revocation, point);
+    return keyOf(
+      false,
+      which === 1 ? broadcaster.delayed : which === 2 ? broadcaster.htlc : other.htlc,
+      point,
+    );
+  }
   return {
     pointOf: memoize(
       16,
       (a: readonly [index: number, number: number], b) => a[0] === b[0] && a[1] === b[1],
       (index, number) => ensureCurve().publicKey(secretOf(index, number)),
     ),
-    keysFor: memoize(
-      4,
-      // Another proposal may come with the same point.
-      (a: readonly [proposal: Proposal, ours: boolean, point: Uint8Array], b) =>
-        a[0] === b[0] && a[1] === b[1] && compareBytes(a[2], b[2]) === 0,
-      (proposal, ours, point) => {
-        const sides = [holderBasepoints(identity), counterpartyBasepoints(proposal)] as const;
-        const [broadcaster, other] = ours ? sides : [sides[1], sides[0]];
-        return deriveCommitmentKeys(ensureCurve(), point, broadcaster, other);
-      },
-    ),
+    keyAt,
+    keysFor: (proposal, ours, point) => ({
+      revocation: keyAt(proposal, ours, point, 0),
+      delayed: keyAt(proposal, ours, point, 1),
+      broadcasterHtlc: keyAt(proposal, ours, point, 2),
+      countersignatoryHtlc: keyAt(proposal, ours, point, 3),
+    }),
   };
 }

@@ -124,6 +124,8 @@ export class DeviceGateway {
       shutdownScript: keys.shutdownScript,
       peer: { ask: (keysId, parts) => this.deviceSigner.ask(keysId, parts) },
       counterpartyDustLimitSat: keysId => this.channel.counterpartyDustLimitSat(keysId),
+      tellsAhead: () => this.deviceSigner.derivesKeys,
+      isPaying: () => this.paying.isBusy,
       problem: (keysId, code, sentence) =>
         this.problems.note(sentence, { code, channel: toHex(keysId.subarray(0, 4)) }),
     });

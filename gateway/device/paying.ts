@@ -95,6 +95,11 @@ export class Paying {
     return areEnoughFor(pending + 1, this.options.recordsLeft());
   }
 
+  /** Somebody may wait for a receipt, or for what a payment leaves to be signed. */
+  get isBusy(): boolean {
+    return (this.options.node()?.pendingPayments() ?? 0) > 0 || this.htlcs > 0;
+  }
+
   /** Payments may be begun. */
   private get isServed(): boolean {
     const { channel, session } = this.options;

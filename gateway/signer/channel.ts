@@ -120,17 +120,26 @@ export class SignedChannel {
 
   // ── the device's questions ────────────────────────────────────────────────────────────────────────────
 
-  /** Each part is handed over once; what is only told goes along with a question. Empty if there is no new question. */
+  /**
+   * Each part is handed over once. What is only told goes along with a question that the device can't answer without it; our own
+   * next state is none, and somebody waits for that. Empty if there is no new question.
+   */
   freshParts(): SigningPart[] {
     const wanted = this.book.wants();
     this.handedOver = new Set(wanted.map(part => part.id).filter(id => this.handedOver.has(id)));
     const fresh = wanted.filter(part => !isQuestion(part) || !this.handedOver.has(part.id));
-    return fresh.some(isQuestion) ? fresh : [];
+    const questions = fresh.filter(isQuestion);
+    return questions.every(({ kind }) => kind === "holder") ? questions : fresh;
   }
 
   /** What is only told (revocations). */
   toldParts(): SigningPart[] {
     return this.book.wants().filter(part => !isQuestion(part));
+  }
+
+  /** Of that, what the device was not told yet. */
+  untoldParts(): SigningPart[] {
+    return this.toldParts().filter(({ id }) => !this.handedOver.has(id));
   }
 
   /** These parts are with the device now. */

@@ -1,6 +1,6 @@
 /**
  * The device as LDK's signer: parts that the signer's book wants become `step` messages (steps.ts), and what the device
- * answers becomes the book's answers. One step is on the way at a time; what comes up meanwhile goes into the next.
+ * answers becomes the book's answers. One question is on the way at a time; what comes up meanwhile goes into the next step.
  */
 import { equal, toHex } from "../../src/bytes/bytes.ts";
 import type { DeviceKeys } from "../../src/channel/device-keys.ts";
@@ -11,7 +11,7 @@ import type { AuthenticatedPartial, PartialSignature, Stepped, ToDevice } from "
 import { answerWithMac } from "../../src/threshold/online.ts";
 import type { RecordStore } from "../../src/threshold/records.ts";
 import { completeVerified } from "../../src/threshold/signature.ts";
-import type { NumberedPoint, SigningAnswer, SigningPart } from "./parts.ts";
+import { isQuestion, type NumberedPoint, type SigningAnswer, type SigningPart } from "./parts.ts";
 import { type ComposedStep, composeStep, type KnownViews } from "./steps.ts";
 
 /** What a device's signer is made of. */
@@ -62,7 +62,10 @@ export class DeviceSigner {
   /** Preimages (hex) that went out in this session. */
   private readonly told = new Set<string>();
   private readonly pending = new Map<string, { keysId: Uint8Array; part: SigningPart }>();
+  /** The question on the way. */
   private sent: Sent | null = null;
+  /** Steps on the way that only tell something, by their ids: no question waits for their answers. */
+  private readonly telling = new Map<number, Sent>();
   /** Parts (by id) whose answer in this session was wrong. */
   private readonly wrongOnce = new Set<string>();
   private nextId = 1;
@@ -77,6 +80,11 @@ export class DeviceSigner {
   /** What the device said of itself when it came. */
   greeted(hello: { readonly curveless?: boolean | undefined }): void {
     this.curveless = hello.curveless === true;
+  }
+
+  /** It derives keys from what the bridge says, and does so in idle time. */
+  get derivesKeys(): boolean {
+    return !this.curveless;
   }
 
   /** LDK's book wants these parts answered. */
@@ -95,6 +103,7 @@ export class DeviceSigner {
     this.told.clear();
     this.wrongOnce.clear();
     this.sent = null;
+    this.telling.clear();
     this.known = {};
     this.curveless = true;
   }
@@ -113,9 +122,9 @@ export class DeviceSigner {
 
   /** The device's answer. One to another step than the one on the way is not news. */
   stepped(stepped: Stepped): void {
-    const { sent } = this;
+    const sent = this.telling.get(stepped.id) ?? this.sent;
     if (sent === null || sent.step.id !== stepped.id) return;
-    this.sent = null;
+    if (!this.telling.delete(stepped.id)) this.sent = null;
     const answers: SigningAnswer[] = [];
     for (const part of sent.parts) {
       let one: SigningAnswer | null;
@@ -156,7 +165,8 @@ export class DeviceSigner {
     const points: NumberedPoint[] = stepped.point ? [stepped.point] : [];
     switch (part.kind) {
       case "revocation":
-        return { id };
+        // What the flash has no room for now is told again with what comes next.
+        return stepped.refused && PASSES.has(stepped.refused.code) ? null : { id };
       case "exit":
       case "spend":
         if (stepped.own) return { id, signatures: [stepped.own] };
@@ -184,7 +194,11 @@ export class DeviceSigner {
   // ── questions ─────────────────────────────────────────────────────────────────────────────────────────
 
   private sendNext(): void {
-    if (this.sent !== null || this.pending.size === 0) return;
+    while (this.sent === null && this.pending.size > 0 && this.sendOne());
+  }
+
+  /** Sends the next step. False if there is none. */
+  private sendOne(): boolean {
     let next: Sent | null = null;
     try {
       next = this.compose();
@@ -194,9 +208,12 @@ export class DeviceSigner {
       this.pending.clear();
       this.options.problem(code, (error as Error).message);
     }
-    if (next === null) return;
-    this.sent = next;
-    if (!this.options.link.send(next.step)) this.restart();
+    if (next === null) return false;
+    if (next.parts.some(isQuestion)) this.sent = next;
+    else this.telling.set(next.step.id, next);
+    if (this.options.link.send(next.step)) return true;
+    this.restart();
+    return false;
   }
 
   /** The next step, of the channel that has waited longest; null if nothing is to be asked. */

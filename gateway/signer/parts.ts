@@ -3,7 +3,7 @@
  * (`SigningAnswer`, same `id`). Plain data, in the terms of src/lightning.
  *
  *   revocation      the bridge's secret of one of its states (and its next point, if it was seen): a message, the
- *                   answer is a mere acknowledgement. Alone it is no reason to wake the device (`isQuestion`).
+ *                   answer is a mere acknowledgement. It goes along with a question, or alone in idle time (`isQuestion`).
  *   holder n        our state n with the bridge's signatures, asked for when LDK has stored it (state 0: at once)
  *                   → the secret of n−1 and further points. For n = 0 the acknowledgement says "exit 0 is held".
  *   counterparty n  the bridge's state n → its signature by the funding key, then one per HTLC, in output order

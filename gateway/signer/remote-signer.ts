@@ -51,9 +51,17 @@ export interface RemoteSignerOptions {
   readonly peer: SigningPeer;
   /** The bridge's dust limit for this channel, sat; undefined if it is not known. */
   readonly counterpartyDustLimitSat?: (keysId: Uint8Array) => number | undefined;
+  /** The device gains by being told of a revocation before it needs it; otherwise it goes along with a question. */
+  readonly tellsAhead?: () => boolean;
+  /** A payment is under way: somebody waits at the device for its receipt, or a question is about to come. */
+  readonly isPaying?: () => boolean;
   /** Told of a channel that gets no signature any more, and of answers that were wrong. Never a secret in it. */
   readonly problem: (keysId: Uint8Array, code: string, sentence: string) => void;
 }
+
+/** How long a revocation waits for a question that it can go along with; longer, while somebody waits for a receipt. */
+const TELL_AFTER_MS = 100;
+const TELL_AT_LAST_MS = 5_000;
 
 /** The user_channel_id to pass to create_channel, which ties it to the channel announced by addChannel. */
 export function userChannelIdOf(keysId: Uint8Array): bigint {
@@ -70,6 +78,7 @@ export class RemoteSigner {
   private readonly channels = new Map<string, SignedChannel>();
   private node: SignedNode | null = null;
   private turnPending = false;
+  private tellTimer: NodeJS.Timeout | undefined;
   private readonly connected = new Set<string>();
 
   constructor(options: RemoteSignerOptions) {
@@ -254,7 +263,27 @@ export class RemoteSigner {
         );
         this.handOver(channel, channel.freshParts());
       }
+      if (this.untold().length > 0) this.tellLater();
     });
+  }
+
+  /**
+   * What the device is only told it is told soon after a payment, so that it verifies it, and derives what follows from it, in
+   * idle time; with the first step of the next payment there would be somebody who waits.
+   */
+  private tellLater(waitedMs = 0): void {
+    this.tellTimer ??= setTimeout(() => {
+      this.tellTimer = undefined;
+      if (this.options.tellsAhead?.() === false) return;
+      const untold = this.untold();
+      if (untold.length > 0 && waitedMs < TELL_AT_LAST_MS && this.options.isPaying?.())
+        this.tellLater(waitedMs + TELL_AFTER_MS);
+      else for (const channel of untold) this.handOver(channel, channel.untoldParts());
+    }, TELL_AFTER_MS).unref();
+  }
+
+  private untold(): SignedChannel[] {
+    return [...this.channels.values()].filter(channel => channel.untoldParts().length > 0);
   }
 
   private handOver(channel: SignedChannel, parts: readonly SigningPart[]): void {

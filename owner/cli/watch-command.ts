@@ -95,14 +95,19 @@ function presentExit(path: string, image: string | undefined, watches: boolean):
 
 /** What the exit is worth. */
 function tell(file: ExitFile, terminal: Terminal): void {
-  const { commitment, channel, transaction, secrets } = checkExit(file);
+  const { commitment, stranded, channel, transaction, secrets } = checkExit(file);
   const toLocal = commitment.outputs.find(({ kind }) => kind === "to-local")?.valueSat ?? 0;
   const inFlight = commitment.htlcs.reduce((sum, { valueSat }) => sum + valueSat, 0);
+  const strandedSat = [...stranded].reduce((sum, { valueSat }) => sum + valueSat, 0);
   const delayBlocks = channel.holder.toLocalDelay;
   terminal.say(`The exit of device ${file.deviceId} on ${file.network} is valid: state ${file.number}.`);
   terminal.say(
     `It would pay you ${sats(toLocal)} after ${delayBlocks} blocks; ${sats(inFlight)} are in flight.`,
   );
+  if (strandedSat > 0)
+    terminal.say(
+      `${sats(strandedSat)} of that can't be taken back from it: the bridge's signature for that is not valid.`,
+    );
   terminal.say(
     secrets === null
       ? "It holds no secrets of the bridge's that could be used: an old state of the bridge's can't be punished with it."

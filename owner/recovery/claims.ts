@@ -11,7 +11,7 @@ import { counterpartyBasepoints, type DeviceKeys } from "../../src/channel/devic
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeOf, lngateError } from "../../src/errors.ts";
 import { type ChannelParameters, toLocalScript, toRemoteScript } from "../../src/lightning/channel.ts";
-import type { Commitment } from "../../src/lightning/commitment.ts";
+import type { Commitment, HtlcTransaction } from "../../src/lightning/commitment.ts";
 import { derivePrivateKey, derivePublicKey, deriveRevocationPublicKey } from "../../src/lightning/keys.ts";
 import { MAX_COMMITMENT_NUMBER } from "../../src/lightning/shachain.ts";
 import {
@@ -24,7 +24,7 @@ import {
 } from "../../src/lightning/sweep.ts";
 import type { HeldChannel } from "../folder/device-files.ts";
 import type { ColdKeys } from "../folder/seed.ts";
-import { areSignedHtlcs, type CheckedExit, type ExitFile, rebuilder } from "./exit-file.ts";
+import { type CheckedExit, type ExitFile, rebuilder, strandedIn } from "./exit-file.ts";
 import type { RecoveryKeys } from "./keys.ts";
 import type { Devices, KnownDeposit, RecoveryRun } from "./options.ts";
 
@@ -64,8 +64,10 @@ export interface OurCommitment {
   readonly channel: ChannelParameters;
   readonly point: Uint8Array;
   readonly commitment: Commitment;
-  /** Valid, in the order of the commitment's HTLCs. */
+  /** In the order of the commitment's HTLCs. */
   readonly htlcSignatures: readonly Uint8Array[];
+  /** HTLCs for which these are not valid. */
+  readonly stranded: ReadonlySet<HtlcTransaction>;
 }
 
 /**
@@ -270,8 +272,10 @@ function rebuiltOf(keys: RecoveryKeys, { keys: known, proposal, states }: HeldCh
     try {
       const { channel, rebuilt } = rebuilder({ ...known, htlcBasepoint }, proposal);
       const made = rebuilt(isOurs, state);
-      if (isOurs && !areSignedHtlcs(htlcSignatures, made.commitment, made.keys)) return [];
-      return [{ ...made, channel, number, point, htlcSignatures }];
+      const stranded = strandedIn(htlcSignatures, made.commitment, made.keys);
+      // What is only told is worth no more than the signatures with it.
+      if (isOurs && stranded.size > 0) return [];
+      return [{ ...made, channel, number, point, htlcSignatures, stranded }];
     } catch (error) {
       if (codeOf(error) === undefined) throw error;
       return [];

@@ -40,7 +40,12 @@ import { hmacSha256 } from "../../src/crypto/hash.ts";
 import { isValidScalar } from "../../src/crypto/scalar.ts";
 import { lngateError } from "../../src/errors.ts";
 import type { ChannelParameters } from "../../src/lightning/channel.ts";
-import { type Commitment, signedAnchorBump, signedCommitment } from "../../src/lightning/commitment.ts";
+import {
+  type Commitment,
+  type HtlcTransaction,
+  signedAnchorBump,
+  signedCommitment,
+} from "../../src/lightning/commitment.ts";
 import { type CommitmentKeys, deriveCommitmentKeys } from "../../src/lightning/keys.ts";
 import { EMPTY_SECRET_STORE, isSecretStore, type SecretStore } from "../../src/lightning/shachain.ts";
 
@@ -179,6 +184,8 @@ export interface CheckedExit {
   readonly channel: ChannelParameters;
   readonly keys: CommitmentKeys;
   readonly commitment: Commitment;
+  /** HTLCs of the commitment that don't come home from it: the bridge has not signed for them, or not so that it is valid. */
+  readonly stranded: ReadonlySet<HtlcTransaction>;
   /** Ready to publish, if there is no fault. */
   readonly transaction: ReturnType<typeof signedCommitment>;
   /** The spend of our anchor, to which any coin may be added; null while HTLCs are pending. */
@@ -204,7 +211,7 @@ export function ensurePublishable(source: ExitSource, exit: Exit): void {
 
 /**
  * Rebuilds an exit and verifies every signature in it. Throws `exit-invalid`: then it can't be published, whoever
- * made it so.
+ * made it so. (Those for payments in flight are no part of what is published: without a valid one that payment is `stranded`.)
  */
 export function checkExit(file: ExitFile): CheckedExit {
   const exit = examineExit(file);
@@ -233,10 +240,6 @@ export function examineExit(file: ExitFile): CheckedExit {
     nobleCurve.verify(file.ownSignature, commitment.sighash, ours.fundingKey),
     "its own signature is not valid",
   );
-  ensure(
-    areSignedHtlcs(file.htlcSignatures, commitment, keys),
-    "a signature of the bridge's for a payment in flight is not valid",
-  );
   const bump = file.anchorSignature ? anchorOf(ours, commitment) : null;
   ensure(
     bump === null || nobleCurve.verify(file.anchorSignature!, bump.sighash, ours.fundingKey),
@@ -249,6 +252,7 @@ export function examineExit(file: ExitFile): CheckedExit {
     channel,
     keys,
     commitment,
+    stranded: strandedIn(file.htlcSignatures, commitment, keys),
     transaction,
     anchor: bump && signedAnchorBump(bump, file.anchorSignature!),
     // A board without a curve takes the bridge's points as they come; with one that is none there is no commitment.
@@ -271,16 +275,15 @@ export function rebuilder(ours: DeviceKeys, proposal: Proposal) {
   return { channel, rebuilt };
 }
 
-/** Whether these are the bridge's signatures of all payments in this commitment of ours. */
-export function areSignedHtlcs(
+/** HTLCs of a commitment of ours for which the bridge's signature, by their order, is missing or not valid. */
+export function strandedIn(
   signatures: readonly Uint8Array[],
   { htlcs }: Commitment,
   { countersignatoryHtlc }: CommitmentKeys,
-): boolean {
-  return (
-    signatures.length === htlcs.length &&
-    htlcs.every((htlc, i) => nobleCurve.verify(signatures[i]!, htlc.sighash, countersignatoryHtlc))
-  );
+): ReadonlySet<HtlcTransaction> {
+  const isSigned = ({ sighash }: HtlcTransaction, i: number) =>
+    signatures[i] !== undefined && nobleCurve.verify(signatures[i], sighash, countersignatoryHtlc);
+  return new Set(htlcs.filter((htlc, i) => !isSigned(htlc, i)));
 }
 
 function checkedSecrets({ secrets = EMPTY_SECRET_STORE, counterparty }: ExitFile): SecretStore | null {

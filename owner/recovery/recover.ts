@@ -203,9 +203,9 @@ async function collectAll(
   return collections;
 }
 
-function ourCommitment({ file, channel, commitment }: CheckedExit): OurCommitment {
+function ourCommitment({ file, channel, commitment, stranded }: CheckedExit): OurCommitment {
   const { deviceId, keys, point, htlcSignatures } = file;
-  return { deviceId, fundingKey: keys.fundingKey, channel, point, commitment, htlcSignatures };
+  return { deviceId, fundingKey: keys.fundingKey, channel, point, commitment, htlcSignatures, stranded };
 }
 
 function sameOutpoint(a: Outpoint, b: Outpoint): boolean {

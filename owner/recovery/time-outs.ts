@@ -18,7 +18,7 @@ import type { RecoveryRun } from "./options.ts";
  */
 export async function timeOuts(
   { options, height, feeratePerKw: estimatePerKw, remarks }: RecoveryRun,
-  { deviceId, fundingKey, channel, point, commitment, htlcSignatures }: OurCommitment,
+  { deviceId, fundingKey, channel, point, commitment, htlcSignatures, stranded }: OurCommitment,
   coin: FeeCoin | undefined,
   waiting: Waiting[],
 ): Promise<Collection | null> {
@@ -31,6 +31,13 @@ export async function timeOuts(
     if (!htlc.htlc.offered) {
       remarks.push(
         `${valueSat} sat that the bridge had offered to device ${deviceId} go back to it: they were never claimed`,
+      );
+      continue;
+    }
+    // In one transaction with others it would spoil them.
+    if (stranded.has(htlc)) {
+      remarks.push(
+        `${valueSat} sat of a payment of device ${deviceId} can't be taken back from its exit: the bridge's signature for that is not valid`,
       );
       continue;
     }

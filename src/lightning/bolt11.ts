@@ -197,8 +197,21 @@ function checkedPayee(
  * `invoice-blinded` or `invoice-no-payment-secret`. `lightning:` before it is taken off. Whether it can be paid here and now is for checkPayable.
  */
 export function decodeInvoice(text: string, curve: PublicCurve | null): Invoice {
+  const { unchecked, checkedBy } = readInvoice(text);
+  return curve === null ? unchecked : checkedBy(curve);
+}
+
+/** An invoice that was read, and can be checked later: a recovery is what costs a board most before it can pay. */
+export interface ReadInvoice {
+  readonly unchecked: Invoice;
+  /** Throws `invoice-malformed` where the signature is wrong. */
+  checkedBy(curve: PublicCurve): Invoice;
+}
+
+/** The same, and the signature is looked at only when asked for. Throws what decodeInvoice throws. */
+export function readInvoice(text: string): ReadInvoice {
   try {
-    return decode(text, curve);
+    return decode(text);
   } catch (error) {
     const code = codeOf(error);
     if (code === "bad-bech32" || code === "bad-text") malformed((error as Error).message);
@@ -206,7 +219,7 @@ export function decodeInvoice(text: string, curve: PublicCurve | null): Invoice 
   }
 }
 
-function decode(text: string, curve: PublicCurve | null): Invoice {
+function decode(text: string): ReadInvoice {
   const isLink = text.slice(0, SCHEME.length).toLowerCase() === SCHEME;
   const bare = isLink ? text.slice(SCHEME.length) : text;
   const { prefix, words } = decodeBech32(bare, BECH32, MAX_INVOICE_LENGTH);
@@ -253,8 +266,7 @@ function decode(text: string, curve: PublicCurve | null): Invoice {
     malformed("the invoice needs either a description or the hash of one");
   if (!paymentSecret) throw lngateError("invoice-no-payment-secret", "the invoice has no payment secret");
   const signature = bytesOfWords(words.slice(signed));
-  const hash = invoiceHash(prefix, words.slice(0, signed));
-  return {
+  const unchecked: Invoice = {
     network,
     amountMsat,
     timestamp: wordsValue(words.slice(0, TIMESTAMP_WORDS)),
@@ -264,12 +276,20 @@ function decode(text: string, curve: PublicCurve | null): Invoice {
     description: description ? fromUtf8(description) : null,
     descriptionHash,
     metadata: bytes(FIELD_M),
-    payee: curve ? checkedPayee(curve, named, signature, hash) : named,
-    signatureChecked: curve !== null,
+    payee: named,
+    signatureChecked: false,
     minFinalCltvExpiryDelta: number(FIELD_C, 18),
     routeHints,
     features,
     packed: packed(prefix, words),
+  };
+  return {
+    unchecked,
+    checkedBy: curve => ({
+      ...unchecked,
+      payee: checkedPayee(curve, named, signature, invoiceHash(prefix, words.slice(0, signed))),
+      signatureChecked: true,
+    }),
   };
 }
 

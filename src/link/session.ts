@@ -6,7 +6,7 @@
  *
  * Sessions. The client (device or owner's computer) sends hello{nonceD}, the server (gateway) answers
  * welcome{nonceG}, whose tag covers nonceD: the client knows that the answer is fresh. The server learns that
- * the client is fresh from the first frame under the new keys, an empty message that every session begins
+ * the client is fresh from the first frame under the new keys, if need be an empty message, that every session begins
  * with. Only then does the new session replace the old one, so a recorded hello disturbs nothing.
  * A server that does not know a frame's session says so in a hint; the client treats it as no more than a
  * reason to send a fresh hello, and keeps its session until the answer has been authenticated.
@@ -86,6 +86,8 @@ export interface LinkOptions {
   readonly linkKey: Uint8Array;
   /** Longest message in either direction. */
   readonly maxMessageBytes: number;
+  /** Of a client: whoever carries its effects out sends a message with each `up`, so that the session need not begin with an empty one. */
+  readonly speaksAtOnce?: boolean;
   /** Frames per direction before a session ends; the counter's width allows 2^24-1. */
   readonly maxFrames?: number;
 }
@@ -202,7 +204,7 @@ function openChannel(
       fillWindow(nowMs, effects);
       if (takenSinceAck >= ACK_AT_ONCE) sendAck(effects);
       if (next) {
-        // An empty message is the one that a session begins with, or asks whether somebody is still there.
+        // An empty message is one that a session begins with, or asks whether somebody is still there.
         if (message.length === 0) return;
         effects.push({ kind: "deliver", message: decrypt(crypto, incoming, counter, message) });
       } else if (message !== undefined) {
@@ -310,7 +312,7 @@ export function linkClient(options: LinkOptions): LinkClient {
     helloAgainAt = NEVER;
     channel = openChannel(options, keys.session, keys.up, keys.down);
     // Proves to the gateway that this side is fresh, too.
-    channel.send(new Uint8Array(0), nowMs, effects);
+    if (!options.speaksAtOnce) channel.send(new Uint8Array(0), nowMs, effects);
     effects.push({ kind: "up", session: keys.session });
   }
 

@@ -48,6 +48,22 @@ const withHtlc = (act: (rig: Rig) => void) =>
     act(rig);
   });
 
+/** The bridge's signature of the commitment stands in the place of those of its HTLCs. */
+const signedWrong = <T extends ReturnType<Rig["holder"]>>(holder: T): T => ({
+  ...holder,
+  htlcSignatures: holder.htlcSignatures!.map(() => holder.signature),
+});
+
+/** The same, and the bridge has not signed its HTLC in ours. */
+const withLostHtlc = (act: (rig: Rig) => void) =>
+  openRig(rig => {
+    rig.pay("toll", 1000);
+    const view = rig.view(0, [rig.htlc("toll", 1000)]);
+    rig.step({ counterparty: rig.counterparty(view) });
+    rig.step({ revoked: rig.revoked(), holder: signedWrong(rig.holder(view)) });
+    act(rig);
+  });
+
 /** The bridge owns 4,000 sat that we have paid; nothing is pending. */
 const withBridgeSat = (act: (rig: Rig) => void) =>
   openRig(rig => {
@@ -564,14 +580,6 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       }),
     },
     {
-      name: "a wrong signature of the bridge's on an HTLC",
-      act: openRig(rig => {
-        rig.pay("toll", 1000);
-        const holder = rig.holder(rig.view(0, [rig.htlc("toll", 1000)]));
-        rig.step({ holder: { ...holder, htlcSignatures: [holder.signature] } });
-      }),
-    },
-    {
       name: "our finished signature of a commitment that is revoked, to publish it",
       act: openRig(rig => {
         rig.move(rig.view());
@@ -594,6 +602,68 @@ export const ATTACKS: { readonly [rule in Rule]: readonly Attack[] } = {
       act: openRig(rig => {
         const { anchorPartial: _, ...holder } = rig.holder(rig.view());
         rig.step({ holder });
+      }),
+    },
+  ],
+
+  "htlc-signature": [
+    {
+      name: "a payment on top of one whose HTLC the bridge has signed wrong",
+      act: withLostHtlc(rig => void rig.pay("another", 1000)),
+    },
+    {
+      name: "a payment after the receipt of one whose HTLC was signed wrong, its state gone",
+      act: withLostHtlc(rig => {
+        rig.paid("toll");
+        rig.move(rig.view(1000));
+        rig.step({ revoked: rig.revoked() });
+        rig.pay("another", 1000);
+      }),
+    },
+    {
+      name: "a payment after one whose HTLC was signed wrong has come back",
+      act: withLostHtlc(rig => {
+        rig.failed("toll");
+        rig.move(rig.view());
+        rig.step({ revoked: rig.revoked() });
+        rig.pay("another", 1000);
+      }),
+    },
+    {
+      name: "a payment after the power failed with an HTLC signed wrong",
+      act: withLostHtlc(rig => {
+        rig.box.restart();
+        rig.pay("another", 1000);
+      }),
+    },
+    {
+      name: "a payment on top of one that was safe until the next state, which nobody had to see",
+      act: withHtlc(rig => {
+        const { htlcSignatures: _, ...holder } = rig.holder(rig.view(0, [rig.htlc("toll", 1000)], 1600));
+        const wrong = rig.state.holder!.htlcSignatures;
+        rig.step({ counterparty: rig.counterparty(rig.view(0, [rig.htlc("toll", 1000)], 1600)) });
+        rig.step({ revoked: rig.revoked(), holder: { ...holder, htlcSignatures: wrong } });
+        rig.pay("another", 1000);
+      }),
+    },
+    {
+      name: "the same payment once more after it came back from an HTLC signed wrong",
+      act: withLostHtlc(rig => {
+        rig.failed("toll");
+        rig.move(rig.view());
+        rig.step({ revoked: rig.revoked() });
+        rig.pay("toll", 1000);
+      }),
+    },
+    {
+      name: "the gateway's fee out of a channel whose HTLC was signed wrong",
+      rig: FEES,
+      act: withFeesOwed(rig => {
+        rig.pay("toll", 1000);
+        const view = rig.view(8000, [rig.htlc("toll", 1000)]);
+        rig.step({ counterparty: rig.counterparty(view) });
+        rig.step({ revoked: rig.revoked(), holder: signedWrong(rig.holder(view)) });
+        rig.settle("fee", 400_000);
       }),
     },
   ],

@@ -110,8 +110,11 @@ function commitmentSecretOf(identity: DeviceIdentity, index: number, number: num
   return commitmentSecret(seed, number);
 }
 
-/** The owner could leave with this: every signature of the exit is valid for what is rebuilt here. */
-export function exitIsValid(state: ChannelState, identity: DeviceIdentity): void {
+/**
+ * The owner could leave with this: every signature of the exit is valid for what is rebuilt here. `exceptHtlcs`: but for those of the
+ * bridge's on payments in flight, which do not come home then.
+ */
+export function exitIsValid(state: ChannelState, identity: DeviceIdentity, exceptHtlcs = false): void {
   const { holder, parameters, books } = state;
   must(holder !== null && parameters !== null, "there is no exit");
   const { proposal } = parameters;
@@ -128,9 +131,10 @@ export function exitIsValid(state: ChannelState, identity: DeviceIdentity): void
   const { ownSignature, bridgeSignature, htlcSignatures, anchorSignature } = holder;
   must(valid(ownSignature, commitment.sighash, identity.fundingKey), "our own signature of the exit");
   must(valid(bridgeSignature, commitment.sighash, proposal.fundingKey), "the bridge's signature of the exit");
+  must(htlcSignatures.length === commitment.htlcs.length, "an HTLC of the exit without a signature");
   commitment.htlcs.forEach((htlc, i) => {
     must(
-      valid(htlcSignatures[i], htlc.sighash, keys.countersignatoryHtlc),
+      exceptHtlcs || valid(htlcSignatures[i], htlc.sighash, keys.countersignatoryHtlc),
       `HTLC signature ${i} of the exit`,
     );
   });

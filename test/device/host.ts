@@ -4,7 +4,7 @@ import type { Device } from "../../device/api.ts";
 import type { Board, MqttOptions } from "../../device/board.ts";
 import { openDevice } from "../../device/device.ts";
 import { openVault } from "../../device/vault/vault.ts";
-import { nobleCurve } from "../../src/crypto/curve.ts";
+import { nobleCurve, type PublicCurve } from "../../src/crypto/curve.ts";
 import {
   frameCodec,
   HELLO,
@@ -27,7 +27,8 @@ export class Host {
   /** What was thrown in a callback of the board's: on Node that ends the process, elsewhere it restarts the board. */
   readonly crashes: unknown[] = [];
   private readonly silent: boolean;
-  private nowMs = NOW_MS;
+  /** The board's clock. */
+  nowMs = NOW_MS;
   private timers: { at: number; run: () => void }[] = [];
   private readonly link: LinkServer;
   private readonly linkKey: Uint8Array;
@@ -37,7 +38,7 @@ export class Host {
   private mqtt: MqttOptions | undefined;
 
   /** `silent`: the gateway never acknowledges anything but the session's beginning. */
-  constructor(image: Uint8Array, silent = false) {
+  constructor(image: Uint8Array, silent = false, curve: PublicCurve = nobleCurve) {
     this.silent = silent;
     this.flash = chip(image);
     const vault = openVault(this.flash);
@@ -49,7 +50,7 @@ export class Host {
     });
     const board: Board = {
       vault,
-      curve: nobleCurve,
+      curve,
       aes256Ctr: nodeLinkCrypto.aes256Ctr,
       now: () => this.nowMs,
       ticks: () => this.nowMs - NOW_MS,

@@ -119,6 +119,8 @@ export class Peer {
   private readonly options: PeerOptions;
   private updates: Update[] = [];
   private parts: SigningPart[] = [];
+  /** Ids of revocations that this session's device was told of. */
+  private readonly told = new Set<string>();
   private readonly points: Uint8Array[] = [];
   private readonly outcome = new Map<string, "under way" | "paid" | "failed">();
   private awaitsTheirRevocation = false;
@@ -247,7 +249,9 @@ export class Peer {
     this.signer.restart();
     this.signer.greeted(hello);
     if (this.state !== "none" && hello.index === this.proposal.index) this.tellState();
+    this.told.clear();
     if (this.parts.length > 0) this.signer.ask(KEYS_ID, this.parts);
+    for (const { id } of this.parts) this.told.add(id);
     this.pump();
   }
 
@@ -257,8 +261,26 @@ export class Peer {
   }
 
   private ask(part: SigningPart): void {
+    if (part.kind !== "holder") this.tell();
     this.parts.push(part);
     this.signer.ask(KEYS_ID, [part]);
+  }
+
+  /** The device is told what it has not been told yet: with a question that it could not answer otherwise, and when nobody waits. */
+  private tell(): void {
+    const { untold } = this;
+    if (untold.length === 0) return;
+    for (const { id } of untold) this.told.add(id);
+    this.signer.ask(KEYS_ID, untold);
+  }
+
+  private get untold(): SigningPart[] {
+    return this.parts.filter(({ kind, id }) => kind === "revocation" && !this.told.has(id));
+  }
+
+  /** Nothing happens any more. False if the gateway's power has failed. */
+  rest(): boolean {
+    return this.untold.length === 0 || this.powered(() => this.tell());
   }
 
   // ── opening ───────────────────────────────────────────────────────────────────────────────────────────
@@ -324,6 +346,7 @@ export class Peer {
     if (known === "paid") {
       this.send({ type: "paid", preimage: fate.preimage });
     } else if (known === "failed") {
+      this.tell();
       this.send({
         type: "failed",
         paymentHash,
@@ -474,13 +497,15 @@ export class Peer {
     }
     this.awaitsTheirRevocation = false;
     this.advance(HOLDER, 1);
-    this.ask({
+    this.parts.push({
       kind: "revocation",
       id: `revocation/${number - 1}`,
       number: number - 1,
       secret: commitmentSecret(SEED, number - 1),
       nextPoint: bridgePoint(number + 1),
     });
+    // As the gateway does it, and every third one as one that puts it into any step.
+    if (number % 3 === 0) this.tell();
     for (const update of this.advance(COUNTERPARTY, 3)) {
       if (update.kind === "add") {
         this.updates.push({ kind: "fail", id: update.id, by: HOLDER, stage: 0 });

@@ -24,7 +24,7 @@ import { type Curve, nobleCurve } from "../../src/crypto/curve.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
 import { codeOf } from "../../src/errors.ts";
 import { type Commitment, commitmentFeeSat } from "../../src/lightning/commitment.ts";
-import { deriveCommitmentKeys, derivePrivateKey } from "../../src/lightning/keys.ts";
+import { deriveCommitmentKeys, derivePrivateKey, derivePublicKey } from "../../src/lightning/keys.ts";
 import { storedSecret } from "../../src/lightning/shachain.ts";
 import {
   type AuthenticatedPartial,
@@ -93,6 +93,9 @@ export class Rig {
   /** The one s of each nonce of a signature that left the device finished. */
   private readonly nonces = new Map<string, string>();
   private reused = false;
+  /** The channel in which the bridge has signed an HTLC wrong, and whether a payment was begun in it after that. */
+  private strandedIn = 0;
+  private isStranded = false;
   nextB = 0;
   /** What payments are about, by name, sat. */
   readonly amounts = new Map<string, number>();
@@ -104,10 +107,16 @@ export class Rig {
     this.box = new Box({
       image: options.image ?? chargedFlash(options.policy, options.charge, options.serviceFee),
       curve: options.curve === undefined ? nobleCurve : options.curve,
-      onPersisted: state => {
+      onPersisted: (state, box) => {
         for (const payment of state.payments) {
-          if (payment) this.authorised.set(toHex(payment.paymentHash), payment);
+          if (!payment) continue;
+          const hash = toHex(payment.paymentHash);
+          const before = this.authorised.get(hash);
+          const isBegun = !before || before.attempt !== payment.attempt;
+          if (isBegun && this.strandedIn === state.books.index) this.isStranded = true;
+          this.authorised.set(hash, payment);
         }
+        if (options.curve !== null && this.isStrandedIn(state, box)) this.strandedIn = state.books.index;
       },
       ...(options.contextWith ? { contextWith: options.contextWith } : {}),
     });
@@ -343,9 +352,10 @@ export class Rig {
     if (this.reused) return "a record answered two messages";
     if (this.answeredAnother) return "an answer belongs to another question";
     if (this.fundingSigned && holder === null) return "no exit is held";
+    if (this.isStranded) return "another payment was begun while one in flight could not come home";
     if (parameters === null || holder === null || parameters.funding === undefined) return null;
     try {
-      exitIsValid(this.state, this.identity);
+      exitIsValid(this.state, this.identity, true);
     } catch (error) {
       if (error instanceof Violation) return error.message;
       throw error;
@@ -387,6 +397,19 @@ export class Rig {
     }
     if (counterparty === null) return "the bridge's state is unknown";
     return this.unpunishable() ?? this.serviceHarm();
+  }
+
+  /** An HTLC in this exit does not come home: the bridge's signature on it is not valid. */
+  private isStrandedIn({ holder, books }: ChannelState, box: Box): boolean {
+    if (holder === null || holder.view.htlcs.length === 0 || books.index !== this.proposal.index)
+      return false;
+    const point = box.context.pointOf(books.index, holder.number);
+    const { htlcs } = this.build(true, holder.number, point, holder.view);
+    const htlcKey = derivePublicKey(nobleCurve, BRIDGE.htlc.point, point);
+    return htlcs.some(
+      ({ sighash }, i) =>
+        !holder.htlcSignatures[i] || !nobleCurve.verify(holder.htlcSignatures[i], sighash, htlcKey),
+    );
   }
 
   /** Every state that the bridge has revoked can be punished with what the device has kept. */

@@ -197,8 +197,14 @@ export class World {
     }
   }
 
-  /** Messages arrive until none is left. */
+  /** Messages arrive until none is left, and nothing that is to be told. */
   private settle(): void {
+    this.deliver();
+    this.inGateway(() => this.peer.rest());
+    this.deliver();
+  }
+
+  private deliver(): void {
     for (let count = 0; this.toDevice.length + this.toPeer.length > 0; count++) {
       if (count > 10_000) throw new Violation("the two talk for ever");
       if (this.happens(this.options.breaks)) this.breakSession();

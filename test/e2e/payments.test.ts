@@ -86,6 +86,41 @@ describe("a car pays tolls through an unmodified bridge", () => {
     expect(world.toll.timesPaid(first.hash)).toBe(1);
   });
 
+  test("six messages lead to a receipt, with nothing in them that can wait; the bridge's last secret follows", async () => {
+    const talk = () =>
+      world.log.flatMap(line => {
+        const found = / car: link way=(up|down) type=(\S+).* about="?(.*?)"?$/.exec(line);
+        return found ? [`${found[1]} ${found[2]}: ${found[3]!.replace(/\d+/g, "#")}`] : [];
+      });
+    await untilAtRest(car);
+    await waitFor("the last answer", () => talk().at(-1) === "up stepped: its exit is complete");
+    for (let i = 0; i < 2; i++) {
+      const before = talk().length;
+      await car.device.pay(world.toll.invoice(400_000));
+      paidMsat += 400_000 + BRIDGE_FEE_MSAT;
+      await waitFor("the bridge's last secret", () =>
+        talk().slice(before).includes("down step: bridge revoked #"),
+      );
+      await waitFor("its answer", () => talk().at(-1) === "up stepped: its exit is complete");
+      const said = talk().slice(before);
+      // The receipt alone, where the step that follows it was not ready within some milliseconds.
+      const receipt = said.findIndex(each => each.includes("preimage"));
+      expect(said.slice(0, receipt)).toEqual([
+        "up pay: please pay this invoice",
+        "down step: sign the bridge's state #",
+        "up stepped: # half signature(s)",
+        "down step: our state #, signed by the bridge",
+        "up stepped: its exit is complete: old state revoked",
+      ]);
+      expect(said.slice(receipt).filter(each => each.includes("bridge revoked"))).toEqual([
+        expect.stringMatching(
+          /bridge revoked #; our state #, signed by the bridge; sign the bridge's state #$/,
+        ),
+        "down step: bridge revoked #",
+      ]);
+    }
+  });
+
   test("the balance is right to the satoshi after all of them", async () => {
     const report = await askStatus({ folder: world.ownerFolder, deviceId: car.deviceId });
     const [channel] = (await world.minedTransaction(report.fundingTxid!)).outputs;

@@ -8,6 +8,7 @@ import { DATA_OVERHEAD, handshakeKey, sealAck, sealWelcome, sessionKeys } from "
 import {
   ACK_DELAY_MS,
   HELLO_MS,
+  type LinkEffect,
   LinkServer,
   linkClient,
   QUEUE,
@@ -228,6 +229,27 @@ describe("opening a session", () => {
     world.settle();
     expect(world.session.server).toBe(world.session.client);
     expect(world.now - began).toBeLessThanOrEqual(HELLO_MS + ACK_DELAY_MS);
+  });
+
+  test("begins with the first message of a client that speaks at once, and with nothing else", () => {
+    const options = { crypto: nodeLinkCrypto, linkKey: new Uint8Array(32), maxMessageBytes: 100 };
+    const client = linkClient({ ...options, speaksAtOnce: true });
+    const server = new LinkServer(options);
+    const bytesOf = (effects: LinkEffect[]) =>
+      effects.flatMap(effect => (effect.kind === "send" ? [effect.bytes] : []));
+    const [hello] = bytesOf(client.connected(0));
+    const [welcome] = bytesOf(server.receive(hello!, 0));
+    const up = client.receive(welcome!, 0);
+    expect(up.map(({ kind }) => kind)).toEqual(["up"]);
+    expect(server.isUp()).toBe(false);
+    const message = new Uint8Array([1, 2, 3]);
+    const [first] = bytesOf(client.send(message, 0));
+    expect(server.receive(first!, 0)).toEqual([up[0], { kind: "deliver", message }]);
+    // The hello of a recording begins nothing, nor does its message.
+    const later = new LinkServer(options);
+    later.receive(hello!, 0);
+    expect(later.receive(first!, 0).map(({ kind }) => kind)).toEqual(["send", "rejected"]);
+    expect(later.isUp()).toBe(false);
   });
 
   test("with another device's key is refused", () => {

@@ -48,3 +48,15 @@ test("one that is good ends the channel", () => {
   expect(phaseIn(folder)).toBe("exited");
   expect(readState(openVault(chip(rig.box.flash.image())).journal).books.phase).toBe("open");
 });
+
+test("one with a payment that can't be taken back from it ends the channel as well: the rest is the owner's", () => {
+  const rig = new Rig().open();
+  rig.pay("toll", 1000);
+  const view = rig.view(0, [rig.htlc("toll", 1000)]);
+  rig.step({ counterparty: rig.counterparty(view) });
+  const holder = rig.holder(view);
+  expect(rig.step({ holder: { ...holder, htlcSignatures: [holder.signature] } }).refused).toBeUndefined();
+  const folder = folderOf("stranded", rig);
+  expect(takeExitOut(folder).exit.number).toBe(1);
+  expect(phaseIn(folder)).toBe("exited");
+});

@@ -10,12 +10,13 @@ import {
   readExit,
   writeExit,
 } from "../../owner/recovery/exit-file.ts";
+import { timeOuts } from "../../owner/recovery/time-outs.ts";
 import { transactionBytes } from "../../src/bitcoin/transaction.ts";
 import { fromHex, toHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { codeOf } from "../../src/errors.ts";
 import { derived } from "../device/dealer.ts";
-import { BRIDGE } from "../device/parties.ts";
+import { BRIDGE, HEIGHT } from "../device/parties.ts";
 import { bridgePoint, bridgeSecret } from "../device/peer.ts";
 import { Rig } from "../device/rig.ts";
 import { codeThrownBy } from "../thrown.ts";
@@ -180,9 +181,44 @@ describe("an exit that is checked", () => {
       expect(refused(made, { number: made.exit.number + 1 })).toBe("exit-invalid");
     }
     expect(refused(rest, { anchorSignature: wrong })).toBe("exit-invalid");
-    expect(refused(rest, { htlcSignatures: [wrong] })).toBe("exit-invalid");
-    expect(refused(pending, { htlcSignatures: [] })).toBe("exit-invalid");
-    expect(refused(pending, { htlcSignatures: [wrong] })).toBe("exit-invalid");
+  });
+
+  test("can be published whatever the bridge has signed for payments in flight, and says which don't come home", () => {
+    const wrong = nobleCurve.sign(derived("something else"), BRIDGE.htlc.secret);
+    const stranded = (changed: Partial<ExitFile>) =>
+      [...checkExit({ ...fileOf(pending), ...changed }).stranded].map(({ valueSat }) => valueSat);
+    expect(stranded({})).toEqual([]);
+    for (const htlcSignatures of [[wrong], []]) expect(stranded({ htlcSignatures })).toEqual([1000]);
+  });
+
+  test("whose payments have timed out asks for a coin for those that come home, and names the others", async () => {
+    const rig = new Rig().open();
+    rig.pay("one", 1000);
+    rig.pay("two", 2000);
+    rig.move(rig.view(0, [rig.htlc("one", 1000), rig.htlc("two", 2000)]));
+    rig.box.run({ type: "exit", index: 1 });
+    const file = read(writeExit(rest.source, rig.box.exits[0]!, true));
+    const remarksOn = async (htlcSignatures: readonly Uint8Array[]) => {
+      const remarks: string[] = [];
+      const chain = { output: async () => ({}) };
+      const run = { options: { chain }, height: HEIGHT + 500, feeratePerKw: 1000, remarks };
+      const exit = checkExit({ ...file, htlcSignatures: [...htlcSignatures] });
+      const { deviceId, keys, point } = exit.file;
+      const ours = { ...exit, deviceId, fundingKey: keys.fundingKey, point, htlcSignatures };
+      expect(await timeOuts(run as never, ours, undefined, [])).toBeNull();
+      return remarks.map(remark => remark.replace(/ of device \w+/, ""));
+    };
+    const [one, two] = file.htlcSignatures;
+    const due = expect.stringMatching(/^3000 sat in 2 payment\(s\) have timed out and are yours/);
+    expect(await remarksOn([one!, two!])).toEqual([due]);
+    const [first] = checkExit(file).commitment.htlcs;
+    const left = 3000 - first!.valueSat;
+    expect(await remarksOn([two!, two!])).toEqual([
+      expect.stringMatching(
+        new RegExp(`^${first!.valueSat} sat of a payment can't be taken back from its exit`),
+      ),
+      expect.stringMatching(new RegExp(`^${left} sat in 1 payment\\(s\\) have timed out`)),
+    ]);
   });
 
   test("is checked before a device's channel is ended by it", () => {

@@ -39,6 +39,8 @@ export class World {
   readonly shop: TestNode;
   readonly bridgePort: number;
   readonly problems: Problem[] = [];
+  /** Somebody waits for a receipt: what the device is only told waits for a question to go along with. */
+  isAwaited = true;
   /** LDK's questions and what they were told, in order. */
   readonly calls: string[] = [];
   signer!: RemoteSigner;
@@ -132,6 +134,7 @@ export class World {
       nodeSeed: hash("node"),
       shutdownScript: OWNER_SCRIPT,
       peer: device,
+      isPaying: () => this.isAwaited,
       problem: (_keysId, code, sentence) => this.problems.push({ code, sentence }),
     });
     this.signer = signer;

@@ -24,7 +24,7 @@ export interface PaymentOrder {
 
 /**
  * Authorises a payment, or throws. Codes: already-paying, channel-not-open, policy-payment-limit, policy-velocity,
- * policy-invoice-expiry, policy-payee, policy-dust-in-flight, balance-too-low, records-used-up, too-many-payments.
+ * policy-invoice-expiry, policy-payee, policy-htlc-signature, policy-dust-in-flight, balance-too-low, records-used-up, too-many-payments.
  */
 export function authorise(work: Work, order: PaymentOrder): Payment {
   const { state, context } = work;
@@ -69,13 +69,18 @@ export function ensureFunds(costMsat: number, msat: number): void {
 }
 
 /**
- * Takes a payment into the state, if there is room for it in the commitments, the journal and the records. Throws
- * `policy-dust-in-flight`, `already-paying`, `too-many-payments`, `records-used-up`.
+ * Takes a payment into the state, if those in flight could come home, and there is room for it in the commitments, the
+ * journal and the records. Throws `policy-htlc-signature`, `policy-dust-in-flight`, `already-paying`, `too-many-payments`, `records-used-up`.
  */
 export function admit(work: Work, payment: Payment): Payment {
   const { state, context } = work;
-  const { proposal } = state.parameters!;
+  const { proposal, badHtlcSignature } = state.parameters!;
   const { policy } = context.identity;
+  enforce(
+    "htlc-signature",
+    !badHtlcSignature && context.htlcsSigned(state.holder!, proposal),
+    "the bridge's signature on an HTLC was not valid: close this channel",
+  );
   const dustLimitSat = Math.max(proposal.holderDustLimitSat, proposal.counterpartyDustLimitSat);
   let dust = dustSat(payment, dustLimitSat);
   for (const other of inFlight(state)) dust += dustSat(other, dustLimitSat);

@@ -30,7 +30,7 @@ const NEVER = 0xffffffff;
  * Bytes of the journal: what the channel takes at most, without HTLCs and with one deposit; what each deposit adds;
  * what each HTLC adds in all commitments; a former channel's exit; a secret of the bridge's; a payment beside its invoice.
  */
-const CHANNEL_BYTES = 1514;
+const CHANNEL_BYTES = 1516;
 const DEPOSIT_BYTES = 100;
 const HTLC_BYTES = 310;
 const FORMER_BYTES = 1400;
