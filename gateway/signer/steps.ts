@@ -59,9 +59,15 @@ export interface ComposedStep {
 /** The step of this id for as many of the parts as fit, in their order. Throws what `ourHalf` throws. */
 export function composeStep(id: number, parts: readonly SigningPart[], scene: StepScene): ComposedStep {
   const making = new StepInMaking(id, scene);
-  for (const part of parts) making.add(part);
+  // As the device processes them, in whatever order they came up: what is left out of one is what it has from those before.
+  for (const part of parts) if (comesFirst(part)) making.add(part);
+  for (const part of parts) if (!comesFirst(part)) making.add(part);
   const { step, sighashes, views, notCollected } = making;
   return { step, parts: making.parts, sighashes, views, notCollected };
+}
+
+function comesFirst({ kind }: SigningPart): boolean {
+  return kind === "revocation" || kind === "holder";
 }
 
 class StepInMaking {

@@ -222,6 +222,8 @@ class FeeWorld {
       this.ask();
     }
     this.deliver(10_000);
+    this.peer.rest();
+    this.deliver(10_000);
     expect(this.peer.problems).toEqual([]);
     expect(this.peer.idle).toBe(true);
   }

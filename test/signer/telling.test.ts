@@ -2,6 +2,11 @@
 import { beforeEach, expect, test } from "@jest/globals";
 import { DeviceSigner } from "../../gateway/signer/device-signer.ts";
 import type { SigningAnswer, SigningPart } from "../../gateway/signer/parts.ts";
+import { composeStep, type StepScene } from "../../gateway/signer/steps.ts";
+import { toHex } from "../../src/bytes/bytes.ts";
+import { encodeValue } from "../../src/bytes/schema.ts";
+import { viewCodec } from "../../src/channel/terms.ts";
+import { viewOf } from "../../src/channel/transactions.ts";
 import type { Step, ToDevice } from "../../src/messages/device.ts";
 import { derived } from "../device/dealer.ts";
 import { identityWith, proposalWith } from "../device/parties.ts";
@@ -95,6 +100,52 @@ test("what the device's flash has no room for stays to be told", () => {
   signer.ask(KEYS_ID, [revocation(1)]);
   refuse(sent[1]!, "policy-phase");
   expect(answers).toEqual([{ id: "revocation/1" }]);
+});
+
+test("a step says what the device has once it has processed the parts before, in whatever order they came up", () => {
+  const content = (toBroadcasterSat: number, toCountersignatorySat: number) => ({
+    feeratePerKw: 1500,
+    toBroadcasterSat,
+    toCountersignatorySat,
+    htlcs: [],
+  });
+  const signing = { sighash: derived("hash"), keys: undefined as never };
+  const point = new Uint8Array(33).fill(2);
+  // The bridge's next is as the state of ours that the device has, and not as the one in the step.
+  const counterparty = {
+    kind: "counterparty",
+    number: 3,
+    point,
+    content: content(1000, 90_000),
+    signing,
+  } as const;
+  const holder = {
+    kind: "holder",
+    number: 3,
+    point,
+    content: content(80_000, 1000),
+    counterpartySignature: new Uint8Array(64),
+    counterpartyHtlcSignatures: [],
+    signing: { sighash: derived("ours"), anchorSighash: null },
+  } as const;
+  const known = { holder: toHex(encodeValue(viewCodec, viewOf(counterparty.content, false))) };
+  const scene: StepScene = {
+    keys: identityWith(),
+    proposal: proposalWith(),
+    known,
+    curveless: false,
+    ourHalf: () => ({ id: 1, scalar: new Uint8Array(32), mac: new Uint8Array(16) }),
+  };
+  const parts: SigningPart[] = [
+    { ...counterparty, id: "counterparty/3" },
+    { ...holder, id: "holder/3" },
+    revocation(1),
+  ];
+  const { step } = composeStep(1, parts, scene);
+  expect(step.counterparty!.view).toBeDefined();
+  expect(composeStep(1, [parts[2]!, parts[1]!, parts[0]!], scene).step).toEqual(step);
+  // Alone it need not be said.
+  expect(composeStep(1, [parts[0]!], scene).step.counterparty!.view).toBeUndefined();
 });
 
 test("nothing is told to a device that is not there", () => {
