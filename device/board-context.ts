@@ -31,7 +31,8 @@ export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" 
   const { identity } = vault;
   const secretOf = commitmentSecrets(identity.commitmentMaster);
   const keys = board.preparedKeys || derivedKeys(identity, curve, secretOf);
-  let seen: { readonly index: number; readonly number: number; readonly isSigned: boolean } | null = null;
+  /** Of the newest exit: how many of its HTLC signatures were looked at, and whether all of them were valid. */
+  let seen = { index: 0, number: -1, count: 0, isSigned: true };
   const context: Context = {
     identity,
     curve,
@@ -45,11 +46,15 @@ export function contextOf(board: Pick<Board, "vault" | "curve" | "preparedKeys" 
       (a, b) => a[0] === b[0],
       (proposal: Proposal) => channelOf(identity, proposal),
     ),
-    htlcsSigned(holder: Holder, proposal: Proposal): boolean {
+    htlcsSigned(holder: Holder, proposal: Proposal, most: number): boolean {
+      const { number } = holder;
       // A number has one content; the exit itself is not kept for it.
-      if (seen === null || seen.number !== holder.number || seen.index !== proposal.index) {
-        const isSigned = htlcsAreSigned(context, holder, proposal);
-        seen = { index: proposal.index, number: holder.number, isSigned };
+      if (seen.number !== number || seen.index !== proposal.index)
+        seen = { index: proposal.index, number, count: 0, isSigned: true };
+      const end = Math.min(holder.htlcSignatures.length, seen.count + most);
+      if (seen.isSigned && seen.count < end) {
+        seen.isSigned = htlcsAreSigned(context, holder, proposal, seen.count, end);
+        seen.count = end;
       }
       return seen.isSigned;
     },

@@ -27,14 +27,14 @@ export interface IdleScene {
 
 /** The idle work of a device. */
 export interface IdleWork {
-  /** Something has changed: begins anew, as soon as nobody waits. */
+  /** Something has changed: begins again, as soon as nobody waits. */
   begin(): void;
   stop(): void;
 }
 
 /** Nothing is done before `begin`. */
 export function idleWork({ board, context, channel, isAwaited, run }: IdleScene): IdleWork {
-  let cancel: () => void = () => {};
+  let cancel: (() => void) | null = null;
   let done = 0;
 
   function begin(): void {
@@ -42,16 +42,23 @@ export function idleWork({ board, context, channel, isAwaited, run }: IdleScene)
     if (context.keyAt) later();
   }
 
+  /** One that is due already is not put off: whoever says something all the time would keep it away for ever. */
   function later(): void {
-    cancel();
-    cancel = board.after(PAUSE_MS, slice);
+    if (cancel === null) cancel = board.after(PAUSE_MS, slice);
+  }
+
+  function stop(): void {
+    if (cancel !== null) cancel();
+    cancel = null;
   }
 
   function slice(): void {
+    cancel = null;
     const end = board.ticks() + SLICE_MS;
     do {
-      // What ends the waiting begins it anew.
-      if (isAwaited() || !piece(done++)) return;
+      // Who waits may give up without a word.
+      if (isAwaited()) break;
+      if (!piece(done++)) return;
     } while (board.ticks() < end);
     later();
   }
@@ -61,14 +68,15 @@ export function idleWork({ board, context, channel, isAwaited, run }: IdleScene)
     const { books, holder, counterparty, parameters } = channel();
     const { keyAt, pointOf } = context;
     if (!keyAt || holder === null || parameters === null || books.phase !== "open") return false;
-    if (i === 0) {
-      run({ type: "check" });
+    const checks = holder.htlcSignatures.length;
+    if (i < checks) {
+      run({ type: "check", most: 1 });
       return true;
     }
     const { proposal } = parameters;
     // A payment takes one new commitment of the bridge's and two of ours, and each of ours tells a point further on.
-    const commitment = Math.floor((i - 1) / 5);
-    const which = (i - 1) % 5;
+    const commitment = Math.floor((i - checks) / 5);
+    const which = (i - checks) % 5;
     if (commitment > 2) return false;
     const number = holder.number + commitment;
     try {
@@ -83,5 +91,5 @@ export function idleWork({ board, context, channel, isAwaited, run }: IdleScene)
     return true;
   }
 
-  return { begin, stop: () => cancel() };
+  return { begin, stop };
 }

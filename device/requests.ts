@@ -2,9 +2,11 @@
  * What the application has asked for and the gateway has to answer: payments, an open channel, its close. Each waits here
  * until its outcome is known, and is asked for again as often as it takes.
  */
+
 import { shownHash } from "../src/bitcoin/transaction.ts";
 import { equal, toHex } from "../src/bytes/bytes.ts";
 import { serviceFeeMsat } from "../src/channel/service-fee.ts";
+import { MAX_HTLCS } from "../src/channel/terms.ts";
 import { codeOf, lngateError } from "../src/errors.ts";
 import { checkPayable, type Invoice, type ReadInvoice, readInvoice } from "../src/lightning/bolt11.ts";
 import type { ToDevice } from "../src/messages/device.ts";
@@ -140,7 +142,7 @@ export function openRequests({ board, channel, isConnected, ensureConnection, ru
     // Begun meanwhile, by another call.
     if (known && !known.settled) return;
     try {
-      run({ type: "check" });
+      run({ type: "check", most: MAX_HTLCS });
       run({ type: "pay", order });
     } catch (error) {
       if (

@@ -34,8 +34,11 @@ export interface Context extends KeySource {
   readonly records: RecordBank;
   /** The channel of a proposal; the last one is remembered. */
   channelOf(proposal: Proposal): ChannelParameters;
-  /** Whether `htlcsAreSigned` (normal.ts); what was found of this exit since the board started is remembered. */
-  htlcsSigned(holder: Holder, proposal: Proposal): boolean;
+  /**
+   * False if one of the bridge's signatures on the HTLC transactions of this exit is not valid, of those that were looked at since
+   * the board started and of so many more.
+   */
+  htlcsSigned(holder: Holder, proposal: Proposal, most: number): boolean;
   /** Per-commitment secret `number` of channel `index`. */
   secretOf(index: number, number: number): Uint8Array;
   /** Bytes of values that fit into the journal. */

@@ -33,8 +33,8 @@ export type Input =
   | { readonly type: "exit"; readonly index: number }
   /** The owner has seen on the chain that the channels up to this one are closed: their exits may go. */
   | { readonly type: "forget"; readonly index: number }
-  /** Nobody waits for a receipt: what can be verified late is verified. */
-  | { readonly type: "check" }
+  /** Nobody waits for a receipt: what can be verified late is verified, so many signatures. */
+  | { readonly type: "check"; readonly most: number }
   | { readonly type: "message"; readonly message: ToDevice };
 
 /** Throws only for `pay`, `open`, `close` and `exit` that can't be done; the state then stays as it was. */
@@ -70,7 +70,7 @@ export function transition(state: ChannelState, context: Context, input: Input):
       return done(work, state, []);
     }
     case "check":
-      if (state.books.phase === "open") checkHtlcs(work);
+      if (state.books.phase === "open") checkHtlcs(work, input.most);
       return written(context, state, done(work, state, []));
     case "message":
       return receive(work, input.message);

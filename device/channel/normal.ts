@@ -6,7 +6,7 @@
 import { equal } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
 import { CLOSING_RECORDS, recordsToSettle } from "../../src/channel/records-to-settle.ts";
-import { viewCodec } from "../../src/channel/terms.ts";
+import { MAX_HTLCS, viewCodec } from "../../src/channel/terms.ts";
 import { anchorSighash, commitmentOf } from "../../src/channel/transactions.ts";
 import { isValidScalar } from "../../src/crypto/scalar.ts";
 import { lngateError } from "../../src/errors.ts";
@@ -171,7 +171,7 @@ function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
   // All that can be wrong but the answers themselves, before a record is read: what is read is used up.
   ensureOwn(work, anchor && anchorPartial ? [part.partial, anchorPartial] : [part.partial]);
   const ownSignature = finishOwn(work, part.partial, commitment.sighash);
-  checkHtlcs(work);
+  checkHtlcs(work, MAX_HTLCS);
   const kept: Holder = {
     number: part.number,
     view,
@@ -188,23 +188,27 @@ function keepHolder(work: Work, part: NonNullable<Step["holder"]>): void {
  * The bridge's signatures on the HTLCs of our newest commitment, each verified once, when nobody waits for a receipt: with a
  * bad one an HTLC that times out does not come home from this exit, which is noted for as long as the channel lasts.
  */
-export function checkHtlcs(work: Work): void {
+export function checkHtlcs(work: Work, most: number): void {
   const { parameters, holder } = work.state;
   if (parameters === null || holder === null || parameters.badHtlcSignature) return;
-  if (work.context.htlcsSigned(holder, parameters.proposal)) return;
+  if (work.context.htlcsSigned(holder, parameters.proposal, most)) return;
   work.state = { ...work.state, parameters: { ...parameters, badHtlcSignature: true } };
 }
 
-/** True where the bridge's signatures on the HTLC transactions of this exit are valid, or there is no curve to tell by. */
+/** True where these of the bridge's signatures on the HTLC transactions of this exit are valid, or there is no curve to tell by. */
 export function htlcsAreSigned(
   { curve, keysFor, pointOf, channelOf }: Context,
   { number, view, htlcSignatures }: Holder,
   proposal: Proposal,
+  begin: number,
+  end: number,
 ): boolean {
-  if (curve === null || htlcSignatures.length === 0) return true;
+  if (curve === null) return true;
   const keys = keysFor(proposal, true, pointOf(proposal.index, number));
   const { htlcs } = commitmentOf(channelOf(proposal), true, number, keys, view);
-  return htlcs.every((htlc, i) => curve.verify(htlcSignatures[i]!, htlc.sighash, keys.countersignatoryHtlc));
+  return htlcs
+    .slice(begin, end)
+    .every((htlc, i) => curve.verify(htlcSignatures[begin + i]!, htlc.sighash, keys.countersignatoryHtlc));
 }
 
 /**

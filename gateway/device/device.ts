@@ -126,6 +126,7 @@ export class DeviceGateway {
       counterpartyDustLimitSat: keysId => this.channel.counterpartyDustLimitSat(keysId),
       tellsAhead: () => this.deviceSigner.derivesKeys,
       isPaying: () => this.paying.isBusy,
+      guarded,
       problem: (keysId, code, sentence) =>
         this.problems.note(sentence, { code, channel: toHex(keysId.subarray(0, 4)) }),
     });
@@ -291,6 +292,7 @@ export class DeviceGateway {
   /** Ends the node; resolves when it has stored what it was storing. */
   async stop(): Promise<void> {
     clearTimeout(this.feeTimer);
+    this.signer.stop();
     this.opening.stop();
     this.ending.stop();
     await this.node?.stop();

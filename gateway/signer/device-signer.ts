@@ -55,6 +55,9 @@ interface Sent extends ComposedStep {
   readonly keysId: Uint8Array;
 }
 
+/** Steps that only tell something, of which the answers are waited for. */
+const MOST_TELLING = 8;
+
 /** The device as LDK's signer; see above. */
 export class DeviceSigner {
   private readonly options: DeviceSignerOptions;
@@ -211,6 +214,8 @@ export class DeviceSigner {
     if (next === null) return false;
     if (next.parts.some(isQuestion)) this.sent = next;
     else this.telling.set(next.step.id, next);
+    // What a device never answers goes along with later questions all the same.
+    for (const id of [...this.telling.keys()].slice(0, -MOST_TELLING)) this.telling.delete(id);
     if (this.options.link.send(next.step)) return true;
     this.restart();
     return false;

@@ -55,6 +55,8 @@ export interface RemoteSignerOptions {
   readonly tellsAhead?: () => boolean;
   /** A payment is under way: somebody waits at the device for its receipt, or a question is about to come. */
   readonly isPaying?: () => boolean;
+  /** Does what no caller waits for, and takes what it throws: LDK is asked in it. */
+  readonly guarded?: (work: () => void) => void;
   /** Told of a channel that gets no signature any more, and of answers that were wrong. Never a secret in it. */
   readonly problem: (keysId: Uint8Array, code: string, sentence: string) => void;
 }
@@ -135,6 +137,12 @@ export class RemoteSigner {
     this.node = node;
     for (const { unblocking } of this.channels.values()) unblocking.note("manager", "monitor");
     this.turn();
+  }
+
+  /** The node ends: from here on LDK is asked for nothing, and the device is handed nothing. */
+  stop(): void {
+    clearTimeout(this.tellTimer);
+    this.node = null;
   }
 
   /** Answers of the device's, from anywhere but inside a callback of LDK's. Wrong ones go to `problem`. */
@@ -253,18 +261,22 @@ export class RemoteSigner {
     this.turnPending = true;
     setImmediate(() => {
       this.turnPending = false;
-      if (this.node === null) return;
-      for (const channel of this.channels.values()) {
-        channel.unblocking.run(
-          this.node,
-          channel.announced.bridge,
-          () => channel.channelId(),
-          () => this.turn(),
-        );
-        this.handOver(channel, channel.freshParts());
-      }
-      if (this.untold().length > 0) this.tellLater();
+      const { node } = this;
+      if (node !== null) this.unwaited(() => this.gather(node));
     });
+  }
+
+  private gather(node: SignedNode): void {
+    for (const channel of this.channels.values()) {
+      channel.unblocking.run(
+        node,
+        channel.announced.bridge,
+        () => channel.channelId(),
+        () => this.turn(),
+      );
+      this.handOver(channel, channel.freshParts());
+    }
+    if (this.untold().length > 0) this.tellLater();
   }
 
   /**
@@ -274,12 +286,22 @@ export class RemoteSigner {
   private tellLater(waitedMs = 0): void {
     this.tellTimer ??= setTimeout(() => {
       this.tellTimer = undefined;
-      if (this.options.tellsAhead?.() === false) return;
-      const untold = this.untold();
-      if (untold.length > 0 && waitedMs < TELL_AT_LAST_MS && this.options.isPaying?.())
-        this.tellLater(waitedMs + TELL_AFTER_MS);
-      else for (const channel of untold) this.handOver(channel, channel.untoldParts());
+      if (this.node !== null) this.unwaited(() => this.tellNow(waitedMs));
     }, TELL_AFTER_MS).unref();
+  }
+
+  private tellNow(waitedMs: number): void {
+    if (this.options.tellsAhead?.() === false) return;
+    const untold = this.untold();
+    if (untold.length > 0 && waitedMs < TELL_AT_LAST_MS && this.options.isPaying?.())
+      this.tellLater(waitedMs + TELL_AFTER_MS);
+    else for (const channel of untold) this.handOver(channel, channel.untoldParts());
+  }
+
+  /** What nobody has called, and nobody would catch. */
+  private unwaited(work: () => void): void {
+    if (this.options.guarded) this.options.guarded(work);
+    else work();
   }
 
   private untold(): SignedChannel[] {

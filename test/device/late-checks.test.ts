@@ -20,7 +20,8 @@ function lost(options: RigOptions = {}): Rig {
   return rig;
 }
 
-const check = (rig: Rig) => rig.box.run({ type: "check" });
+const CHECK = { type: "check", most: 99 } as const;
+const check = (rig: Rig) => rig.box.run(CHECK);
 const isMarked = (rig: Rig) => rig.state.parameters!.badHtlcSignature === true;
 
 test("before the secret of a state is told, one signature is verified: the bridge's on our commitment", () => {
@@ -139,7 +140,7 @@ test("whenever the power fails between receipt and check, there is no further pa
   /** A life from that moment on, with a cut; how many instants it had. */
   function live(cuts: readonly Cut[]): [operations: number, effects: number] {
     const box = new Box({ image, cuts, random: seeded(cuts.length) });
-    for (const input of [receipt, { type: "check" }, receipt, { type: "check" }] as const) box.run(input);
+    for (const input of [receipt, CHECK, receipt, CHECK] as const) box.run(input);
     const { state } = box;
     expect([state.payments[0]!.preimage, state.parameters!.badHtlcSignature]).toEqual([
       rig.preimage("toll"),

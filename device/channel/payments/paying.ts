@@ -1,6 +1,8 @@
 /** Authorising a payment: the invoice, the owner's policy, the balance and the records must all allow it. */
+
 import { recordsToSettle } from "../../../src/channel/records-to-settle.ts";
 import { serviceFeeMsat } from "../../../src/channel/service-fee.ts";
+import { MAX_HTLCS } from "../../../src/channel/terms.ts";
 import { lngateError } from "../../../src/errors.ts";
 import { ensureRecords, type Work } from "../context.ts";
 import { enforce } from "../enforce.ts";
@@ -78,7 +80,7 @@ export function admit(work: Work, payment: Payment): Payment {
   const { policy } = context.identity;
   enforce(
     "htlc-signature",
-    !badHtlcSignature && context.htlcsSigned(state.holder!, proposal),
+    !badHtlcSignature && context.htlcsSigned(state.holder!, proposal, MAX_HTLCS),
     "the bridge's signature on an HTLC was not valid: close this channel",
   );
   const dustLimitSat = Math.max(proposal.holderDustLimitSat, proposal.counterpartyDustLimitSat);
