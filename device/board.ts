@@ -11,7 +11,7 @@ export interface MqttOptions {
   readonly password: string;
   readonly publishTopic: string;
   readonly subscribeTopic: string;
-  /** Connected and subscribed, for the first time or again. */
+  /** What is published from now on goes out, for the first time or again; whether the broker takes it, `onClose` may tell. */
   onOpen(): void;
   onMessage(payload: Uint8Array): void;
   onClose(reason: string): void;

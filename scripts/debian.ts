@@ -3,7 +3,7 @@
  * installed. For what the tests need real, and few machines have.
  */
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, statSync } from "node:fs";
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, join } from "node:path";
@@ -26,8 +26,8 @@ export function cacheFolder(): string {
 }
 
 /**
- * The program `name` (in usr/bin) of the first of these packages that can be had, from the cache or from a mirror
- * among the system's own apt sources. `probe`: arguments with which it ends at once and well. Throws a plain error.
+ * The program `name` of the first of these packages that can be had, from the cache or from a mirror among the system's
+ * own apt sources. `probe`: arguments with which it ends at once and well. Throws a plain error.
  */
 export async function debianProgram(
   name: string,
@@ -44,8 +44,8 @@ export async function debianProgram(
  * through them.
  */
 function unpackedProgram(root: string, name: string): Program | undefined {
-  const program = join(root, "usr/bin", name);
-  if (!existsSync(program)) return undefined;
+  const program = ["usr/bin", "usr/sbin"].map(folder => join(root, folder, name)).find(existsSync);
+  if (!program) return undefined;
   // Before Debian moved everything below /usr, the C library lay in /lib and most others in /usr/lib. Beside the
   // folders of each architecture there are links to loaders there, which not everyone can follow: they are relative
   // to a root that this tree is not.
@@ -165,6 +165,10 @@ async function unpackPackage(
       await run("apt-get", [...options, "download", ...needed], { cwd });
       for (const deb of readdirSync(cwd)) await run("dpkg-deb", ["-x", join(cwd, deb), join(work, "tree")]);
       await rm(join(work, "tree/usr/share"), { recursive: true, force: true });
+      // The names that programs know libraries by: some packages leave them to their installation.
+      const libraries = ["usr/lib", "lib"].map(folder => join(work, "tree", folder)).filter(existsSync);
+      const folders = libraries.flatMap(parent => readdirSync(parent).map(name => join(parent, name)));
+      await run("/sbin/ldconfig", ["-n", ...folders.filter(folder => statSync(folder).isDirectory())]);
       return;
     } catch (error) {
       failure = error;

@@ -74,7 +74,7 @@ const DRAIN_TIMEOUT_MS = 20_000;
 export async function startBroker(options: BrokerOptions, events: TransportEvents): Promise<Broker> {
   /** Clients that have logged in, by identity. */
   const clients = new Map<string, Client>();
-  /** Clients that have subscribed to their topic: what is sent reaches them. */
+  /** Clients that may subscribe to their topic, and have asked for it: what is sent reaches them. */
   const listening = new WeakSet<Client>();
   const sockets = new Set<LimitedSocket>();
   /** Those that have not logged in, by address, the oldest first. */
@@ -125,10 +125,12 @@ export async function startBroker(options: BrokerOptions, events: TransportEvent
     },
 
     authorizeSubscribe(client, subscription, done) {
-      if (subscription.topic !== linkTopic(client.id, "down")) {
+      if (subscription.topic !== linkTopic(client.id, "down") || subscription.qos > 2) {
         refuse("broker-subscribe", client.id);
         return done(null, null);
       }
+      // What comes in the same flight is handled before the subscription is done, and answered to this client directly.
+      listening.add(client);
       done(null, subscription);
     },
   });
@@ -150,7 +152,6 @@ export async function startBroker(options: BrokerOptions, events: TransportEvent
   });
   aedes.on("subscribe", (subscriptions, client) => {
     if (!subscriptions.some(({ topic, qos }) => qos <= 2 && topic === linkTopic(client.id, "down"))) return;
-    listening.add(client);
     events.connected(client.id);
   });
   aedes.on("clientError", (client, error) => {
@@ -188,7 +189,8 @@ export async function startBroker(options: BrokerOptions, events: TransportEvent
       makeRoom(crowded);
     }
     tcp.setKeepAlive(true, 60_000);
-    const socket = new LimitedSocket(tcp, MAX_PACKET_BEFORE_LOGIN);
+    // One packet, the login: what a client sends with it waits until it is in.
+    const socket = new LimitedSocket(tcp, MAX_PACKET_BEFORE_LOGIN, 1);
     sockets.add(socket);
     neighbours.add(socket);
     silent.set(address, neighbours);
@@ -200,7 +202,10 @@ export async function startBroker(options: BrokerOptions, events: TransportEvent
       sockets.delete(socket);
       loginIsOver();
     });
-    aedes.handle(socket).on("connected", loginIsOver);
+    aedes.handle(socket).on("connected", () => {
+      loginIsOver();
+      socket.open();
+    });
   }
 
   const server = createServer({ noDelay: true }, accept);

@@ -52,20 +52,20 @@ export const QUEUE = 32;
 export const ACK_DELAY_MS = 500;
 /** Frames taken that are acknowledged at once, so that a sender with much to send never waits. */
 const ACK_AT_ONCE = WINDOW / 2;
-/** First waiting time before a frame is sent again; it doubles up to the longest. */
-export const RESEND_MS = 2000;
+/** First waiting time before a frame is sent again, longer than a slow radio's round trip; it doubles up to the longest. */
+export const RESEND_MS = 4000;
 const LONGEST_WAIT_MS = 30000;
 /** Bytes that one more millisecond of waiting is granted for, so that slow radios are not sent everything twice. */
 const BYTES_PER_MS = 64;
 /** A session is given up when this many repetitions in a row were not acknowledged (after about two minutes). */
-const MAX_RESENDS = 6;
+const MAX_RESENDS = 5;
 /**
  * After so long without a frame of the client's the server sends an empty message, which has to be acknowledged like any
  * other: so a session with somebody who is gone ends, and one that is used costs nothing for it.
  */
 export const QUIET_MS = 120000;
 /** First waiting time before a hello is sent again; a hint brings about no new one earlier than this after the last. */
-export const HELLO_MS = 1000;
+export const HELLO_MS = 3000;
 
 /** What the caller carries out, in order. */
 export type LinkEffect =
@@ -348,6 +348,8 @@ export class LinkServer {
   private pending:
     | { readonly nonceD: Uint8Array; readonly welcome: Uint8Array; readonly channel: Channel }
     | undefined = undefined;
+  /** When a hello was last answered. */
+  private answeredAt = -NEVER;
 
   constructor(options: LinkOptions) {
     this.options = options;
@@ -368,6 +370,8 @@ export class LinkServer {
   /** The client's transport came up, or this gateway started. */
   connected(nowMs: number): LinkEffect[] {
     const effects: LinkEffect[] = [];
+    // Who has just said hello has the answer, and begins anew.
+    if (nowMs - this.answeredAt < HELLO_MS) return effects;
     if (this.channel) this.channel.wake(nowMs, effects);
     else effects.push({ kind: "send", bytes: noSession(0) });
     return effects;
@@ -382,7 +386,7 @@ export class LinkServer {
     return judge(effects => {
       const kind = frameCodec(frame);
       if (kind === HELLO) {
-        this.receiveHello(frame, effects);
+        this.receiveHello(frame, nowMs, effects);
       } else if (kind === DATA || kind === ACK) {
         this.receiveFrame(frame, nowMs, effects);
       } else {
@@ -403,7 +407,7 @@ export class LinkServer {
     return effects;
   }
 
-  private receiveHello(frame: Uint8Array, effects: LinkEffect[]): void {
+  private receiveHello(frame: Uint8Array, nowMs: number, effects: LinkEffect[]): void {
     const nonceD = openHello(this.handshakeKey, frame);
     if (!this.pending || !equal(this.pending.nonceD, nonceD)) {
       const nonceG = this.options.crypto.random(16);
@@ -414,6 +418,7 @@ export class LinkServer {
         channel: openChannel(this.options, keys.session, keys.down, keys.up),
       };
     }
+    this.answeredAt = nowMs;
     effects.push({ kind: "send", bytes: this.pending.welcome });
   }
 

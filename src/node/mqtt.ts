@@ -35,7 +35,7 @@ export interface MqttDial {
 
 /** QoS 0, TCP_NODELAY, clean sessions. Throws `mqtt-bad-url`. */
 export function dialMqtt(options: MqttDialOptions): MqttDial {
-  const address = parseUrl(options.url);
+  const address = brokerAt(options.url);
   let client: mqtt.MqttClient | undefined;
   let open = false;
   let closed = false;
@@ -106,7 +106,8 @@ export function dialMqtt(options: MqttDialOptions): MqttDial {
   };
 }
 
-function parseUrl(url: string): { host: string; port: number } {
+/** Where a broker is. Throws `mqtt-bad-url`. */
+export function brokerAt(url: string): { host: string; port: number } {
   const parsed = URL.canParse(url) ? new URL(url) : undefined;
   if (parsed?.protocol !== "mqtt:" || parsed.hostname === "") {
     throw lngateError("mqtt-bad-url", `"${url}" does not look like mqtt://host:port`);

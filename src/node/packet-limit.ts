@@ -20,17 +20,20 @@ export class LimitedSocket extends Duplex {
   maxPacketBytes: number;
   /** Above it nothing is read for a while, and in the end the socket closes. */
   budget: PacketBudget | undefined;
+  /** Packets that are let in before `open` is called; what comes behind them waits in the network. */
+  private beforeOpen: number;
   private readonly tcp: Socket;
   /** What has come and is not let in yet; nothing is read meanwhile. */
-  private held: NodeJS.Timeout | undefined;
+  private held: { readonly rest: Buffer; readonly timer?: NodeJS.Timeout } | undefined;
   /** Bytes of the present packet that are still to come; -1 while its length is being read. */
   private awaited = 0;
   private length = 0;
   private digits = 0;
 
-  constructor(tcp: Socket, maxPacketBytes: number) {
+  constructor(tcp: Socket, maxPacketBytes: number, beforeOpen = Number.POSITIVE_INFINITY) {
     super({ allowHalfOpen: false });
     this.tcp = tcp;
+    this.beforeOpen = beforeOpen;
     this.maxPacketBytes = maxPacketBytes;
     tcp.setNoDelay(true);
     tcp.on("data", chunk => this.letIn(chunk));
@@ -41,6 +44,13 @@ export class LimitedSocket extends Duplex {
 
   get remoteAddress(): string {
     return this.tcp.remoteAddress ?? "";
+  }
+
+  /** Lets in all that comes. */
+  open(): void {
+    const isShut = this.beforeOpen === 0;
+    this.beforeOpen = Number.POSITIVE_INFINITY;
+    if (isShut && !this.destroyed) this.release();
   }
 
   /** Bytes that wait to be sent. */
@@ -66,7 +76,7 @@ export class LimitedSocket extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    clearTimeout(this.held);
+    clearTimeout(this.held?.timer);
     this.tcp.destroy();
     done(error);
   }
@@ -82,17 +92,25 @@ export class LimitedSocket extends Duplex {
   }
 
   private hold(rest: Buffer): void {
+    if (this.beforeOpen === 0) {
+      this.tcp.pause();
+      this.held = { rest };
+      return;
+    }
     const flood = this.budget!.flood();
     if (flood !== undefined) {
       this.destroy(Object.assign(lngateError("packet-flood", "too many MQTT packets"), { packets: flood }));
       return;
     }
     this.tcp.pause();
-    this.held = setTimeout(() => {
-      this.held = undefined;
-      this.letIn(rest);
-      if (!this.held) this.tcp.resume();
-    }, this.budget!.waitMs);
+    this.held = { rest, timer: setTimeout(() => this.release(), this.budget!.waitMs) };
+  }
+
+  private release(): void {
+    const rest = this.held?.rest;
+    this.held = undefined;
+    if (rest) this.letIn(rest);
+    if (!this.held) this.tcp.resume();
   }
 
   /**
@@ -107,7 +125,8 @@ export class LimitedSocket extends Duplex {
         this.awaited -= skipped;
         at += skipped;
       } else if (this.awaited === 0) {
-        if (this.budget && this.budget.waitMs > 0) return at;
+        if (this.beforeOpen === 0 || (this.budget && this.budget.waitMs > 0)) return at;
+        this.beforeOpen--;
         this.budget?.take(1, 0);
         this.awaited = -1;
         this.length = 0;

@@ -1,6 +1,13 @@
 import { connect as connectTcp, type Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
 import mqtt from "mqtt";
+import {
+  connectPacket,
+  packetReader,
+  publishPacket,
+  SUBACK,
+  subscribePacket,
+} from "../../device/boards/shared/mqtt-packets.ts";
 import { type Broker, startBroker } from "../../gateway/link/broker.ts";
 import { ascii, concat, toHex } from "../../src/bytes/bytes.ts";
 import { sha256 } from "../../src/crypto/hash.ts";
@@ -16,6 +23,8 @@ let broker: Broker;
 let received: [string, string][];
 let refused: string[];
 let connected: string[];
+/** What the gateway does as soon as something was received. */
+let answerTo: (identity: string) => void;
 const open: mqtt.MqttClient[] = [];
 const raw: Socket[] = [];
 
@@ -23,6 +32,7 @@ beforeEach(async () => {
   received = [];
   refused = [];
   connected = [];
+  answerTo = () => {};
   broker = await startBroker(
     {
       host: "127.0.0.1",
@@ -33,7 +43,10 @@ beforeEach(async () => {
           : undefined,
     },
     {
-      received: (identity, bytes) => received.push([identity, toHex(bytes)]),
+      received: (identity, bytes) => {
+        received.push([identity, toHex(bytes)]);
+        answerTo(identity);
+      },
       connected: identity => connected.push(identity),
       refused: code => refused.push(code),
     },
@@ -199,6 +212,50 @@ describe("the broker inside the gateway", () => {
     (client.stream as unknown as Socket).write(Buffer.from([0x30, 0xff, 0xff, 0x7f]));
     await closed(client);
     expect(refused).toEqual(["broker-packet-too-large"]);
+  });
+
+  test("takes login, subscription and messages in one flight, and answers the first before the subscription is done", async () => {
+    const { length } = received;
+    const answer = new Uint8Array([7]);
+    const socket = connectTcp(broker.port, "127.0.0.1");
+    raw.push(socket);
+    const types: number[] = [];
+    socket.on(
+      "data",
+      packetReader(1024, type => types.push(type)),
+    );
+    answerTo = identity => void broker.send(identity, answer);
+    const messages = Array.from({ length: 12 }, (_, i) => new Uint8Array(MAX).fill(i));
+    socket.write(
+      concat([
+        connectPacket(ALICE, `password of ${ALICE}`, 30),
+        subscribePacket(linkTopic(ALICE, "down")),
+        // Much more than a stranger may send.
+        ...messages.map(message => publishPacket(linkTopic(ALICE, "up"), message)),
+      ]),
+    );
+    await until(() => types.length === 2 + messages.length);
+    expect(received.slice(length)).toEqual(messages.map(message => [ALICE, toHex(message)]));
+    expect(types[0]).toBe(0x20);
+    expect(types.filter(type => type === 0x30)).toHaveLength(messages.length);
+    expect(types).toContain(SUBACK);
+    expect(refused).toEqual([]);
+  });
+
+  test("hears nothing that comes behind a login which it refuses", async () => {
+    const socket = connectTcp(broker.port, "127.0.0.1");
+    raw.push(socket);
+    socket.on("error", () => {});
+    socket.write(
+      concat([
+        connectPacket(ALICE, "guess", 30),
+        subscribePacket(linkTopic(ALICE, "down")),
+        publishPacket(linkTopic(ALICE, "up"), new Uint8Array(1)),
+      ]),
+    );
+    socket.resume();
+    await new Promise(resolve => socket.once("close", resolve));
+    expect([received, connected, refused]).toEqual([[], [], ["broker-login"]]);
   });
 
   test("lets a stranger send no more than a login", async () => {

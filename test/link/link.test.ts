@@ -1,6 +1,7 @@
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { afterEach, describe, expect, test } from "@jest/globals";
 import { Aedes } from "aedes";
+import { nodeMqtt } from "../../device/boards/node/mqtt.ts";
 import {
   CONNACK,
   connectPacket,
@@ -10,8 +11,7 @@ import {
   publishPacket,
   SUBACK,
   subscribePacket,
-} from "../../device/boards/espruino/mqtt-packets.ts";
-import { nodeMqtt } from "../../device/boards/node/mqtt.ts";
+} from "../../device/boards/shared/mqtt-packets.ts";
 import { GatewayLinks, type GatewayLinksOptions, type LinkAccount } from "../../gateway/link/links.ts";
 import { reservePort } from "../../scripts/ports.ts";
 import { ascii, u32be } from "../../src/bytes/bytes.ts";
@@ -322,6 +322,43 @@ describe("MQTT on Node's board", () => {
     await at.links.close();
     await until(() => events.length === 2);
     expect(events).toEqual(["open", "close"]);
+  });
+
+  test("comes again where the broker does not let it in, and tells why", async () => {
+    const at = await gateway();
+    const reasons: string[] = [];
+    const connection = nodeMqtt({
+      url: `mqtt://127.0.0.1:${at.port}`,
+      username: DEVICE,
+      password: "guess",
+      publishTopic: linkTopic(DEVICE, "up"),
+      subscribeTopic: linkTopic(DEVICE, "down"),
+      onOpen: () => connection.publish(new Uint8Array([0x77])),
+      onMessage: () => {},
+      onClose: reason => reasons.push(reason),
+    });
+    toClose.push(() => connection.close());
+    await until(() => reasons.length === 2);
+    expect(reasons).toEqual(Array(2).fill("the broker refused the login"));
+    expect(new Set(at.refused)).toEqual(new Set(["broker-login"]));
+  });
+
+  test("comes again where its topic is not its own", async () => {
+    const at = await gateway();
+    const reasons: string[] = [];
+    const connection = nodeMqtt({
+      url: `mqtt://127.0.0.1:${at.port}`,
+      username: DEVICE,
+      password: DEVICE,
+      publishTopic: linkTopic(DEVICE, "up"),
+      subscribeTopic: linkTopic(OTHER, "down"),
+      onOpen: () => {},
+      onMessage: () => {},
+      onClose: reason => reasons.push(reason),
+    });
+    toClose.push(() => connection.close());
+    await until(() => reasons.length === 1);
+    expect(reasons).toEqual(["the broker refused the subscription"]);
   });
 
   test("leaves a broker that sends more than it may", async () => {

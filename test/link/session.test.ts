@@ -175,7 +175,7 @@ describe("opening a session", () => {
     const world = new World();
     const [hello] = world.travelling.server;
     world.travelling.server.length = 0;
-    for (const wait of [1000, 2000, 4000]) {
+    for (const wait of [HELLO_MS, 2 * HELLO_MS, 4 * HELLO_MS]) {
       world.wait(wait - 1);
       expect(world.travelling.server).toEqual([]);
       world.wait(1);
@@ -184,6 +184,22 @@ describe("opening a session", () => {
     }
     world.apply({ kind: "reconnect", side: "client" });
     expect(world.travelling.server).toEqual([hello]);
+  });
+
+  test("a server that hears of the connection after it has answered the hello says nothing more", () => {
+    const world = settled();
+    world.apply({ kind: "reboot", side: "client" });
+    world.hand("server", world.travelling.server.shift()!);
+    world.apply({ kind: "reconnect", side: "server" });
+    // A welcome, and neither the hint nor anything of the session before.
+    expect(world.travelling.client.map(frame => frame[0])).toEqual([0x12]);
+    world.settle();
+    expect(world.session.server).toBe(world.session.client);
+    world.wait(HELLO_MS);
+    world.send("server", 10);
+    world.travelling.client.length = 0;
+    world.apply({ kind: "reconnect", side: "server" });
+    expect(world.travelling.client.map(frame => frame[0])).toEqual([0x13]);
   });
 
   test("a fresh hello is repeated at once, too, when the transport is back while the old session lives", () => {
@@ -269,7 +285,7 @@ describe("inside a session", () => {
       for (const again of world.travelling.server) if (again[0] === 0x13) expect(again).toEqual(frame);
       times.push(Math.floor((world.now - start) / 1000));
     }
-    expect(times).toEqual([2, 6, 14, 30, 60, 90, 120]);
+    expect(times).toEqual([4, 12, 28, 58, 88, 118]);
     expectRecovery(world);
   });
 

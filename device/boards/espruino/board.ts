@@ -2,9 +2,8 @@
 
 import { erasePage, getFree, getPage, read, write } from "espruino:Flash";
 import { readArrayBuffer } from "espruino:Storage";
-import { connect as dialSocket, type Socket } from "espruino:net";
+import { connect as dialSocket } from "espruino:net";
 import { lngateError } from "../../../src/errors.ts";
-import { MAX_MESSAGE_BYTES } from "../../../src/messages/device.ts";
 import type { Device } from "../../api.ts";
 import type { Board, MqttConnection, MqttOptions } from "../../board.ts";
 import { openDevice } from "../../device.ts";
@@ -12,18 +11,8 @@ import { preparedKeys } from "../../keys/prepared.ts";
 import type { Flash } from "../../vault/flash.ts";
 import { openVault } from "../../vault/vault.ts";
 import { brokerAddress } from "../shared/broker-address.ts";
+import { LONGEST_PACKET, mqttClient } from "../shared/mqtt-client.ts";
 import { aes256Ctr } from "./cipher.ts";
-import {
-  CONNACK,
-  connectPacket,
-  PING,
-  PUBLISH,
-  packetReader,
-  payloadOf,
-  publishPacket,
-  SUBACK,
-  subscribePacket,
-} from "./mqtt-packets.ts";
 
 /** The vault's pages; the chip's own may be smaller. */
 const PAGE_BYTES = 4096;
@@ -32,7 +21,6 @@ const VAULT_BYTES = 65536;
 /** The table of prepared keys, a file in Storage. */
 const KEYS_FILE = "lngate.keys";
 
-const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 30000;
 const KEEPALIVE_SECONDS = 30;
 
@@ -64,7 +52,7 @@ export function openBoard(): Device {
       const timer = setTimeout(callback, ms);
       return () => clearTimeout(timer);
     },
-    mqtt: connect,
+    mqtt: options => connect(options, board),
   };
   return openDevice(board);
 }
@@ -123,75 +111,28 @@ function bytesOf(data: string): Uint8Array {
   return out;
 }
 
-/** MQTT that dials again, waiting longer each time, until it is closed. */
-function connect(options: MqttOptions): MqttConnection {
+/** The broker's host over Espruino's sockets, which take and give text. */
+function connect(options: MqttOptions, board: Pick<Board, "after" | "ticks">): MqttConnection {
   const address = brokerAddress(options.url);
   if (address === null) throw lngateError("mqtt-bad-url", "the broker's address is not mqtt://host:port");
-  let socket: Socket | null = null;
-  let isOpen = false;
-  let closed = false;
-  let delay = FIRST_RETRY_MS;
-  let heardAt = 0;
-
-  function send(packet: Uint8Array): void {
-    if (socket !== null) socket.write(binary(packet));
-  }
-
-  function lost(dialled: Socket): void {
-    if (socket !== dialled) return;
-    socket = null;
-    isOpen = false;
-    options.onClose("the connection to the broker is lost");
-    if (closed) return;
-    setTimeout(dial, delay);
-    delay = Math.min(2 * delay, LONGEST_RETRY_MS);
-  }
-
-  function take(type: number, body: Uint8Array): void {
-    heardAt = Date.now();
-    if (type === CONNACK && body[1] === 0) send(subscribePacket(options.subscribeTopic));
-    else if (type === SUBACK) {
-      isOpen = true;
-      delay = FIRST_RETRY_MS;
-      options.onOpen();
-    } else if (type === PUBLISH) {
-      const payload = payloadOf(body);
-      if (payload !== null) options.onMessage(payload);
-    }
-  }
-
-  function dial(): void {
-    const read = packetReader(MAX_MESSAGE_BYTES + 256, take);
-    heardAt = Date.now();
-    const dialled = dialSocket({ host: address!.host, port: address!.port }, () =>
-      send(connectPacket(options.username, options.password, KEEPALIVE_SECONDS)),
-    );
-    socket = dialled;
-    dialled.on("data", data => {
-      if (!read(bytesOf(data))) dialled.end();
-    });
-    dialled.on("error", () => lost(dialled));
-    dialled.on("close", () => lost(dialled));
-  }
-
-  const keepalive = setInterval(() => {
-    if (socket === null) return;
-    if (Date.now() - heardAt > 2000 * KEEPALIVE_SECONDS) {
-      const silent = socket;
-      silent.end();
-      lost(silent);
-    } else send(PING);
-  }, 500 * KEEPALIVE_SECONDS);
-
-  dial();
-  return {
-    publish(payload) {
-      if (isOpen) send(publishPacket(options.publishTopic, payload));
+  return mqttClient(options, {
+    dial(events) {
+      const socket = dialSocket(address, () => events.onOpen());
+      const lost = () => events.onClose("the connection to the broker is lost");
+      socket.on("data", data => events.onData(bytesOf(data)));
+      socket.on("error", lost);
+      socket.on("close", lost);
+      return {
+        write: bytes => {
+          socket.write(binary(bytes));
+        },
+        close: () => socket.end(),
+      };
     },
-    close() {
-      closed = true;
-      clearInterval(keepalive);
-      if (socket !== null) socket.end();
-    },
-  };
+    after: board.after,
+    ticks: board.ticks,
+    maxPacketBytes: LONGEST_PACKET,
+    keepaliveSeconds: KEEPALIVE_SECONDS,
+    longestRetryMs: LONGEST_RETRY_MS,
+  });
 }

@@ -3,22 +3,15 @@
  * declared here are kept as they are in the bundle.
  */
 
-declare module "moddable:mqtt" {
-  interface Options {
-    host: string;
-    port: number;
-    id: string;
-    user: string;
-    password: ArrayBuffer;
-    timeout: number;
-  }
-  export default class Client {
-    constructor(options: Options);
-    onReady: () => void;
-    onMessage: (topic: string, data: ArrayBuffer) => void;
-    onClose: () => void;
-    subscribe(topic: string): void;
-    publish(topic: string, message: ArrayBuffer): void;
+declare module "moddable:socket" {
+  export class Socket {
+    constructor(options: { host: string; port: number; noDelay: boolean });
+    /** Called with what has happened; below zero the socket is of no use any more. */
+    callback: (message: number) => void;
+    /** All that has come; only while it is being told so. */
+    read(type: typeof ArrayBuffer): ArrayBuffer;
+    /** All of it or, where there is no room, an error. */
+    write(data: ArrayBuffer): void;
     close(): void;
   }
 }
