@@ -12,6 +12,8 @@ const programs = {
   "threshold-worker": "gateway/owner/threshold-worker.ts",
   demo: "scripts/demo.ts",
   bench: "scripts/bench.ts",
+  experiment: "scripts/experiment.ts",
+  "experiment-device": "scripts/experiment/device.ts",
   peer: "scripts/peer/main.ts",
 };
 

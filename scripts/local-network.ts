@@ -9,6 +9,7 @@ import { type Regtest, startRegtest } from "./bitcoind.ts";
 import { LdkNode } from "./nodes/ldk.ts";
 import { LndNode } from "./nodes/lnd.ts";
 import type { RealNode } from "./nodes/node.ts";
+import type { PeerEvent } from "./peer/api.ts";
 import { PeerProcess } from "./peer/process.ts";
 import { reservePort } from "./ports.ts";
 import { type Line, Program } from "./program.ts";
@@ -33,6 +34,8 @@ export class Stage {
   bridge!: RealNode;
   toll!: PeerProcess;
   gateway!: Program;
+  /** Of the gateway's broker. */
+  mqttPort!: number;
 
   async startChain(): Promise<void> {
     this.bitcoind = await startRegtest({ extraArgs: ["-txindex"] });
@@ -40,18 +43,22 @@ export class Stage {
   }
 
   /** A bridge and a toll company, with an announced channel between them. */
-  async startPeers(sat = 5_000_000, kind: BridgeKind = "ldk"): Promise<void> {
+  async startPeers(
+    sat = 5_000_000,
+    kind: BridgeKind = "ldk",
+    onTollEvent?: (event: PeerEvent) => void,
+  ): Promise<void> {
     const rpc = this.bitcoind.rpcOptions;
     const options = { name: "bridge", dataDir: join(this.folder, "bridge"), rpc };
     this.bridge = await (kind === "lnd" ? LndNode : LdkNode).start(options);
     this.running.push(this.bridge);
-    this.toll = await this.startPeer("toll");
+    this.toll = await this.startPeer("toll", onTollEvent);
     await this.bridge.fund(this.bitcoind, 2 * sat);
     const pushSat = Math.floor(sat / 10);
     await this.mineUntil(this.bridge.open({ peer: this.toll.address, sat, pushSat, announced: true }));
   }
 
-  async startPeer(name: string): Promise<PeerProcess> {
+  async startPeer(name: string, onEvent: (event: PeerEvent) => void = () => {}): Promise<PeerProcess> {
     const rpc = this.bitcoind.rpcOptions;
     const peer = await PeerProcess.start({
       name,
@@ -59,6 +66,7 @@ export class Stage {
       rpc,
       // What peers warn of is LDK's talk: that the other one has not seen this block yet, say.
       args: ["--log", "error"],
+      onEvent,
     });
     this.running.push(peer);
     return peer;
@@ -67,10 +75,11 @@ export class Stage {
   async startGateway(options: StageOptions = {}): Promise<void> {
     const { config, bridge, bitcoind } = this;
     await lngate("gateway", "init", "--config", config, "--network", "regtest", "--bridge", bridge.address);
+    this.mqttPort = await reservePort();
     changeSettings(config, {
       dataDir: join(this.folder, "gateway"),
       bitcoind: { url: bitcoind.rpcOptions.url, cookieFile: bitcoind.rpcOptions.cookieFile },
-      mqtt: { host: "127.0.0.1", port: await reservePort() },
+      mqtt: { host: "127.0.0.1", port: this.mqttPort },
       logLevel: options.logLevel ?? "warn",
     });
     await this.runGateway(options);

@@ -64,15 +64,15 @@ export function averageWork(works: readonly Work[]): Work {
 }
 
 /** Instructions that one core of each does in a second, as its CoreMark says. */
-const SPEED = { esp32: 148e6, esp32s3: 176e6, esp32c3: 121e6 };
+export const SPEED = { esp32: 148e6, esp32s3: 176e6, esp32c3: 121e6 };
 
-type Costs = Omit<Work, "flashWrites">;
+export type Costs = Omit<Work, "flashWrites">;
 
 /** Instructions of everything but the curve. */
 const REST = { computrons: 32, hashes: 8800, cipherBytes: 115 };
 
 /** Instructions with libsecp256k1 as the board's module has it. */
-const NATIVE: Costs = {
+export const NATIVE: Costs = {
   ...REST,
   verify: 2.05e6,
   recover: 2.04e6,
@@ -83,7 +83,7 @@ const NATIVE: Costs = {
 };
 
 /** And without: the curve in JavaScript, over the SDK's arithmetic. */
-const JAVASCRIPT: Costs = {
+export const JAVASCRIPT: Costs = {
   ...REST,
   verify: 37e6,
   recover: 43e6,

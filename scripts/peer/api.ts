@@ -37,6 +37,7 @@ export interface PlainPeerOptions {
 export type PeerEvent =
   | { readonly event: "channel-pending" | "channel-ready"; readonly channelId: string; readonly peer: string }
   | { readonly event: "channel-closed"; readonly channelId: string; readonly reason: string }
+  | { readonly event: "held"; readonly hash: string; readonly ms: number }
   | { readonly event: "claimed"; readonly hash: string; readonly amountMsat: number }
   | { readonly event: "forwarded"; readonly feeMsat: number }
   | { readonly event: "swept"; readonly txid: string }

@@ -12,7 +12,8 @@
  *   connect     { peer: "id@host:port" }                        → {}
  *   open        { peer, sat, pushSat?, announced? }             → channel, once it can be used (mine meanwhile)
  *   channels                                                    → [channel]
- *   invoice     { amountMsat: number | null, description, expirySeconds?, hold? } → { invoice }
+ *   invoice     { amountMsat: number | null, description, expirySeconds?, hold?, holdMs? } → { invoice }; `holdMs`: it
+ *               keeps the payment for so long, and says so (event `held`)
  *   held        { hash }                                        → { held: boolean }, a payment that `hold` has kept
  *   settle, fail { hash }                                       → {}, of one that is held
  *   pay         { invoice, maxFeeMsat? }                        → { hash, preimage, feeMsat, ms }
@@ -94,6 +95,8 @@ async function main(): Promise<void> {
   const rpcOptions = { url, cookieFile: cookie };
   /** Payments that are to be kept, by their hash: null until they are here. */
   const holding = new Map<string, Event_PaymentClaimable | null>();
+  /** How long payments are to be kept that are taken then, by their hash. */
+  const holdingMs = new Map<string, number>();
   const wallet = connectRpc({ ...rpcOptions, url: `${url}/wallet/${options.wallet}` });
   const peer = await PlainPeer.start({
     dataDir: data,
@@ -110,11 +113,23 @@ async function main(): Promise<void> {
     onEvent: say,
     holdsPayment: event => {
       const hash = toHex(event.payment_hash);
+      const ms = holdingMs.get(hash);
+      if (ms !== undefined) {
+        holdingMs.delete(hash);
+        say({ event: "held", hash, ms });
+        setTimeout(() => claim(event), ms);
+        return true;
+      }
       if (!holding.has(hash)) return false;
       holding.set(hash, event);
       return true;
     },
   });
+
+  function claim(event: Event_PaymentClaimable): void {
+    claimOrFail(peer.node.manager, event);
+    peer.node.wake();
+  }
 
   function takeHeld(command: Command): Event_PaymentClaimable {
     const hash = text(command, "hash");
@@ -142,15 +157,15 @@ async function main(): Promise<void> {
         const amountMsat = command["amountMsat"] === null ? null : whole(command, "amountMsat");
         const expirySeconds = whole(command, "expirySeconds", 3600);
         const invoice = peer.invoice(amountMsat, text(command, "description"), expirySeconds);
-        if (command["hold"] === true)
-          holding.set(toHex(decodeInvoice(invoice, nobleCurve).paymentHash), null);
+        const hash = () => toHex(decodeInvoice(invoice, nobleCurve).paymentHash);
+        if (command["hold"] === true) holding.set(hash(), null);
+        else if (whole(command, "holdMs", 0) > 0) holdingMs.set(hash(), whole(command, "holdMs"));
         return { invoice };
       }
       case "held":
         return { held: Boolean(holding.get(text(command, "hash"))) };
       case "settle":
-        claimOrFail(peer.node.manager, takeHeld(command));
-        peer.node.wake();
+        claim(takeHeld(command));
         return {};
       case "fail":
         peer.node.manager.fail_htlc_backwards(takeHeld(command).payment_hash);
