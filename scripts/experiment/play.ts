@@ -1,4 +1,5 @@
 /** Plays the rows with the real programs, side by side where they only wait. */
+import { availableParallelism, loadavg } from "node:os";
 import { Stage } from "../local-network.ts";
 import { unixMs } from "./chip-time.ts";
 import { AMOUNT_MSAT, type Ground, Lane, WARM_UP } from "./lane.ts";
@@ -7,7 +8,7 @@ import type { Progress } from "./progress.ts";
 import { type Experiment, nameOf, type Row, type RowResult } from "./rows.ts";
 
 /** A payment begins no sooner after another: what they compute on this computer is not to meet. */
-const PACE_MS = 400;
+const PACE_MS = 800;
 /** Devices that are made ready at a time. */
 const AT_A_TIME = 3;
 
@@ -30,6 +31,7 @@ export async function play(rows: readonly Row[], runs: number, progress: Progres
     progress.begin("payments", (rows.length + 1) * (runs + WARM_UP));
     const results = new Map<string, RowResult>();
     const lightning: number[] = [];
+    const loads: number[] = [];
     await Promise.all([
       ...groups.map(async ([, group], i) => {
         for (const row of group) results.set(nameOf(row), await lanes[i]!.play(row));
@@ -39,6 +41,7 @@ export async function play(rows: readonly Row[], runs: number, progress: Progres
           await ground.turn();
           const { ms } = await stock.pay(await stage.toll.invoice(AMOUNT_MSAT, "toll"));
           if (i >= WARM_UP) lightning.push(ms / 1000);
+          loads.push(loadavg()[0]!);
           ground.done();
         }
       })(),
@@ -47,6 +50,7 @@ export async function play(rows: readonly Row[], runs: number, progress: Progres
     return {
       runs,
       day: new Date().toISOString().slice(0, 10),
+      computer: { load: median(loads), cores: availableParallelism() },
       lightning: { seconds: median(lightning), spread: spread(lightning) },
       serviceFeeRate: average(fees.map(each => each.serviceFeeMsat / AMOUNT_MSAT)),
       routingFeeMsat: median(fees.map(each => each.feeMsat)),

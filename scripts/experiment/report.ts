@@ -62,9 +62,14 @@ function table(head: readonly string[], lines: readonly (readonly string[])[]): 
   return [head, head.map(() => "---"), ...lines].map(cells => `| ${cells.join(" | ")} |\n`).join("");
 }
 
-function runText({ day, runs, lightning }: Experiment): string {
+function runText({ day, runs, lightning, computer }: Experiment): string {
   const [low, high] = lightning.spread;
-  return `Measured on ${day}, ${runs} payments a row. An ordinary LDK node's payment through the same bridge took ${fixed(lightning.seconds)} s in the same run (one in ten less than ${fixed(low)} s, one in ten more than ${fixed(high)} s).\n`;
+  const { load, cores } = computer;
+  const busy =
+    load > cores
+      ? `**The computer was busy with other work** (a load of ${fixed(load, 0)} on ${cores} cores): what is called *gateway and Lightning* below is mostly waiting for a core, and so is much of the totals. `
+      : "";
+  return `Measured on ${day}, ${runs} payments a row. ${busy}An ordinary LDK node's payment through the same bridge took ${fixed(lightning.seconds)} s in the same run (one in ten less than ${fixed(low)} s, one in ten more than ${fixed(high)} s).\n`;
 }
 
 /** The seconds, and where nine of ten are. */

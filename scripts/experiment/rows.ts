@@ -43,6 +43,8 @@ export interface RowResult extends Row {
 export interface Experiment {
   readonly runs: number;
   readonly day: string;
+  /** Processes that wanted to run, as a median (the system's load average), and what there was for them. */
+  readonly computer: { readonly load: number; readonly cores: number };
   /** An ordinary LDK node's payment through the same bridge in the same run. */
   readonly lightning: { readonly seconds: number; readonly spread: readonly [number, number] };
   /** Of each payment's amount, both fees of the run's payments: 0.05 is 5 %. */

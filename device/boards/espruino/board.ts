@@ -11,7 +11,7 @@ import { preparedKeys } from "../../keys/prepared.ts";
 import type { Flash } from "../../vault/flash.ts";
 import { openVault } from "../../vault/vault.ts";
 import { brokerAddress } from "../shared/broker-address.ts";
-import { mqttClient } from "../shared/mqtt-client.ts";
+import { LONGEST_PACKET, mqttClient } from "../shared/mqtt-client.ts";
 import { aes256Ctr } from "./cipher.ts";
 
 /** The vault's pages; the chip's own may be smaller. */
@@ -131,6 +131,7 @@ function connect(options: MqttOptions, board: Pick<Board, "after" | "ticks">): M
     },
     after: board.after,
     ticks: board.ticks,
+    maxPacketBytes: LONGEST_PACKET,
     keepaliveSeconds: KEEPALIVE_SECONDS,
     longestRetryMs: LONGEST_RETRY_MS,
   });

@@ -3,7 +3,7 @@ import { Socket } from "moddable:socket";
 import { lngateError } from "../../../src/errors.ts";
 import type { Board, MqttConnection, MqttOptions } from "../../board.ts";
 import { brokerAddress } from "../shared/broker-address.ts";
-import { mqttClient, type Stream, type StreamEvents } from "../shared/mqtt-client.ts";
+import { LONGEST_PACKET, mqttClient, type Stream, type StreamEvents } from "../shared/mqtt-client.ts";
 import { bufferOf } from "./buffer.ts";
 
 /** What a socket tells: that it is connected, that something came; that it is gone is below zero. */
@@ -71,6 +71,7 @@ export function connect(options: MqttOptions, board: Pick<Board, "after" | "tick
     dial,
     after: board.after,
     ticks: board.ticks,
+    maxPacketBytes: LONGEST_PACKET,
     keepaliveSeconds: KEEPALIVE_SECONDS,
     longestRetryMs: LONGEST_RETRY_MS,
   });

@@ -26,6 +26,7 @@ export function nodeMqtt(options: MqttOptions): MqttConnection {
       return () => clearTimeout(timer);
     },
     ticks: () => performance.now(),
+    maxPacketBytes: 2 ** 16,
     keepaliveSeconds: 30,
     longestRetryMs: 30_000,
   });

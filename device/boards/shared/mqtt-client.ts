@@ -40,9 +40,13 @@ export interface MqttBoard {
   after(ms: number, callback: () => void): () => void;
   /** Milliseconds of a clock that never runs backwards. */
   ticks(): number;
+  /** Longest packet that there is memory for: of the messages of the link none is longer than `LONGEST_PACKET`. */
+  readonly maxPacketBytes: number;
   readonly keepaliveSeconds: number;
   readonly longestRetryMs: number;
 }
+
+export const LONGEST_PACKET = MAX_MESSAGE_BYTES + 256;
 
 const FIRST_RETRY_MS = 500;
 /** How long a broker may take to answer. */
@@ -68,7 +72,7 @@ export function mqttClient(options: MqttOptions, board: MqttBoard): MqttConnecti
   function dial(): void {
     const current = ++dials;
     const isLast = () => current === dials;
-    const read = packetReader(MAX_MESSAGE_BYTES + 256, (type, body) => {
+    const read = packetReader(board.maxPacketBytes, (type, body) => {
       if (isLast()) receive(type, body);
     });
     cancel = board.after(ANSWER_MS, () => lost("the broker does not answer"));
