@@ -4,7 +4,7 @@ import { type Command, usage } from "../../src/node/command.ts";
 import { writeFileAtomic } from "../../src/node/files.ts";
 import { askFreeze, OUTDATED } from "../client/channel.ts";
 import { chooseDevice, deviceFolder, openOwner } from "../folder/folder.ts";
-import { writeExit } from "../recovery/exit-file.ts";
+import { ensurePublishable, strandedSatOf, strandedSentences, writeExit } from "../recovery/exit-file.ts";
 import { forgetExits, takeExitFromImage, takeExitFromText, takeExitOut } from "../recovery/held-exits.ts";
 import { readText } from "./input.ts";
 import { DEVICE, ownerFolder, target } from "./target.ts";
@@ -36,7 +36,7 @@ const exit: Command = {
   summary: "read the last state out of a device, to leave its channel without the gateway",
   help: `Writes the device's exit, its last completely signed state, into a file, and ends the channel's life on the device: nothing is signed or revoked afterwards, so that this exit stays the last. lngate owner recover publishes it.
 
-Do this when the gateway is gone, or refuses to close. If it works, lngate device close is cheaper and at once. Stop the device first. The same command gives the same file again.
+Do this when the gateway is gone, or refuses to close. If it works, lngate device close is cheaper and at once. Where the exit can't bring every payment in flight home, this command says so: have the bridge close then (lngate owner freeze). Stop the device first. The same command gives the same file again.
 
 A board has no files: have it print its exit (device.exit() in its script), save what the console shows, and give that with --from. From a board that does not run any more, read its flash out, erase it before it can run again, and give the image with --image and --erased. Never without erasing: a board that goes on makes the exit poison, which gives the whole channel to the bridge.`,
   options: {
@@ -62,11 +62,19 @@ A board has no files: have it print its exit (device.exit() in its script), save
     const { deviceId } = source;
     const file = given.text("out") ?? join(deviceFolder(owner.folder, deviceId), "exit.json");
     writeFileAtomic(file, writeExit(source, taken, true));
+    const checked = ensurePublishable(source, taken);
     terminal.say(
       `State ${taken.number} of channel ${taken.index} of device ${deviceId} is in ${file}; the device signs nothing more of that channel.`,
     );
+    for (const sentence of strandedSentences(checked)) terminal.say(`${sentence}.`);
     terminal.say(`Next: lngate owner recover --exit ${file}`);
-    terminal.result({ deviceId, file, channel: taken.index, state: taken.number });
+    terminal.result({
+      deviceId,
+      file,
+      channel: taken.index,
+      state: taken.number,
+      strandedSat: strandedSatOf(checked),
+    });
   },
 };
 

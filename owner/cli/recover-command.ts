@@ -11,7 +11,7 @@ import { type OwnerChain, perVbyte } from "../chain/chain.ts";
 import { type HeldChannel, readHeldChannels } from "../folder/device-files.ts";
 import { BACKUP_FILE, CHANNEL_FILE, deviceFolder, pairedDevices, readJson } from "../folder/folder.ts";
 import { checkWords } from "../folder/seed.ts";
-import { type ExitFile, writeExit } from "../recovery/exit-file.ts";
+import { type ExitFile, strandedSatOf, writeExit } from "../recovery/exit-file.ts";
 import { feeCoin } from "../recovery/fee-coin.ts";
 import { endedExits } from "../recovery/held-exits.ts";
 import { type RecoveryKeys, readWif, recoveryKeys } from "../recovery/keys.ts";
@@ -197,6 +197,7 @@ function asJson(plan: RecoveryPlan, network: Network): object {
       feeratePerKw,
       ...(childFeeSat === undefined ? {} : { childFeeSat }),
       delayBlocks: exit.channel.holder.toLocalDelay,
+      strandedSat: strandedSatOf(exit),
       ...(penalty ? { revoked: { state: penalty.number, blocksLeft: penalty.blocksLeft } } : {}),
     })),
     collections: plan.collections.map(({ what, transaction, inSat, feeSat, outSat, toScript }) => ({

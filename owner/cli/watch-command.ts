@@ -10,7 +10,13 @@ import { type OwnerChain, perVbyte } from "../chain/chain.ts";
 import { estimateOf } from "../chain/fee-bound.ts";
 import { chooseDevice, deviceFolder, openOwner } from "../folder/folder.ts";
 import { deviceSecrets } from "../folder/seed.ts";
-import { checkExit, type ExitFile, writeExit } from "../recovery/exit-file.ts";
+import {
+  checkExit,
+  type ExitFile,
+  strandedSatOf,
+  strandedSentences,
+  writeExit,
+} from "../recovery/exit-file.ts";
 import { createGuard, type Sight } from "../recovery/guard.ts";
 import { type HeldExit, lookAtExit, lookAtExits } from "../recovery/held-exits.ts";
 import { CHAIN, chainOf, feerateOf } from "./chain-options.ts";
@@ -95,19 +101,16 @@ function presentExit(path: string, image: string | undefined, watches: boolean):
 
 /** What the exit is worth. */
 function tell(file: ExitFile, terminal: Terminal): void {
-  const { commitment, stranded, channel, transaction, secrets } = checkExit(file);
+  const exit = checkExit(file);
+  const { commitment, channel, transaction, secrets } = exit;
   const toLocal = commitment.outputs.find(({ kind }) => kind === "to-local")?.valueSat ?? 0;
   const inFlight = commitment.htlcs.reduce((sum, { valueSat }) => sum + valueSat, 0);
-  const strandedSat = [...stranded].reduce((sum, { valueSat }) => sum + valueSat, 0);
   const delayBlocks = channel.holder.toLocalDelay;
   terminal.say(`The exit of device ${file.deviceId} on ${file.network} is valid: state ${file.number}.`);
   terminal.say(
     `It would pay you ${sats(toLocal)} after ${delayBlocks} blocks; ${sats(inFlight)} are in flight.`,
   );
-  if (strandedSat > 0)
-    terminal.say(
-      `${sats(strandedSat)} of that can't be taken back from it: the bridge's signature for that is not valid.`,
-    );
+  for (const sentence of strandedSentences(exit)) terminal.say(`${sentence}.`);
   terminal.say(
     secrets === null
       ? "It holds no secrets of the bridge's that could be used: an old state of the bridge's can't be punished with it."
@@ -122,6 +125,7 @@ function tell(file: ExitFile, terminal: Terminal): void {
     txid: shownHash(txidOf(transaction)),
     toLocalSat: toLocal,
     inFlightSat: inFlight,
+    strandedSat: strandedSatOf(exit),
     delayBlocks,
     anchor: file.anchorSignature !== undefined,
     punishable: secrets?.count ?? null,
@@ -224,7 +228,7 @@ async function guard({
 }
 
 function tellSight(
-  { file, closing, sentences, isOver }: Sight,
+  { file, closing, strandedSat, sentences, isOver }: Sight,
   sayOnce: (about: string, sentence: string, more: object) => void,
 ): void {
   const about = { deviceId: file.deviceId, channel: file.index };
@@ -238,6 +242,7 @@ function tellSight(
   sayOnce(`${file.deviceId}/${file.index}`, sentence, {
     ...about,
     open: closing === null,
+    ...(closing === null ? { strandedSat } : {}),
     over: isOver,
     sentences,
     ...(penalty ? { revoked: { state: penalty.number, blocksLeft: penalty.blocksLeft } } : {}),

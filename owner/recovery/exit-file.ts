@@ -184,7 +184,7 @@ export interface CheckedExit {
   readonly channel: ChannelParameters;
   readonly keys: CommitmentKeys;
   readonly commitment: Commitment;
-  /** HTLCs of the commitment that don't come home from it: the bridge has not signed for them, or not so that it is valid. */
+  /** HTLCs of ours that don't come home from it: the bridge has not signed for them, or not so that it is valid. */
   readonly stranded: ReadonlySet<HtlcTransaction>;
   /** Ready to publish, if there is no fault. */
   readonly transaction: ReturnType<typeof signedCommitment>;
@@ -205,8 +205,10 @@ export interface CheckedExit {
 }
 
 /** Throws `exit-invalid` unless this exit could be published: before it is written down, and before a channel ends for it. */
-export function ensurePublishable(source: ExitSource, exit: Exit): void {
-  checkExit(readExit("the device's exit", writeExit(source, exit, true), () => source.commitmentMaster));
+export function ensurePublishable(source: ExitSource, exit: Exit): CheckedExit {
+  return checkExit(
+    readExit("the device's exit", writeExit(source, exit, true), () => source.commitmentMaster),
+  );
 }
 
 /**
@@ -275,7 +277,28 @@ export function rebuilder(ours: DeviceKeys, proposal: Proposal) {
   return { channel, rebuilt };
 }
 
-/** HTLCs of a commitment of ours for which the bridge's signature, by their order, is missing or not valid. */
+/** What this exit can't bring home of the payments in flight. */
+export function strandedSatOf({ stranded }: CheckedExit): number {
+  return [...stranded].reduce((sum, { valueSat }) => sum + valueSat, 0);
+}
+
+/**
+ * A sentence on that, if there is anything to say: for one who can still do without this exit, also what to do. Once it
+ * `isPublished` that is too late.
+ */
+export function strandedSentences(exit: CheckedExit, isPublished = false): string[] {
+  const strandedSat = strandedSatOf(exit);
+  if (strandedSat === 0 || exit.fault) return [];
+  const lost = `${strandedSat} sat of payments in flight are stranded in the exit of device ${exit.file.deviceId}: the bridge's signature for them is not valid, so they can't be taken back from it`;
+  const instead =
+    "From the bridge's commitment they come home with your key alone: don't publish this exit while they are in flight, and have the channel closed by the gateway or the bridge instead (`lngate device close`; `lngate owner freeze` where the device has ended the channel or is gone)";
+  return [isPublished ? lost : `${lost}. ${instead}`];
+}
+
+/**
+ * HTLCs that we offered in a commitment of ours, for which the bridge's signature, by their order, is missing or not valid.
+ * Those that the bridge offered go back to it, whatever it has signed.
+ */
 export function strandedIn(
   signatures: readonly Uint8Array[],
   { htlcs }: Commitment,
@@ -283,7 +306,7 @@ export function strandedIn(
 ): ReadonlySet<HtlcTransaction> {
   const isSigned = ({ sighash }: HtlcTransaction, i: number) =>
     signatures[i] !== undefined && nobleCurve.verify(signatures[i], sighash, countersignatoryHtlc);
-  return new Set(htlcs.filter((htlc, i) => !isSigned(htlc, i)));
+  return new Set(htlcs.filter((each, i) => each.htlc.offered && !isSigned(each, i)));
 }
 
 function checkedSecrets({ secrets = EMPTY_SECRET_STORE, counterparty }: ExitFile): SecretStore | null {

@@ -8,7 +8,7 @@ import { equal } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { lngateError } from "../../src/errors.ts";
 import { type ConfirmationStatus, type OwnerChain, perVbyte } from "../chain/chain.ts";
-import { type CheckedExit, type ExitFile, examineExit } from "./exit-file.ts";
+import { type CheckedExit, type ExitFile, examineExit, strandedSentences } from "./exit-file.ts";
 import { anchorChild, type FeeCoin } from "./fee-coin.ts";
 import type { RecoveryOptions, RecoveryRun } from "./options.ts";
 import { howClosed, type Penalty } from "./punish.ts";
@@ -143,10 +143,9 @@ async function planExit(
     return { ...own, confirmation, action: "replaced", ...(penalty ? { penalty } : {}) };
   }
   if (exit.fault) throw exit.fault;
-  if (!file.final) {
-    if (confirmation === "unknown") throw notNewest(file);
-    return { ...own, confirmation, action: "wait" };
-  }
+  if (!file.final && confirmation === "unknown") throw notNewest(file);
+  remarks.push(...strandedSentences(exit, confirmation === "waiting"));
+  if (!file.final) return { ...own, confirmation, action: "wait" };
   const slow = own.feeratePerKw < feeratePerKw * SLOW;
   if (!coin || !(slow || confirmation === "waiting")) {
     if (slow)
@@ -207,6 +206,7 @@ async function lookAtKept(
     if ((await chain.output(channel.funding)) !== null)
       remarks.push(
         `the channel ${file.index} of device ${file.deviceId} has ended for the device, and is open on the chain. If its close does not come, leave by its exit: \`lngate device exit --device ${file.deviceId} --channel ${file.index}\` writes it, --exit publishes it`,
+        ...strandedSentences(exit),
       );
     else {
       const secrets = keys.device(file.keys.fundingKey);
@@ -220,5 +220,6 @@ async function lookAtKept(
     }
     return null;
   }
+  if (confirmation === "waiting") remarks.push(...strandedSentences(exit, true));
   return { exit, confirmation, action: confirmation === "waiting" ? "wait" : "done", feeSat, feeratePerKw };
 }

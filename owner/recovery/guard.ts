@@ -6,7 +6,13 @@ import { toHex } from "../../src/bytes/bytes.ts";
 import type { OwnerChain } from "../chain/chain.ts";
 import type { DeviceSecrets } from "../folder/seed.ts";
 import { type Collection, collect } from "./collect.ts";
-import { type CheckedExit, type ExitFile, examineExit } from "./exit-file.ts";
+import {
+  type CheckedExit,
+  type ExitFile,
+  examineExit,
+  strandedSatOf,
+  strandedSentences,
+} from "./exit-file.ts";
 import { whoClosed } from "./exits.ts";
 import { type Closing, howClosed } from "./punish.ts";
 
@@ -31,6 +37,8 @@ export interface Sight {
   readonly file: ExitFile;
   /** Null while the channel is open. */
   readonly closing: Closing | null;
+  /** What its exit can't bring home of the payments in flight, while the channel is open. */
+  readonly strandedSat: number;
   /** For the owner. */
   readonly sentences: readonly string[];
   /** Penalties to publish. */
@@ -59,8 +67,16 @@ export function createGuard(options: GuardOptions): Guard {
       const sentences = [
         ...(exit.secrets === null ? [withoutSecrets(exit)] : []),
         ...(exit.fault === null ? [] : [exit.fault.message]),
+        ...strandedSentences(exit),
       ];
-      return { file, closing: null, sentences, collections: [], isOver: false };
+      return {
+        file,
+        closing: null,
+        strandedSat: strandedSatOf(exit),
+        sentences,
+        collections: [],
+        isOver: false,
+      };
     }
     const known = over.get(name);
     if (known) return known;
@@ -86,6 +102,7 @@ export function createGuard(options: GuardOptions): Guard {
     const sight = {
       file,
       closing,
+      strandedSat: 0,
       sentences: [
         closing.sentence ?? (await whoClosed(chain, exit)),
         ...(penalty?.remarks ?? []),
@@ -125,6 +142,7 @@ function blind(file: ExitFile, { message }: Error): Sight {
   return {
     file,
     closing: { sentence, confirmation: "unknown" },
+    strandedSat: 0,
     sentences: [sentence],
     collections: [],
     isOver: false,
