@@ -6,11 +6,11 @@ import { codeOf, lngateError } from "../src/errors.ts";
 import type { Log } from "./log.ts";
 
 /** The gateway's own node, where a device's id would stand. */
-export const OWN_NODE = "own";
+export const FEE_NODE = "own";
 
 /** See the head of this file. */
 export interface Faults {
-  /** Nothing can go on. `culprit`: whose node it was (a device's id, or `OWN_NODE`). A store that can't be written is nobody's fault. */
+  /** Nothing can go on. `culprit`: whose node it was (a device's id, or `FEE_NODE`). A store that can't be written is nobody's fault. */
   fatal(culprit: string, error: unknown): void;
   /** What has no code has come out of LDK, and may have left its locks held: it is fatal. Throws what has one. */
   guarded(culprit: string, work: () => void): void;

@@ -9,7 +9,7 @@ import { createChain } from "./chain/chain.ts";
 import { Deposits } from "./channel/deposits.ts";
 import { type GatewayConfig, LEAST_CHANNEL_SAT } from "./config.ts";
 import { Devices } from "./device/devices.ts";
-import { createFaults, OWN_NODE } from "./faults.ts";
+import { createFaults, FEE_NODE } from "./faults.ts";
 import { FeeNodeRunner } from "./fees/fee-node-runner.ts";
 import { type LightningRuntime, startRuntime } from "./lightning/runtime.ts";
 import { openNodeStore } from "./lightning/store.ts";
@@ -45,7 +45,7 @@ const LONGEST_MESSAGE = 65_536;
 
 /** What a process or thread that runs a gateway has to do with it. */
 export interface GatewayOptions {
-  /** Nodes (a device's id, or `OWN_NODE`) that are not to be started, and why: LDK broke at them before. */
+  /** Nodes (a device's id, or `FEE_NODE`) that are not to be started, and why: LDK broke at them before. */
   readonly leftOut?: ReadonlyMap<string, string>;
   /**
    * LDK is broken for all: its locks are held, and only a new process or thread helps. `culprit`: the node at which it
@@ -86,13 +86,13 @@ export async function runGateway(
     log: log.part("chain"),
     onTip: () => {
       devices.newBlock();
-      ownNode.newBlock();
+      feeNode.newBlock();
     },
   });
   let runtime: LightningRuntime | undefined;
   let deposits: Deposits;
   const payoutScript = config.serviceFee?.payoutScript;
-  const ownNode = new FeeNodeRunner({
+  const feeNode = new FeeNodeRunner({
     store,
     bridge,
     ...(payoutScript ? { payoutScript } : {}),
@@ -107,7 +107,7 @@ export async function runGateway(
     leastChannelSat: config.leastChannelSat ?? LEAST_CHANNEL_SAT,
     registry,
     table,
-    feeReceiver: ownNode.feeReceiver,
+    feeReceiver: feeNode.feeReceiver,
     leftOut,
     faults,
     log,
@@ -179,7 +179,7 @@ export async function runGateway(
     // First of all: what waits for an answer of bitcoind's would be waited for below.
     const chainEnd = chain.stop();
     await devices.stop();
-    await ownNode.stop();
+    await feeNode.stop();
     await runtime?.stop();
     await links.close();
     await chainEnd;
@@ -198,7 +198,7 @@ export async function runGateway(
     deposits = await Deposits.open(table("deposits"), chain);
     // Also for a service that is free by now: somebody may owe it something.
     const owing = registry.devices().some(({ pairing }) => pairing?.serviceFee);
-    if (config.serviceFee || owing) await ownNode.start(runtime, nodeStore(OWN_NODE), leftOut.get(OWN_NODE));
+    if (config.serviceFee || owing) await feeNode.start(runtime, nodeStore(FEE_NODE), leftOut.get(FEE_NODE));
     await devices.start(runtime, deposits);
     log.info("the gateway is running", { devices: devices.count, network: config.network });
   } catch (error) {
@@ -222,7 +222,7 @@ function openClaimed(dataDir: string, release: () => void, log: Log): ReturnType
 
 /** A device, or the gateway's own node, as the log names it. */
 function nameOf(culprit: string, registry: Registry): string {
-  if (culprit === OWN_NODE) return "the gateway itself";
+  if (culprit === FEE_NODE) return "the gateway itself";
   const name = registry.devices().find(({ id }) => id === culprit)?.name ?? culprit;
   return `the device "${name}" (${culprit})`;
 }

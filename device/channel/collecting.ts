@@ -30,7 +30,7 @@ export function forceClose(work: Work, number: number): void {
     `commitment ${number} of ours is not the newest: it is revoked, or not there yet`,
   );
   ensurePresent(work);
-  work.answer.own = holder!.ownSignature;
+  work.answer.completeSignature = holder!.ownSignature;
   endChannel(work);
 }
 
@@ -67,7 +67,7 @@ export function collect(work: Work, spend: NonNullable<Step["spend"]>): void {
   const { answers, sums, count } = work.state.collected || { answers: [], sums: [], count: 0 };
   const known = answers.filter(answer => hash !== null && equal(answer.sighash, hash))[0];
   if (known !== undefined) {
-    work.answer.own = known.own;
+    work.answer.completeSignature = known.own;
     return;
   }
   // A signature commits to the value of its own input only: what was signed of the same transaction counts, and is never forgotten.
@@ -101,7 +101,7 @@ export function collect(work: Work, spend: NonNullable<Step["spend"]>): void {
   const own = signWithNonce(record.bytes, key, hash!);
   record.bytes.fill(0);
   key.fill(0);
-  work.answer.own = own;
+  work.answer.completeSignature = own;
   const collected = {
     count: count + 1,
     answers: [{ sighash: hash!, own }].concat(answers.slice(0, MAX_COLLECTED - 1)),

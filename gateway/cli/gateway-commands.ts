@@ -7,7 +7,7 @@ import { lngateError } from "../../src/errors.ts";
 import { type Command, networkOf } from "../../src/node/command.ts";
 import { encodePairingCode } from "../../src/pairing/code.ts";
 import { loadConfig, writeExampleConfig } from "../config.ts";
-import { ownNodeId, requestPayout } from "../fees/payout-request.ts";
+import { feeNodeId, requestPayout } from "../fees/payout-request.ts";
 import { readFeeBooks } from "../fees/service-fees.ts";
 import { gatewayRuns } from "../store/folder-lock.ts";
 import { superviseGateway } from "../supervisor.ts";
@@ -151,7 +151,7 @@ Devices settle over Lightning, to a node of the gateway's own; the bridge has to
       const payments = store.openDB<Uint8Array, string>({ name: "payments", encoding: "binary" });
       const paired = registry.devices().filter(({ pairing }) => pairing);
       return {
-        nodeId: ownNodeId(store),
+        nodeId: feeNodeId(store),
         list: paired.map(({ id, name, pairing }) => {
           const { earnedMsat, settledMsat, routingMsat, settlements } = readFeeBooks(payments, id);
           const { ratePpm = 0, baseMsat = 0 } = pairing?.serviceFee ?? {};

@@ -50,7 +50,7 @@ export interface DeviceGatewayOptions {
   readonly deposits: Deposits;
   readonly channels: Database<Uint8Array, string>;
   readonly payments: Database<Uint8Array, string>;
-  readonly sightings: Database<Uint8Array, string>;
+  readonly rollbackGuard: Database<Uint8Array, string>;
   /** What its owner allows it to spend, as it is now; undefined if the owner has never said. */
   limits(): SpendingLimits | undefined;
   /** What this device pays for the service; absent: nothing. */
@@ -108,7 +108,7 @@ export class DeviceGateway {
 
     const link = new DeviceSession({
       deviceId,
-      sightings: options.sightings,
+      rollbackGuard: options.rollbackGuard,
       log,
       send: message => options.send(message),
     });

@@ -228,7 +228,7 @@ export class Devices {
         deposits,
         channels: table("channels"),
         payments: table("payments"),
-        sightings: table("sightings"),
+        rollbackGuard: table("sightings"),
         limits: () => registry.limits(deviceId),
         runtime,
         store: nodeStore,

@@ -9,7 +9,7 @@ export function aboutUp(message: ToGateway): string {
       const done = [
         ...(secret ? ["its exit is complete: old state revoked"] : []),
         ...(signed ? [`${signed.partials.length} half signature(s)`] : []),
-        ...(message.own ? ["a complete signature"] : []),
+        ...(message.completeSignature ? ["a complete signature"] : []),
         ...(refused ? [`REFUSED: ${refused.code}`] : []),
       ];
       return done.join(", ") || "its exit is complete";

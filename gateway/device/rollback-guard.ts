@@ -37,18 +37,14 @@ const sightingCodec = struct({
 export type Sighting = ValueOf<typeof sightingCodec>;
 
 /** The newest sighting of a device; undefined if it was never here. */
-export function lastSighting(table: Database<Uint8Array, string>, deviceId: string): Sighting | undefined {
+export function lastSeen(table: Database<Uint8Array, string>, deviceId: string): Sighting | undefined {
   const stored = table.get(deviceId);
   return stored && decodeValue(sightingCodec, new Uint8Array(stored));
 }
 
 /** Durable when it returns. False, and nothing noted, for a generation below the one that was seen. */
-export function noteSighting(
-  table: Database<Uint8Array, string>,
-  deviceId: string,
-  sighting: Sighting,
-): boolean {
-  const last = lastSighting(table, deviceId);
+export function noteSeen(table: Database<Uint8Array, string>, deviceId: string, sighting: Sighting): boolean {
+  const last = lastSeen(table, deviceId);
   if (last && sighting.generation < last.generation) return false;
   table.putSync(deviceId, encodeValue(sightingCodec, sighting));
   return true;

@@ -9,7 +9,7 @@ import { type ToDevice, type ToGateway, toDevice, toGateway } from "../../src/me
 import { clockBehind } from "../channel/bounds.ts";
 import type { Log } from "../log.ts";
 import { aboutDown, aboutUp } from "./log-words.ts";
-import { lastSighting, noteSighting, type Sighting } from "./rollback-guard.ts";
+import { lastSeen, noteSeen, type Sighting } from "./rollback-guard.ts";
 
 /** What the device says first in a session. */
 export type Hello = Extract<ToGateway, { type: "hello" }>;
@@ -22,7 +22,7 @@ export type Subject =
 /** What `DeviceSession` depends on. */
 export interface DeviceSessionOptions {
   readonly deviceId: string;
-  readonly sightings: Database<Uint8Array, string>;
+  readonly rollbackGuard: Database<Uint8Array, string>;
   readonly log: Log;
   /** Bytes to the device; false if there is no session. */
   send(message: Uint8Array): boolean;
@@ -60,7 +60,7 @@ export class DeviceSession {
 
   /** What the device said last of itself, in this session or before. */
   get seen(): Sighting | undefined {
-    return lastSighting(this.options.sightings, this.options.deviceId);
+    return lastSeen(this.options.rollbackGuard, this.options.deviceId);
   }
 
   /** A session began (`isUp`), or was given up. */
@@ -97,13 +97,13 @@ export class DeviceSession {
    * the time before. Throws `vault-rolled-back`.
    */
   greeted(hello: Hello, isBehind: boolean): Sighting | undefined {
-    const { log, sightings, deviceId } = this.options;
+    const { log, rollbackGuard, deviceId } = this.options;
     const { generation, clock, bounds } = hello;
     const at = Math.floor(Date.now() / 1000);
     const before = this.seen;
     this.rolledBack =
       isBehind ||
-      !noteSighting(sightings, deviceId, {
+      !noteSeen(rollbackGuard, deviceId, {
         at,
         generation,
         ...(clock ? { clock } : {}),

@@ -4,18 +4,18 @@
  */
 import type { Database } from "lmdb";
 import { codeOf } from "../../src/errors.ts";
-import { breaksLdk, type Faults, OWN_NODE } from "../faults.ts";
+import { breaksLdk, type Faults, FEE_NODE } from "../faults.ts";
 import type { Peer } from "../lightning/peers/contacts.ts";
 import type { LightningRuntime } from "../lightning/runtime.ts";
 import type { NodeStore } from "../lightning/store.ts";
 import type { Log } from "../log.ts";
 import { untilWaiting } from "../start-waiting.ts";
 import { FeeNode } from "./fee-node.ts";
-import { forgetPayout, payoutIsRequested, rememberOwnNode } from "./payout-request.ts";
+import { forgetPayout, noteFeeNode, payoutIsRequested } from "./payout-request.ts";
 import type { FeeReceiver } from "./service-fees.ts";
 
 /** What `FeeNodeRunner` depends on. */
-export interface OwnNodeRunnerOptions {
+export interface FeeNodeRunnerOptions {
   readonly store: Database<unknown, string>;
   readonly bridge: Peer;
   /** scriptPubKey of the operator's address; absent: what comes back to the chain waits for one. */
@@ -28,10 +28,10 @@ export interface OwnNodeRunnerOptions {
 
 /** See the head of this file. */
 export class FeeNodeRunner {
-  private readonly options: OwnNodeRunnerOptions;
+  private readonly options: FeeNodeRunnerOptions;
   private node: FeeNode | undefined;
 
-  constructor(options: OwnNodeRunnerOptions) {
+  constructor(options: FeeNodeRunnerOptions) {
     this.options = options;
   }
 
@@ -56,13 +56,13 @@ export class FeeNodeRunner {
           bridge,
           ...(payoutScript ? { payoutScript } : {}),
           log: log.part("own node"),
-          onFatal: error => faults.fatal(OWN_NODE, error),
+          onFatal: error => faults.fatal(FEE_NODE, error),
           onWaiting,
         });
-        rememberOwnNode(store, this.node.nodeId);
+        noteFeeNode(store, this.node.nodeId);
       },
       async error => {
-        if (codeOf(error) === undefined) faults.fatal(OWN_NODE, error);
+        if (codeOf(error) === undefined) faults.fatal(FEE_NODE, error);
         else if (!this.options.isClosing())
           log.error(
             `the gateway's own node can't run, devices are served without settling their fees: ${(error as Error).message}`,
@@ -75,7 +75,7 @@ export class FeeNodeRunner {
   /** There is a new block. */
   newBlock(): void {
     const { store, faults } = this.options;
-    faults.guarded(OWN_NODE, () => {
+    faults.guarded(FEE_NODE, () => {
       this.node?.newBlock();
       if (this.node && payoutIsRequested(store) && this.node.payOut()) forgetPayout(store);
     });

@@ -5,12 +5,12 @@ const NODE_ID = "own-node-id";
 const PAYOUT = "own-node-payout";
 
 /** So that it can be shown without starting LDK. */
-export function rememberOwnNode(store: Database<unknown, string>, nodeId: Uint8Array): void {
+export function noteFeeNode(store: Database<unknown, string>, nodeId: Uint8Array): void {
   store.putSync(NODE_ID, Buffer.from(nodeId).toString("hex"));
 }
 
 /** Public key of the gateway's own node, hex; undefined before it has run for the first time. */
-export function ownNodeId(store: Database<unknown, string>): string | undefined {
+export function feeNodeId(store: Database<unknown, string>): string | undefined {
   return store.get(NODE_ID) as string | undefined;
 }
 

@@ -172,7 +172,7 @@ export class DeviceSigner {
         return stepped.refused && PASSES.has(stepped.refused.code) ? null : { id };
       case "exit":
       case "spend":
-        if (stepped.own) return { id, signatures: [stepped.own] };
+        if (stepped.completeSignature) return { id, signatures: [stepped.completeSignature] };
         break;
       case "holder":
         if (stepped.point) return { id, points, ...(stepped.secret ? { secret: stepped.secret } : {}) };

@@ -135,7 +135,7 @@ const stepped = message(4, "stepped", {
   /** The step, or what is left of it, was refused: the code and a sentence. */
   refused: optional([5, refusalCodec]),
   /** Answers `forceClose` or `spend`: a complete signature. */
-  own: optional([6, signature]),
+  completeSignature: optional([6, signature]),
 });
 
 /** Asks for a mutual close. */

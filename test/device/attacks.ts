@@ -1193,7 +1193,7 @@ function isStolen(rig: Rig): boolean {
   return own !== undefined && nobleCurve.verify(own, theftOf(rig).sighash, rig.identity.fundingKey);
 }
 
-const lastOwn = (rig: Rig) => rig.answers[rig.answers.length - 1]!.own;
+const lastOwn = (rig: Rig) => rig.answers[rig.answers.length - 1]!.completeSignature;
 
 const leftOf = (rig: Rig, kind: "A" | "B" | "H") =>
   rig.box.vault.records.left(kind, rig.state.books.cursors[kind]);

@@ -33,7 +33,7 @@ test("outputs that are collected in one transaction burn together no more than t
       input,
       amountSat: 40_000,
     };
-    const { own, refused } = rig.step({ spend });
+    const { completeSignature: own, refused } = rig.step({ spend });
     expect(own === undefined).toBe(refused !== undefined);
     return refused?.code;
   });
@@ -69,22 +69,23 @@ test("nothing that is asked in between makes the device forget what it has signe
         ...changed,
       },
     });
-  expect(ask(0).own).toBeDefined();
+  expect(ask(0).completeSignature).toBeDefined();
   expect(ask(1).refused?.code).toBe("policy-close-balance");
   // Outputs that are none: of them one each, or two.
   const none = (i: number, vout: number) => ({ txid: sha256(new Uint8Array([i])), vout, sequence: 1 });
   const little = { amountSat: 1_000, valueSat: 1_000 };
-  for (let i = 0; i < 20; i++) expect(ask(0, { ...little, inputs: [none(i, 0)] }).own).toBeDefined();
+  for (let i = 0; i < 20; i++)
+    expect(ask(0, { ...little, inputs: [none(i, 0)] }).completeSignature).toBeDefined();
   let isTaken = 0;
   for (let i = 0; i < 100; i++) {
-    const { own, refused } = ask(0, { ...little, inputs: [none(i, 0), none(i, 1)] });
+    const { completeSignature: own, refused } = ask(0, { ...little, inputs: [none(i, 0), none(i, 1)] });
     if (own) isTaken++;
     else expect(refused?.code).toBe("policy-close-state");
   }
   expect(isTaken).toBeGreaterThan(60);
   expect(ask(1).refused?.code).toBe("policy-close-balance");
   // Alone it can be collected.
-  expect(ask(1, { inputs: [both[1]!], input: 0, htlc: htlcOf(1) }).own).toBeDefined();
+  expect(ask(1, { inputs: [both[1]!], input: 0, htlc: htlcOf(1) }).completeSignature).toBeDefined();
 });
 
 test("nor does another channel: what was signed of a transaction in the one before counts", () => {
@@ -116,13 +117,15 @@ test("nor does another channel: what was signed of a transaction in the one befo
       },
     });
   expect(rig.identity.policy.maxCloseFeeSat).toBe(25_000);
-  expect(ask(0).own).toBeDefined();
+  expect(ask(0).completeSignature).toBeDefined();
   expect(ask(1).refused?.code).toBe("policy-close-balance");
 
   // 32 others, of nothing at all.
   const none = (i: number, vout: number) => ({ txid: sha256(new Uint8Array([i])), vout, sequence: 1 });
   for (let i = 0; i < 32; i++)
-    expect(ask(0, { amountSat: 1_000, valueSat: 1_000, inputs: [none(i, 0), none(i, 1)] }).own).toBeDefined();
+    expect(
+      ask(0, { amountSat: 1_000, valueSat: 1_000, inputs: [none(i, 0), none(i, 1)] }).completeSignature,
+    ).toBeDefined();
   expect(ask(1).refused?.code).toBe("policy-close-balance");
 
   // The bridge has published that state: the channel has ended, and the owner's application wants another.

@@ -29,14 +29,14 @@ describe("a device that leaves", () => {
   test("hands out the finished signature of its newest commitment, and moves no more", () => {
     const rig = pendingRig();
     const number = rig.state.holder!.number;
-    const { own } = rig.step({ forceClose: number });
+    const { completeSignature: own } = rig.step({ forceClose: number });
     const { sighash: hash } = rig.build(true, number, rig.holderPoint(number), rig.state.holder!.view);
     expect(nobleCurve.verify(own!, hash, rig.identity.fundingKey)).toBe(true);
     expect(rig.state.books.phase).toBe("exited");
     rig.box.restart();
     // Asked again it answers again, alone: what else is in the step is not looked at.
     const again = rig.step({ forceClose: number, holder: rig.holder(rig.view()) });
-    expect(again.own).toEqual(own);
+    expect(again.completeSignature).toEqual(own);
     expect(again.secret).toBeUndefined();
     expect(rig.state.holder!.number).toBe(number);
     expect(rig.step({ holder: rig.holder(rig.view()) }).refused?.code).toBe("policy-phase");
@@ -48,7 +48,7 @@ describe("a device that leaves", () => {
 
   test("leaves also with no record of a kind left, which is no old image", () => {
     const rig = new Rig({ charge: { A: 10, B: 20, H: 0 } }).open();
-    expect(rig.step({ forceClose: 0 }).own).toEqual(rig.state.holder!.ownSignature);
+    expect(rig.step({ forceClose: 0 }).completeSignature).toEqual(rig.state.holder!.ownSignature);
   });
 
   test("learns that a payment was made all the same, if the preimage comes", () => {
@@ -213,9 +213,13 @@ describe("a device that collects", () => {
     const keys = keysOf(rig);
     const { incoming: _, ...htlc } = rig.htlc("toll", 1000);
     const script = htlcScript({ ...htlc, offered: false }, keys);
-    expect(isFor(rig, rig.step({ spend }).own!, script, keys.countersignatoryHtlc, spend)).toBe(true);
+    expect(isFor(rig, rig.step({ spend }).completeSignature!, script, keys.countersignatoryHtlc, spend)).toBe(
+      true,
+    );
     rig.step({ forceClose: 1 });
-    expect(isFor(rig, rig.step({ spend }).own!, script, keys.countersignatoryHtlc, spend)).toBe(true);
+    expect(isFor(rig, rig.step({ spend }).completeSignature!, script, keys.countersignatoryHtlc, spend)).toBe(
+      true,
+    );
   });
 
   test("signs for all of a commitment that the bridge had revoked, with the revocation key", () => {
@@ -226,7 +230,7 @@ describe("a device that collects", () => {
       valueSat: 40_000,
     });
     const keys = keysOf(rig);
-    const { own } = rig.step({ spend: rest });
+    const { completeSignature: own } = rig.step({ spend: rest });
     expect(isFor(rig, own!, toLocalScript(keys, rig.proposal.counterpartyDelay), keys.revocation, rest)).toBe(
       true,
     );
@@ -235,20 +239,22 @@ describe("a device that collects", () => {
   test("takes another nonce for each question: two signatures with one would give the key away", () => {
     const rig = pendingRig();
     const before = rig.state.books.cursors.H;
-    const answers = [700, 701, 702].map(valueSat => rig.step({ spend: spendOf(rig, { valueSat }) }).own!);
+    const answers = [700, 701, 702].map(
+      valueSat => rig.step({ spend: spendOf(rig, { valueSat }) }).completeSignature!,
+    );
     expect(new Set(answers.map(own => toHex(own.subarray(0, 32)))).size).toBe(3);
     expect(rig.state.books.cursors.H).toBe(before + 3);
     rig.box.restart();
     // The same question is the same signature, whatever else was asked between.
-    expect(rig.step({ spend: spendOf(rig, { valueSat: 700 }) }).own).toEqual(answers[0]);
+    expect(rig.step({ spend: spendOf(rig, { valueSat: 700 }) }).completeSignature).toEqual(answers[0]);
     expect(rig.state.books.cursors.H).toBe(before + 3);
     expect(rig.harm()).toBeNull();
   });
 
   test("without a curve takes the secret at the gateway's word, and signs as well", () => {
     const { htlc: _, ...spend } = spendOf(pendingRig(), { secret: bridgeSecret(1) });
-    const { own } = pendingRig({ curve: null }).step({ spend });
-    expect(own).toEqual(pendingRig().step({ spend }).own);
+    const { completeSignature: own } = pendingRig({ curve: null }).step({ spend });
+    expect(own).toEqual(pendingRig().step({ spend }).completeSignature);
     expect(own).toBeDefined();
   });
 
@@ -258,7 +264,7 @@ describe("a device that collects", () => {
     const spend = spendOf(rig, { secret: bridgeSecret(1), htlc: { ...offered, incoming: true } });
     const keys = keysOf(rig);
     const script = htlcScript({ ...offered, offered: true }, keys);
-    expect(isFor(rig, rig.step({ spend }).own!, script, keys.revocation, spend)).toBe(true);
+    expect(isFor(rig, rig.step({ spend }).completeSignature!, script, keys.revocation, spend)).toBe(true);
   });
 
   test("keeps back the nonces that payments in flight need", () => {
@@ -309,7 +315,9 @@ describe("a device that collects", () => {
       const inputs = [{ ...rest.inputs[0]!, txid: derived(`commitment of channel ${proposal.index}`) }];
       const spend = { ...rest, inputs, index: proposal.index };
       const script = toLocalScript(keysOf(rig), proposal.counterpartyDelay);
-      expect(isFor(rig, rig.step({ spend }).own!, script, keysOf(rig).revocation, spend)).toBe(true);
+      expect(isFor(rig, rig.step({ spend }).completeSignature!, script, keysOf(rig).revocation, spend)).toBe(
+        true,
+      );
     }
     expect(rig.step({ spend: { ...rest, index: 4 } }).refused?.code).toBe("channel-unknown");
   });

@@ -70,7 +70,7 @@ describe("a device whose flash was put back to an old image", () => {
     expect(rig.close(199_000, 0).refused?.code).toBe("vault-rolled-back");
     // Nor to the gateway, which could publish it.
     const left = rig.step({ forceClose: 0 });
-    expect([left.refused?.code, left.own]).toEqual(["vault-rolled-back", undefined]);
+    expect([left.refused?.code, left.completeSignature]).toEqual(["vault-rolled-back", undefined]);
     expect(rig.state.books.phase).toBe("open");
   });
 });

@@ -56,7 +56,7 @@ describe("a part that is refused", () => {
     const stepped = rig.step({ holder: rig.holder(rig.view()), counterparty: wrong, forceClose: 1 });
     expect(stepped.refused?.code).toBe("policy-balance");
     expect(stepped.secret).toEqual(rig.box.context.secretOf(1, 0));
-    expect(stepped.own).toBeUndefined();
+    expect(stepped.completeSignature).toBeUndefined();
     expect(rig.state.holder!.number).toBe(1);
     expect(rig.state.books.phase).toBe("open");
   });

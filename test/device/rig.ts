@@ -207,7 +207,7 @@ export class Rig {
     this.nextB = Math.max(this.nextB, this.state.books.cursors.B);
     if (stepped.refused) this.refusals.push(stepped.refused.code);
     if (stepped.secret) this.secrets.add(toHex(stepped.secret));
-    if (stepped.own) this.learnSignature(stepped.own);
+    if (stepped.completeSignature) this.learnSignature(stepped.completeSignature);
     if (stepped.signed) this.learn(parts, stepped.signed);
     return stepped;
   }

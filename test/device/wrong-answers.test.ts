@@ -44,7 +44,11 @@ describe.each([
       const before = books(rig);
       const answer = wrong(rig, partial => change(rig, partial));
       expect(answer).toMatchObject({ refused: { code: "policy-own-signature" } });
-      expect([answer.secret, answer.own, answer.signed]).toEqual([undefined, undefined, undefined]);
+      expect([answer.secret, answer.completeSignature, answer.signed]).toEqual([
+        undefined,
+        undefined,
+        undefined,
+      ]);
       expect(rig.state.holder?.number).toBe(0);
       expect(books(rig)).toMatchObject({ wrong: 1, phase: "open" });
       expect(books(rig).B).toBeGreaterThan(before.B);
@@ -101,12 +105,12 @@ describe.each([
       const parts = { ...honest, partial: rig.half(hash), anchorPartial: rig.half(derived("anything")) };
       const stepped = rig.step({ holder: parts, forceClose: honest.number });
       expect(stepped.refused?.code).toBe("policy-own-signature");
-      expect(stepped.own).toBeUndefined();
+      expect(stepped.completeSignature).toBeUndefined();
       // Nor kept, to be had from the flash or by a step that follows.
       const { ownSignature } = rig.state.holder!;
       expect(nobleCurve.verify(ownSignature, hash, rig.identity.fundingKey)).toBe(false);
       expect(rig.step({ forceClose: honest.number }).refused?.code).toBe("policy-exit-before-revoke");
-      expect(rig.step({ forceClose: 0 }).own).toEqual(ownSignature);
+      expect(rig.step({ forceClose: 0 }).completeSignature).toEqual(ownSignature);
     }
   });
 

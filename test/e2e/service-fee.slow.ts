@@ -1,6 +1,6 @@
 /** The service fee, from the toll to the operator's address: real nodes, and books that agree to the msat. */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { ownNodeId, requestPayout } from "../../gateway/fees/payout-request.ts";
+import { feeNodeId, requestPayout } from "../../gateway/fees/payout-request.ts";
 import { type FeeLedger, readFeeBooks } from "../../gateway/fees/service-fees.ts";
 import { openStore } from "../../gateway/store/registry.ts";
 import type { PeerChannel } from "../../scripts/peer/api.ts";
@@ -47,7 +47,7 @@ const owed = ({ earnedMsat, settledMsat }: FeeLedger) => earnedMsat - settledMsa
 
 /** The bridge's channel to the gateway's own node, from the bridge's side. */
 function ownChannel() {
-  const nodeId = inStore(ownNodeId);
+  const nodeId = inStore(feeNodeId);
   return world.bridge.channels().find(({ peer }) => peer === nodeId);
 }
 
@@ -93,7 +93,7 @@ describe("the service fee", () => {
   });
 
   test("is settled as a whole once the bridge has opened a channel to the gateway's own node", async () => {
-    const nodeId = fromHex(inStore(ownNodeId)!);
+    const nodeId = fromHex(inStore(feeNodeId)!);
     // Connected already: the gateway's node calls the bridge.
     const opened = world.bridge.open({ nodeId, host: "127.0.0.1", port: 1 }, OWN_CHANNEL_SAT);
     await world.mineUntil(opened);

@@ -380,7 +380,7 @@ export class World {
           deposits,
           channels: powered("channels"),
           payments: powered("payments"),
-          sightings: powered("sightings"),
+          rollbackGuard: powered("sightings"),
           limits: () => undefined,
           log: street.log.part(`${this.name}/gateway ${this.gatewayStarts}`),
           runtime,

@@ -51,14 +51,14 @@ describe("a forced close that the gateway asks for", () => {
     const rig = new Rig().open();
     rig.move(rig.view());
     const { number, view } = rig.state.holder!;
-    const { own } = rig.step({ forceClose: number });
+    const { completeSignature: own } = rig.step({ forceClose: number });
     const { sighash: hash } = rig.build(true, number, rig.holderPoint(number), view);
     expect(nobleCurve.verify(own!, hash, rig.identity.fundingKey)).toBe(true);
     expect(rig.state.books.phase).toBe("exited");
 
     expect(rig.step({ counterparty: rig.counterparty(rig.view()) }).refused?.code).toBe("policy-phase");
     expect(rig.close(100_000, 0).refused?.code).toBe("policy-phase");
-    expect(rig.step({ forceClose: number }).own).toEqual(own);
+    expect(rig.step({ forceClose: number }).completeSignature).toEqual(own);
     expect(rig.harm()).toBeNull();
   });
 
@@ -67,7 +67,7 @@ describe("a forced close that the gateway asks for", () => {
     rig.move(rig.view());
     const { number } = rig.state.holder!;
     for (const other of [number - 1, number + 1]) {
-      const { own, refused } = rig.step({ forceClose: other });
+      const { completeSignature: own, refused } = rig.step({ forceClose: other });
       expect({ own, code: refused?.code }).toEqual({ own: undefined, code: "policy-exit-before-revoke" });
     }
     expect(rig.state.books.phase).toBe("open");
@@ -78,9 +78,12 @@ describe("a forced close that the gateway asks for", () => {
     rig.step({ counterparty: rig.counterparty(rig.view()) });
     const holder = rig.holder(rig.view());
     const forged = { ...holder, signature: new Uint8Array(64).fill(7) };
-    expect(rig.step({ holder: forged, forceClose: holder.number }).own).toBeUndefined();
+    expect(rig.step({ holder: forged, forceClose: holder.number }).completeSignature).toBeUndefined();
     expect(rig.state.books.phase).toBe("open");
-    const { own } = rig.step({ holder: rig.holder(rig.view()), forceClose: holder.number });
+    const { completeSignature: own } = rig.step({
+      holder: rig.holder(rig.view()),
+      forceClose: holder.number,
+    });
     expect(own).toHaveLength(64);
   });
 
@@ -98,7 +101,7 @@ describe("what is collected", () => {
     const rig = new Rig().open();
     const spend = spendOf(rig);
     const keys = keysOf(rig, spend.point);
-    const { own } = rig.step({ spend });
+    const { completeSignature: own } = rig.step({ spend });
     const hash = hashOf(rig, spend, toLocalScript(keys, rig.proposal.counterpartyDelay));
     expect(nobleCurve.verify(own!, hash, keys.revocation)).toBe(true);
   });
@@ -108,7 +111,7 @@ describe("what is collected", () => {
     const htlc = { paymentHash: derived("hash"), amountMsat: 60_000_000, cltvExpiry: 7 };
     const { secret: _, ...spend } = spendOf(rig, { htlc });
     const keys = keysOf(rig, spend.point);
-    const { own } = rig.step({ spend });
+    const { completeSignature: own } = rig.step({ spend });
     const hash = hashOf(rig, spend, htlcScript({ ...htlc, offered: false }, keys));
     expect(nobleCurve.verify(own!, hash, keys.countersignatoryHtlc)).toBe(true);
   });
@@ -117,15 +120,17 @@ describe("what is collected", () => {
     const rig = new Rig().open();
     const before = rig.state.books.cursors.H;
     const other = { ...spendOf(rig), valueSat: spendOf(rig).valueSat - 1 };
-    const first = rig.step({ spend: spendOf(rig) }).own!;
-    const second = rig.step({ spend: other }).own!;
+    const first = rig.step({ spend: spendOf(rig) }).completeSignature!;
+    const second = rig.step({ spend: other }).completeSignature!;
     expect(second.slice(0, 32)).not.toEqual(first.slice(0, 32));
-    expect(rig.step({ spend: spendOf(rig) }).own).toEqual(first);
+    expect(rig.step({ spend: spendOf(rig) }).completeSignature).toEqual(first);
     rig.step({ forceClose: 0 });
     rig.box.restart();
-    expect(rig.step({ spend: other }).own).toEqual(second);
+    expect(rig.step({ spend: other }).completeSignature).toEqual(second);
     expect(rig.state.books.cursors.H).toBe(before + 2);
-    expect(rig.step({ spend: { ...other, valueSat: other.valueSat - 1 } }).own).toHaveLength(64);
+    expect(rig.step({ spend: { ...other, valueSat: other.valueSat - 1 } }).completeSignature).toHaveLength(
+      64,
+    );
     expect(rig.state.books.cursors.H).toBe(before + 3);
   });
 
@@ -139,7 +144,7 @@ describe("what is collected", () => {
     const spend = Object.fromEntries(
       Object.entries({ ...spendOf(rig), ...changed }).filter(([, value]) => value !== undefined),
     ) as unknown as Spend;
-    const { own, refused } = rig.step({ spend });
+    const { completeSignature: own, refused } = rig.step({ spend });
     expect(own).toBeUndefined();
     expect(refused?.code).toMatch(/^policy-close-|^channel-unknown$/);
   });

@@ -12,7 +12,7 @@ import { storeTable } from "../store-table.ts";
 import { bytesOf, Desk, hashOf, TERMS } from "./desk.ts";
 
 const payments = storeTable("payments");
-const sightings = storeTable("sightings");
+const rollbackGuard = storeTable("sightings");
 
 beforeEach(() => {
   jest.useFakeTimers({ doNotFake: ["Date", "performance", "setImmediate", "nextTick", "queueMicrotask"] });
@@ -25,7 +25,7 @@ afterEach(() => {
 function gatewayOf(desk: Desk) {
   const log = createLog("error", () => {});
   const { deviceId } = desk;
-  const link = new DeviceSession({ deviceId, sightings, log, send: () => true });
+  const link = new DeviceSession({ deviceId, rollbackGuard, log, send: () => true });
   link.changed(true);
   const gateway = Object.assign(Object.create(DeviceGateway.prototype) as object, {
     options: { deviceId, log },
