@@ -43,56 +43,11 @@ test("outputs that are collected in one transaction burn together no more than t
   expect(codes).toEqual([undefined, refused, refused, refused]);
 });
 
-test("nothing that is asked in between makes the device forget what it has signed of a transaction", () => {
+/** Two payments in a commitment of the bridge's, of which the invoices expire at once; and what is asked to be collected of it. */
+function twoPending() {
   const unlimited = { perPaymentMsat: 1e12, perHourMsat: 1e12, perDayMsat: 1e12 };
   const rig = new Rig({ policy: unlimited, charge: { A: 60, B: 70, H: 300 } }).open();
   const names = ["one", "two"];
-  for (const name of names) rig.pay(name, 50_000);
-  const htlcs = names.map(name => rig.htlc(name, 50_000));
-  const view = rig.view(0, htlcs);
-  rig.move(view);
-  const commitment = rig.build(false, 1, bridgePoint(1), view);
-  const both = commitment.htlcs.map(({ vout }) => ({ txid: commitment.txid, vout, sequence: 1 }));
-  const htlcOf = (input: number) =>
-    htlcs.find(({ paymentHash }) => equal(paymentHash, commitment.htlcs[input]!.htlc.paymentHash))!;
-  const ask = (input: number, changed: Partial<NonNullable<Step["spend"]>> = {}) =>
-    rig.step({
-      spend: {
-        index: 1,
-        point: bridgePoint(1),
-        htlc: htlcOf(input),
-        inputs: both,
-        input,
-        amountSat: 50_000,
-        valueSat: 49_000,
-        locktime: HEIGHT + 80,
-        ...changed,
-      },
-    });
-  expect(ask(0).completeSignature).toBeDefined();
-  expect(ask(1).refused?.code).toBe("policy-close-balance");
-  // Outputs that are none: of them one each, or two.
-  const none = (i: number, vout: number) => ({ txid: sha256(new Uint8Array([i])), vout, sequence: 1 });
-  const little = { amountSat: 1_000, valueSat: 1_000 };
-  for (let i = 0; i < 20; i++)
-    expect(ask(0, { ...little, inputs: [none(i, 0)] }).completeSignature).toBeDefined();
-  let isTaken = 0;
-  for (let i = 0; i < 100; i++) {
-    const { completeSignature: own, refused } = ask(0, { ...little, inputs: [none(i, 0), none(i, 1)] });
-    if (own) isTaken++;
-    else expect(refused?.code).toBe("policy-close-state");
-  }
-  expect(isTaken).toBeGreaterThan(60);
-  expect(ask(1).refused?.code).toBe("policy-close-balance");
-  // Alone it can be collected.
-  expect(ask(1, { inputs: [both[1]!], input: 0, htlc: htlcOf(1) }).completeSignature).toBeDefined();
-});
-
-test("nor does another channel: what was signed of a transaction in the one before counts", () => {
-  const unlimited = { perPaymentMsat: 1e12, perHourMsat: 1e12, perDayMsat: 1e12 };
-  const rig = new Rig({ policy: unlimited, charge: { A: 60, B: 70, H: 300 } }).open();
-  const names = ["one", "two"];
-  // Their invoices have expired by the time that the gateway says they failed.
   for (const name of names) rig.pay(name, 50_000, { expiresAt: NOW_MS / 1000 - 1 });
   const htlcs = names.map(name => rig.htlc(name, 50_000));
   const view = rig.view(0, htlcs);
@@ -116,16 +71,41 @@ test("nor does another channel: what was signed of a transaction in the one befo
         ...changed,
       },
     });
+  return { rig, names, both, htlcOf, ask };
+}
+
+/** An output that is none. */
+const none = (i: number, vout: number) => ({ txid: sha256(new Uint8Array([i])), vout, sequence: 1 });
+const LITTLE = { amountSat: 1_000, valueSat: 1_000 };
+
+test("nothing that is asked in between makes the device forget what it has signed of a transaction", () => {
+  const { both, htlcOf, ask } = twoPending();
+  expect(ask(0).completeSignature).toBeDefined();
+  expect(ask(1).refused?.code).toBe("policy-close-balance");
+  // Of those one each, or two.
+  for (let i = 0; i < 20; i++)
+    expect(ask(0, { ...LITTLE, inputs: [none(i, 0)] }).completeSignature).toBeDefined();
+  let isTaken = 0;
+  for (let i = 0; i < 100; i++) {
+    const { completeSignature: own, refused } = ask(0, { ...LITTLE, inputs: [none(i, 0), none(i, 1)] });
+    if (own) isTaken++;
+    else expect(refused?.code).toBe("policy-close-state");
+  }
+  expect(isTaken).toBeGreaterThan(60);
+  expect(ask(1).refused?.code).toBe("policy-close-balance");
+  // Alone it can be collected.
+  expect(ask(1, { inputs: [both[1]!], input: 0, htlc: htlcOf(1) }).completeSignature).toBeDefined();
+});
+
+test("nor does another channel: what was signed of a transaction in the one before counts", () => {
+  const { rig, names, ask } = twoPending();
   expect(rig.identity.policy.maxCloseFeeSat).toBe(25_000);
   expect(ask(0).completeSignature).toBeDefined();
   expect(ask(1).refused?.code).toBe("policy-close-balance");
 
   // 32 others, of nothing at all.
-  const none = (i: number, vout: number) => ({ txid: sha256(new Uint8Array([i])), vout, sequence: 1 });
   for (let i = 0; i < 32; i++)
-    expect(
-      ask(0, { amountSat: 1_000, valueSat: 1_000, inputs: [none(i, 0), none(i, 1)] }).completeSignature,
-    ).toBeDefined();
+    expect(ask(0, { ...LITTLE, inputs: [none(i, 0), none(i, 1)] }).completeSignature).toBeDefined();
   expect(ask(1).refused?.code).toBe("policy-close-balance");
 
   // The bridge has published that state: the channel has ended, and the owner's application wants another.

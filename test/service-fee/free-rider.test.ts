@@ -30,7 +30,7 @@ function asked(desk: Desk): Uint8Array {
   return desk.settle!.paymentHash;
 }
 
-test("control: a device that does not answer is refused once it owes its credit", () => {
+test("a device that does not answer is refused once it owes its credit", () => {
   const desk = new Desk(table);
   asked(desk);
   expect(spend(desk, 60, "more")).toBeGreaterThan(0);

@@ -62,29 +62,18 @@ function gatewayOf(desk: Desk) {
   };
 }
 
-test("control: a device that gives the gateway a second between payments is asked, and refused when it does not settle", () => {
+test.each([
+  ["gives the gateway a second between payments", 1, 1_100],
+  ["says hello more often than each second", 5, 900],
+])("a device that %s is asked, and refused when it does not settle", (_, hellos, ms) => {
   const desk = new Desk(payments);
   const gateway = gatewayOf(desk);
   gateway.hello();
   let paid = 0;
   while (paid < 500 && gateway.toll()) {
     paid++;
-    jest.advanceTimersByTime(1_100);
-  }
-  expect(desk.settle).toBeDefined();
-  expect(desk.failures).toEqual(["service-fee-due"]);
-  expect(desk.fees.owedMsat).toBe(TERMS.creditMsat);
-});
-
-test("so is one that says hello more often than each second", () => {
-  const desk = new Desk(payments);
-  const gateway = gatewayOf(desk);
-  gateway.hello();
-  let paid = 0;
-  while (paid < 500 && gateway.toll()) {
-    paid++;
-    for (let j = 0; j < 5; j++) {
-      jest.advanceTimersByTime(900);
+    for (let i = 0; i < hellos; i++) {
+      jest.advanceTimersByTime(ms);
       gateway.hello();
     }
   }

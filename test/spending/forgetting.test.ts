@@ -25,7 +25,7 @@ function crowded(): Desk {
   return desk;
 }
 
-test("control: a payment that is begun again earns its fee, and its receipt is told", () => {
+test("a payment that is begun again earns its fee, and its receipt is told", () => {
   const desk = crowded();
   desk.pay(hash, 4_000_000, 1);
   desk.arrives(bytesOf(name), 1);
