@@ -55,6 +55,10 @@ interface Sent extends ComposedStep {
   readonly keysId: Uint8Array;
 }
 
+function preimagesIn(part: SigningPart): readonly Uint8Array[] {
+  return ((part.kind === "holder" || part.kind === "counterparty") && part.preimages) || [];
+}
+
 /** Steps that only tell something, of which the answers are waited for. */
 const MOST_TELLING = 8;
 
@@ -247,7 +251,7 @@ export class DeviceSigner {
   /** The receipts that go out with a step. */
   private receiptsWith(parts: readonly SigningPart[]): { readonly paid?: Uint8Array[] } {
     // One that got lost would make the device refuse a state in which its HTLC is gone.
-    for (const preimage of parts.flatMap(part => (part.kind === "holder" && part.preimages) || [])) {
+    for (const preimage of parts.flatMap(preimagesIn)) {
       const queued = this.receipts.some(receipt => equal(receipt, preimage));
       if (!queued && !this.told.has(toHex(preimage))) this.receipts.push(preimage);
     }

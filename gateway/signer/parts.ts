@@ -128,6 +128,8 @@ export interface HolderPart extends HolderState {
 /** A state of the bridge's, with what is to be signed of it (absent: see Built). */
 export interface CounterpartyPart extends CommitmentState {
   readonly id: string;
+  /** Those of our next states (`HolderState`): it may come before them. */
+  readonly preimages?: readonly Uint8Array[];
   readonly signing?: CounterpartySigning;
 }
 

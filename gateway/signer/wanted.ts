@@ -14,8 +14,12 @@ export function wantedParts(book: StoredSigningState): SigningPart[] {
       if (entry.asked && !entry.answered)
         parts.push({ kind: "holder", ...holderPart(entry, holderId(entry)) });
     }
+    // The bridge's state may be wanted before ours that has the same HTLCs out: the device sees their preimages first.
+    const preimages = book.holder.flatMap(entry => (entry.answered ? [] : (entry.preimages ?? [])));
+    const receipts = preimages.length > 0 ? { preimages } : {};
     for (const { id, content, signatures, signing } of book.counterparty) {
-      if (!signatures) parts.push({ kind: "counterparty", id, ...content, ...(signing ? { signing } : {}) });
+      if (!signatures)
+        parts.push({ kind: "counterparty", id, ...content, ...receipts, ...(signing ? { signing } : {}) });
     }
     for (const { id, content, checks, signatures } of book.closings) {
       if (!signatures) parts.push({ kind: "closing", id, ...content, sighash: checks[0]!.hash });

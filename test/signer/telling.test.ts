@@ -3,6 +3,8 @@ import { beforeEach, expect, test } from "@jest/globals";
 import { DeviceSigner } from "../../gateway/signer/device-signer.ts";
 import type { SigningAnswer, SigningPart } from "../../gateway/signer/parts.ts";
 import { composeStep, type StepScene } from "../../gateway/signer/steps.ts";
+import { emptyBook } from "../../gateway/signer/stored-state.ts";
+import { wantedParts } from "../../gateway/signer/wanted.ts";
 import { toHex } from "../../src/bytes/bytes.ts";
 import { encodeValue } from "../../src/bytes/schema.ts";
 import { viewCodec } from "../../src/channel/terms.ts";
@@ -152,4 +154,39 @@ test("nothing is told to a device that is not there", () => {
   isThere = false;
   signer.ask(KEYS_ID, [revocation(1)]);
   expect(sent).toEqual([]);
+});
+
+test("a state of the bridge's without an HTLC brings its preimage with it, also before ours that has it out as well", () => {
+  const point = new Uint8Array(33).fill(2);
+  const content = { feeratePerKw: 1500, toBroadcasterSat: 1000, toCountersignatorySat: 90_000, htlcs: [] };
+  const keys = { revocation: point, delayed: point, broadcasterHtlc: point, countersignatoryHtlc: point };
+  const signing = { sighash: derived("hash"), keys };
+  const entry = { txid: derived("txid"), checks: [], exitAsked: false, exitSignature: null };
+  const ours = { point, content, counterpartySignature: new Uint8Array(64), counterpartyHtlcSignatures: [] };
+  const book = emptyBook([]);
+  const [old, preimage] = [derived("old preimage"), derived("preimage")];
+  book.holder = [
+    { ...entry, ...ours, number: 1, asked: true, answered: true, preimages: [old] },
+    // LDK has not asked for the secret that it costs: it is not wanted yet.
+    { ...entry, ...ours, number: 2, asked: false, answered: false, preimages: [preimage] },
+  ];
+  const id = "counterparty/2";
+  book.counterparty = [
+    {
+      id,
+      content: { number: 2, point, content },
+      txid: derived("theirs"),
+      checks: [],
+      signing,
+      signatures: null,
+    },
+  ];
+  const wanted = wantedParts(book);
+  expect(wanted).toMatchObject([{ kind: "counterparty", preimages: [preimage] }]);
+  signer.ask(KEYS_ID, wanted);
+  expect(sent[0]).toMatchObject({ paid: [preimage], counterparty: { number: 2 } });
+  // Once in a session.
+  signer.ask(KEYS_ID, [{ ...wanted[0]!, id: "counterparty/3" } as SigningPart]);
+  refuse(sent[0]!, "policy-balance");
+  expect(sent[1]!.paid).toBeUndefined();
 });

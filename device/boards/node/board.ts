@@ -3,7 +3,7 @@ import { nobleCurve } from "../../../src/crypto/curve.ts";
 import { publishBytes } from "../../../src/link/topics.ts";
 import { nodeLinkCrypto } from "../../../src/node/crypto.ts";
 import type { Traffic } from "../../../src/node/link.ts";
-import type { Board } from "../../board.ts";
+import type { Board, MqttConnection } from "../../board.ts";
 import { openVault } from "../../vault/vault.ts";
 import { openFileFlash } from "./flash.ts";
 import { nodeMqtt } from "./mqtt.ts";
@@ -12,7 +12,7 @@ import { nodeMqtt } from "./mqtt.ts";
 export interface NodeBoard extends Board {
   /** MQTT packets and their bytes so far, headers included. */
   readonly traffic: Readonly<Traffic>;
-  /** Lets go of the flash. */
+  /** As when the power is cut: nothing is heard or done any more, and the flash is let go of. */
   close(): void;
 }
 
@@ -20,6 +20,8 @@ export interface NodeBoard extends Board {
 export function openNodeBoard(folder: string): NodeBoard {
   const flash = openFileFlash(folder);
   const traffic: Traffic = { messagesUp: 0, bytesUp: 0, messagesDown: 0, bytesDown: 0 };
+  let isOn = true;
+  let connection: MqttConnection | undefined;
   try {
     return {
       traffic,
@@ -29,14 +31,17 @@ export function openNodeBoard(folder: string): NodeBoard {
       now: () => Date.now(),
       ticks: () => performance.now(),
       after(ms, callback) {
-        const timer = ms > 0 ? setTimeout(callback, ms) : setImmediate(callback);
+        const ring = () => {
+          if (isOn) callback();
+        };
+        const timer = ms > 0 ? setTimeout(ring, ms) : setImmediate(ring);
         return () => {
           clearTimeout(timer as NodeJS.Timeout);
           clearImmediate(timer as NodeJS.Immediate);
         };
       },
       mqtt(options) {
-        const connection = nodeMqtt({
+        const opened = nodeMqtt({
           ...options,
           onMessage(payload) {
             traffic.messagesDown++;
@@ -44,16 +49,21 @@ export function openNodeBoard(folder: string): NodeBoard {
             options.onMessage(payload);
           },
         });
+        connection = opened;
         return {
           publish(payload) {
             traffic.messagesUp++;
             traffic.bytesUp += publishBytes(options.publishTopic, payload.length);
-            connection.publish(payload);
+            opened.publish(payload);
           },
-          close: () => connection.close(),
+          close: () => opened.close(),
         };
       },
-      close: () => flash.close(),
+      close() {
+        isOn = false;
+        connection?.close();
+        flash.close();
+      },
     };
   } catch (error) {
     flash.close();
