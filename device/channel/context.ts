@@ -11,7 +11,7 @@ import type { Change, ChannelState, Cursors, Holder, Payment, Proposal, RecordKi
 /** Points and keys of commitments: derived where there is a curve, otherwise prepared. */
 export interface KeySource {
   pointOf(index: number, number: number): Uint8Array;
-  /** Keys of our commitment (`ours`) or the bridge's with this commitment point. */
+  /** Keys of our commitment (`isHolder`) or the bridge's with this commitment point. */
   keysFor(
     proposal: Proposal,
     isHolder: boolean,
@@ -23,7 +23,7 @@ export interface KeySource {
    * One of the keys that `keysFor` gives, by its place among them: each costs as much as a verification, and is remembered for a
    * while. Only where they are derived.
    */
-  readonly keyAt?: (proposal: Proposal, ours: boolean, point: Uint8Array, which: number) => Uint8Array;
+  readonly keyAt?: (proposal: Proposal, isHolder: boolean, point: Uint8Array, which: number) => Uint8Array;
 }
 
 /** What a transition may look at besides the state: identity, keys, records, room and clocks. */

@@ -28,10 +28,10 @@ export function derivedKeys(
     (isRevocation, basepoint, point) =>
       (isRevocation ? deriveRevocationPublicKey : derivePublicKey)(ensureCurve(), basepoint, point),
   );
-  function keyAt(proposal: Proposal, ours: boolean, point: Uint8Array, which: number): Uint8Array {
+  function keyAt(proposal: Proposal, isHolder: boolean, point: Uint8Array, which: number): Uint8Array {
     const us = holderBasepoints(identity);
     const them = counterpartyBasepoints(proposal);
-    const [broadcaster, other] = ours ? [us, them] : [them, us];
+    const [broadcaster, other] = isHolder ? [us, them] : [them, us];
     if (which === 0) return keyOf(true, other.revocation, point);
     return keyOf(
       false,
@@ -46,11 +46,11 @@ export function derivedKeys(
       (index, number) => ensureCurve().publicKey(secretOf(index, number)),
     ),
     keyAt,
-    keysFor: (proposal, ours, point) => ({
-      revocation: keyAt(proposal, ours, point, 0),
-      delayed: keyAt(proposal, ours, point, 1),
-      broadcasterHtlc: keyAt(proposal, ours, point, 2),
-      countersignatoryHtlc: keyAt(proposal, ours, point, 3),
+    keysFor: (proposal, isHolder, point) => ({
+      revocation: keyAt(proposal, isHolder, point, 0),
+      delayed: keyAt(proposal, isHolder, point, 1),
+      broadcasterHtlc: keyAt(proposal, isHolder, point, 2),
+      countersignatoryHtlc: keyAt(proposal, isHolder, point, 3),
     }),
   };
 }

@@ -42,7 +42,7 @@ function statesOf(book: SigningState, closeNumber: number | undefined): ToldStat
   const points = numbers.flatMap(number => book.pointAt(number) ?? []);
   return {
     points: [...new Map(points.map(point => [toHex(point), point])).values()],
-    ours: told(book.holderStates).map(state => ({
+    holder: told(book.holderStates).map(state => ({
       ...stateOf(state, true),
       htlcSignatures: state.counterpartyHtlcSignatures,
     })),

@@ -265,7 +265,7 @@ function rebuiltOf(keys: RecoveryKeys, { keys: known, proposal, states }: HeldCh
   const { htlcBasepoint } = keys.device(known.fundingKey);
   const { revocation, delayed, htlc } = counterpartyBasepoints(proposal);
   const theirs = states.counterparty.map(each => ({ ...each, htlcSignatures: [] }));
-  return (isOurs ? states.ours : theirs).flatMap(state => {
+  return (isOurs ? states.holder : theirs).flatMap(state => {
     const { number, point, view, htlcSignatures } = state;
     if (view.htlcs.length === 0) return [];
     if (![revocation, delayed, htlc, point].every(each => nobleCurve.isPoint(each))) return [];

@@ -22,7 +22,7 @@ function decode(point: Uint8Array): Jacobian | null {
 
 function pointOf(bytes: Uint8Array): Jacobian {
   const point = decode(bytes);
-  if (point === null) throw lngateError("bad-point", "these bytes are no compressed point of secp256k1");
+  if (point === null) throw lngateError("bad-point", "these bytes are not a compressed point of secp256k1");
   return point;
 }
 

@@ -47,7 +47,7 @@ function pointOf(bytes: Uint8Array): NoblePoint {
   } catch {
     // Answered below, in our own words.
   }
-  throw lngateError("bad-point", "these bytes are no compressed point of secp256k1");
+  throw lngateError("bad-point", "these bytes are not a compressed point of secp256k1");
 }
 
 function scalarOf(bytes: Uint8Array): bigint {

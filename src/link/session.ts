@@ -372,7 +372,7 @@ export class LinkServer {
   /** The client's transport came up, or this gateway started. */
   connected(nowMs: number): LinkEffect[] {
     const effects: LinkEffect[] = [];
-    // Who has just said hello has the answer, and begins anew.
+    // Who has just said hello has the answer, and begins again.
     if (nowMs - this.answeredAt < HELLO_MS) return effects;
     if (this.channel) this.channel.wake(nowMs, effects);
     else effects.push({ kind: "send", bytes: noSession(0) });

@@ -68,7 +68,7 @@ export const toldStatesCodec = struct({
   /** Our commitment points as the device gave them: they need not follow from the words. */
   points: [1, list(point, MAX_TOLD_POINTS)],
   /** Our commitments that are not revoked; the bridge's signatures of the payments in them, in output order. */
-  ours: [
+  holder: [
     2,
     list(
       struct({

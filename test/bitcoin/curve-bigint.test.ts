@@ -3,23 +3,12 @@ import fc from "fast-check";
 import { concat, fromHex } from "../../src/bytes/bytes.ts";
 import { nobleCurve } from "../../src/crypto/curve.ts";
 import { bigintCurve } from "../../src/crypto/curve-bigint.ts";
+import { bytesOf, ORDER, scalars } from "../scalars.ts";
 import { codeThrownBy } from "../thrown.ts";
 
-const ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
 const PRIME = 2n ** 256n - 2n ** 32n - 977n;
 const G = fromHex("0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798");
 
-const bytesOf = (value: bigint) => fromHex(value.toString(16).padStart(64, "0"));
-/** Also those near the ends and near powers of two, where windows carry. */
-const scalars = fc
-  .oneof(
-    fc.bigInt(1n, ORDER - 1n),
-    fc.bigInt(1n, 600n),
-    fc.bigInt(1n, 600n).map(small => ORDER - small),
-    fc.tuple(fc.nat(255), fc.bigInt(-40n, 40n)).map(([power, near]) => 2n ** BigInt(power) + near),
-  )
-  .filter(scalar => scalar > 0n && scalar < ORDER)
-  .map(bytesOf);
 const points = scalars.map(scalar => nobleCurve.publicKey(scalar));
 const hashes = fc.uint8Array({ minLength: 32, maxLength: 32 });
 

@@ -190,7 +190,7 @@ test("a message that comes while an application waits is read within a turn, wha
   expect(chip.host.heard.at(-1)).toEqual(stepped);
 });
 
-test("a message between two pieces of work is read at once, and the work begins anew for what it has changed", () => {
+test("a message between two pieces of work is read at once, and the work begins again for what it has changed", () => {
   const chip = new Chip();
   chip.host.pass(700);
   const before = chip.operations.length;

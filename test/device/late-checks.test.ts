@@ -1,11 +1,11 @@
 /** What nobody waits for is verified after the receipt: what is bad then is found, whenever the power fails. */
 import { expect, test } from "@jest/globals";
-import { nobleCurve } from "../../src/crypto/curve.ts";
 import { exitIsValid } from "./audit.ts";
 import { Box, type Cut } from "./box.ts";
 import { seeded } from "./cuts.ts";
 import { BRIDGE, proposalWith } from "./parties.ts";
 import { Rig, type RigOptions } from "./rig.ts";
+import { watchedCurve } from "./watched-curve.ts";
 
 /** A payment of 1,000 sat is in both commitments; the bridge's signature on its HTLC in ours is another one. */
 function lost(options: RigOptions = {}): Rig {
@@ -25,14 +25,7 @@ const check = (rig: Rig) => rig.box.run(CHECK);
 const isMarked = (rig: Rig) => rig.state.parameters!.badHtlcSignature === true;
 
 test("before the secret of a state is told, one signature is verified: the bridge's on our commitment", () => {
-  const verified: string[] = [];
-  const curve = {
-    ...nobleCurve,
-    verify: (signature: Uint8Array, hash: Uint8Array, key: Uint8Array) => {
-      verified.push(Buffer.from(key).toString("hex"));
-      return nobleCurve.verify(signature, hash, key);
-    },
-  };
+  const { curve, verified } = watchedCurve();
   const funding = Buffer.from(BRIDGE.funding.point).toString("hex");
   const rig = new Rig({ curve }).open();
   const names = ["one", "two", "three"];

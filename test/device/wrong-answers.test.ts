@@ -8,6 +8,7 @@ import { exitIsValid } from "./audit.ts";
 import { derived } from "./dealer.ts";
 import { chip, recordOf } from "./parties.ts";
 import { Rig, type RigOptions } from "./rig.ts";
+import { watchedCurve } from "./watched-curve.ts";
 
 const flip = (bytes: Uint8Array) => bytes.map((byte, i) => (i === 7 ? byte ^ 1 : byte));
 
@@ -132,14 +133,7 @@ describe.each([
 });
 
 test("a board with a curve verifies what the bridge has signed, and nothing of its own", () => {
-  const verified: string[] = [];
-  const curve = {
-    ...nobleCurve,
-    verify: (signature: Uint8Array, hash: Uint8Array, key: Uint8Array) => {
-      verified.push(Buffer.from(key).toString("hex"));
-      return nobleCurve.verify(signature, hash, key);
-    },
-  };
+  const { curve, verified } = watchedCurve();
   const rig = new Rig({ curve }).open();
   verified.length = 0;
   rig.move(rig.view());

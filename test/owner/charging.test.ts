@@ -193,7 +193,7 @@ describe("the owner asks", () => {
     const kept = () =>
       readHeldChannels(file)?.map(({ proposal, states }) => [proposal.index, states?.points]);
     const held = { proposal: proposalWith({ index: 2 }), number: 3 };
-    const states = { points: [FUNDING.point], ours: [], counterparty: [] };
+    const states = { points: [FUNDING.point], holder: [], counterparty: [] };
     const closing: ToOwner = { type: "closing", channel: "closing", held };
     gateway.channels = [
       { ...held, states },

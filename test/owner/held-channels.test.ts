@@ -112,7 +112,7 @@ describe("states that the gateway tells", () => {
   const state = { number: 7, point: thiefs, view };
   const told: ToldStates = {
     points: [thiefs],
-    ours: [{ ...state, htlcSignatures: [new Uint8Array(64).fill(1)] }],
+    holder: [{ ...state, htlcSignatures: [new Uint8Array(64).fill(1)] }],
     counterparty: [state],
   };
   const heldWith = (states?: ToldStates): HeldChannel => ({ ...heldOf(1), keys: ours, states });
@@ -144,7 +144,7 @@ describe("states that the gateway tells", () => {
     ["no points", { ...told, points: [noPoint], counterparty: [{ ...state, point: noPoint }] }],
     ["more than the channel has", { ...told, counterparty: [{ ...state, view: huge }] }],
     ["HTLCs without an expiry", { ...told, counterparty: [{ ...state, view: timeless }] }],
-    ["signatures that are missing", { ...told, ours: [{ ...state, htlcSignatures: [] }] }],
+    ["signatures that are missing", { ...told, holder: [{ ...state, htlcSignatures: [] }] }],
     ["no key of the bridge's", told, { htlcBasepoint: noPoint }],
     ["no deposits", told, { deposits: [] }],
   ])("may have %s: what is found without them is found", async (_, states, changed = {}) => {

@@ -478,7 +478,7 @@ test("a state of ours with a point of a thief's is found by what the gateway tel
   await publish(made.signed(commitment));
   await node.mine(1);
   const channel = { deviceId: "toll2345", keys: ours, proposal: made.proposal, number: 3 };
-  const states = { points: [new Uint8Array(33), point], ours: [], counterparty: [] };
+  const states = { points: [new Uint8Array(33), point], holder: [], counterparty: [] };
   const plan = (held: HeldChannel) =>
     planRecovery({ ...OPTIONS, chain: bitcoind, exits: [made.file()], channels: [held] });
   const found = await plan({ ...channel, states });

@@ -62,11 +62,11 @@ test("the points of the newest state, of those before it that may be on the chai
   const [closed] = toldChannels([row(1, { stage: "closed", closeNumber: 2 })], () => book);
   expect(closed!.states.points.map(toHex)).toEqual([point(2), ...points(5, 10)].map(toHex));
   // What is not revoked, and may be published: the device may have the state that it has not answered for.
-  expect(told!.states.ours.map(({ number, htlcSignatures }) => [number, htlcSignatures[0]![0]])).toEqual([
+  expect(told!.states.holder.map(({ number, htlcSignatures }) => [number, htlcSignatures[0]![0]])).toEqual([
     [6, 6],
     [7, 7],
   ]);
-  expect(told!.states.ours[0]!.view.htlcs).toEqual([
+  expect(told!.states.holder[0]!.view.htlcs).toEqual([
     { amountMsat: 5_000_000, cltvExpiry: 800, paymentHash: secret(90) },
   ]);
   expect(toOwner.decode(toOwner.encode({ type: "channels", channels: [told!] }))).toEqual({

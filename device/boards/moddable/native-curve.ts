@@ -47,7 +47,7 @@ export function nativeCurve(native: NativeCurve): PublicCurve {
 function failure(answer: number): Error {
   switch (answer) {
     case BAD_POINT:
-      return lngateError("bad-point", "these bytes are no compressed point of secp256k1");
+      return lngateError("bad-point", "these bytes are not a compressed point of secp256k1");
     case BAD_SCALAR:
       return lngateError("bad-scalar", "a scalar must be 32 bytes, above 0 and below the group order");
     case BAD_HASH:
