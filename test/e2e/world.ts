@@ -309,7 +309,14 @@ export class World<Bridge extends BridgeAddress = PlainPeer, Destination = Toll>
   // ── the gateway ───────────────────────────────────────────────────────────────────────────────────────
 
   async startGateway(): Promise<RunningGateway> {
-    this.gateway = await runGateway(this.config, this.lines.log);
+    this.gateway = await runGateway(this.config, this.lines.log, {
+      // As a process it would end, and its log would say why. Here that would end the tests without a word.
+      onBroken(culprit, why) {
+        setImmediate(() => {
+          throw new Error(`the gateway is broken at ${culprit ?? "its store"}: ${why}`);
+        });
+      },
+    });
     return this.gateway;
   }
 
